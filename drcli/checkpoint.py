@@ -1,0 +1,83 @@
+"""Checkpoints: one file, with a checksum over all of it, that holds nothing which can run.
+
+A checkpoint is what `torch.save` writes, with a SHA-256 in the comment at the end of the zip archive.
+`torch.load(path, weights_only=True)` reads it like any other; `load` verifies it first, because a
+flipped byte would otherwise load silently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+
+from drcli.errors import CheckpointError
+from drcli.files import write_atomic
+
+CHECKPOINT_VERSION = 1
+_MARK = b"drcli-sha256:"
+_COMMENT_SIZE = len(_MARK) + 64
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a state of tensors and plain containers, atomically.
+
+    Raises:
+        RunError: the file could not be written; an older one is as it was.
+    """
+    buffer = io.BytesIO()
+    torch.save({"checkpoint_version": CHECKPOINT_VERSION, **state}, buffer)
+    write_atomic(path, _sealed(buffer.getvalue()))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read and verify a checkpoint, tensors on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not written by drcli.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    _verify(path, data)
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, BadZipFile, UserWarning) as error:
+        raise CheckpointError(f"{path}: refused, it holds more than tensors and plain values") from error
+    if not isinstance(state, dict) or "checkpoint_version" not in state:
+        raise CheckpointError(f"{path}: not a checkpoint of drcli")
+    if state["checkpoint_version"] != CHECKPOINT_VERSION:
+        raise CheckpointError(
+            f"{path}: checkpoint_version is {state['checkpoint_version']!r}, this drcli reads {CHECKPOINT_VERSION}; "
+            "train again, or use the drcli that wrote it"
+        )
+    return state
+
+
+def _sealed(archive: bytes) -> bytes:
+    """The archive with its digest as zip comment; its last two bytes are the comment's length."""
+    body = archive[:-2] + struct.pack("<H", _COMMENT_SIZE)
+    return body + _MARK + hashlib.sha256(body).hexdigest().encode()
+
+
+def _verify(path: Path, data: bytes) -> None:
+    if not data:
+        raise CheckpointError(f"{path}: the file is empty; use another checkpoint of the run, or train again")
+    if not data.startswith(b"PK\x03\x04"):
+        raise CheckpointError(f"{path}: not a checkpoint of drcli; give a checkpoint.pt or last.pt of a run directory")
+    body, comment = data[:-_COMMENT_SIZE], data[-_COMMENT_SIZE:]
+    if not comment.startswith(_MARK):
+        raise CheckpointError(
+            f"{path}: truncated, or not written by drcli (its checksum is missing); "
+            "use another checkpoint of the run, or train again"
+        )
+    if hashlib.sha256(body).hexdigest().encode() != comment[len(_MARK) :]:
+        raise CheckpointError(f"{path}: damaged (its checksum does not match); use another checkpoint of the run")

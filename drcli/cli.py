@@ -1,0 +1,186 @@
+"""The command line: parses, calls `drcli.commands`, prints. No mathematics, and no heavy import."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+
+from drcli import __version__
+from drcli.errors import DrcliError
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    name="drcli",
+    help="Diagnosing & Re-learning: train, diagnose and evaluate multimodal models, from one recipe.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeArg = Annotated[str, typer.Argument(help="A recipe: a path, or the name of one that `drcli ls recipes` lists.")]
+OverridesArg = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Values in place of the recipe's, such as training.epochs=5."),
+]
+DeviceOpt = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU where there is one.")]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def _stderr() -> Console:
+    return Console(stderr=True)
+
+
+def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Let a command end in one message and the exit code of its error, without a traceback."""
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except DrcliError as error:
+            typer.echo(f"drcli: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("drcli: stopped", err=True)
+            raise typer.Exit(130) from None
+
+    return wrapper
+
+
+def _emit(as_json: bool, value: Callable[[], Any], table: Callable[[], Any]) -> None:
+    """Print the result: one JSON object, or a table."""
+    if as_json:
+        typer.echo(json.dumps(value(), allow_nan=False))
+    else:
+        Console().print(table())
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"drcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Diagnosing & Re-learning: train, diagnose and evaluate multimodal models, from one recipe."""
+    del version
+
+
+@app.command("ls")
+@reports_errors
+def list_names(
+    kind: Annotated[str | None, typer.Argument(help="recipes, methods, datasets, backbones or fusions.")] = None,
+) -> None:
+    """List what a recipe can name."""
+    from drcli.commands import listing  # noqa: PLC0415
+
+    for table in listing.tables(kind):
+        Console().print(table)
+
+
+@app.command()
+@reports_errors
+def show(recipe: RecipeArg, overrides: OverridesArg = None) -> None:
+    """Show a recipe with every default filled in, and where each value comes from."""
+    from drcli.commands import show as command  # noqa: PLC0415
+
+    typer.echo(command.show(recipe, overrides or []), nl=False)
+
+
+@app.command()
+@reports_errors
+def prepare(
+    target: Annotated[str, typer.Argument(metavar="DATASET|RECIPE", help="What to prepare.")],
+    overrides: OverridesArg = None,
+    source: Annotated[Path | None, typer.Option(help="Folder of the official download.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the prepared dataset; default: dataset.root.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples, stratified by class.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace a dataset that is there.")] = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Turn an official download into a prepared dataset."""
+    from drcli.commands import prepare as command  # noqa: PLC0415
+
+    request = command.PrepareRequest(target, overrides or [], source, out, workers, limit, fresh)
+    prepared = command.prepare(request, _stderr())
+    _emit(as_json, lambda: command.to_json(prepared), lambda: command.table(prepared))
+
+
+@app.command()
+@reports_errors
+def train(
+    recipe: RecipeArg,
+    overrides: OverridesArg = None,
+    method: Annotated[
+        str | None, typer.Option(help="Labels of the recipe's methods, NAME[,NAME], or all; default: its `method`.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2; default: the recipe's.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    device: DeviceOpt = "auto",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over where a run is there already.")] = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Train methods and seeds; a finished run is shown, an unfinished one goes on."""
+    from drcli.commands import train as command  # noqa: PLC0415
+
+    request = command.TrainRequest(recipe, overrides or [], method, seeds, out, device, fresh)
+    result = command.train(request, _stderr())
+    _emit(as_json, lambda: command.to_json(result), lambda: command.table(result))
+    if result.failed:
+        typer.echo("drcli: " + "\n".join(result.failed), err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+@reports_errors
+def diagnose(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pt|FEATURES.npz", help="What to diagnose.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="lambda, restarts, scaler, gap or match_sizes; dataset.root where the data was moved.",
+        ),
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw purities and representations (.png, .svg, .pdf).")] = None,
+    device: DeviceOpt = "auto",
+    as_json: JsonOpt = False,
+) -> None:
+    """Report how over-trained each modality is; nothing is changed."""
+    from drcli.commands import diagnose as command  # noqa: PLC0415
+
+    report = command.run(checkpoint, overrides or [], device, figure)
+    _emit(as_json, lambda: command.to_json(report), lambda: command.table(report))
+
+
+@app.command("eval")
+@reports_errors
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pt", help="What to evaluate.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[dataset.root=DIR]", help="Where the data was moved.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    device: DeviceOpt = "auto",
+    as_json: JsonOpt = False,
+) -> None:
+    """Score a checkpoint, and each of its frozen encoders by a linear probe."""
+    from drcli.commands import evaluate as command  # noqa: PLC0415
+
+    result = command.evaluate(checkpoint, overrides or [], split, device)
+    _emit(as_json, lambda: result, lambda: command.table(result))

@@ -1,0 +1,161 @@
+"""`drcli diagnose`: the learning state of a checkpoint, or of features from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, NonNegativeFloat
+from rich.table import Table
+from torch import Tensor
+
+from drcli.commands.moved_data import split_root
+from drcli.diagnosis import ModalityDiagnosis, diagnose, reading
+from drcli.diagnosis.features_file import load_features
+from drcli.diagnosis.settings import MeasureSettings
+from drcli.engine.assemble import restore
+from drcli.engine.device import resolve_device, set_determinism
+from drcli.errors import UsageError
+from drcli.models.inference import extract_features
+from drcli.recipe.load import override_settings
+from drcli.recipe.overrides import parse_overrides
+from drcli.recipe.schema import Recipe, plain
+from drcli.report import diagnosis_figure
+
+
+class Settings(MeasureSettings, extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True):
+    """What KEY=VALUE can set: how purities and gap are measured, and lambda."""
+
+    lambda_: NonNegativeFloat = Field(3.0, alias="lambda", description="slope from purity gap to strength")
+
+
+SETTINGS = frozenset(plain(Settings()))
+
+
+@dataclass(frozen=True)
+class Representations:
+    """Representations to diagnose.
+
+    Attributes:
+        train: {m: (N, D_m)} and labels (N,).
+        val: {m: (M, D_m)} and labels (M,).
+        class_names: C names.
+        epoch: epoch of the checkpoint, None for features from elsewhere.
+        settings: how to diagnose, before overrides.
+    """
+
+    train: tuple[Mapping[str, Tensor], Tensor]
+    val: tuple[Mapping[str, Tensor], Tensor]
+    class_names: Sequence[str]
+    epoch: int | None
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a diagnosis found.
+
+    Attributes:
+        path: the checkpoint or the file of features.
+        epoch: epoch of the checkpoint, or None.
+        lambda_: slope from gap to strength.
+        modalities: findings by modality.
+    """
+
+    path: Path
+    epoch: int | None
+    lambda_: float
+    modalities: Mapping[str, ModalityDiagnosis]
+
+
+def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) -> Report:
+    """Diagnose a checkpoint, or a .npz file of features; nothing is changed.
+
+    Args:
+        path: a checkpoint.pt, or a FEATURES.npz.
+        overrides: KEY=VALUE of a diagnosis setting, or dataset.root=DIR.
+        device: auto, cpu or cuda.
+        figure: where to draw the picture, or None.
+
+    Raises:
+        DrcliError: bad usage, a damaged file, or missing data.
+    """
+    root, settings_asked = split_root(parse_overrides(overrides))
+    if figure is not None:
+        diagnosis_figure.check_suffix(figure)
+    if path.suffix == ".npz":
+        if root is not None:
+            raise UsageError(f"dataset.root={root}: {path} holds the features themselves; leave it out")
+        found = _from_file(path)
+    else:
+        found = _from_checkpoint(path, root, device)
+    settings = override_settings(found.settings, settings_asked, where="drcli diagnose")
+    modalities = diagnose(
+        *found.train,
+        *found.val,
+        num_classes=len(found.class_names),
+        settings=settings,
+        lambda_=settings.lambda_,
+    )
+    if figure is not None:
+        diagnosis_figure.draw(
+            figure, modalities, *found.train, *found.val, class_names=found.class_names, title=str(path)
+        )
+    return Report(path, found.epoch, settings.lambda_, modalities)
+
+
+def _from_file(path: Path) -> Representations:
+    features = load_features(path)
+    return Representations(
+        train=(features.features_train, features.labels_train),
+        val=(features.features_val, features.labels_val),
+        class_names=features.class_names,
+        epoch=None,
+        settings=Settings(),
+    )
+
+
+def _from_checkpoint(path: Path, root: Path | None, device: str) -> Representations:
+    restored = restore(path, resolve_device(device), root=root)
+    assembly = restored.assembly
+    set_determinism(assembly.recipe.training.deterministic)
+    train, val = (
+        extract_features(assembly.model, assembly.batches(split), assembly.eval_batch_size)
+        for split in ("train", "val")
+    )
+    return Representations(
+        train, val, assembly.dataset.info.classes, restored.epoch, settings_of(assembly.recipe)
+    )
+
+
+def settings_of(recipe: Recipe) -> Settings:
+    """Return how a run is diagnosed: as its method does it if it diagnoses, else as `diagnosis` says."""
+    method = recipe.methods[recipe.method].settings
+    block = plain(method if isinstance(method, MeasureSettings) else recipe.diagnosis)
+    return Settings.model_validate({name: value for name, value in block.items() if name in SETTINGS})
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """Return the object of `drcli diagnose --json`."""
+    return {
+        "checkpoint": str(report.path),
+        "epoch": report.epoch,
+        "lambda": report.lambda_,
+        "modalities": {m: {**found.to_dict(), "reading": reading(found)} for m, found in report.modalities.items()},
+    }
+
+
+def table(report: Report) -> Table:
+    """Return the findings, a row a modality."""
+    epoch = "" if report.epoch is None else f", epoch {report.epoch}"
+    out = Table(title=f"{report.path}{epoch}, lambda {report.lambda_:g}", title_justify="left")
+    out.add_column("modality")
+    for name in ("purity train", "purity val", "gap", "gap of permuted labels", "strength"):
+        out.add_column(name, justify="right")
+    out.add_column("reading")
+    for m, found in report.modalities.items():
+        numbers = (found.purity_train, found.purity_val, found.gap, found.gap_permuted, found.strength)
+        out.add_row(m, *(f"{number:.3f}" for number in numbers), reading(found))
+    return out

@@ -1,0 +1,64 @@
+"""`drcli eval`: the scores of a checkpoint on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from drcli.commands.moved_data import split_root
+from drcli.data.format import SPLITS
+from drcli.engine.assemble import restore
+from drcli.engine.device import resolve_device, set_determinism
+from drcli.engine.evaluate import probe_modalities, score_split
+from drcli.errors import UsageError
+from drcli.recipe.overrides import parse_overrides
+from drcli.report.console import percent
+
+
+def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str) -> dict[str, Any]:
+    """Return the object of `drcli eval --json`.
+
+    Args:
+        checkpoint: a checkpoint.pt or last.pt.
+        overrides: dataset.root=DIR, where the data was moved.
+        split: train, val or test.
+        device: auto, cpu or cuda.
+
+    Raises:
+        DrcliError: bad usage, a damaged checkpoint, or missing data.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"--split {split}: must be one of {', '.join(SPLITS)}")
+    root, unknown = split_root(parse_overrides(overrides))
+    if unknown:
+        raise UsageError(f"override {unknown[0].path}: eval takes only dataset.root=DIR; the rest is the checkpoint's")
+    where = resolve_device(device)
+    restored = restore(checkpoint, where, root=root)
+    assembly = restored.assembly
+    set_determinism(assembly.recipe.training.deterministic)
+    scores = score_split(assembly, assembly.batches(split))
+    return {
+        "checkpoint": str(checkpoint),
+        "split": split,
+        "epoch": restored.epoch,
+        "selection": assembly.recipe.selection,
+        **scores.to_dict(),
+        "unimodal": probe_modalities(assembly, split),
+    }
+
+
+def table(result: dict[str, Any]) -> Table:
+    """Return the scores as a table."""
+    title = f"{result['checkpoint']}: epoch {result['epoch']} (selected on {result['selection']}), split {result['split']}"
+    out = Table(title=title, title_justify="left")
+    out.add_column("what")
+    out.add_column("value", justify="right")
+    out.add_row("accuracy", percent(result["accuracy"]))
+    out.add_row("macro-F1", percent(result["macro_f1"]))
+    out.add_row("samples", str(result["n"]))
+    for m, found in result["unimodal"].items():
+        out.add_row(f"{m} linear probe", percent(found["probe_accuracy"]))
+    return out

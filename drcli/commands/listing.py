@@ -1,0 +1,45 @@
+"""`drcli ls`: what there is to name in a recipe. Imports neither torch nor pydantic."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from data_prep import DATASETS
+from drcli.errors import UsageError
+from drcli.methods import METHODS
+from drcli.models import BACKBONES, FUSIONS
+from drcli.recipe.shipped import shipped_recipes
+from drcli.registry import known
+
+REGISTRIES = {"methods": METHODS, "datasets": DATASETS, "backbones": BACKBONES, "fusions": FUSIONS}
+KINDS = ("recipes", *REGISTRIES)
+
+
+def rows(kind: str) -> list[tuple[str, str]]:
+    """Return the names of a kind and what stands behind each.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    if kind == "recipes":
+        return [(name, _first_comment(path.read_text(encoding="utf-8"))) for name, path in shipped_recipes().items()]
+    if kind not in REGISTRIES:
+        raise UsageError(f"ls {kind}: nothing of that name to list; {known(kind, KINDS)}")
+    registry = REGISTRIES[kind]
+    return [(name, registry.summary(name)) for name in registry.names()]
+
+
+def _first_comment(text: str) -> str:
+    return text.partition("\n")[0].removeprefix("#").strip()
+
+
+def tables(kind: str | None) -> list[Table]:
+    """Return one table a kind, or of the kind asked for."""
+    return [_table(name, rows(name)) for name in ((kind,) if kind is not None else KINDS)]
+
+
+def _table(title: str, content: list[tuple[str, str]]) -> Table:
+    out = Table("name", "what it is", title=title, title_justify="left", show_edge=False)
+    for row in content:
+        out.add_row(*row)
+    return out

@@ -1,0 +1,119 @@
+"""`drcli prepare`: from the official download to a prepared dataset."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from data_prep import base
+from drcli.data.format import DatasetInfo
+from drcli.recipe.load import load_recipe
+from drcli.recipe.schema import Recipe
+from drcli.recipe.shipped import find_recipe
+from drcli.report.progress import stages
+
+
+@dataclass(frozen=True)
+class PrepareRequest:
+    """What the command line asks for; see `drcli prepare --help`."""
+
+    target: str
+    overrides: Sequence[str]
+    source: Path | None
+    out: Path | None
+    workers: int
+    limit: int | None
+    fresh: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared dataset and what it took.
+
+    Attributes:
+        info: its `dataset.json`.
+        root: where it is.
+        seconds: what this command took.
+    """
+
+    info: DatasetInfo
+    root: Path
+    seconds: float
+
+
+def prepare(request: PrepareRequest, progress: Console) -> Prepared:
+    """Prepare what a request asks for.
+
+    Raises:
+        DrcliError: bad usage or recipe, or a source that is missing or unreadable.
+    """
+    recipe = load_recipe(find_recipe(request.target), request.overrides)
+    if request.out is not None:
+        recipe = replace(recipe, dataset=replace(recipe.dataset, root=request.out))
+    return prepare_recipe(
+        recipe, progress, source=request.source, workers=request.workers, limit=request.limit, fresh=request.fresh
+    )
+
+
+def prepare_recipe(
+    recipe: Recipe,
+    progress: Console,
+    *,
+    source: Path | None = None,
+    workers: int = 1,
+    limit: int | None = None,
+    fresh: bool = False,
+) -> Prepared:
+    """Prepare a recipe's dataset, showing progress and warnings."""
+    started = time.perf_counter()
+    block = recipe.dataset
+    display, advance = stages(progress, f"preparing {block.name}")
+    with display:
+        info = base.run(
+            block.name,
+            block.prepare,
+            source=source,
+            out=block.root,
+            workers=workers,
+            limit=limit,
+            fresh=fresh,
+            progress=advance,
+            warn=lambda text: progress.print(Text(text, style="yellow")),
+        )
+    return Prepared(info, block.root, time.perf_counter() - started)
+
+
+def to_json(prepared: Prepared) -> dict[str, Any]:
+    """Return the object of `drcli prepare --json`."""
+    info = prepared.info
+    return {
+        "dataset": info.name,
+        "root": str(prepared.root),
+        "classes": list(info.classes),
+        "samples": dict(info.samples),
+        "rows": dict(info.rows),
+        "modalities": {m: {"shape": list(spec.shape), "dtype": spec.dtype} for m, spec in info.modalities.items()},
+        "settings": dict(info.settings),
+        "source": dict(info.source),
+        "fingerprint": info.fingerprint,
+        "seconds": prepared.seconds,
+    }
+
+
+def table(prepared: Prepared) -> Table:
+    """Return what was prepared, a row a split."""
+    info = prepared.info
+    out = Table(title=f"{info.name} in {prepared.root}: {len(info.classes)} classes", title_justify="left")
+    for name in ("split", "samples", "rows", *info.modalities):
+        out.add_column(name, justify="left" if name == "split" else "right")
+    for split, rows in info.rows.items():
+        shapes = [f"{spec.dtype} {' x '.join(map(str, spec.shape))}" for spec in info.modalities.values()]
+        out.add_row(split, str(info.samples[split]), str(rows), *shapes)
+    return out

@@ -1,0 +1,196 @@
+"""Opens a prepared dataset: every check first, then splits as tensors over memory maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from drcli.data.format import (
+    IDS_FILE,
+    INFO_FILE,
+    LABELS_FILE,
+    SPLITS,
+    DatasetInfo,
+    differences,
+    prepare_command,
+    read_info,
+    verify_files,
+)
+from drcli.errors import DataError
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, on the CPU.
+
+    Attributes:
+        name: train, val or test.
+        arrays: (N, ...) as stored, by modality; pages are read from disk when they are touched.
+        labels: (N,) int64 class indices.
+        sample: (N,) int64, for each row the number of its sample, counted by first appearance.
+        weight: (N,) float64, 1 / draws of the row's sample: a mean over rows with these weights is
+            the mean over samples.
+    """
+
+    name: str
+    arrays: Mapping[str, Tensor]
+    labels: Tensor
+    sample: Tensor
+    weight: Tensor
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows N; every draw counts."""
+        return len(self.labels)
+
+    @property
+    def num_samples(self) -> int:
+        """Number of distinct samples."""
+        return int(self.sample.max()) + 1
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A checked dataset whose splits open when they are asked for.
+
+    Attributes:
+        root: its folder.
+        info: its `dataset.json`.
+        warnings: what the user should know, one line each (a class absent from val or test).
+    """
+
+    root: Path
+    info: DatasetInfo
+    warnings: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.info.classes)
+
+    def split(self, name: str) -> Split:
+        """Open one split, touching no file of the others; each call maps the files anew.
+
+        Args:
+            name: train, val or test.
+        """
+        folder = self.root / name
+        sample = torch.from_numpy(_sample_numbers(folder / IDS_FILE))
+        return Split(
+            name=name,
+            arrays={m: torch.from_numpy(_load(folder / f"{m}.npy")) for m in self.info.modalities},
+            labels=torch.from_numpy(_load(folder / LABELS_FILE)),
+            sample=sample,
+            weight=1.0 / torch.bincount(sample).to(torch.float64)[sample],
+        )
+
+
+def open_dataset(
+    root: Path, *, name: str | None = None, settings: Mapping[str, Any] | None = None
+) -> PreparedDataset:
+    """Open a prepared dataset after checking all of it, content digests included.
+
+    Args:
+        root: the folder that `drcli prepare` made.
+        name: the dataset that is expected; None accepts any.
+        settings: the `dataset.prepare` block that is expected, defaults filled in; None accepts any.
+
+    Raises:
+        DataError: it is missing, of another version, name or settings; a file is missing, truncated
+            or altered; labels are out of range; train or val has fewer samples than classes; a
+            class is absent from train.
+    """
+    if not (root / INFO_FILE).is_file():
+        remedy = prepare_command(name or "NAME", root)
+        raise DataError(f"{root}: no prepared dataset here ({INFO_FILE} is missing); run {remedy}")
+    info = read_info(root)
+    _check_asked(root, info, name, settings)
+    verify_files(root, info)
+    warnings = [line for split in SPLITS for line in _check_split(root, info, split)]
+    return PreparedDataset(root=root, info=info, warnings=tuple(warnings))
+
+
+def _check_asked(root: Path, info: DatasetInfo, name: str | None, settings: Mapping[str, Any] | None) -> None:
+    """Refuse a dataset that is not the one the recipe describes."""
+    if name is not None and name != info.name:
+        raise DataError(
+            f"{root}: holds dataset {info.name!r}, the recipe asks for {name!r}; "
+            f"point dataset.root elsewhere, or run {prepare_command(name, root, fresh=True)}"
+        )
+    changed = differences(info.settings, info.settings if settings is None else settings)
+    if changed:
+        raise DataError(
+            f"{root}: prepared with other settings than dataset.prepare asks for ({'; '.join(changed)}); "
+            "change the recipe, or prepare again with --fresh, or point dataset.root elsewhere"
+        )
+
+
+def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
+    """Check shapes, labels and classes of one split; returns warnings."""
+    for m, spec in info.modalities.items():
+        _check_array(root / split / f"{m}.npy", (info.rows[split], *spec.shape), spec.dtype)
+    labels_path = root / split / LABELS_FILE
+    labels = _check_array(labels_path, (info.rows[split],), "int64")
+    sample = _sample_numbers(root / split / IDS_FILE)
+    num_samples, num_classes = len(np.unique(sample)), len(info.classes)
+    if len(sample) != len(labels) or num_samples != info.samples[split]:
+        raise DataError(
+            f"{root / split / IDS_FILE}: {len(sample)} lines with {num_samples} ids, {INFO_FILE} says "
+            f"{info.rows[split]} with {info.samples[split]}; prepare the dataset again with --fresh"
+        )
+    if num_samples < (1 if split == "test" else num_classes):
+        raise DataError(
+            f"{root}: split {split} has {num_samples} samples for {num_classes} classes, K-means needs at "
+            "least as many samples as classes; prepare the dataset again with more data or a larger --limit"
+        )
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise DataError(
+            f"{labels_path}: labels run from {labels.min()} to {labels.max()}, allowed are 0 to "
+            f"{num_classes - 1}; prepare the dataset again with --fresh"
+        )
+    return _check_classes(root, info, split, labels)
+
+
+def _check_classes(root: Path, info: DatasetInfo, split: str, labels: NDArray[np.int64]) -> list[str]:
+    """Refuse a class absent from train; a class absent elsewhere is a warning."""
+    counts = np.bincount(labels, minlength=len(info.classes))
+    absent = ", ".join(name for name, count in zip(info.classes, counts, strict=True) if count == 0)
+    if absent and split == "train":
+        raise DataError(f"{root}: class {absent} is absent from train; prepare with a larger --limit")
+    return [f"{root}: class {absent} is absent from {split}"] if absent else []
+
+
+def _check_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    array = _load(path)
+    if array.shape != shape or array.dtype.name != dtype:
+        raise DataError(
+            f"{path}: holds {array.dtype.name} {array.shape}, {INFO_FILE} says {dtype} {shape}; "
+            "prepare the dataset again with --fresh"
+        )
+    return array
+
+
+def _load(path: Path) -> NDArray[Any]:
+    """A copy-on-write map: torch wants writable memory, the file stays as it is."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a readable array ({error}); prepare again with --fresh") from error
+    return array
+
+
+def _sample_numbers(path: Path) -> NDArray[np.int64]:
+    """(N,) for each line of ids.txt the number of its id, counted by first appearance."""
+    try:
+        ids = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); prepare again with --fresh") from error
+    number = {name: index for index, name in enumerate(dict.fromkeys(ids))}
+    return np.array([number[name] for name in ids], dtype=np.int64)

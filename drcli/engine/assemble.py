@@ -1,0 +1,146 @@
+"""Put together what a recipe names: dataset, model and method, for training or from a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from drcli import checkpoint
+from drcli.data.batches import Batches
+from drcli.data.prepared import PreparedDataset, open_dataset
+from drcli.errors import CheckpointError, DataError, RecipeError
+from drcli.methods import METHODS
+from drcli.methods.base import Method
+from drcli.models.build import build_model
+from drcli.models.multimodal import MultimodalModel
+from drcli.recipe.load import recipe_from_dict
+from drcli.recipe.schema import Recipe
+
+
+@dataclass
+class Assembly:
+    """A recipe's parts, ready to be trained or evaluated.
+
+    Attributes:
+        recipe: recipe of one run (one label, one seed).
+        modalities: the modalities of this run; all of the recipe's, or one for unimodal training.
+        dataset: the prepared dataset.
+        model: the model, on `device`.
+        method: the method, built.
+        extras: the method's extra modules, on `device`.
+        device: where the model is.
+    """
+
+    recipe: Recipe
+    modalities: tuple[str, ...]
+    dataset: PreparedDataset
+    model: MultimodalModel
+    method: Method
+    extras: nn.ModuleDict
+    device: torch.device
+    _batches: dict[str, Batches] = field(default_factory=dict)
+
+    @property
+    def eval_batch_size(self) -> int:
+        """Rows of an evaluation step."""
+        training = self.recipe.training
+        return training.eval_batch_size or 4 * training.batch_size
+
+    def batches(self, split: str) -> Batches:
+        """The batches of a split; its arrays are opened at the first call."""
+        if split not in self._batches:
+            opened = self.dataset.split(split)
+            self._batches[split] = Batches(opened, self.dataset.info.modalities, self.modalities, self.device)
+        return self._batches[split]
+
+
+def assemble(
+    recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDataset, device: torch.device
+) -> Assembly:
+    """Build model and method of a run, with the initial weights of its seed.
+
+    Raises:
+        RecipeError: the dataset lacks a modality, or a backbone does not take its samples.
+    """
+    infos = dataset.info.modalities
+    for m in modalities:
+        if m not in infos:
+            raise RecipeError(
+                f"modalities.{m}: dataset {dataset.info.name} has no such modality; it has {', '.join(infos)}"
+            )
+    model = build_model(
+        {m: recipe.modalities[m] for m in modalities},
+        recipe.fusion,
+        shapes={m: infos[m].shape for m in modalities},
+        num_classes=len(dataset.info.classes),
+        seed=recipe.seeds[0],
+    ).to(device)
+    block = recipe.methods[recipe.method]
+    method: Method = METHODS.load(block.method)(block.settings)
+    extras = nn.ModuleDict(method.build(model)).to(device)
+    return Assembly(recipe, modalities, dataset, model, method, extras, device)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A checkpoint, verified and built.
+
+    Attributes:
+        assembly: its parts, with the checkpoint's weights.
+        epoch: epoch at whose end it was written.
+    """
+
+    assembly: Assembly
+    epoch: int
+
+
+def restore(path: Path, device: torch.device, *, root: Path | None = None) -> Restored:
+    """Build what a checkpoint holds and give it the checkpoint's weights.
+
+    Args:
+        path: a checkpoint.pt or last.pt.
+        device: where the model goes.
+        root: folder of the prepared dataset, instead of the recipe's.
+
+    Raises:
+        CheckpointError: the file is damaged or not drcli's.
+        DataError: the dataset is missing, or not the one the checkpoint was trained on.
+    """
+    state = checkpoint.load(path)
+    try:
+        recipe = recipe_from_dict(state["recipe"], where=f"{path} (its recipe)")
+        modalities, fingerprint = tuple(state["modalities"]), state["dataset_fingerprint"]
+    except KeyError as error:
+        raise CheckpointError(f"{path}: lacks {error}; not a checkpoint of drcli train") from error
+    block = recipe.dataset
+    dataset = open_dataset(root or block.root, name=block.name, settings=prepare_settings(recipe))
+    if dataset.info.fingerprint != fingerprint:
+        raise DataError(
+            f"{dataset.root}: not the data that {path} was trained on (other arrays or splits); "
+            "name the right folder with dataset.root=DIR"
+        )
+    assembly = assemble(recipe, modalities, dataset, device)
+    load_weights(assembly, state, path)
+    return Restored(assembly, int(state["epoch"]))
+
+
+def prepare_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the `dataset.prepare` block as plain values, as `dataset.json` holds it."""
+    return recipe.dataset.prepare.model_dump(mode="json", by_alias=True)
+
+
+def load_weights(assembly: Assembly, state: dict[str, Any], path: Path) -> None:
+    """Give the model and the method's modules the weights of a checkpoint.
+
+    Raises:
+        CheckpointError: they do not fit the model.
+    """
+    try:
+        assembly.model.load_state_dict(state["model"])
+        assembly.extras.load_state_dict(state["extras"])
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: its weights do not fit the model of its recipe") from error

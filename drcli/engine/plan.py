@@ -1,0 +1,92 @@
+"""Which runs a command asks for, and where each keeps its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drcli.errors import UsageError
+from drcli.methods import METHODS
+from drcli.recipe.schema import Recipe
+from drcli.registry import known
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run: one label, one seed, and for unimodal training one modality.
+
+    Attributes:
+        recipe: the recipe restricted to this run.
+        modalities: what the model is built from.
+        folder: the run directory.
+        modality: the modality of a unimodal run, else None.
+    """
+
+    recipe: Recipe
+    modalities: tuple[str, ...]
+    folder: Path
+    modality: str | None = None
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return self.recipe.seeds[0]
+
+    @property
+    def name(self) -> str:
+        """Name in tables: the label, or "label:modality" where it trains one modality."""
+        return self.recipe.method if self.modality is None else f"{self.recipe.method}:{self.modality}"
+
+
+def plan(recipe: Recipe, labels: Sequence[str], seeds: Sequence[int], out: Path) -> list[PlannedRun]:
+    """Return the runs of the labels and seeds, seed by seed within a label.
+
+    A run lives in `out/<recipe>/<label>/seed<k>`, a unimodal one in
+    `out/<recipe>/<label>/<modality>/seed<k>`.
+    """
+    return [run for label in labels for run in _runs_of(recipe, label, seeds, out / recipe.name / label)]
+
+
+def _runs_of(recipe: Recipe, label: str, seeds: Sequence[int], folder: Path) -> list[PlannedRun]:
+    everything = tuple(recipe.modalities)
+    if not METHODS.load(recipe.methods[label].method).per_modality:
+        return [PlannedRun(recipe.for_run(label, seed), everything, folder / f"seed{seed}") for seed in seeds]
+    return [
+        PlannedRun(recipe.for_run(label, seed), (m,), folder / m / f"seed{seed}", modality=m)
+        for m in everything
+        for seed in seeds
+    ]
+
+
+def select_labels(recipe: Recipe, asked: str | None) -> list[str]:
+    """Return the labels of `--method`: a list "a,b", "all", or by default the recipe's `method`.
+
+    Raises:
+        UsageError: a label is not one of the recipe's `methods`.
+    """
+    if asked is None:
+        return [recipe.method]
+    if asked == "all":
+        return list(recipe.methods)
+    labels = list(dict.fromkeys(part.strip() for part in asked.split(",") if part.strip()))
+    unknown = [label for label in labels if label not in recipe.methods]
+    if unknown or not labels:
+        name = unknown[0] if unknown else ""
+        hint = f"; add it with methods.{name}={{}}" if name in METHODS.names() else ""
+        raise UsageError(f"--method {asked}: not in this recipe's methods{hint}; {known(name, recipe.methods)}")
+    return labels
+
+
+def select_seeds(recipe: Recipe, asked: str | None) -> list[int]:
+    """Return the seeds of `--seeds 0,1,2`, or by default the recipe's.
+
+    Raises:
+        UsageError: not a list of distinct whole numbers from 0.
+    """
+    if asked is None:
+        return list(recipe.seeds)
+    parts = [part.strip() for part in asked.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(map(int, parts))) < len(parts):
+        raise UsageError(f"--seeds {asked}: must be distinct whole numbers from 0, such as 0,1,2")
+    return [int(part) for part in parts]

@@ -1,0 +1,93 @@
+"""One run from its plan to its test scores, whatever was done of it before."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from drcli import checkpoint
+from drcli.data.prepared import PreparedDataset
+from drcli.engine.assemble import Assembly, assemble, load_weights
+from drcli.engine.device import set_determinism
+from drcli.engine.evaluate import probe_modalities, score_split
+from drcli.engine.listener import Listener
+from drcli.engine.plan import PlannedRun
+from drcli.engine.rundir import RunDirectory
+from drcli.engine.trainer import Trainer
+from drcli.errors import RunError
+from drcli.files import locked, make_folder, write_json
+
+
+def execute(
+    run: PlannedRun, dataset: PreparedDataset, *, device: torch.device, listener: Listener, fresh: bool = False
+) -> dict[str, Any]:
+    """Train a run, or what is left of it, and return its summary with test scores.
+
+    A finished run is not trained again; an unfinished one goes on where it was.
+
+    Args:
+        run: what to train, and where.
+        dataset: the prepared dataset.
+        device: where to train.
+        listener: who is told.
+        fresh: start over, whatever is there.
+
+    Raises:
+        UsageError: the run directory cannot be written.
+        RecipeError: another recipe was trained there.
+        RunError: another process is training there, or the run failed.
+    """
+    make_folder(run.folder, remedy="choose another folder with --out")
+    with locked(run.folder):
+        directory = RunDirectory(run.folder)
+        if fresh:
+            directory.clear()
+        directory.claim(run.recipe, dataset.info.fingerprint, device)
+        summary = directory.read_summary()
+        stored = summary is not None
+        if summary is None:
+            summary = _train(run, dataset, directory, device, listener)
+        summary = {**summary, "run_dir": str(run.folder), "checkpoint": str(directory.checkpoint)}
+        listener.run_finished(run, summary, stored=stored)
+        return summary
+
+
+def _train(
+    run: PlannedRun, dataset: PreparedDataset, directory: RunDirectory, device: torch.device, listener: Listener
+) -> dict[str, Any]:
+    set_determinism(run.recipe.training.deterministic)
+    assembly = assemble(run.recipe, run.modalities, dataset, device)
+    trainer = Trainer(assembly, directory, listener)
+    trainer.resume()
+    listener.run_started(run, first_epoch=trainer.next_epoch, rows=len(trainer.ctx.train))
+    try:
+        trainer.train()
+    except RunError as error:
+        kept = f"{directory.checkpoint} holds epoch {trainer.selected.epoch}"
+        left = kept if trainer.selected.epoch >= 0 else "no epoch was finished, so there is no checkpoint"
+        raise RunError(f"{run.folder}: {error}\n  {left}") from error
+    return _finish(run, assembly, directory, trainer.seconds)
+
+
+def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, seconds: float) -> dict[str, Any]:
+    """Touch the test split: once, with the selected epoch."""
+    started = time.perf_counter()
+    state = checkpoint.load(directory.checkpoint)
+    load_weights(assembly, state, directory.checkpoint)
+    scores = score_split(assembly, assembly.batches("test"))
+    probes = probe_modalities(assembly, "test")
+    summary = {
+        "method": run.recipe.method,
+        **({"modality": run.modality} if run.modality is not None else {}),
+        "seed": run.seed,
+        "selection": run.recipe.selection,
+        "selected_epoch": state["epoch"],
+        "epochs": run.recipe.training.epochs,
+        "seconds": seconds + time.perf_counter() - started,
+        "test": scores.to_dict(),
+        "unimodal": probes,
+    }
+    write_json(directory.summary, summary)
+    return summary

@@ -1,0 +1,129 @@
+"""The run directory: what a run keeps, and whether it is still the same run.
+
+    recipe.yaml        the resolved recipe of this run; itself a recipe
+    environment.json   versions, device, threads, fingerprint of the data
+    metrics.jsonl      one line an epoch
+    events.jsonl       one line a diagnosis
+    checkpoint.pt      the selected epoch
+    last.pt            the last finished epoch, for resuming
+    summary.json       test scores; written last
+    tensorboard/       the same curves as event files
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from drcli import __version__
+from drcli.errors import DataError, RecipeError
+from drcli.files import append_json_line, read_json_lines, write_atomic, write_json
+from drcli.recipe.schema import Recipe
+from drcli.recipe.show import differences
+
+PACKAGES = ("torch", "numpy", "scikit-learn", "scipy")
+
+
+class RunDirectory:
+    """Files of one run.
+
+    Args:
+        folder: the run directory; it must exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recipe = folder / "recipe.yaml"
+        self.environment = folder / "environment.json"
+        self.metrics = folder / "metrics.jsonl"
+        self.events = folder / "events.jsonl"
+        self.checkpoint = folder / "checkpoint.pt"
+        self.last = folder / "last.pt"
+        self.summary = folder / "summary.json"
+        self.tensorboard = folder / "tensorboard"
+
+    def clear(self) -> None:
+        """Remove everything but the lock."""
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != ".lock":
+                path.unlink()
+
+    def claim(self, recipe: Recipe, fingerprint: str, device: torch.device) -> None:
+        """Write down what run this is, or check that it is the one that is here already.
+
+        Raises:
+            RecipeError: another recipe was trained here; the differences are shown.
+            DataError: other data was used here.
+        """
+        if self.recipe.exists() and self.environment.exists():
+            self._check(recipe, fingerprint)
+            return
+        text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
+        write_json(self.environment, environment(fingerprint, device))
+        write_atomic(self.recipe, text.encode())
+
+    def _check(self, recipe: Recipe, fingerprint: str) -> None:
+        there = _without_root(yaml.safe_load(self.recipe.read_text(encoding="utf-8")))
+        changed = differences(there, _without_root(recipe.to_dict()))
+        remedy = "repeat the command with --fresh to start over, or with another --out"
+        if changed:
+            lines = "\n".join(f"  {line}" for line in changed)
+            raise RecipeError(f"{self.folder}: a run of another recipe is here; {remedy}\n{lines}")
+        used = json.loads(self.environment.read_text(encoding="utf-8"))["dataset_fingerprint"]
+        if used != fingerprint:
+            raise DataError(f"{self.folder}: this run was started on other data than the recipe's now; {remedy}")
+
+    def truncate(self, epoch: int) -> None:
+        """Drop the log lines of `epoch` and later: the epochs that a resumed run does again."""
+        for path in (self.metrics, self.events):
+            kept = [line for line in read_json_lines(path) if line["epoch"] < epoch]
+            write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def log_epoch(self, record: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        append_json_line(self.metrics, record)
+
+    def log_event(self, event: Mapping[str, Any]) -> None:
+        """Append a line to events.jsonl."""
+        append_json_line(self.events, event)
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """The summary of a finished run, or None."""
+        if not self.summary.exists():
+            return None
+        summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+        return summary
+
+
+def _without_root(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A run is known by its data's fingerprint, not by the path it was read from."""
+    return {**recipe, "dataset": {k: v for k, v in recipe["dataset"].items() if k != "root"}}
+
+
+def environment(fingerprint: str, device: torch.device) -> dict[str, Any]:
+    """Return what a run's bits depend on beside recipe and seed."""
+    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "drcli": __version__,
+        "python": sys.version.split()[0],
+        "packages": {name: version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": device.type,
+        "accelerator": accelerator,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "dataset_fingerprint": fingerprint,
+        "command": sys.argv,
+    }

@@ -1,0 +1,260 @@
+"""The training loop: every method, every dataset, every device runs through this one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drcli import checkpoint
+from drcli.diagnosis import diagnose
+from drcli.engine.assemble import Assembly, load_weights
+from drcli.engine.evaluate import score_split
+from drcli.engine.listener import Listener
+from drcli.optim import build_optimizer, learning_rate, set_learning_rate
+from drcli.engine.rundir import RunDirectory
+from drcli.errors import CheckpointError, RunError
+from drcli.methods.context import Context
+from drcli.seeding import generator, seed_global
+
+CHECK_EVERY = 64
+"""Steps between two looks at the losses: looking makes the device wait."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The epoch that `selection` prefers so far.
+
+    Attributes:
+        epoch: its index, -1 before the first.
+        accuracy: the accuracy it was selected by.
+    """
+
+    epoch: int = -1
+    accuracy: float = -1.0
+
+
+class Trainer:
+    """Trains one run, epoch by epoch, and keeps its files.
+
+    At the end of an epoch: evaluation, `checkpoint.pt` if the epoch is selected, the method's
+    `on_epoch_end`, the log lines, and last `last.pt`. Everything random in an epoch derives from
+    (seed, epoch), so a run that goes on from `last.pt` computes what it would have computed.
+
+    Args:
+        assembly: the run's parts.
+        directory: where its files are.
+        listener: who is told.
+    """
+
+    def __init__(self, assembly: Assembly, directory: RunDirectory, listener: Listener) -> None:
+        self.assembly = assembly
+        self.directory = directory
+        self.listener = listener
+        self.recipe = assembly.recipe
+        self.seed = self.recipe.seeds[0]
+        self.ctx = self._context()
+        self.next_epoch = 0
+        self.selected = Selected()
+        self.seconds = 0.0
+        assembly.method.setup(self.ctx)
+
+    def _context(self) -> Context:
+        assembly, training = self.assembly, self.recipe.training
+        trainable = [*assembly.model.parameters(), *assembly.extras.parameters()]
+        return Context(
+            model=assembly.model,
+            optimizer=build_optimizer(training.optimizer, trainable),
+            trainable=trainable,
+            train=assembly.batches("train"),
+            val=assembly.batches("val"),
+            num_classes=len(assembly.dataset.info.classes),
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            eval_batch_size=assembly.eval_batch_size,
+            seed=self.seed,
+            device=assembly.device,
+            clip_grad_norm=training.clip_grad_norm,
+        )
+
+    def train(self) -> None:
+        """Train the epochs that are still to be done.
+
+        Raises:
+            RunError: a loss is not finite, or a file cannot be written.
+        """
+        for epoch in range(self.next_epoch, self.recipe.training.epochs):
+            self._epoch(epoch)
+
+    def _epoch(self, epoch: int) -> None:
+        started = time.perf_counter()
+        ctx, method = self.ctx, self.assembly.method
+        ctx.epoch = epoch
+        ctx.weights_changed()
+        seed_global(self.seed, "epoch", epoch)
+        rate = learning_rate(
+            self.recipe.training.schedule, self.recipe.training.optimizer.lr, epoch, self.recipe.training.epochs
+        )
+        set_learning_rate(ctx.optimizer, rate)
+        method.on_epoch_start(ctx)
+        train = self._train_rows()
+        trained = time.perf_counter()
+        record: dict[str, Any] = {"epoch": epoch, "lr": rate, "train": train, **self._evaluate()}
+        record["selected"] = self._select(record)
+        events = [self._monitor(), method.on_epoch_end(ctx)]
+        record["seconds"] = time.perf_counter() - started
+        record["clips_per_second"] = len(ctx.train) / (trained - started)
+        self.seconds += record["seconds"]
+        self._write_down(record, [{"epoch": epoch, **event} for event in events if event is not None])
+
+    def _train_rows(self) -> dict[str, float]:
+        """Train on every row once and return the means of the step's scalars."""
+        ctx, method = self.ctx, self.assembly.method
+        ctx.model.train()
+        self.assembly.extras.train()
+        log = ScalarLog(ctx.epoch)
+        order = generator(self.seed, "order", ctx.epoch)
+        for batch in ctx.train.shuffled(ctx.batch_size, order):
+            log.add(method.training_step(ctx, batch), len(batch.labels))
+            self.listener.rows_done(len(batch.labels))
+        return log.means()
+
+    def _evaluate(self) -> dict[str, dict[str, float]]:
+        """Score val, and test where the recipe asks for test curves."""
+        splits = ["val"]
+        if "test" in {self.recipe.selection, self.recipe.monitor}:
+            splits.append("test")
+        scores = {split: score_split(self.assembly, self.assembly.batches(split)) for split in splits}
+        if not torch.isfinite(torch.tensor(scores["val"].loss)):
+            raise RunError(diverged(f"epoch {self.ctx.epoch}: the validation loss is {scores['val'].loss}"))
+        return {split: {**found.to_dict(), "loss": found.loss} for split, found in scores.items()}
+
+    def _monitor(self) -> dict[str, Any] | None:
+        """Measure the learning state where `diagnosis.monitor_every` asks for it; nothing changes."""
+        settings = self.recipe.diagnosis
+        if settings.monitor_every == 0 or self.ctx.epoch % settings.monitor_every != 0:
+            return None
+        features_train, labels_train = self.ctx.features("train")
+        features_val, labels_val = self.ctx.features("val")
+        found = diagnose(
+            features_train,
+            labels_train,
+            features_val,
+            labels_val,
+            num_classes=self.ctx.num_classes,
+            settings=settings,
+            lambda_=settings.lambda_,
+        )
+        modalities = {m: diagnosis.to_dict() for m, diagnosis in found.items()}
+        return {"kind": "monitor", "lambda": settings.lambda_, "modalities": modalities}
+
+    def _select(self, record: Mapping[str, Any]) -> bool:
+        """Keep the epoch's weights if `selection` prefers them to what there is; the first of equals stays."""
+        accuracy = record["test" if self.recipe.selection == "test" else "val"]["accuracy"]
+        if self.recipe.selection != "last" and accuracy <= self.selected.accuracy:
+            return False
+        self.selected = Selected(self.ctx.epoch, accuracy)
+        checkpoint.save(self.directory.checkpoint, self.state())
+        return True
+
+    def _write_down(self, record: Mapping[str, Any], events: list[dict[str, Any]]) -> None:
+        self.directory.log_epoch(record)
+        self.listener.epoch_finished(record)
+        for event in events:
+            self.directory.log_event(event)
+            self.listener.diagnosed(event)
+        checkpoint.save(self.directory.last, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """All that a run needs to go on from the end of this epoch."""
+        return {
+            "recipe": self.recipe.to_dict(),
+            "modalities": list(self.assembly.modalities),
+            "dataset_fingerprint": self.assembly.dataset.info.fingerprint,
+            "epoch": self.ctx.epoch,
+            "step": self.ctx.step,
+            "seconds": self.seconds,
+            "selected": {"epoch": self.selected.epoch, "accuracy": self.selected.accuracy},
+            "model": self.assembly.model.state_dict(),
+            "extras": self.assembly.extras.state_dict(),
+            "method": self.assembly.method.state_dict(),
+            "optimizer": self.ctx.optimizer.state_dict(),
+        }
+
+    def resume(self) -> None:
+        """Go on from `last.pt` if there is one; drop the log lines of the epochs to be done again.
+
+        Raises:
+            CheckpointError: `last.pt` is damaged.
+        """
+        if self.directory.last.exists():
+            state = checkpoint.load(self.directory.last)
+            load_weights(self.assembly, state, self.directory.last)
+            try:
+                self.assembly.method.load_state_dict(state["method"])
+                self.ctx.optimizer.load_state_dict(state["optimizer"])
+                self.selected = Selected(**state["selected"])
+                self.ctx.step, self.seconds = state["step"], state["seconds"]
+                self.next_epoch = state["epoch"] + 1
+            except (KeyError, TypeError, ValueError) as error:
+                raise CheckpointError(
+                    f"{self.directory.last}: not of this run ({error}); start over with --fresh"
+                ) from error
+        self.directory.truncate(self.next_epoch)
+
+
+class ScalarLog:
+    """Scalars of the steps of one epoch, kept on the device and looked at now and then.
+
+    Args:
+        epoch: the epoch, for messages.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.sizes: list[int] = []
+        self.values: dict[str, list[Tensor]] = {}
+        self.checked = 0
+
+    def add(self, scalars: Mapping[str, Tensor], size: int) -> None:
+        """Note the scalars of a step on `size` rows.
+
+        Raises:
+            RunError: one of the steps so far had a non-finite loss.
+        """
+        self.sizes.append(size)
+        for name, value in scalars.items():
+            self.values.setdefault(name, []).append(value)
+        if len(self.sizes) - self.checked >= CHECK_EVERY:
+            self._check()
+
+    def _check(self) -> None:
+        for name, values in self.values.items():
+            finite = torch.isfinite(torch.stack(values[self.checked :])).cpu()
+            if not finite.all():
+                step = self.checked + int((~finite).nonzero()[0])
+                raise RunError(diverged(f"epoch {self.epoch}, step {step}: {name} is {float(values[step])}"))
+        self.checked = len(self.sizes)
+
+    def means(self) -> dict[str, float]:
+        """Return the means over rows, and "loss", the sum of the losses.
+
+        Raises:
+            RunError: a loss is not finite.
+        """
+        self._check()
+        sizes = torch.tensor(self.sizes, dtype=torch.float64)
+        means = {
+            name: float((torch.stack(values).double().cpu() * sizes).sum() / sizes.sum())
+            for name, values in self.values.items()
+        }
+        return {"loss": sum(mean for name, mean in means.items() if name.startswith("loss_")), **means}
+
+
+def diverged(what: str) -> str:
+    """The message for a run that has left the finite numbers."""
+    return f"{what}; the run stops. Lower training.optimizer.lr, or set training.clip_grad_norm"

@@ -1,0 +1,45 @@
+"""The errors a user can cause: each knows its exit code and says what would be right."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DrcliError(Exception):
+    """Base of every error that is shown to the user as a message, without a traceback.
+
+    The message names the file, the field and the remedy. `exit_code` is the exit status of the
+    command line: 1 a run failed, 2 bad usage or recipe, 3 data missing or unreadable, 130 interrupted.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+
+class RunError(DrcliError):
+    """A run failed while it worked: a non-finite loss, a full disk, a locked run directory."""
+
+
+class UsageError(DrcliError):
+    """The command line asks for something that cannot be done."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class RecipeError(UsageError):
+    """A recipe, or an override of it, is not valid."""
+
+
+class DataError(DrcliError):
+    """Data is missing, damaged, or prepared with other settings than the recipe's."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class CheckpointError(DataError):
+    """A checkpoint is missing, damaged, or not one of drcli's."""
+
+
+class InterruptedRunError(DrcliError):
+    """Ctrl-C or SIGTERM stopped the command; the message says how to go on."""
+
+    exit_code: ClassVar[int] = 130

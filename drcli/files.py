@@ -1,0 +1,104 @@
+"""Files that are either whole or not there: atomic writes, append-only logs, locks."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from drcli.errors import RunError, UsageError
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace a file by new contents: readers see the old file or the new one, whole.
+
+    Raises:
+        RunError: the contents could not be written; the old file, if any, is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"{path}: cannot be written ({reason(error)}); what was there before is untouched") from error
+
+
+def reason(error: OSError) -> str:
+    """What went wrong, with the remedy where there is one."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "no space left on the device: free some and repeat the command, it goes on where it was"
+    return error.strerror or str(error)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, keys in the order given."""
+    write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Append one JSON object as a line.
+
+    Raises:
+        RunError: the line could not be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(value) + "\n")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({reason(error)})") from error
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSON-lines file; a last line that a kill cut short is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def make_folder(folder: Path, *, remedy: str) -> None:
+    """Create a folder and check that files can be made in it.
+
+    Raises:
+        UsageError: it cannot be created or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"{folder}: not writable ({reason(error)}); {remedy}") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock; the system releases it however the process ends.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    with (folder / ".lock").open("w", encoding="ascii") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"{folder}: another process is training here; wait for it, or choose another --out") from error
+        yield

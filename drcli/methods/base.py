@@ -1,0 +1,113 @@
+"""Joint training, and the seams at which every other method differs from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+from torch import Tensor, nn
+from torch.nn import functional
+
+from drcli.data.batches import Batch
+from drcli.methods.context import Context
+from drcli.models.multimodal import MultimodalModel, Outputs
+
+Losses = dict[str, Tensor]
+Scalars = dict[str, Tensor]
+Event = dict[str, Any]
+
+
+class Method:
+    """Joint training: one cross-entropy on the fused logits.
+
+    A method overrides the seams that it changes, and the list of its overrides says how deep it
+    reaches: `losses` (what is minimised), `backward` (how it is differentiated), `modulate` (what
+    happens to the gradients), `training_step` (the step itself), `on_epoch_start` and `on_epoch_end`
+    (what happens between epochs). What it does not override is joint training.
+
+    Args:
+        settings: the method's block of the recipe.
+    """
+
+    class Settings(BaseModel, extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True):
+        """The recipe block of `joint`: nothing to set."""
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+    """What the recipe must provide beyond encoders and a late fusion."""
+
+    neutral: ClassVar[Mapping[str, Any] | None] = {}
+    """Settings under which the method is joint training, bit for bit; None where there are none."""
+
+    neutral_reason: ClassVar[str] = ""
+    """Why there are no neutral settings, where `neutral` is None."""
+
+    moves: ClassVar[str] = "every encoder and the fusion, by the optimiser"
+    """Which parameters the method changes, in words for the reader."""
+
+    per_modality: ClassVar[bool] = False
+    """Whether the method trains one run a modality instead of one run over all."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
+        """Return extra modules; the engine moves, optimises and saves them."""
+        del model
+        return {}
+
+    def setup(self, ctx: Context) -> None:
+        """Prepare for the first epoch; called once, before a resumed state is loaded."""
+
+    def on_epoch_start(self, ctx: Context) -> None:
+        """Act before the first step of an epoch."""
+
+    def on_epoch_end(self, ctx: Context) -> Event | None:
+        """Act after the epoch's evaluation and checkpoint; an event returned is logged."""
+        del ctx
+        return None
+
+    def training_step(self, ctx: Context, batch: Batch) -> Scalars:
+        """Take one step on a batch and return its detached losses and accuracy, each of shape ()."""
+        ctx.optimizer.zero_grad(set_to_none=True)
+        outputs = self.forward(ctx, batch)
+        losses = self.losses(ctx, outputs, batch)
+        self.backward(ctx, losses)
+        self.modulate(ctx, outputs, batch)
+        ctx.apply_gradients()
+        correct = (outputs.logits.detach().argmax(dim=1) == batch.labels).float().mean()
+        return {**{f"loss_{name}": loss.detach() for name, loss in losses.items()}, "accuracy": correct}
+
+    def forward(self, ctx: Context, batch: Batch) -> Outputs:
+        """Run the model on a batch."""
+        outputs: Outputs = ctx.model(batch.inputs)
+        return outputs
+
+    def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
+        """Return the named losses, each of shape () and not yet summed."""
+        del ctx
+        return {"joint": functional.cross_entropy(outputs.logits, batch.labels)}
+
+    def backward(self, ctx: Context, losses: Losses) -> None:
+        """Fill the gradients; by default those of the sum of the losses."""
+        del ctx
+        total, *rest = losses.values()
+        for loss in rest:
+            total = total + loss
+        total.backward()  # type: ignore[no-untyped-call]
+
+    def modulate(self, ctx: Context, outputs: Outputs, batch: Batch) -> None:
+        """Change the gradients in place, before the optimiser steps."""
+
+    def predict(self, model: MultimodalModel, batch: Batch) -> Tensor:
+        """Return the logits (B, C) that the method predicts with."""
+        outputs: Outputs = model(batch.inputs)
+        return outputs.logits
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the method must keep to be resumed: tensors and plain containers only."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        del state

@@ -1,0 +1,137 @@
+"""Diagnosing & Re-learning (Wei, Li, Feng, Hu; ECCV 2024, arXiv 2407.09705)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+from drcli.diagnosis import ModalityDiagnosis, diagnose, snapshot, soft_reinitialise
+from drcli.diagnosis.settings import MeasureSettings
+from drcli.methods.base import Event, Method
+from drcli.methods.context import Context
+
+
+class DiagnoseRelearn(Method):
+    """Joint training that is diagnosed every H epochs, each encoder then pulled towards its start.
+
+    After the evaluation and the checkpoint of epoch e, if e > 0 and e % every == 0 and fewer than
+    `times` events have happened and e is not the last epoch, for every modality k
+
+        g^k = |P_D^k - P_V^k|           purity gap of train and validation clusterings
+        a^k = tanh(lambda * g^k)        re-learning strength
+        theta^k <- a^k theta_init^k + (1 - a^k) theta^k, over the encoder's parameters
+
+    Fusion and head are not touched. Differences from the authors' released code: training and
+    diagnosis use the splits and the augmentation that every other method uses, and the features of
+    the training set are taken in stored order with evaluation transforms, so that a diagnosis does not
+    shift the data order that follows it.
+    """
+
+    class Settings(MeasureSettings, extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True):
+        """The recipe block of `diagnose_relearn`; the defaults are the authors' behaviour on CREMA-D."""
+
+        every: PositiveInt = Field(20, description="H: epochs between two diagnoses")
+        times: NonNegativeInt = Field(3, description="how many re-learnings at most; 0 disables")
+        lambda_: NonNegativeFloat = Field(
+            3.0, alias="lambda", allow_inf_nan=False, description="slope from purity gap to strength"
+        )
+        optimizer_state: Literal["keep", "reset_encoder", "reset"] = Field(
+            "keep", description="what becomes of the optimiser's state at a re-learning"
+        )
+        bn_buffers: Literal["keep", "blend", "recompute"] = Field(
+            "keep", description="what becomes of batch normalisation's running statistics"
+        )
+
+    neutral: ClassVar[Mapping[str, Any] | None] = {"lambda": 0.0}
+    moves: ClassVar[str] = "every encoder and the fusion, by the optimiser; every encoder, by re-learning"
+
+    settings: Settings
+
+    def setup(self, ctx: Context) -> None:
+        """Keep a copy of the encoders as they are before the first step."""
+        self.initial = {m: snapshot(encoder) for m, encoder in ctx.model.encoders.items()}
+        self.events = 0
+
+    def on_epoch_end(self, ctx: Context) -> Event | None:
+        """Diagnose and re-learn when the schedule says so."""
+        if not self.is_due(ctx.epoch, ctx.epochs):
+            return None
+        diagnoses = self.diagnose(ctx)
+        for m, diagnosis in diagnoses.items():
+            self.relearn(ctx, m, diagnosis.strength)
+        if any(diagnosis.strength > 0 for diagnosis in diagnoses.values()):
+            self._after_relearning(ctx)
+        self.events += 1
+        modalities = {m: diagnosis.to_dict() for m, diagnosis in diagnoses.items()}
+        return {"kind": "relearn", "event": self.events, "lambda": self.settings.lambda_, "modalities": modalities}
+
+    def is_due(self, epoch: int, epochs: int) -> bool:
+        """Whether an event follows epoch `epoch` (from 0) of `epochs`."""
+        return 0 < epoch < epochs - 1 and epoch % self.settings.every == 0 and self.events < self.settings.times
+
+    def diagnose(self, ctx: Context) -> dict[str, ModalityDiagnosis]:
+        """Measure purities, gap and strength of every modality."""
+        features_train, labels_train = ctx.features("train")
+        features_val, labels_val = ctx.features("val")
+        return diagnose(
+            features_train,
+            labels_train,
+            features_val,
+            labels_val,
+            num_classes=ctx.num_classes,
+            settings=self.settings,
+            lambda_=self.settings.lambda_,
+        )
+
+    def relearn(self, ctx: Context, modality: str, strength: float) -> None:
+        """Pull one encoder towards its initial weights."""
+        buffers: Literal["keep", "blend"] = "blend" if self.settings.bn_buffers == "blend" else "keep"
+        soft_reinitialise(ctx.model.encoders[modality], self.initial[modality], strength, buffers=buffers)
+
+    def _after_relearning(self, ctx: Context) -> None:
+        ctx.weights_changed()
+        if self.settings.bn_buffers == "recompute":
+            recompute_batch_statistics(ctx)
+        if self.settings.optimizer_state == "reset":
+            ctx.optimizer.state.clear()
+        elif self.settings.optimizer_state == "reset_encoder":
+            for parameter in ctx.model.encoders.parameters():
+                ctx.optimizer.state.pop(parameter, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The initial encoders and the number of events so far."""
+        return {"initial": self.initial, "events": self.events}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        initial: Mapping[str, Mapping[str, Tensor]] = state["initial"]
+        for m, tensors in self.initial.items():
+            for name, tensor in tensors.items():
+                tensor.copy_(initial[m][name])
+        self.events = int(state["events"])
+
+
+def recompute_batch_statistics(ctx: Context) -> None:
+    """Replace the encoders' running statistics by those of one pass over the training rows.
+
+    Only layers of batch normalisation run in training mode, so that nothing random is drawn.
+    """
+    layers = [layer for layer in ctx.model.encoders.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    before = [(layer.momentum, layer.training) for layer in layers]
+    mode = ctx.model.training
+    ctx.model.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # cumulative average over the pass
+        layer.train()
+    with torch.no_grad():
+        for batch in ctx.train.in_order(ctx.eval_batch_size):
+            ctx.model.encode(batch.inputs)
+    ctx.model.train(mode)
+    for layer, (momentum, training) in zip(layers, before, strict=True):
+        layer.momentum = momentum
+        layer.training = training

@@ -1,0 +1,72 @@
+"""The residual block and the pooling that both residual networks are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions with a shortcut (He et al. 2016), named as in torchvision.
+
+    Args:
+        in_channels: channels of the input map.
+        out_channels: channels of the output map.
+        stride: stride of the first convolution; the shortcut is projected where shapes differ.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.downsample: nn.Sequential | None = None
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
+        out = functional.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.bn2(self.conv2(out))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return functional.relu(out + shortcut, inplace=True)
+
+
+def initialise(module: nn.Module) -> None:
+    """Initialise as the D&R authors' backbone does.
+
+    Convolutions are Kaiming-normal (fan out); the scale of batch normalisation is drawn from
+    N(1, 0.02) and its shift is 0.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+            nn.init.zeros_(layer.bias)
+
+
+def fold_frames(x: Tensor) -> tuple[Tensor, int]:
+    """Fold frames into the batch: (B, T, C, H, W) -> (B * T, C, H, W) and T; (B, C, H, W) has T = 1."""
+    if x.dim() == 5:
+        return x.flatten(0, 1), x.shape[1]
+    return x, 1
+
+
+def pool(maps: Tensor, frames: int) -> Tensor:
+    """Average (B * T, D, H, W) over space and frames to (B, D)."""
+    pooled = maps.mean(dim=(2, 3))
+    return pooled.unflatten(0, (-1, frames)).mean(dim=1) if frames > 1 else pooled
+
+
+def encode_frames(stages: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Run image stages over (B, C, H, W) or (B, T, C, H, W) and pool to (B, D)."""
+    folded, frames = fold_frames(x)
+    folded = folded.contiguous(memory_format=torch.channels_last)
+    return pool(stages(folded), frames)

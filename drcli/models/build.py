@@ -1,0 +1,44 @@
+"""Build the model that a recipe describes, with seeded initial weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from drcli.models import BACKBONES, FUSIONS
+from drcli.models.backbone import Backbone
+from drcli.models.multimodal import MultimodalModel
+from drcli.recipe.schema import FusionBlock, ModalityBlock
+from drcli.seeding import seeded
+
+
+def build_model(
+    modalities: Mapping[str, ModalityBlock],
+    fusion: FusionBlock,
+    *,
+    shapes: Mapping[str, Sequence[int]],
+    num_classes: int,
+    seed: int,
+) -> MultimodalModel:
+    """Return the model, on the CPU.
+
+    Each encoder's initial weights depend on the seed and its modality's name alone: an encoder starts
+    from the same weights in joint and in unimodal training, whatever the order of the modalities.
+
+    Args:
+        modalities: backbone and settings by modality.
+        fusion: name and settings of the fusion.
+        shapes: shape of one input sample by modality.
+        num_classes: C.
+        seed: the run's seed.
+
+    Raises:
+        UsageError: a backbone does not take samples of its modality's shape.
+    """
+    encoders: dict[str, Backbone] = {}
+    for m, block in modalities.items():
+        with seeded(seed, "init", "encoder", m):
+            encoders[m] = BACKBONES.load(block.backbone)(block.settings, shapes[m])
+    widths = {m: encoder.width for m, encoder in encoders.items()}
+    with seeded(seed, "init", "fusion"):
+        head = FUSIONS.load(fusion.name)(fusion.settings, widths, num_classes)
+    return MultimodalModel(encoders, head)

@@ -1,0 +1,237 @@
+"""From a recipe file, its overrides or a checkpoint's plain data to a validated `Recipe`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from data_prep import DATASETS
+from drcli.diagnosis.settings import DiagnosisSettings
+from drcli.methods import METHODS
+from drcli.models import BACKBONES, FUSIONS
+from drcli.recipe.overrides import apply_overrides, parse_overrides, split_path
+from drcli.recipe.problems import ABSENT, Problem, refusal
+from drcli.recipe.schema import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Cosine,
+    DatasetBlock,
+    DatasetScalars,
+    FusionBlock,
+    MethodBlock,
+    ModalityBlock,
+    Recipe,
+    RecipeScalars,
+    Sgd,
+    Training,
+    TrainingScalars,
+    named,
+)
+from drcli.recipe.source import Source, read_source
+from drcli.recipe.validate import Checker, excessive, unfit
+from drcli.registry import known
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+BLOCKS = ("dataset", "modalities", "fusion", "methods", "training", "diagnosis")
+"""Keys of a recipe that hold a block of their own."""
+
+# `--method all` means every label; the parameters of the fusion are a group beside the modalities'.
+_RESERVED_LABEL = "all"
+_RESERVED_MODALITY = "fusion"
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the validated recipe of a file, with KEY=VALUE overrides set first.
+
+    Raises:
+        RecipeError: the file or an override cannot be read, or the recipe has problems; all of them are
+            in the one message, with line, dotted key, value and what is allowed.
+    """
+    return load_source(path, overrides)[0]
+
+
+def load_source(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, Source]:
+    """Return the validated recipe of a file, and the plain data and places that it was made of.
+
+    Raises:
+        RecipeError: as `load_recipe`.
+    """
+    source = _without_shorthand(read_source(path))
+    source = _without_shorthand(apply_overrides(source, parse_overrides(overrides)))
+    source = replace(source, data={"name": path.stem, **source.data})
+    return _validated(source), source
+
+
+def recipe_from_dict(raw: Any, *, where: str) -> Recipe:
+    """Return the validated recipe of plain data, such as `Recipe.to_dict` gave.
+
+    Args:
+        raw: the data, from a checkpoint.
+        where: names it in messages.
+
+    Raises:
+        RecipeError: it is no valid recipe; one message with all problems.
+    """
+    if not isinstance(raw, dict):
+        raise refusal(where, [Problem((), f"a recipe is a block of keys, not a {type(raw).__name__}")], {})
+    return _validated(_without_shorthand(Source(where, raw, {})))
+
+
+def _validated(source: Source) -> Recipe:
+    unusable = list(unfit(source.data))
+    if unusable:
+        raise refusal(source.where, [*source.problems, *unusable], source.places)
+    checker = Checker(source.data)
+    checker.problems += source.problems
+    recipe = _assemble(checker)
+    checker.problems += excessive(source.data, checker.problems)
+    if recipe is not None and not checker.problems:
+        checker.problems += _combinations(recipe)
+    if recipe is None or checker.problems:
+        raise refusal(source.where, checker.problems, source.places)
+    return recipe
+
+
+def _without_shorthand(source: Source) -> Source:
+    """Write `fusion: concat` out as `fusion: {name: concat}`."""
+    fusion = source.data.get("fusion")
+    if not isinstance(fusion, str):
+        return source
+    places = dict(source.places)
+    if ("fusion",) in places:
+        places["fusion", "name"] = places["fusion",]
+    return replace(source, data={**source.data, "fusion": {"name": fusion}}, places=places)
+
+
+def _assemble(checker: Checker) -> Recipe | None:
+    """Look at every block, whatever the others hold; None if one is not valid."""
+    top = checker.settings(RecipeScalars, (), BLOCKS)
+    dataset = _dataset(checker)
+    modalities = _modalities(checker)
+    fusion = checker.configured(("fusion",), "name", FUSIONS, default="concat")
+    methods = _methods(checker)
+    training = _training(checker)
+    diagnosis = checker.settings(DiagnosisSettings, ("diagnosis",))
+    if top is None or dataset is None or modalities is None or fusion is None:
+        return None
+    if methods is None or training is None or diagnosis is None:
+        return None
+    return Recipe(
+        name=top.name,
+        dataset=dataset,
+        modalities=modalities,
+        fusion=FusionBlock(*fusion),
+        method=top.method,
+        methods=methods,
+        training=training,
+        diagnosis=diagnosis,
+        selection=top.selection,
+        monitor=top.monitor,
+        seeds=top.seeds,
+    )
+
+
+def _dataset(checker: Checker) -> DatasetBlock | None:
+    found = checker.load(("dataset", "name"), DATASETS)
+    scalars = checker.settings(DatasetScalars, ("dataset",), besides=("name", "prepare"))
+    if found is None or scalars is None:
+        return None
+    name, preparer = found
+    prepare = checker.settings(preparer.Settings, ("dataset", "prepare"))
+    return None if prepare is None else DatasetBlock(name, Path(scalars.root or f"data/{name}"), prepare)
+
+
+def _modalities(checker: Checker) -> dict[str, ModalityBlock] | None:
+    names = checker.block(("modalities",))
+    if names == {}:
+        checker.add(("modalities",), "required: at least one, such as {audio: {backbone: resnet_small}}")
+    blocks = {}
+    for m in names or ():
+        key = ("modalities", m)
+        _check_name(checker, key)
+        if "." in m or m == _RESERVED_MODALITY:
+            checker.add(key, f"the name of a modality must not hold a dot, nor be {_RESERVED_MODALITY!r}")
+        found = checker.configured(key, "backbone", BACKBONES)
+        if found is not None:
+            blocks[m] = ModalityBlock(*found)
+    return blocks or None
+
+
+def _methods(checker: Checker) -> dict[str, MethodBlock] | None:
+    labels = checker.block(("methods",))
+    if labels == {}:
+        checker.add(("methods",), "required: at least one, such as {joint: {}}")
+    blocks = {}
+    for label in labels or ():
+        key = ("methods", label)
+        _check_name(checker, key)
+        if label == _RESERVED_LABEL:
+            checker.add(
+                key, f"{_RESERVED_LABEL!r} stands for every label on the command line; choose another"
+            )
+        found = checker.configured(key, "method", METHODS, default=label)
+        if found is not None:
+            blocks[label] = MethodBlock(*found)
+    method = checker.data.get("method")
+    if labels and isinstance(method, str) and method not in labels:
+        checker.add(("method",), f"must be a label of methods; {known(method, labels)}", method)
+    return blocks or None
+
+
+def _training(checker: Checker) -> Training | None:
+    scalars = checker.settings(TrainingScalars, ("training",), besides=("optimizer", "schedule"))
+    optimizer = _variant(checker, "optimizer", OPTIMIZERS)
+    schedule = _variant(checker, "schedule", SCHEDULES, default="constant")
+    if scalars is None or optimizer is None or schedule is None:
+        return None
+    return Training(**scalars.model_dump(), optimizer=optimizer, schedule=schedule)
+
+
+def _variant(
+    checker: Checker, kind: str, variants: Mapping[str, type[Settings]], default: str | None = None
+) -> Settings | None:
+    """The block `training.<kind>`, whose `name` says which of the variants it is."""
+    key = ("training", kind)
+    if checker.block(("training",)) is None:
+        return None
+    name = checker.pick((*key, "name"), kind, variants, default)
+    return None if name is None else checker.settings(variants[name], key)
+
+
+def _check_name(checker: Checker, key: tuple[str, str]) -> None:
+    try:
+        named(key[-1])
+    except ValueError as error:
+        checker.add(key, str(error))
+
+
+def _combinations(recipe: Recipe) -> Iterator[Problem]:
+    """Yield values that are valid alone and not together."""
+    data = recipe.to_dict()
+    for path, message in [*_training_conflicts(recipe.training), *_method_conflicts(recipe)]:
+        key = split_path(data, path)
+        value: Any = data
+        for part in key:
+            value = value.get(part, ABSENT) if isinstance(value, dict) else ABSENT
+        yield Problem(key, message, value)
+
+
+def _training_conflicts(training: Training) -> Iterator[tuple[str, str]]:
+    optimizer, schedule = training.optimizer, training.schedule
+    if isinstance(optimizer, Sgd) and optimizer.nesterov and optimizer.momentum == 0:
+        yield "training.optimizer.nesterov", "needs momentum greater than 0"
+    if isinstance(schedule, Cosine) and schedule.warmup_epochs >= training.epochs:
+        yield "training.schedule.warmup_epochs", f"must be less than training.epochs, {training.epochs}"
+
+
+def _method_conflicts(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Ask every method that has a `check` about the recipe of its run: (dotted key, message) pairs."""
+    for label, block in recipe.methods.items():
+        check = getattr(METHODS.load(block.method), "check", None)
+        conflicts: Iterable[tuple[str, str]] = check(recipe.for_run(label, recipe.seeds[0])) if check else ()
+        yield from conflicts

@@ -1,0 +1,198 @@
+"""What is wrong with a recipe: one problem a line, all of them in one error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from drcli.errors import RecipeError
+from drcli.recipe.text import Key, dotted, shortened
+from drcli.registry import known
+
+COMMAND_LINE = 0
+"""The place of what the command line says; other places are line numbers from 1."""
+
+ABSENT = object()
+"""The value of a problem that has none: a key is missing."""
+
+_WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "missing": "required",
+        "int_type": "must be a whole number",
+        "int_from_float": "must be a whole number",
+        "float_type": "must be a number",
+        "finite_number": "must be a finite number",
+        "bool_type": "must be true or false",
+        "string_type": "must be text",
+        "list_type": "must be a list",
+        "tuple_type": "must be a list",
+        "set_type": "must be a list",
+        "dict_type": "must be a block of keys",
+        "model_type": "must be a block of keys",
+        "union_tag_not_found": "must be a block that names its kind",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        key: where.
+        message: what is allowed, as a clause that follows the value ("must be greater than 0").
+        value: what stands there; ABSENT where nothing does.
+        place: line number or COMMAND_LINE; None looks it up by the key.
+    """
+
+    key: Key
+    message: str
+    value: Any = ABSENT
+    place: int | None = None
+
+
+def refusal(where: str, problems: Iterable[Problem], places: Mapping[Key, int]) -> RecipeError:
+    """Return the error that shows all problems at once, in the order of their lines.
+
+    Args:
+        where: the file, as the user knows it.
+        problems: at least one; several of one key and value become one line.
+        places: line number, or COMMAND_LINE, by key; a key that is absent has its block's place.
+    """
+    merged: dict[tuple[int | None, str], list[str]] = {}
+    for problem in problems:
+        place = place_of(problem.key, places) if problem.place is None else problem.place
+        messages = merged.setdefault((place, _subject(problem)), [])
+        if problem.message not in messages:
+            messages.append(problem.message)
+    rows = sorted(merged.items(), key=lambda row: row[0][0] or float("inf"))
+    names = [place_name(place) for (place, _), _ in rows]
+    width = max(map(len, names))
+    lines = [
+        "  ".join(
+            [
+                "",
+                *([name.ljust(width)] if width else []),
+                "   ".join(filter(None, [subject, _either(messages)])),
+            ]
+        )
+        for name, ((_, subject), messages) in zip(names, rows, strict=True)
+    ]
+    count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+    return RecipeError("\n".join([f"{where}: {count}", *lines]))
+
+
+def place_of(key: Key, places: Mapping[Key, int]) -> int | None:
+    """Return the place of a key, or of the nearest block around it; None where no place is known."""
+    return next((places[key[:size]] for size in range(len(key), -1, -1) if key[:size] in places), None)
+
+
+def place_name(place: int | None) -> str:
+    """Spell a place: "line 7", "command line", or nothing."""
+    if place is None:
+        return ""
+    return "command line" if place == COMMAND_LINE else f"line {place}"
+
+
+def unknown_key(name: str, allowed: Sequence[str]) -> str:
+    """Say that a key is not known here, which are, and the nearest spelling."""
+    return f"unknown key; {known(name, allowed)}" if allowed else "unknown key; nothing can be set here"
+
+
+def one_of(value: Any, allowed: Sequence[str]) -> str:
+    """Say which names are allowed, and the nearest spelling."""
+    return "must be one of: " + known(str(value), allowed).removeprefix("known: ").removesuffix(".")
+
+
+def keys_of(model: type[BaseModel]) -> list[str]:
+    """Return the keys of a model's block, as the recipe spells them (`lambda`, not `lambda_`)."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def problems_in(
+    error: ValidationError, model: type[BaseModel], data: Any, key: Key, besides: Sequence[str] = ()
+) -> Iterator[Problem]:
+    """Yield pydantic's findings about one block in plain words.
+
+    Args:
+        error: what `model` raised.
+        model: the model of the block.
+        data: the block's plain data.
+        key: where the block stands.
+        besides: keys that the block may hold and `model` does not know.
+    """
+    for found in error.errors(include_url=False):
+        path, value = _follow(data, found)
+        if found["type"] == "extra_forbidden":
+            owner = [*besides, *keys_of(model)] if len(path) == 1 else _nested_keys(model, path[:-1])
+            message = unknown_key(str(path[-1]), owner) if owner is not None else "unknown key"
+        else:
+            message = _words(found)
+        yield Problem((*key, *path), message, value)
+
+
+def _follow(data: Any, found: ErrorDetails) -> tuple[Key, Any]:
+    """Return the key of a finding inside the block's data, and what stands there.
+
+    Pydantic's location also names branches of unions and "[key]", which are not in the data: a part
+    that cannot be followed there is left out, but for the name of a missing key.
+    """
+    path: list[str | int] = []
+    for part in found["loc"]:
+        inside = part in data if isinstance(data, Mapping) else False
+        inside = inside or (isinstance(data, list | tuple) and isinstance(part, int) and part < len(data))
+        if inside:
+            path.append(part)
+            data = data[part]
+    if found["type"] == "missing":
+        return (*path, found["loc"][-1]), ABSENT
+    return tuple(path), data
+
+
+def _nested_keys(model: type[BaseModel], path: Key) -> list[str] | None:
+    """Return the keys of the block at `path` below a model; None where its type leaves it open."""
+    for part in path:
+        if isinstance(part, int):
+            continue
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        inner = list(_models(fields[part].annotation)) if part in fields else []
+        if len(inner) != 1:
+            return None
+        model = inner[0]
+    return keys_of(model)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models that an annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
+
+
+def _words(found: ErrorDetails) -> str:
+    """Say in plain words what pydantic found."""
+    kind, context = found["type"], found.get("ctx", {})
+    names = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+    if kind == "literal_error" and names:
+        return one_of(found["input"], names)
+    if kind in _WORDS:
+        return _WORDS[kind]
+    message = re.sub(r"^(Input|String|List|Tuple|Dictionary|Value) should ", "must ", found["msg"])
+    message = message.removeprefix("Value error, ").partition(" after validation")[0]
+    return message[:1].lower() + message[1:]
+
+
+def _subject(problem: Problem) -> str:
+    value = "" if problem.value is ABSENT else f" = {shortened(problem.value)}"
+    return f"{dotted(problem.key)}{value}" if problem.key else ""
+
+
+def _either(messages: Sequence[str]) -> str:
+    return ", or ".join(messages)

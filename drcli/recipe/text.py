@@ -1,0 +1,74 @@
+"""How keys and values of a recipe are spelt for the user: dotted paths and YAML on one line."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Key = tuple[str | int, ...]
+"""Where a value stands: the keys of blocks and the indices of lists, from the top."""
+
+MAX_DEPTH = 32
+"""Levels of nesting that a recipe may have; a guard against recursion, far above any real recipe."""
+
+_PLAIN_TEXT = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]+")
+# What YAML 1.2 or the YAML 1.1 of other readers takes for something else than text.
+_RESERVED = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+
+
+def dotted(key: Key) -> str:
+    """Spell a key as the user writes it: "training.optimizer.lr", "seeds[1]"."""
+    text = ""
+    for part in key:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if _PLAIN_KEY.fullmatch(part) else f".{json.dumps(part)}"
+    return text.removeprefix(".")
+
+
+def spelled(value: Any) -> str:
+    """Spell plain data as YAML on one line, so that YAML 1.1 and 1.2 both read the same value back."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{spelled(key)}: {spelled(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(spelled(item) for item in value) + "]"
+    if isinstance(value, float):
+        return _spelled_float(value)
+    if isinstance(value, str) and _PLAIN_TEXT.fullmatch(value) and value.lower() not in _RESERVED:
+        return value
+    return json.dumps(value, ensure_ascii=False, default=lambda other: type(other).__name__)
+
+
+def shortened(value: Any, limit: int = 48) -> str:
+    """Spell a value for a message, cut to `limit` characters; what no terminal prints is escaped."""
+    text = spelled(value).encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def walk(value: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Yield every value of plain data with its key, a block or list before what it holds.
+
+    Nothing below MAX_DEPTH levels is visited.
+    """
+    yield key, value
+    if len(key) > MAX_DEPTH:
+        return
+    if isinstance(value, Mapping):
+        for part, item in value.items():
+            yield from walk(item, (*key, str(part)))
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        for index, item in enumerate(value):
+            yield from walk(item, (*key, index))
+
+
+def _spelled_float(value: float) -> str:
+    if not math.isfinite(value):
+        return {"inf": ".inf", "-inf": "-.inf"}.get(str(value), ".nan")
+    text = repr(value)
+    # YAML 1.1 takes 1e-05 for text, and 1.0e-05 for a number.
+    return text.replace("e", ".0e") if "e" in text and "." not in text else text

@@ -1,0 +1,178 @@
+"""Validation of a recipe's blocks one by one, so that one block's problems do not hide another's."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from drcli.errors import UsageError
+from drcli.recipe.problems import ABSENT, Problem, problems_in, refusal
+from drcli.recipe.text import MAX_DEPTH, Key, walk
+from drcli.registry import Registry, known
+
+Model = TypeVar("Model", bound=BaseModel)
+
+# Control characters, stray surrogates and the marks that YAML takes for line ends.
+_UNFIT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+_LARGEST = 2**63 - 1
+
+
+class Checker:
+    """Looks at the blocks of one recipe's plain data and collects what is wrong.
+
+    Args:
+        data: the recipe's plain data.
+
+    Attributes:
+        problems: all that was found so far.
+    """
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
+        self.problems: list[Problem] = []
+
+    def add(self, key: Key, message: str, value: Any = ABSENT) -> None:
+        """Note a problem."""
+        self.problems.append(Problem(key, message, value))
+
+    def block(self, key: Key) -> dict[str, Any] | None:
+        """Return the block at `key`, {} where there is none; None, and a problem, if it is no block."""
+        value: Any = self.data
+        for part in key:
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.add(key, "must be a block of keys", value)
+            return None
+        return value
+
+    def settings(self, model: type[Model], key: Key, besides: Sequence[str] = ()) -> Model | None:
+        """Return the validated settings of a block; None, and its problems, if it is not valid.
+
+        Args:
+            model: describes the block.
+            key: where the block stands; an absent block is an empty one.
+            besides: keys of the block that are looked at elsewhere.
+        """
+        block = self.block(key)
+        if block is None:
+            return None
+        own = {name: value for name, value in block.items() if name not in besides}
+        try:
+            # As JSON because pydantic is strict there as a reader of YAML wants it: "5" and true are no
+            # numbers, 1 is a float where one is asked for, and a list may become a tuple.
+            return model.model_validate_json(json.dumps(own), strict=True, by_alias=True, by_name=False)
+        except ValidationError as error:
+            self.problems += problems_in(error, model, own, key, besides)
+            return None
+
+    def pick(self, key: Key, kind: str, names: Iterable[str], default: str | None = None) -> str | None:
+        """Return the name at `key` if it is one of `names`; None, and a problem, if it is not.
+
+        Args:
+            key: where the name stands.
+            kind: what it names, in the singular ("backbone").
+            names: the known names.
+            default: taken where the key is absent.
+        """
+        block = self.block(key[:-1])
+        if block is None:
+            return None
+        name = block.get(str(key[-1]), default)
+        names = list(names)
+        if isinstance(name, str) and name in names:
+            return name
+        if key[-1] not in block:
+            # A default that is not known is a label: the problem is the label's.
+            at, message = (key, "required") if name is None else (key[:-1], f"unknown {kind} {name!r}")
+            self.add(at, f"{message}; {known(str(name or ''), names)}")
+        elif isinstance(name, str):
+            self.add(key, f"unknown {kind}; {known(name, names)}", name)
+        else:
+            self.add(key, f"must be the name of a {kind}; {known('', names)}", name)
+        return None
+
+    def load(self, key: Key, registry: Registry, default: str | None = None) -> tuple[str, Any] | None:
+        """Return the name at `key` and the class of that name; None, and a problem, if there is none."""
+        name = self.pick(key, registry.kind, registry.names(), default)
+        if name is None:
+            return None
+        try:
+            return name, registry.load(name)
+        except UsageError as error:  # somebody else's package does not import
+            self.add(key, str(error), name)
+            return None
+
+    def configured(
+        self, key: Key, selector: str, registry: Registry, default: str | None = None
+    ) -> tuple[str, BaseModel] | None:
+        """Return name and settings of a block that names a class (`backbone: ...`) beside its settings."""
+        found = self.load((*key, selector), registry, default)
+        if found is None:
+            return None
+        settings = self.settings(found[1].Settings, key, (selector,))
+        return None if settings is None else (found[0], settings)
+
+
+def validate_settings(model: type[Model], data: Mapping[str, Any], *, where: str) -> Model:
+    """Return the validated settings of one block that stands alone, for commands without a recipe.
+
+    Args:
+        model: describes the block.
+        data: its plain data.
+        where: names the block in the message.
+
+    Raises:
+        RecipeError: a key is unknown, or a value is not allowed; one message with all problems.
+    """
+    problems = list(unfit(data))
+    if problems:
+        raise refusal(where, problems, {})
+    checker = Checker(dict(data))
+    settings = checker.settings(model, ())
+    problems = [*checker.problems, *excessive(data, checker.problems)]
+    if settings is None or problems:
+        raise refusal(where, problems, {})
+    return settings
+
+
+def unfit(data: Any) -> Iterator[Problem]:
+    """Yield what no recipe may hold anywhere: other types than plain ones, control characters."""
+    for key, value in walk(data):
+        if len(key) > MAX_DEPTH:
+            yield Problem(key[:1], f"nested more than {MAX_DEPTH} levels deep")
+            return
+        if isinstance(value, dict):
+            names = (name for name in value if not _is_clean(name))
+            yield from (Problem(key, f"a key must be printable text, not {name!a}") for name in names)
+        elif isinstance(value, str) and not _is_clean(value):
+            yield Problem(key, f"must not hold control characters: {value!a}")
+        elif not isinstance(value, list | tuple | str | int | float | None):
+            yield Problem(key, f"must be text, a number, true, false or null, not a {type(value).__name__}")
+
+
+def excessive(data: Any, reported: Iterable[Problem]) -> Iterator[Problem]:
+    """Yield numbers that no setting takes: infinite, not a number, or beyond 64 bits.
+
+    Args:
+        data: plain data.
+        reported: problems that are known already; their keys are left out.
+    """
+    known_keys = {problem.key for problem in reported}
+    for key, value in walk(data):
+        if key in known_keys:
+            continue
+        if isinstance(value, float) and not math.isfinite(value):
+            yield Problem(key, "must be a finite number", value)
+        elif isinstance(value, int) and abs(value) > _LARGEST:
+            yield Problem(key, "is too large a number", value)
+
+
+def _is_clean(text: object) -> bool:
+    return isinstance(text, str) and not _UNFIT_TEXT.search(text)

@@ -1,0 +1,84 @@
+"""Names of methods, backbones, fusions and datasets, and the classes behind them.
+
+A registry is one explicit table, name -> "module:Class". The class is imported only when it is asked
+for, so that listing names costs nothing; packages of other people join through entry points.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from drcli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a registry: where the class is, and what it is in a line."""
+
+    target: str
+    summary: str
+
+
+class Registry:
+    """A table of names of one kind, resolved lazily.
+
+    Args:
+        kind: what the names are, in the singular ("method"); used in messages.
+        entries: the built-in names.
+        group: entry-point group through which other packages add names.
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, Entry], *, group: str) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+        self._group = group
+        self._plugins: dict[str, EntryPoint] | None = None
+
+    def names(self) -> list[str]:
+        """All known names: the built-in ones in their order, then those of other packages."""
+        return [*self._entries, *(name for name in self._external() if name not in self._entries)]
+
+    def summary(self, name: str) -> str:
+        """What stands behind a name, in one line."""
+        if name in self._entries:
+            return self._entries[name].summary
+        return f"from {self._external()[name].value}"
+
+    def load(self, name: str) -> Any:
+        """Import and return the class of a name.
+
+        Raises:
+            UsageError: the name is unknown (the nearest spelling is offered), or the package of
+                somebody else that provides it does not import.
+        """
+        if name in self._entries:
+            module, _, attribute = self._entries[name].target.partition(":")
+            return getattr(import_module(module), attribute)
+        if name not in self._external():
+            raise UsageError(self.unknown(name))
+        try:
+            return self._external()[name].load()
+        except Exception as error:
+            raise UsageError(f"{self.kind} {name!r} ({self.summary(name)}) does not load: {error}") from error
+
+    def unknown(self, name: str) -> str:
+        """The message for a name that is not in the table."""
+        return f"unknown {self.kind} {name!r}; {known(name, self.names())}"
+
+    def _external(self) -> dict[str, EntryPoint]:
+        if self._plugins is None:
+            self._plugins = {point.name: point for point in entry_points(group=self._group)}
+        return self._plugins
+
+
+def known(name: str, names: Iterable[str]) -> str:
+    """What is allowed, and the nearest spelling if there is one: "known: a, b. Did you mean a?"."""
+    allowed = list(names)
+    close = difflib.get_close_matches(name, allowed, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"known: {', '.join(allowed)}.{hint}"

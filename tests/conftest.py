@@ -1,0 +1,85 @@
+"""What many tests need: the shared folder, a made-up dataset, recipes over it, one thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from data_prep import DATASETS
+from data_prep.base import run as prepare
+from drcli.data.prepared import PreparedDataset, open_dataset
+from drcli.recipe.load import recipe_from_dict
+from drcli.recipe.schema import Recipe
+from drcli.registry import Entry
+
+ROOT = Path(__file__).resolve().parent.parent
+
+torch.set_num_threads(1)  # two workers on two cores
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real recordings and images, or a skip that says why."""
+    folder = Path(os.environ.get("DRCLI_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data here: set DRCLI_SHARED to its folder ({folder} is none)")
+    return folder
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dataset "toy" is registered."""
+    monkeypatch.setitem(DATASETS._entries, "toy", Entry("support.toy:Toy", "made up"))
+
+
+@pytest.fixture(scope="session")
+def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared "toy"."""
+    root = tmp_path_factory.mktemp("toy") / "prepared"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DATASETS._entries, "toy", Entry("support.toy:Toy", "made up"))
+        prepare("toy", DATASETS.load("toy").Settings(), source=None, out=root)
+    return root
+
+
+@pytest.fixture
+def toy_dataset(toy_root: Path) -> PreparedDataset:
+    """The prepared "toy", opened."""
+    return open_dataset(toy_root)
+
+
+@pytest.fixture
+def toy_dict(toy: None, toy_root: Path) -> Callable[..., dict[str, Any]]:
+    """A recipe over "toy" as plain data; keyword arguments replace its blocks."""
+
+    def make(modalities: tuple[str, ...] = ("audio", "visual"), **blocks: Any) -> dict[str, Any]:
+        return {
+            "name": "toy",
+            "dataset": {"name": "toy", "root": str(toy_root)},
+            "modalities": {m: {"backbone": "resnet_small", "width": 4} for m in modalities},
+            "method": "diagnose_relearn",
+            "methods": {
+                "joint": {},
+                "unimodal": {},
+                "diagnose_relearn": {"every": 1, "times": 2, "lambda": 3.0, "restarts": 2},
+            },
+            "training": {"epochs": 4, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}},
+            **blocks,
+        }
+
+    return make
+
+
+@pytest.fixture
+def toy_recipe(toy_dict: Callable[..., dict[str, Any]]) -> Callable[..., Recipe]:
+    """The same, validated."""
+
+    def make(modalities: tuple[str, ...] = ("audio", "visual"), **blocks: Any) -> Recipe:
+        return recipe_from_dict(toy_dict(modalities, **blocks), where="the test's recipe")
+
+    return make

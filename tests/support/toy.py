@@ -1,0 +1,46 @@
+"""A dataset made up in milliseconds: three modalities of 1 x 8 x 8, three classes, some noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from pydantic import BaseModel, PositiveInt
+
+from data_prep.base import Job, Preparer
+from data_prep.writer import DatasetWriter
+from drcli.data.format import DatasetInfo
+
+MODALITIES = ("audio", "visual", "text")
+CLASSES = ("a", "b", "c")
+
+
+class Toy(Preparer):
+    name: ClassVar[str] = "toy"
+    needs_source: ClassVar[bool] = False
+
+    class Settings(BaseModel, extra="forbid", frozen=True):
+        seed: int = 0
+        rows: PositiveInt = 60
+        draws: PositiveInt = 2
+
+    settings: Settings
+
+    def fingerprint(self, source: Path | None, /) -> str:
+        return "made up"
+
+    def prepare(self, job: Job) -> DatasetInfo:
+        generator = np.random.default_rng(self.settings.seed)
+        patterns = generator.normal(size=(len(MODALITIES), len(CLASSES), 1, 8, 8))
+        writer = DatasetWriter(job.out, name=self.name, classes=CLASSES)
+        for split, samples in (("train", self.settings.rows), ("val", 24), ("test", 30)):
+            draws = 1 if split == "train" else self.settings.draws
+            labels = np.repeat(np.arange(samples) % len(CLASSES), draws)
+            ids = [f"{split}-{i // draws}" for i in range(samples * draws)]
+            part = writer.split(split, labels=labels.tolist(), ids=ids)
+            for number, m in enumerate(MODALITIES):
+                noise = generator.normal(scale=1.5, size=(len(labels), 1, 8, 8))
+                part.array(m, (1, 8, 8), "float16")[:] = patterns[number][labels] + noise
+        source = {"fingerprint": self.fingerprint(None), "limit": job.limit}
+        return writer.finish(settings=self.settings.model_dump(), source=source)
