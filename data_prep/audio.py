@@ -1,4 +1,4 @@
-"""Waveforms to spectrograms, and noise. Plain numpy: results do not depend on a thread count."""
+"""Waveforms to spectrograms, and noise: plain numpy, so that no number of threads changes the result."""
 
 from __future__ import annotations
 
@@ -89,5 +89,7 @@ def log_mel(
 
     filters = melscale_fbanks(n_fft // 2 + 1, 0.0, rate / 2, n_mels, rate).numpy()  # (bins, mels)
     power = power_spectrogram(wave, n_fft=n_fft, hop=hop)
-    logs: NDArray[np.float32] = np.log(filters.T @ power + np.float32(floor))
+    # In float64, since in float32 the order of summation, hence the number of threads, shows when rounded.
+    mel = filters.T.astype(np.float64) @ power.astype(np.float64)
+    logs: NDArray[np.float32] = np.log(mel + floor).astype(np.float32)
     return logs

@@ -28,3 +28,10 @@ def test_the_leading_component_is_the_one_kept() -> None:
 
 def test_keeping_everything_changes_nothing() -> None:
     np.testing.assert_allclose(fit_reduction(VECTORS, 1.0).apply(VECTORS), VECTORS, atol=1e-3)
+
+
+def test_a_pixel_that_is_always_zero_stays_zero_without_a_sign() -> None:
+    reduced = fit_reduction(np.pad(VECTORS, ((0, 0), (0, 20))), 0.25).apply(
+        np.pad(VECTORS, ((0, 0), (0, 20)))
+    )
+    assert reduced[:, 6:].tobytes() == np.zeros((5000, 20)).tobytes()

@@ -48,6 +48,7 @@ class Digits:
         ratio: Literal["auto"] | float = "auto"
         tone: Tone = Tone(kind="tone")
         audio: Annotated[Tone | Hiss, Field(discriminator="kind")] = Tone(kind="tone")
+        tones: tuple[Tone, ...] = ()
         parts: dict[Annotated[str, StringConstraints(pattern="^[a-z]+$")], int] = {}
 
 

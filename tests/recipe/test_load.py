@@ -155,7 +155,7 @@ def test_settings_that_stand_alone_are_validated_like_a_block() -> None:
     assert str(caught.value) == (
         "drcli diagnose: 3 problems\n"
         "  restarts = 0   must be greater than 0\n"
-        "  lambda = .nan   must be greater than or equal to 0\n"
+        "  lambda = .nan   must be a finite number\n"
         "  lamda = 2   unknown key; known: scaler, gap, restarts, match_sizes, lambda, monitor_every. "
         "Did you mean lambda?"
     )

@@ -56,6 +56,9 @@ dataset: {name: digits, prepare: {audio: {kind: hiss, lvl: 1}}}
 dataset: {name: digits, prepare: {audio: {level: 1}}}
     dataset.prepare.audio = {level: 1}   must be a block that names its kind
 
+dataset: {name: digits, prepare: {tones: [{kind: tone, rwos: 1}]}}
+    dataset.prepare.tones[0].rwos = 1   unknown key; known: kind, rows. Did you mean rows?
+
 dataset: {name: digits, prepare: {parts: {B: 1}}}
     dataset.prepare.parts.B = 1   must match pattern '^[a-z]+$'
 

@@ -50,14 +50,18 @@ def test_a_slash_or_the_ending_means_a_path(two: Path, monkeypatch: pytest.Monke
     [
         (
             "digit",
-            "unknown recipe 'digit'; known: avmnist, digits. Did you mean digits? "
-            + "A path needs a slash or ends in .yaml.",
+            (
+                "unknown recipe 'digit'; known: avmnist, digits. Did you mean digits? "
+                "A path needs a slash or ends in .yaml."
+            ),
         ),
         ("", "unknown recipe ''; known: avmnist, digits. A path needs a slash or ends in .yaml."),
         (
             "mine/digit.yaml",
-            "mine/digit.yaml: no such recipe file. Recipes that come with drcli need no path; "
-            + "known: avmnist, digits. Did you mean digits?",
+            (
+                "mine/digit.yaml: no such recipe file. Recipes that come with drcli need no path; "
+                "known: avmnist, digits. Did you mean digits?"
+            ),
         ),
     ],
 )

@@ -1,0 +1,38 @@
+"""Diagnosing & Re-learning as pure functions: purity, gap, strength, soft re-initialisation.
+
+Wei, Li, Feng, Hu, "Diagnosing and Re-learning for Balanced Multimodal Learning", ECCV 2024, arXiv
+2407.09705. Nothing here needs the rest of drcli; in any PyTorch program::
+
+    initial = {m: snapshot(encoder) for m, encoder in encoders.items()}  # before the first step
+    ...                                                                  # after some epochs:
+    found = diagnose(train, labels_train, val, labels_val,               # {m: (N, D_m)}, (N,), ...
+                     num_classes=10, settings=MeasureSettings(), lambda_=3.0)
+    for m, encoder in encoders.items():
+        soft_reinitialise(encoder, initial[m], found[m].strength)
+
+Importing this package imports torch and pydantic; scikit-learn comes with the first clustering.
+"""
+
+from drcli.diagnosis.clustering import cluster, scale_features
+from drcli.diagnosis.diagnose import ModalityDiagnosis, diagnose, diagnose_modality
+from drcli.diagnosis.gap import purity_gap, strength
+from drcli.diagnosis.purity import purity
+from drcli.diagnosis.reading import reading
+from drcli.diagnosis.reinitialise import snapshot, soft_reinitialise
+from drcli.diagnosis.settings import DiagnosisSettings, MeasureSettings
+
+__all__ = [
+    "DiagnosisSettings",
+    "MeasureSettings",
+    "ModalityDiagnosis",
+    "cluster",
+    "diagnose",
+    "diagnose_modality",
+    "purity",
+    "purity_gap",
+    "reading",
+    "scale_features",
+    "snapshot",
+    "soft_reinitialise",
+    "strength",
+]

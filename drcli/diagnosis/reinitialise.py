@@ -1,0 +1,72 @@
+"""Soft re-initialisation: pull a module's weights part of the way back to where they started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+def snapshot(module: nn.Module) -> dict[str, Tensor]:
+    """Return copies of all parameters and buffers by name, on their devices, without gradient."""
+    named = chain(module.named_parameters(), module.named_buffers())
+    return {name: tensor.detach().clone() for name, tensor in named}
+
+
+@torch.no_grad()
+def soft_reinitialise(
+    module: nn.Module,
+    initial: Mapping[str, Tensor],
+    strength: float,
+    *,
+    buffers: Literal["keep", "blend"] = "keep",
+) -> None:
+    """Move every parameter of a module towards its initial value, in place.
+
+        w <- strength * w_init + (1 - strength) * w
+
+    The tensors stay the same objects, so that optimisers and compiled graphs remain valid. A strength
+    of 0 leaves every bit as it is, 1 restores the initial values exactly.
+
+    Args:
+        module: one encoder.
+        initial: its parameters and buffers before training, as `snapshot` returns them.
+        strength: how far to go, in [0, 1].
+        buffers: "keep" leaves buffers (such as batch normalisation's running statistics) alone; "blend"
+            treats floating-point ones as parameters. Integer buffers are never touched.
+
+    Raises:
+        ValueError: the strength lies outside [0, 1], `buffers` is neither, or `initial` lacks a tensor
+            or has one of another shape. Nothing has been changed then.
+    """
+    if not 0.0 <= strength <= 1.0:
+        raise ValueError(f"strength must lie in [0, 1], got {strength}")
+    moved: dict[str, Tensor] = dict(module.named_parameters())
+    if buffers == "blend":
+        moved |= {name: buffer for name, buffer in module.named_buffers() if buffer.is_floating_point()}
+    elif buffers != "keep":
+        raise ValueError(f'buffers must be "keep" or "blend", got {buffers!r}')
+    _check(moved, initial)
+    for name, tensor in moved.items():
+        _blend(tensor, initial[name], strength)
+
+
+def _check(moved: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> None:
+    if missing := [name for name in moved if name not in initial]:
+        raise ValueError(f"the initial weights lack {', '.join(missing)}")
+    for name, tensor in moved.items():
+        if tensor.shape != initial[name].shape:
+            raise ValueError(
+                f"{name} has the shape {tuple(tensor.shape)}, but initially {tuple(initial[name].shape)}"
+            )
+
+
+def _blend(tensor: Tensor, initial: Tensor, strength: float) -> None:
+    # The ends are not computed: 0 * inf is no number, and -0.0 + 0.0 is not -0.0.
+    if strength == 1.0:
+        tensor.copy_(initial)
+    elif strength > 0.0:
+        tensor.mul_(1.0 - strength).add_(initial.to(tensor), alpha=strength)

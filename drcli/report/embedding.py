@@ -1,0 +1,74 @@
+"""Representations in two dimensions, for a picture of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from drcli.diagnosis import scale_features
+
+Array = NDArray[Any]
+MOST_POINTS = 1000
+PRINCIPAL_COMPONENTS = 50
+
+
+@dataclass(frozen=True)
+class Map:
+    """Where the rows of one modality lie in the plane.
+
+    Attributes:
+        points: (P, 2).
+        labels: (P,) class indices.
+        is_val: (P,) whether a row is one of validation.
+    """
+
+    points: Array
+    labels: Array
+    is_val: Array
+
+
+def embed(train: Tensor, labels_train: Tensor, val: Tensor, labels_val: Tensor, *, seed: int = 0) -> Map:
+    """Return a map of both splits together; the same arguments give the same map.
+
+    Dimensions are scaled to [-1, 1] as for clustering, but over both splits, which share the map.
+
+    Args:
+        train: (N, D).
+        labels_train: (N,).
+        val: (M, D).
+        labels_val: (M,).
+        seed: which rows are drawn if there are more than 1000, of both splits alike.
+    """
+    labels = np.concatenate([labels_train.cpu().numpy(), labels_val.cpu().numpy()])
+    is_val = np.arange(len(labels)) >= len(train)
+    rows = np.random.default_rng(seed).permutation(len(labels))[:MOST_POINTS]
+    scaled = scale_features(torch.cat([train.cpu(), val.cpu()]))[torch.from_numpy(rows)]
+    return Map(_tsne(principal_components(scaled.double().numpy())), labels[rows], is_val[rows])
+
+
+def principal_components(features: Array) -> Array:
+    """Return up to 50 leading principal components of (N, D), and at least two: the rest is zeros."""
+    centred = features - features.mean(axis=0)
+    directions, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    components = (directions * sizes)[:, :PRINCIPAL_COMPONENTS]
+    return np.pad(components, ((0, 0), (0, max(0, 2 - components.shape[1]))))
+
+
+def _tsne(components: Array) -> Array:
+    from sklearn.manifold import TSNE  # noqa: PLC0415 (seconds to import)
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+    spread = components[:, 0].std()
+    if spread < 1e-6:  # all rows are the same point
+        return np.zeros((len(components), 2))
+    # From the first two components, small as t-SNE wants it: the map keeps the coarse arrangement.
+    start = components[:, :2] / spread * 1e-4
+    perplexity = min(30.0, (len(components) - 1) / 3)
+    with threadpool_limits(limits=1):  # sums of several threads are not repeatable
+        points: Array = TSNE(init=start, perplexity=perplexity, random_state=0).fit_transform(components)
+    return points
