@@ -8,12 +8,8 @@ from drcli.registry import Entry, Registry
 DATASETS = Registry(
     "dataset",
     {
-        "digits": Entry(
-            "data_prep.digits:Digits", "handwritten digits, telephone tones; embedded, no download"
-        ),
-        "avmnist": Entry(
-            "data_prep.avmnist:Avmnist", "MNIST images, spoken digits (FSDD); paired within class"
-        ),
+        "digits": Entry("data_prep.digits:Digits", "handwritten digits, telephone tones; embedded, no download"),
+        "avmnist": Entry("data_prep.avmnist:Avmnist", "MNIST images, spoken digits (FSDD); paired within class"),
     },
     group="drcli.datasets",
 )

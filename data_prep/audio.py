@@ -85,7 +85,7 @@ def log_mel(
     Returns:
         (N, n_mels, T) with T = 1 + S // hop.
     """
-    from torchaudio.functional import melscale_fbanks  # noqa: PLC0415 - seconds that digits need not pay
+    from torchaudio.functional import melscale_fbanks
 
     filters = melscale_fbanks(n_fft // 2 + 1, 0.0, rate / 2, n_mels, rate).numpy()  # (bins, mels)
     power = power_spectrogram(wave, n_fft=n_fft, hop=hop)

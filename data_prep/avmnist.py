@@ -64,9 +64,7 @@ class Avmnist(Preparer):
     class Settings(Preparer.Settings):
         """The recipe's `dataset.prepare` block."""
 
-        image_energy: float = Field(
-            0.25, gt=0, le=1, description="share of the images' variance that PCA keeps"
-        )
+        image_energy: float = Field(0.25, gt=0, le=1, description="share of the images' variance that PCA keeps")
         image_noise: float = Field(
             0.0, ge=0, allow_inf_nan=False, description="standard deviation of the noise on images in [0, 1]"
         )
@@ -76,9 +74,7 @@ class Avmnist(Preparer):
             le=60,
             description="power of a recording over that of white noise, in dB; null: no noise",
         )
-        draws: int = Field(
-            4, ge=1, description="images that each validation and test recording is paired with"
-        )
+        draws: int = Field(4, ge=1, description="images that each validation and test recording is paired with")
         seed: int = Field(0, ge=0, description="decides the images' split, the pairing and the noise")
 
     settings: Settings
@@ -147,9 +143,7 @@ class Avmnist(Preparer):
                 rows[take] = [Row(take, image, draw) for draw, image in enumerate(partners)]
         return pools, rows
 
-    def _fill(
-        self, part: SplitWriter, rows: Sequence[Row], images: Images, reduction: Reduction
-    ) -> Iterator[int]:
+    def _fill(self, part: SplitWriter, rows: Sequence[Row], images: Images, reduction: Reduction) -> Iterator[int]:
         """Write both arrays of a split; yields the number of rows done."""
         visual = part.array("visual", (1, 28, 28), "float16")
         audio = part.array("audio", (1, 40, 51), "float16")
@@ -213,5 +207,5 @@ def _source_files(source: Path) -> list[Path]:
 
 
 def _folder(source: Path | None) -> Path:
-    assert source is not None  # noqa: S101 - `run` refuses a missing source before
+    assert source is not None
     return source

@@ -91,7 +91,7 @@ class Preparer(ABC):
 
 def run(  # noqa: PLR0913 - one keyword for each option of the command line
     name: str,
-    settings: Preparer.Settings,
+    settings: BaseModel,
     *,
     source: Path | None,
     out: Path,
@@ -136,9 +136,7 @@ def _check_arguments(preparer: Preparer, source: Path | None, limit: int | None)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is {limit}; it must be at least 1")
     if source is None and preparer.needs_source:
-        raise UsageError(
-            f"dataset {preparer.name!r} is made from a download: name its folder with --source DIR"
-        )
+        raise UsageError(f"dataset {preparer.name!r} is made from a download: name its folder with --source DIR")
     if source is not None and not preparer.needs_source:
         raise UsageError(f"dataset {preparer.name!r} needs no download: leave out --source {source}")
     if source is not None and not source.is_dir():
@@ -165,9 +163,7 @@ def _is_occupied(out: Path) -> bool:
     # Without dataset.json, folders called train and val are somebody's own data.
     stray = sorted(names - {INFO_FILE, *SPLITS} if INFO_FILE in names else names)
     if stray:
-        raise UsageError(
-            f"{out}: holds {stray[0]!r}, which is no part of a prepared dataset; choose another --out"
-        )
+        raise UsageError(f"{out}: holds {stray[0]!r}, which is no part of a prepared dataset; choose another --out")
     return bool(names)
 
 
@@ -243,9 +239,7 @@ def _disk_errors(out: Path) -> Iterator[None]:
 
 def _explain(out: Path, error: OSError) -> DrcliError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return RunError(
-            f"{out}: the disk is full; free some space or choose another --out, then repeat the command"
-        )
+        return RunError(f"{out}: the disk is full; free some space or choose another --out, then repeat the command")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}:
         return UsageError(f"{out}: cannot be written ({error.strerror}); choose another --out")
     return RunError(f"{out}: could not be prepared ({error})")

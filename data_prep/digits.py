@@ -91,9 +91,7 @@ class Digits(Preparer):
         for start in range(0, len(rows), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             drawn = [
-                self._draw(
-                    images[index], labels[index], row_generator(self.settings.seed, _name(index), draw)
-                )
+                self._draw(images[index], labels[index], row_generator(self.settings.seed, _name(index), draw))
                 for index, draw in rows[chunk]
             ]
             visual[chunk, 0] = np.stack([image for image, _ in drawn])
@@ -123,7 +121,7 @@ def read_digits() -> tuple[NDArray[np.uint8], Indices]:
             table = np.loadtxt(stream, delimiter=",", dtype=np.int64)
         images, labels = table[:, :-1], table[:, -1]
     else:
-        from sklearn.datasets import load_digits  # noqa: PLC0415 - it costs seconds
+        from sklearn.datasets import load_digits
 
         images, labels = load_digits(return_X_y=True)
     return images.reshape(-1, 8, 8).astype(np.uint8), np.ascontiguousarray(labels, dtype=np.int64)

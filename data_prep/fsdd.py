@@ -67,9 +67,7 @@ def list_recordings(source: Path) -> list[Recording]:
 def _parse(path: Path) -> Recording:
     match = _NAME.fullmatch(path.name)
     if match is None:
-        raise DataError(
-            f"{path}: unexpected name; expected {{digit}}_{{speaker}}_{{index}}.wav, as 7_theo_12.wav"
-        )
+        raise DataError(f"{path}: unexpected name; expected {{digit}}_{{speaker}}_{{index}}.wav, as 7_theo_12.wav")
     return Recording(path, int(match[1]), match[2], int(match[3]))
 
 
@@ -88,8 +86,7 @@ def read_wav(path: Path) -> NDArray[np.float64]:
         raise DataError(f"{path}: not a readable WAV file ({error}); download it again") from error
     if form != (RATE, 1, 16):
         raise DataError(
-            f"{path}: {form[0]} Hz, {form[1]} channels, {form[2]} bits; "
-            f"expected {RATE} Hz, 1 channel, 16 bits"
+            f"{path}: {form[0]} Hz, {form[1]} channels, {form[2]} bits; expected {RATE} Hz, 1 channel, 16 bits"
         )
     if not content or len(content) != 2 * expected:
         raise DataError(

@@ -46,9 +46,7 @@ def stratified_order(labels: Indices, generator: np.random.Generator) -> Indices
     return shuffled[np.argsort(position, kind="stable")]
 
 
-def stratified_split(
-    labels: Indices, sizes: Mapping[str, int], generator: np.random.Generator
-) -> dict[str, Indices]:
+def stratified_split(labels: Indices, sizes: Mapping[str, int], generator: np.random.Generator) -> dict[str, Indices]:
     """Split samples into parts of exactly the given sizes, classes in equal proportions.
 
     Args:
@@ -59,7 +57,7 @@ def stratified_split(
     Returns:
         Ascending sample indices by split.
     """
-    assert sum(sizes.values()) == len(labels)  # noqa: S101
+    assert sum(sizes.values()) == len(labels)
     cuts = np.cumsum(list(sizes.values()))[:-1]
     parts = np.split(stratified_order(labels, generator), cuts)
     return {split: np.sort(part) for split, part in zip(sizes, parts, strict=True)}

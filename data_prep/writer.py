@@ -34,8 +34,8 @@ class SplitWriter:
     """
 
     def __init__(self, folder: Path, labels: Sequence[int], ids: Sequence[str]) -> None:
-        assert len(labels) == len(ids)  # noqa: S101
-        assert not any("\n" in name for name in ids)  # noqa: S101
+        assert len(labels) == len(ids)
+        assert not any("\n" in name for name in ids)
         folder.mkdir()
         self.folder = folder
         self.rows = len(ids)
@@ -58,7 +58,7 @@ class SplitWriter:
     def sync(self) -> None:
         """Force everything written to the disk."""
         for array in self.arrays.values():
-            assert isinstance(array, np.memmap)  # noqa: S101
+            assert isinstance(array, np.memmap)
             array.flush()
         for path in self.folder.iterdir():
             sync(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
-    from drcli.cli import app  # noqa: PLC0415 (so that importing this module is free)
+    from drcli.cli import app
 
     app()
 

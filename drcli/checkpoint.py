@@ -50,7 +50,15 @@ def load(path: Path) -> dict[str, Any]:
     _verify(path, data)
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, BadZipFile, UserWarning) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        ValueError,
+        BadZipFile,
+        UserWarning,
+    ) as error:
         raise CheckpointError(f"{path}: refused, it holds more than tensors and plain values") from error
     if not isinstance(state, dict) or "checkpoint_version" not in state:
         raise CheckpointError(f"{path}: not a checkpoint of drcli")

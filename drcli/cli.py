@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
@@ -35,8 +36,13 @@ DeviceOpt = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GP
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
-def _stderr() -> Console:
-    return Console(stderr=True)
+WIDE = 160
+"""Columns of a table that goes into a file or a pipe, where there is no window to fit into."""
+
+
+def _console(*, stderr: bool = False) -> Console:
+    console = Console(stderr=stderr)
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(stderr=stderr, width=WIDE)
 
 
 def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
@@ -61,7 +67,7 @@ def _emit(as_json: bool, value: Callable[[], Any], table: Callable[[], Any]) -> 
     if as_json:
         typer.echo(json.dumps(value(), allow_nan=False))
     else:
-        Console().print(table())
+        _console().print(table())
 
 
 def _version(asked: bool) -> None:
@@ -86,17 +92,17 @@ def list_names(
     kind: Annotated[str | None, typer.Argument(help="recipes, methods, datasets, backbones or fusions.")] = None,
 ) -> None:
     """List what a recipe can name."""
-    from drcli.commands import listing  # noqa: PLC0415
+    from drcli.commands import listing
 
     for table in listing.tables(kind):
-        Console().print(table)
+        _console().print(table)
 
 
 @app.command()
 @reports_errors
 def show(recipe: RecipeArg, overrides: OverridesArg = None) -> None:
     """Show a recipe with every default filled in, and where each value comes from."""
-    from drcli.commands import show as command  # noqa: PLC0415
+    from drcli.commands import show as command
 
     typer.echo(command.show(recipe, overrides or []), nl=False)
 
@@ -114,10 +120,10 @@ def prepare(
     as_json: JsonOpt = False,
 ) -> None:
     """Turn an official download into a prepared dataset."""
-    from drcli.commands import prepare as command  # noqa: PLC0415
+    from drcli.commands import prepare as command
 
     request = command.PrepareRequest(target, overrides or [], source, out, workers, limit, fresh)
-    prepared = command.prepare(request, _stderr())
+    prepared = command.prepare(request, _console(stderr=True))
     _emit(as_json, lambda: command.to_json(prepared), lambda: command.table(prepared))
 
 
@@ -127,7 +133,8 @@ def train(
     recipe: RecipeArg,
     overrides: OverridesArg = None,
     method: Annotated[
-        str | None, typer.Option(help="Labels of the recipe's methods, NAME[,NAME], or all; default: its `method`.")
+        str | None,
+        typer.Option(help="Labels of the recipe's methods, NAME[,NAME], or all; default: its `method`."),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2; default: the recipe's.")] = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
@@ -136,10 +143,10 @@ def train(
     as_json: JsonOpt = False,
 ) -> None:
     """Train methods and seeds; a finished run is shown, an unfinished one goes on."""
-    from drcli.commands import train as command  # noqa: PLC0415
+    from drcli.commands import train as command
 
     request = command.TrainRequest(recipe, overrides or [], method, seeds, out, device, fresh)
-    result = command.train(request, _stderr())
+    result = command.train(request, _console(stderr=True))
     _emit(as_json, lambda: command.to_json(result), lambda: command.table(result))
     if result.failed:
         typer.echo("drcli: " + "\n".join(result.failed), err=True)
@@ -162,7 +169,7 @@ def diagnose(
     as_json: JsonOpt = False,
 ) -> None:
     """Report how over-trained each modality is; nothing is changed."""
-    from drcli.commands import diagnose as command  # noqa: PLC0415
+    from drcli.commands import diagnose as command
 
     report = command.run(checkpoint, overrides or [], device, figure)
     _emit(as_json, lambda: command.to_json(report), lambda: command.table(report))
@@ -180,7 +187,7 @@ def evaluate(
     as_json: JsonOpt = False,
 ) -> None:
     """Score a checkpoint, and each of its frozen encoders by a linear probe."""
-    from drcli.commands import evaluate as command  # noqa: PLC0415
+    from drcli.commands import evaluate as command
 
     result = command.evaluate(checkpoint, overrides or [], split, device)
     _emit(as_json, lambda: result, lambda: command.table(result))

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder itself is the trouble, there is nothing to remove
+            temporary.unlink()
         raise RunError(f"{path}: cannot be written ({reason(error)}); what was there before is untouched") from error
 
 
@@ -67,11 +68,18 @@ def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON-lines file; a last line that a kill cut short is left out."""
+    """Return the objects of a JSON-lines file; a last line that a kill cut short is left out.
+
+    Raises:
+        RunError: the file cannot be read, or a line is no JSON.
+    """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    try:
+        lines = path.read_bytes().split(b"\n")
+        return [json.loads(line) for line in lines[:-1]]
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: damaged ({error}); restore it, or start over with --fresh") from error
 
 
 def make_folder(folder: Path, *, remedy: str) -> None:
@@ -100,5 +108,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RunError(f"{folder}: another process is training here; wait for it, or choose another --out") from error
+            raise RunError(
+                f"{folder}: another process is training here; wait for it, or choose another --out"
+            ) from error
         yield

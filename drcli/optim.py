@@ -33,9 +33,7 @@ def build_optimizer(settings: Optimizer, parameters: Iterable[nn.Parameter]) -> 
             kind: type[torch.optim.Adam] = torch.optim.AdamW
         case Adam():
             kind = torch.optim.Adam
-    return kind(
-        parameters, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
-    )
+    return kind(parameters, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay)
 
 
 def learning_rate(schedule: Schedule, base: float, epoch: int, epochs: int) -> float:

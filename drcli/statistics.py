@@ -19,7 +19,7 @@ def t_interval(differences: Sequence[float], confidence: float = 0.95) -> list[f
     """
     if len(differences) < 2:
         return None
-    from scipy.stats import t  # noqa: PLC0415 (a second of import that most commands do not need)
+    from scipy.stats import t
 
     mean = fmean(differences)
     error = stdev(differences) / math.sqrt(len(differences))

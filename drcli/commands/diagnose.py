@@ -19,9 +19,9 @@ from drcli.engine.assemble import restore
 from drcli.engine.device import resolve_device, set_determinism
 from drcli.errors import UsageError
 from drcli.models.inference import extract_features
-from drcli.recipe.load import override_settings
 from drcli.recipe.overrides import parse_overrides
 from drcli.recipe.schema import Recipe, plain
+from drcli.recipe.validate import validate_settings
 from drcli.report import diagnosis_figure
 
 
@@ -82,7 +82,8 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
     Raises:
         DrcliError: bad usage, a damaged file, or missing data.
     """
-    root, settings_asked = split_root(parse_overrides(overrides))
+    root, others = split_root(parse_overrides(overrides))
+    asked = validate_settings(Settings, dict(others), where="drcli diagnose")
     if figure is not None:
         diagnosis_figure.check_suffix(figure)
     if path.suffix == ".npz":
@@ -91,7 +92,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
         found = _from_file(path)
     else:
         found = _from_checkpoint(path, root, device)
-    settings = override_settings(found.settings, settings_asked, where="drcli diagnose")
+    settings = found.settings.model_copy(update={name: getattr(asked, name) for name in asked.model_fields_set})
     modalities = diagnose(
         *found.train,
         *found.val,
@@ -125,9 +126,7 @@ def _from_checkpoint(path: Path, root: Path | None, device: str) -> Representati
         extract_features(assembly.model, assembly.batches(split), assembly.eval_batch_size)
         for split in ("train", "val")
     )
-    return Representations(
-        train, val, assembly.dataset.info.classes, restored.epoch, settings_of(assembly.recipe)
-    )
+    return Representations(train, val, assembly.dataset.info.classes, restored.epoch, settings_of(assembly.recipe))
 
 
 def settings_of(recipe: Recipe) -> Settings:

@@ -52,7 +52,8 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
 
 def table(result: dict[str, Any]) -> Table:
     """Return the scores as a table."""
-    title = f"{result['checkpoint']}: epoch {result['epoch']} (selected on {result['selection']}), split {result['split']}"
+    selected = f"epoch {result['epoch']}, selected on {result['selection']}"
+    title = f"{result['checkpoint']} ({selected}): split {result['split']}"
     out = Table(title=title, title_justify="left")
     out.add_column("what")
     out.add_column("value", justify="right")

@@ -58,7 +58,12 @@ def prepare(request: PrepareRequest, progress: Console) -> Prepared:
     if request.out is not None:
         recipe = replace(recipe, dataset=replace(recipe.dataset, root=request.out))
     return prepare_recipe(
-        recipe, progress, source=request.source, workers=request.workers, limit=request.limit, fresh=request.fresh
+        recipe,
+        progress,
+        source=request.source,
+        workers=request.workers,
+        limit=request.limit,
+        fresh=request.fresh,
     )
 
 

@@ -78,7 +78,7 @@ def open_or_prepare(recipe: Recipe, progress: Console) -> PreparedDataset:
 def _stoppable(listener: Listener) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into one message; every finished epoch is on disk already."""
 
-    def stop(number: int, frame: object) -> None:
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     previous = signal.signal(signal.SIGTERM, stop)
@@ -95,7 +95,11 @@ def _stoppable(listener: Listener) -> Iterator[None]:
 
 def to_json(result: GridResult) -> dict[str, Any]:
     """Return the object of `drcli train --json`."""
-    return {"runs": result.runs, "summary": result.summary, **({"failed": result.failed} if result.failed else {})}
+    return {
+        "runs": result.runs,
+        "summary": result.summary,
+        **({"failed": result.failed} if result.failed else {}),
+    }
 
 
 def table(result: GridResult) -> Table:
@@ -111,10 +115,14 @@ def table(result: GridResult) -> Table:
     out.add_column("s / run", justify="right")
     for row in result.summary:
         runs = [run for run in result.runs if _name(run) == row["method"]]
-        probes = [_mean([run["unimodal"][m]["probe_accuracy"] for run in runs if m in run["unimodal"]]) for m in modalities]
+        probes = [_mean(_probes(runs, m)) for m in modalities]
         seconds = sum(run["seconds"] for run in runs) / len(runs)
         out.add_row(row["method"], str(row["n"]), _accuracy(row), *probes, _difference(row), f"{seconds:.0f}")
     return out
+
+
+def _probes(runs: list[dict[str, Any]], modality: str) -> list[float]:
+    return [run["unimodal"][modality]["probe_accuracy"] for run in runs if modality in run["unimodal"]]
 
 
 def _name(run: dict[str, Any]) -> str:

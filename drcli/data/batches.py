@@ -67,11 +67,11 @@ class Batches:
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All rows in stored order; the last batch may be smaller."""
-        return map(self.take, torch.arange(len(self)).split(batch_size))
+        return map(self.take, torch.split(torch.arange(len(self)), batch_size))
 
     def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
         """All rows in an order drawn from a CPU generator; the last batch may be smaller."""
-        return map(self.take, torch.randperm(len(self), generator=generator).split(batch_size))
+        return map(self.take, torch.split(torch.randperm(len(self), generator=generator), batch_size))
 
     def _normalise(self, modality: str, rows: Tensor) -> Tensor:
         mean, scale = self._norms[modality]

@@ -97,9 +97,7 @@ def read_info(root: Path) -> DatasetInfo:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"{root}: no prepared dataset here ({INFO_FILE} is missing)") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({error}); prepare the dataset again with --fresh"
-        ) from error
+        raise DataError(f"{path}: cannot be read ({error}); prepare the dataset again with --fresh") from error
     version = raw.get("format_version") if isinstance(raw, dict) else None
     if version != FORMAT_VERSION:
         raise DataError(

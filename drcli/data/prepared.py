@@ -92,9 +92,7 @@ class PreparedDataset:
         )
 
 
-def open_dataset(
-    root: Path, *, name: str | None = None, settings: Mapping[str, Any] | None = None
-) -> PreparedDataset:
+def open_dataset(root: Path, *, name: str | None = None, settings: Mapping[str, Any] | None = None) -> PreparedDataset:
     """Open a prepared dataset after checking all of it, content digests included.
 
     Args:

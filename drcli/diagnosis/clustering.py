@@ -81,9 +81,9 @@ def cluster(
 
 
 def _cluster_sklearn(features: Tensor, num_clusters: int, restarts: int, seed: int) -> Tensor:
-    from sklearn.cluster import KMeans  # noqa: PLC0415 (seconds to import, needed at a diagnosis only)
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
     kmeans = KMeans(num_clusters, n_init=restarts, random_state=seed)
     # Threads add up the centres in the order in which they finish; sums rounded differently can end in

@@ -149,9 +149,7 @@ def diagnose_modality(
 
 def _check_length(split: str, features: Tensor, labels: Tensor) -> None:
     if labels.ndim != 1 or len(features) != len(labels):
-        raise ValueError(
-            f"{split}: {len(features)} rows of features need as many labels, got {tuple(labels.shape)}"
-        )
+        raise ValueError(f"{split}: {len(features)} rows of features need as many labels, got {tuple(labels.shape)}")
 
 
 def _subsample(size: int, count: int, seed: int) -> Tensor:

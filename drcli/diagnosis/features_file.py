@@ -78,8 +78,7 @@ def load_features(path: Path) -> FeatureSet:
         labels_train, labels_val, class_names = _relabel(arrays)
         splits = {"train": len(labels_train), "val": len(labels_val)}
         features = {
-            split: {m: _features(f"{m}_{split}", arrays, size) for m in modalities}
-            for split, size in splits.items()
+            split: {m: _features(f"{m}_{split}", arrays, size) for m in modalities} for split, size in splits.items()
         }
         _check_widths(features["train"], features["val"])
     except _ContentsError as error:
@@ -103,9 +102,7 @@ def _read_arrays(path: Path) -> dict[str, Array]:
     except FileNotFoundError as error:
         raise _ContentsError("no such file; save one with numpy.savez") from error
     except DAMAGE as error:
-        raise _ContentsError(
-            f"is not a .npz file ({_one_line(error)}); save one with numpy.savez: {LAYOUT}"
-        ) from error
+        raise _ContentsError(f"is not a .npz file ({_one_line(error)}); save one with numpy.savez: {LAYOUT}") from error
 
 
 def _read_array(loaded: np.lib.npyio.NpzFile, name: str) -> Array:
@@ -117,9 +114,7 @@ def _read_array(loaded: np.lib.npyio.NpzFile, name: str) -> Array:
                 f"array {name!r} holds Python objects, which are not loaded because they can carry code; "
                 "save it with a numeric dtype (labels may also be strings)"
             ) from error
-        raise _ContentsError(
-            f"array {name!r} is damaged ({_one_line(error)}); save the file again"
-        ) from error
+        raise _ContentsError(f"array {name!r} is damaged ({_one_line(error)}); save the file again") from error
     if not isinstance(array, np.ndarray):
         raise _ContentsError(f"{name!r} is not an array; save the file with numpy.savez: {LAYOUT}")
     return array
@@ -153,13 +148,9 @@ def _relabel(arrays: Mapping[str, Array]) -> tuple[Tensor, Tensor, tuple[str, ..
         raise _ContentsError("labels_train and labels_val differ in type; make both integers or both strings")
     classes = sorted(set(train))
     if absent := sorted(set(val) - set(train)):
-        raise _ContentsError(
-            f"labels_val has classes that labels_train lacks: {_some(absent)}; leave their rows out"
-        )
+        raise _ContentsError(f"labels_val has classes that labels_train lacks: {_some(absent)}; leave their rows out")
     if len(classes) == 1:
-        raise _ContentsError(
-            f"labels_train has one class only ({classes[0]}); a diagnosis needs at least two"
-        )
+        raise _ContentsError(f"labels_train has one class only ({classes[0]}); a diagnosis needs at least two")
     if len(val) < len(classes):
         raise _ContentsError(
             f"labels_val has {len(val)} samples for {len(classes)} classes; each split needs as many "
@@ -173,15 +164,11 @@ def _relabel(arrays: Mapping[str, Array]) -> tuple[Tensor, Tensor, tuple[str, ..
 def _labels(name: str, array: Array) -> list[Any]:
     """Return labels as Python integers or strings."""
     if array.ndim != 1 or len(array) == 0:
-        raise _ContentsError(
-            f"array {name!r} has the shape {array.shape}; it must be (N,), one label a sample"
-        )
+        raise _ContentsError(f"array {name!r} has the shape {array.shape}; it must be (N,), one label a sample")
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8", "backslashreplace")
     if array.dtype.kind not in "iubU":
-        raise _ContentsError(
-            f"array {name!r} has the type {array.dtype}; labels are integers or strings: convert it"
-        )
+        raise _ContentsError(f"array {name!r} has the type {array.dtype}; labels are integers or strings: convert it")
     labels: list[Any] = array.tolist()
     return labels
 
@@ -194,9 +181,7 @@ def _features(name: str, arrays: Mapping[str, Array], size: int) -> Tensor:
     """Return the checked features of one modality and split, (size, D) float32."""
     array = arrays[name]
     if array.dtype.kind not in "iuf":
-        raise _ContentsError(
-            f"array {name!r} has the type {array.dtype}; features are real numbers: convert it"
-        )
+        raise _ContentsError(f"array {name!r} has the type {array.dtype}; features are real numbers: convert it")
     if array.ndim != 2 or array.shape[1] == 0:
         raise _ContentsError(
             f"array {name!r} has the shape {array.shape}; it must be (N, D), one row a sample: "
@@ -204,9 +189,7 @@ def _features(name: str, arrays: Mapping[str, Array], size: int) -> Tensor:
         )
     if len(array) != size:
         labels = f"labels_{name.rpartition('_')[2]}"
-        raise _ContentsError(
-            f"array {name!r} has {len(array)} rows, {labels} has {size}; they must be equally many"
-        )
+        raise _ContentsError(f"array {name!r} has {len(array)} rows, but {labels} has {size}; make them equally many")
     with np.errstate(over="ignore"):  # what overflows is counted below
         features = torch.from_numpy(array.astype(np.float32))
     if bad := int((~(features.abs() <= LARGEST)).sum()):

@@ -59,9 +59,7 @@ def _check(moved: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> None:
         raise ValueError(f"the initial weights lack {', '.join(missing)}")
     for name, tensor in moved.items():
         if tensor.shape != initial[name].shape:
-            raise ValueError(
-                f"{name} has the shape {tuple(tensor.shape)}, but initially {tuple(initial[name].shape)}"
-            )
+            raise ValueError(f"{name} has the shape {tuple(tensor.shape)}, but initially {tuple(initial[name].shape)}")
 
 
 def _blend(tensor: Tensor, initial: Tensor, strength: float) -> None:

@@ -32,6 +32,4 @@ class DiagnosisSettings(MeasureSettings, validate_by_name=True, validate_by_alia
     lambda_: NonNegativeFloat = Field(
         3.0, alias="lambda", allow_inf_nan=False, description="slope from purity gap to strength"
     )
-    monitor_every: NonNegativeInt = Field(
-        0, description="epochs between two diagnoses that change nothing; 0: none"
-    )
+    monitor_every: NonNegativeInt = Field(0, description="epochs between two diagnoses that change nothing; 0: none")

@@ -58,9 +58,7 @@ class Assembly:
         return self._batches[split]
 
 
-def assemble(
-    recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDataset, device: torch.device
-) -> Assembly:
+def assemble(recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDataset, device: torch.device) -> Assembly:
     """Build model and method of a run, with the initial weights of its seed.
 
     Raises:

@@ -14,10 +14,11 @@ from drcli.models.inference import evaluating, extract_features
 
 def predict(assembly: Assembly, batches: Batches) -> Tensor:
     """Return the logits (N, C) of a whole split in stored order, on the CPU."""
-    pieces = []
     with evaluating(assembly.model, assembly.extras):
-        for batch in batches.in_order(assembly.eval_batch_size):
-            pieces.append(assembly.method.predict(assembly.model, batch).float().cpu())
+        pieces = [
+            assembly.method.predict(assembly.model, batch).float().cpu()
+            for batch in batches.in_order(assembly.eval_batch_size)
+        ]
     return torch.cat(pieces)
 
 
@@ -35,14 +36,9 @@ def probe_modalities(assembly: Assembly, split: str) -> dict[str, dict[str, floa
     names = dict.fromkeys(("train", "val", split))
     taken = {name: assembly.batches(name) for name in names}
     features = {
-        name: extract_features(assembly.model, batches, assembly.eval_batch_size)[0]
-        for name, batches in taken.items()
+        name: extract_features(assembly.model, batches, assembly.eval_batch_size)[0] for name, batches in taken.items()
     }
     return {
-        m: {
-            "probe_accuracy": probe_accuracy(
-                {name: (features[name][m], taken[name].split) for name in names}, split
-            )
-        }
+        m: {"probe_accuracy": probe_accuracy({name: (features[name][m], taken[name].split) for name in names}, split)}
         for m in assembly.modalities
     }

@@ -70,9 +70,7 @@ def summarise(done: Mapping[str, Sequence[Mapping[str, Any]]], joint: str | None
             continue
         accuracies = _by_seed(summaries)
         differences = [
-            accuracy - reference[seed]
-            for seed, accuracy in accuracies.items()
-            if name != joint and seed in reference
+            accuracy - reference[seed] for seed, accuracy in accuracies.items() if name != joint and seed in reference
         ]
         rows.append(
             {

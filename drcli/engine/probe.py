@@ -25,8 +25,8 @@ def probe_accuracy(features: Mapping[str, tuple[Tensor, Split]], split: str) -> 
         features: (N, D) features and their split, for "train", "val" and `split`.
         split: the split to score.
     """
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 (seconds of import, needed last)
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     train, labels = features["train"][0].double(), features["train"][1].labels
     mean, std = train.mean(dim=0), train.std(dim=0, correction=0)

@@ -21,7 +21,12 @@ from drcli.files import locked, make_folder, write_json
 
 
 def execute(
-    run: PlannedRun, dataset: PreparedDataset, *, device: torch.device, listener: Listener, fresh: bool = False
+    run: PlannedRun,
+    dataset: PreparedDataset,
+    *,
+    device: torch.device,
+    listener: Listener,
+    fresh: bool = False,
 ) -> dict[str, Any]:
     """Train a run, or what is left of it, and return its summary with test scores.
 
@@ -55,7 +60,11 @@ def execute(
 
 
 def _train(
-    run: PlannedRun, dataset: PreparedDataset, directory: RunDirectory, device: torch.device, listener: Listener
+    run: PlannedRun,
+    dataset: PreparedDataset,
+    directory: RunDirectory,
+    device: torch.device,
+    listener: Listener,
 ) -> dict[str, Any]:
     set_determinism(run.recipe.training.deterministic)
     assembly = assemble(run.recipe, run.modalities, dataset, device)

@@ -1,13 +1,13 @@
 """The run directory: what a run keeps, and whether it is still the same run.
 
-    recipe.yaml        the resolved recipe of this run; itself a recipe
-    environment.json   versions, device, threads, fingerprint of the data
-    metrics.jsonl      one line an epoch
-    events.jsonl       one line a diagnosis
-    checkpoint.pt      the selected epoch
-    last.pt            the last finished epoch, for resuming
-    summary.json       test scores; written last
-    tensorboard/       the same curves as event files
+recipe.yaml        the resolved recipe of this run; itself a recipe
+environment.json   versions, device, threads, fingerprint of the data
+metrics.jsonl      one line an epoch
+events.jsonl       one line a diagnosis
+checkpoint.pt      the selected epoch
+last.pt            the last finished epoch, for resuming
+summary.json       test scores; written last
+tensorboard/       the same curves as event files
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from drcli.diagnosis import diagnose
 from drcli.engine.assemble import Assembly, load_weights
 from drcli.engine.evaluate import score_split
 from drcli.engine.listener import Listener
-from drcli.optim import build_optimizer, learning_rate, set_learning_rate
 from drcli.engine.rundir import RunDirectory
 from drcli.errors import CheckpointError, RunError
 from drcli.methods.context import Context
+from drcli.optim import build_optimizer, learning_rate, set_learning_rate
 from drcli.seeding import generator, seed_global
 
 CHECK_EVERY = 64
@@ -97,7 +97,10 @@ class Trainer:
         ctx.weights_changed()
         seed_global(self.seed, "epoch", epoch)
         rate = learning_rate(
-            self.recipe.training.schedule, self.recipe.training.optimizer.lr, epoch, self.recipe.training.epochs
+            self.recipe.training.schedule,
+            self.recipe.training.optimizer.lr,
+            epoch,
+            self.recipe.training.epochs,
         )
         set_learning_rate(ctx.optimizer, rate)
         method.on_epoch_start(ctx)

@@ -53,7 +53,6 @@ class Method:
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return extra modules; the engine moves, optimises and saves them."""
-        del model
         return {}
 
     def setup(self, ctx: Context) -> None:
@@ -64,7 +63,6 @@ class Method:
 
     def on_epoch_end(self, ctx: Context) -> Event | None:
         """Act after the epoch's evaluation and checkpoint; an event returned is logged."""
-        del ctx
         return None
 
     def training_step(self, ctx: Context, batch: Batch) -> Scalars:
@@ -85,12 +83,10 @@ class Method:
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
         """Return the named losses, each of shape () and not yet summed."""
-        del ctx
         return {"joint": functional.cross_entropy(outputs.logits, batch.labels)}
 
     def backward(self, ctx: Context, losses: Losses) -> None:
         """Fill the gradients; by default those of the sum of the losses."""
-        del ctx
         total, *rest = losses.values()
         for loss in rest:
             total = total + loss
@@ -110,4 +106,3 @@ class Method:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        del state

@@ -67,7 +67,12 @@ class DiagnoseRelearn(Method):
             self._after_relearning(ctx)
         self.events += 1
         modalities = {m: diagnosis.to_dict() for m, diagnosis in diagnoses.items()}
-        return {"kind": "relearn", "event": self.events, "lambda": self.settings.lambda_, "modalities": modalities}
+        return {
+            "kind": "relearn",
+            "event": self.events,
+            "lambda": self.settings.lambda_,
+            "modalities": modalities,
+        }
 
     def is_due(self, epoch: int, epochs: int) -> bool:
         """Whether an event follows epoch `epoch` (from 0) of `epochs`."""
@@ -115,12 +120,15 @@ class DiagnoseRelearn(Method):
         self.events = int(state["events"])
 
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
 def recompute_batch_statistics(ctx: Context) -> None:
     """Replace the encoders' running statistics by those of one pass over the training rows.
 
     Only layers of batch normalisation run in training mode, so that nothing random is drawn.
     """
-    layers = [layer for layer in ctx.model.encoders.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    layers = [layer for layer in ctx.model.encoders.modules() if isinstance(layer, BATCH_NORMS)]
     before = [(layer.momentum, layer.training) for layer in layers]
     mode = ctx.model.training
     ctx.model.eval()

@@ -62,7 +62,7 @@ def fold_frames(x: Tensor) -> tuple[Tensor, int]:
 def pool(maps: Tensor, frames: int) -> Tensor:
     """Average (B * T, D, H, W) over space and frames to (B, D)."""
     pooled = maps.mean(dim=(2, 3))
-    return pooled.unflatten(0, (-1, frames)).mean(dim=1) if frames > 1 else pooled
+    return pooled.reshape(-1, frames, pooled.shape[1]).mean(dim=1) if frames > 1 else pooled
 
 
 def encode_frames(stages: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

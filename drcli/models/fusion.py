@@ -54,9 +54,9 @@ class Concat(Fusion):
 
     def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
         """Return the sliced logits z_m = W[:, slice_m] h_m + b / M, {m: (B, C)} (Peng et al. 2022)."""
-        slices = dict(zip(self.widths, self.linear.weight.split(list(self.widths.values()), dim=1), strict=True))
+        slices = torch.split(self.linear.weight, list(self.widths.values()), dim=1)
         bias = self.linear.bias / len(self.widths)
-        return {m: functional.linear(features[m], slices[m], bias) for m in self.widths}
+        return {m: functional.linear(features[m], weight, bias) for m, weight in zip(self.widths, slices, strict=True)}
 
 
 class Sum(Fusion):

@@ -26,9 +26,7 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
             layer.training = training
 
 
-def extract_features(
-    model: MultimodalModel, batches: Batches, batch_size: int
-) -> tuple[dict[str, Tensor], Tensor]:
+def extract_features(model: MultimodalModel, batches: Batches, batch_size: int) -> tuple[dict[str, Tensor], Tensor]:
     """Return the representations of a whole split and its labels, in stored order, on the CPU.
 
     No generator that training uses is touched.

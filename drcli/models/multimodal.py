@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 from torch import Tensor, nn
 
@@ -53,7 +52,7 @@ class MultimodalModel(nn.Module):
 
     def unimodal_logits(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return each modality's share of the logits, {m: (B, C)}; they add up to the fused logits."""
-        return cast(Fusion, self.fusion).unimodal_logits(features)
+        return self.fusion.unimodal_logits(features)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters by owner: one group a modality's encoder, and "fusion".

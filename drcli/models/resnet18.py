@@ -50,4 +50,5 @@ class ResNet18(Backbone):
 
 
 def _stage(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:
-    return nn.Sequential(BasicBlock(in_channels, out_channels, stride), BasicBlock(out_channels, out_channels, 1))
+    first = BasicBlock(in_channels, out_channels, stride)
+    return nn.Sequential(first, BasicBlock(out_channels, out_channels, 1))

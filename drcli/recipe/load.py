@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
+from torch import nn
 
 from data_prep import DATASETS
 from drcli.diagnosis.settings import DiagnosisSettings
@@ -156,6 +157,8 @@ def _modalities(checker: Checker) -> dict[str, ModalityBlock] | None:
         _check_name(checker, key)
         if "." in m or m == _RESERVED_MODALITY:
             checker.add(key, f"the name of a modality must not hold a dot, nor be {_RESERVED_MODALITY!r}")
+        elif hasattr(nn.ModuleDict, m):
+            checker.add(key, "PyTorch has a use of its own for this name; call the modality otherwise")
         found = checker.configured(key, "backbone", BACKBONES)
         if found is not None:
             blocks[m] = ModalityBlock(*found)
@@ -171,9 +174,7 @@ def _methods(checker: Checker) -> dict[str, MethodBlock] | None:
         key = ("methods", label)
         _check_name(checker, key)
         if label == _RESERVED_LABEL:
-            checker.add(
-                key, f"{_RESERVED_LABEL!r} stands for every label on the command line; choose another"
-            )
+            checker.add(key, f"{_RESERVED_LABEL!r} stands for every label on the command line; choose another")
         found = checker.configured(key, "method", METHODS, default=label)
         if found is not None:
             blocks[label] = MethodBlock(*found)

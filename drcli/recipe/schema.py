@@ -226,14 +226,12 @@ class Recipe:
                 "prepare": plain(self.dataset.prepare),
             },
             "modalities": {
-                m: {"backbone": block.backbone, **plain(block.settings)}
-                for m, block in self.modalities.items()
+                m: {"backbone": block.backbone, **plain(block.settings)} for m, block in self.modalities.items()
             },
             "fusion": {"name": self.fusion.name, **plain(self.fusion.settings)},
             "method": self.method,
             "methods": {
-                label: {"method": block.method, **plain(block.settings)}
-                for label, block in self.methods.items()
+                label: {"method": block.method, **plain(block.settings)} for label, block in self.methods.items()
             },
             "training": plain(self.training),
             "diagnosis": plain(self.diagnosis),

@@ -28,9 +28,7 @@ def find_recipe(text: str) -> Path:
         return _existing(Path(text))
     recipes = shipped_recipes()
     if text not in recipes:
-        raise RecipeError(
-            f"unknown recipe {text!r}; {known(text, recipes)} A path needs a slash or ends in .yaml."
-        )
+        raise RecipeError(f"unknown recipe {text!r}; {known(text, recipes)} A path needs a slash or ends in .yaml.")
     return recipes[text]
 
 

@@ -98,7 +98,7 @@ def draw(
         RunError: the file cannot be written.
     """
     check_suffix(path)
-    import matplotlib as mpl  # noqa: PLC0415 (not needed unless a figure is asked for)
+    import matplotlib as mpl
 
     maps = {m: embed(features_train[m], labels_train, features_val[m], labels_val) for m in diagnoses}
     suffix = path.suffix.lower()
@@ -115,7 +115,7 @@ def _figure(
     class_names: Sequence[str],
     title: str,
 ) -> Figure:
-    from matplotlib.figure import Figure  # noqa: PLC0415 (never pyplot: it keeps figures, and picks a screen)
+    from matplotlib.figure import Figure  # never pyplot: it keeps every figure, and picks a screen
 
     columns = min(len(diagnoses), MAPS_IN_ROW)
     rows = -(-len(diagnoses) // MAPS_IN_ROW)
@@ -199,9 +199,7 @@ def _map(axes: Axes, found: Map, modality: str, text: str) -> None:
     axes.margins(0.04)
     axes.set_title(modality, fontsize=12, fontweight="bold", loc="left", pad=36, parse_math=False)
     # Two lines of text fit between the map and its title.
-    axes.annotate(
-        textwrap.fill(text, 50), (0, 1), (0, 33), "axes fraction", "offset points", color=GREY, va="top"
-    )
+    axes.annotate(textwrap.fill(text, 50), (0, 1), (0, 33), "axes fraction", "offset points", color=GREY, va="top")
 
 
 def _look(number: int) -> tuple[str, str]:
@@ -211,7 +209,7 @@ def _look(number: int) -> tuple[str, str]:
 
 def _map_legend(figure: SubFigure, class_names: Sequence[str]) -> None:
     """Put what colours, shapes and filling mean below the maps."""
-    from matplotlib.lines import Line2D  # noqa: PLC0415
+    from matplotlib.lines import Line2D
 
     def point(colour: str, marker: str, fill: str) -> Artist:
         return Line2D([], [], ls="", marker=marker, ms=6, mec=colour, mfc=fill)

@@ -60,8 +60,8 @@ def principal_components(features: Array) -> Array:
 
 
 def _tsne(components: Array) -> Array:
-    from sklearn.manifold import TSNE  # noqa: PLC0415 (seconds to import)
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     spread = components[:, 0].std()
     if spread < 1e-6:  # all rows are the same point

@@ -27,7 +27,7 @@ class TensorBoardListener(Listener):
 
     def epoch_finished(self, record: Mapping[str, Any]) -> None:
         """Write an epoch's scalars."""
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (not before the first epoch is shown)
+        from torch.utils.tensorboard import SummaryWriter
 
         if self.writer is None:
             self.writer = SummaryWriter(str(self.folder), purge_step=self.first_epoch)

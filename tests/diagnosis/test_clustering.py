@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from support.blobs import blobs
 
 from drcli.diagnosis import cluster, purity, scale_features
-from support.blobs import blobs
 
 
 def inertia(features: torch.Tensor, clusters: torch.Tensor) -> float:
@@ -108,7 +108,11 @@ def test_features_that_carry_a_gradient_are_accepted() -> None:
         (torch.zeros(3), {"num_clusters": 2}, r"shape \(N, D\) with N, D > 0, got \(3,\)"),
         (torch.zeros(0, 3), {"num_clusters": 2}, r"got \(0, 3\)"),
         (torch.zeros(3, 2), {"num_clusters": 2, "restarts": 0}, "restarts must be positive"),
-        (torch.zeros(3, 2), {"num_clusters": 2, "engine": "quantum"}, "unknown engine 'quantum'; known: sklearn"),
+        (
+            torch.zeros(3, 2),
+            {"num_clusters": 2, "engine": "quantum"},
+            "unknown engine 'quantum'; known: sklearn",
+        ),
     ],
 )
 def test_what_cannot_be_clustered_is_refused(

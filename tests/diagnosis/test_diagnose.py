@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.blobs import blobs
+from support.slow_diagnosis import slow_diagnosis
 from torch import Tensor
 
 from drcli.diagnosis import MeasureSettings, ModalityDiagnosis, diagnose, diagnose_modality
-from support.blobs import blobs
-from support.slow_diagnosis import slow_diagnosis
 
 CLASSES = 5
 Data = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -64,7 +64,13 @@ def test_the_gap_of_random_features_is_about_the_floor() -> None:
         train, labels_train = blobs(sizes[0], num_classes=10, signal=0.0, width=64, seed=2 * seed)
         val, labels_val = blobs(sizes[1], num_classes=10, signal=0.0, width=64, seed=2 * seed + 1)
         found = diagnose_modality(
-            train, labels_train, val, labels_val, num_classes=10, settings=MeasureSettings(restarts=2), lambda_=3.0
+            train,
+            labels_train,
+            val,
+            labels_val,
+            num_classes=10,
+            settings=MeasureSettings(restarts=2),
+            lambda_=3.0,
         )
         gaps.append(found.gap)
         floors.append(found.gap_permuted)
@@ -113,7 +119,14 @@ def test_another_seed_permutes_otherwise_and_the_same_seed_repeats() -> None:
     def floor(seed: int) -> float:
         settings = MeasureSettings(restarts=1)
         return diagnose_modality(
-            train, labels_train, val, labels_val, num_classes=CLASSES, settings=settings, lambda_=3.0, seed=seed
+            train,
+            labels_train,
+            val,
+            labels_val,
+            num_classes=CLASSES,
+            settings=settings,
+            lambda_=3.0,
+            seed=seed,
         ).gap_permuted
 
     assert floor(0) == floor(0) != floor(1)
@@ -149,7 +162,10 @@ def test_a_diagnosis_is_plain_numbers_for_json() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({1: torch.zeros(3, dtype=torch.int64)}, r"train: 240 rows of features need as many labels, got \(3,\)"),
+        (
+            {1: torch.zeros(3, dtype=torch.int64)},
+            r"train: 240 rows of features need as many labels, got \(3,\)",
+        ),
         ({3: torch.zeros(90, 1, dtype=torch.int64)}, r"validation: 90 rows .* got \(90, 1\)"),
         ({2: torch.full((90, 8), torch.nan)}, "features must be finite"),
         ({2: torch.zeros(4, 8), 3: torch.arange(4)}, "4 samples cannot make 5 clusters"),

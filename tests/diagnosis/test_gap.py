@@ -14,7 +14,8 @@ FRACTIONS = st.floats(0, 1)
 
 
 @pytest.mark.parametrize(
-    ("train", "val", "absolute", "signed"), [(0.9, 0.65, 0.25, 0.25), (0.5, 0.75, 0.25, 0.0), (1.0, 1.0, 0.0, 0.0)]
+    ("train", "val", "absolute", "signed"),
+    [(0.9, 0.65, 0.25, 0.25), (0.5, 0.75, 0.25, 0.0), (1.0, 1.0, 0.0, 0.0)],
 )
 def test_gap_of_either_kind(train: float, val: float, absolute: float, signed: float) -> None:
     assert purity_gap(train, val) == pytest.approx(absolute)

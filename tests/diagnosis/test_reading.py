@@ -37,8 +37,14 @@ TYPICAL = ModalityDiagnosis(
             "little to re-learn from: its clusters hardly follow the classes",
         ),
         # a tenth of the way from 0.15 to 1 is 0.235
-        ({"purity_train": 0.23, "purity_val": 0.25, "gap": 0.02}, "little to re-learn from: its clusters hardly follow the classes"),
-        ({"purity_train": 0.24, "purity_val": 0.25, "gap": 0.01}, "generalises: train and validation cluster alike"),
+        (
+            {"purity_train": 0.23, "purity_val": 0.25, "gap": 0.02},
+            "little to re-learn from: its clusters hardly follow the classes",
+        ),
+        (
+            {"purity_train": 0.24, "purity_val": 0.25, "gap": 0.01},
+            "generalises: train and validation cluster alike",
+        ),
         # memorised noise: validation knows nothing, train does
         ({"purity_val": 0.19, "gap": 0.71, "strength": 0.97}, "over-trained: would be pulled back by 0.97"),
         (
@@ -46,7 +52,10 @@ TYPICAL = ModalityDiagnosis(
             "clusters better on validation than on train: would be pulled back by 0.54",
         ),
         # with `gap: signed` the same is no gap
-        ({"purity_train": 0.6, "purity_val": 0.8, "gap": 0.0}, "generalises: train and validation cluster alike"),
+        (
+            {"purity_train": 0.6, "purity_val": 0.8, "gap": 0.0},
+            "generalises: train and validation cluster alike",
+        ),
     ],
 )
 def test_reading_names_the_learning_state(found: dict[str, float], expected: str) -> None:

@@ -7,7 +7,13 @@ from torch import Tensor
 
 
 def blobs(
-    size: int, *, num_classes: int = 5, spread: float = 0.3, width: int = 8, signal: float = 1.0, seed: int = 0
+    size: int,
+    *,
+    num_classes: int = 5,
+    spread: float = 0.3,
+    width: int = 8,
+    signal: float = 1.0,
+    seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Return features (size, width) and labels (size,); the same centres whatever `seed`.
 

@@ -22,7 +22,14 @@ def slow_purity(clusters: list[int], labels: list[int]) -> float:
 
 
 def slow_diagnosis(
-    train: Any, labels_train: Any, val: Any, labels_val: Any, *, num_classes: int, lambda_: float, options: dict[str, Any]
+    train: Any,
+    labels_train: Any,
+    val: Any,
+    labels_val: Any,
+    *,
+    num_classes: int,
+    lambda_: float,
+    options: dict[str, Any],
 ) -> dict[str, float]:
     """Purities, gap and strength; `options` are those of MeasureSettings."""
     train, labels_train = np.asarray(train), np.asarray(labels_train)
