@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 from drcli.data.format import (
     IDS_FILE,
     INFO_FILE,
+    KINDS,
     LABELS_FILE,
     DatasetInfo,
     ModalityInfo,
     data_files,
     file_sha256,
+    lengths_file,
 )
 from drcli.errors import DataError
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation, one number each or one a channel."""
 
 _CHUNK_BYTES = 64 * 2**20  # of float64, while statistics are taken
 
@@ -41,19 +46,44 @@ class SplitWriter:
         self.rows = len(ids)
         self.samples = len(set(ids))
         self.arrays: dict[str, NDArray[Any]] = {}
+        self.kinds: dict[str, str] = {}
+        self.constants: dict[str, Statistics] = {}
+        self.steps: dict[str, NDArray[np.int64]] = {}
         _allocate(folder / LABELS_FILE, (self.rows,), "int64")[:] = labels
         (folder / IDS_FILE).write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
 
-    def array(self, modality: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    def array(
+        self,
+        modality: str,
+        shape: tuple[int, ...],
+        dtype: str,
+        *,
+        kind: str = "array",
+        statistics: Statistics | None = None,
+    ) -> NDArray[Any]:
         """A memory map (N, *shape) to be filled, preallocated so that a full disk shows here.
 
         Args:
             modality: its name, which names the file too.
             shape: shape of one row.
             dtype: numpy name of the stored type.
+            kind: what the axes are: one of `drcli.data.format.KINDS`.
+            statistics: mean and standard deviation by channel where the literature fixes them; by
+                default they are measured over the training split.
         """
+        assert kind in KINDS
         self.arrays[modality] = _allocate(self.folder / f"{modality}.npy", (self.rows, *shape), dtype)
+        self.kinds[modality] = kind
+        if statistics is not None:
+            self.constants[modality] = statistics
         return self.arrays[modality]
+
+    def lengths(self, modality: str, lengths: Sequence[int]) -> None:
+        """Write the number of valid steps of each row of a sequence, (N,) in 0 ... L."""
+        assert self.kinds[modality] == "sequence"
+        assert len(lengths) == self.rows
+        self.steps[modality] = np.asarray(lengths, dtype=np.int64)
+        _allocate(self.folder / lengths_file(modality), (self.rows,), "int64")[:] = self.steps[modality]
 
     def sync(self) -> None:
         """Force everything written to the disk."""
@@ -97,7 +127,8 @@ class DatasetWriter:
         """
         for writer in self._splits.values():
             writer.sync()
-        modalities = {m: _describe(m, array) for m, array in self._splits["train"].arrays.items()}
+        train = self._splits["train"]
+        modalities = {m: _describe(m, array, train) for m, array in train.arrays.items()}
         info = DatasetInfo(
             name=self.name,
             classes=self.classes,
@@ -131,14 +162,34 @@ def _allocate(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     return array
 
 
-def _describe(modality: str, array: NDArray[Any]) -> ModalityInfo:
-    """Shape, type, mean and standard deviation; two passes in float64, a piece at a time."""
+def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> ModalityInfo:
+    """Shape, type, kind, mean and standard deviation of a modality."""
+    kind = writer.kinds[modality]
+    if modality in writer.constants:
+        mean, std = writer.constants[modality]
+    elif kind == "sequence":
+        mean, std = _step_statistics(array, writer.steps[modality])
+    else:
+        mean, std = _statistics(array)
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and np.all(np.asarray(std) > 0)):
+        what = "not finite" if not np.isfinite(std).all() else "constant"
+        raise DataError(f"modality {modality} is {what} over the training split; check the source files")
+    return ModalityInfo(array.shape[1:], array.dtype.name, tuple(mean), tuple(std), kind)
+
+
+def _statistics(array: NDArray[Any]) -> Statistics:
+    """Mean and standard deviation over everything; two passes in float64, a piece at a time."""
     mean = sum(float(piece.sum()) for piece in _pieces(array)) / array.size
     variance = sum(float(np.square(piece - mean).sum()) for piece in _pieces(array)) / array.size
-    if not np.isfinite(variance) or variance == 0:
-        what = "constant" if variance == 0 else "not finite"
-        raise DataError(f"modality {modality} is {what} over the training split; check the source files")
-    return ModalityInfo(array.shape[1:], array.dtype.name, mean, float(np.sqrt(variance)))
+    return (mean,), (float(np.sqrt(variance)),)
+
+
+def _step_statistics(array: NDArray[Any], lengths: NDArray[np.int64]) -> Statistics:
+    """Mean and standard deviation of each dimension over valid steps; a constant one is left unscaled."""
+    valid = np.arange(array.shape[1]) < lengths[:, None]
+    steps = array[valid].astype(np.float64)
+    std = steps.std(axis=0)
+    return tuple(steps.mean(axis=0).tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
 
 
 def _pieces(array: NDArray[Any]) -> Iterator[NDArray[np.float64]]:

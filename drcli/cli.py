@@ -147,7 +147,8 @@ def train(
 
     request = command.TrainRequest(recipe, overrides or [], method, seeds, out, device, fresh)
     result = command.train(request, _console(stderr=True))
-    _emit(as_json, lambda: command.to_json(result), lambda: command.table(result))
+    if as_json or result.runs:  # where every run failed there is nothing to compare
+        _emit(as_json, lambda: command.to_json(result), lambda: command.table(result))
     if result.failed:
         typer.echo("drcli: " + "\n".join(result.failed), err=True)
         raise typer.Exit(1)

@@ -15,7 +15,7 @@ from drcli.engine.device import resolve_device, set_determinism
 from drcli.engine.evaluate import probe_modalities, score_split
 from drcli.errors import UsageError
 from drcli.recipe.overrides import parse_overrides
-from drcli.report.console import percent
+from drcli.report.console import how_selected, percent
 
 
 def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str) -> dict[str, Any]:
@@ -45,6 +45,7 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
         "split": split,
         "epoch": restored.epoch,
         "selection": assembly.recipe.selection,
+        "monitor": assembly.recipe.monitor,
         **scores.to_dict(),
         "unimodal": probe_modalities(assembly, split),
     }
@@ -52,7 +53,7 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
 
 def table(result: dict[str, Any]) -> Table:
     """Return the scores as a table."""
-    selected = f"epoch {result['epoch']}, selected on {result['selection']}"
+    selected = f"epoch {result['epoch']}, {how_selected(result['selection'], result['monitor'])}"
     title = f"{result['checkpoint']} ({selected}): split {result['split']}"
     out = Table(title=title, title_justify="left")
     out.add_column("what")

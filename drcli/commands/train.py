@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from drcli.errors import InterruptedRunError
 from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
-from drcli.report.console import ConsoleListener, percent
+from drcli.report.console import ConsoleListener, how_selected, percent
 from drcli.report.tensorboard import TensorBoardListener
 
 
@@ -56,7 +56,8 @@ def train(request: TrainRequest, progress: Console) -> GridResult:
     dataset = open_or_prepare(recipe, progress)
     listener = Listeners(ConsoleListener(progress, len(runs)), TensorBoardListener())
     with _stoppable(listener):
-        return run_grid(runs, dataset, device=device, listener=listener, fresh=request.fresh)
+        result = run_grid(runs, dataset, device=device, listener=listener, fresh=request.fresh)
+    return replace(result, runs=[{**run, "monitor": recipe.monitor} for run in result.runs])
 
 
 def open_or_prepare(recipe: Recipe, progress: Console) -> PreparedDataset:
@@ -104,8 +105,8 @@ def to_json(result: GridResult) -> dict[str, Any]:
 
 def table(result: GridResult) -> Table:
     """Return the comparison: accuracy over seeds, probes by modality, difference to joint training."""
-    selected = ", ".join(sorted({run["selection"] for run in result.runs}))
-    out = Table(title=f"Test accuracy (epoch selected on {selected})", title_justify="left")
+    selected = "; ".join(sorted({how_selected(run["selection"], run["monitor"]) for run in result.runs}))
+    out = Table(title=f"Test accuracy (epoch {selected})", title_justify="left")
     modalities = list(dict.fromkeys(m for run in result.runs for m in run["unimodal"]))
     for name, justify in (("method", "left"), ("seeds", "right"), ("accuracy", "right")):
         out.add_column(name, justify=justify)  # type: ignore[arg-type]

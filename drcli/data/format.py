@@ -4,6 +4,7 @@ A prepared dataset is a directory::
 
     dataset.json            this module's `DatasetInfo`
     <split>/<modality>.npy  (N, ...) one memory-mappable array
+    <split>/<modality>_lengths.npy  (N,) int64 valid steps, for sequences
     <split>/labels.npy      (N,) int64 indices into `classes`
     <split>/ids.txt         N lines; rows that share an id are several draws of one sample
 
@@ -28,6 +29,10 @@ SPLITS = ("train", "val", "test")
 INFO_FILE = "dataset.json"
 LABELS_FILE = "labels.npy"
 IDS_FILE = "ids.txt"
+KINDS = ("array", "frames", "flow", "sequence")
+"""array: (C, H, W), an image or a spectrogram. frames: (T, 3, H, W), pictures in the order of time.
+flow: (T, 2, H, W), horizontal and vertical optical flow. sequence: (L, D), padded at its end, with the
+number of valid steps in a file of its own."""
 EMBEDDED = frozenset({"digits"})  # datasets that are made without a download, hence without --source
 
 
@@ -38,14 +43,16 @@ class ModalityInfo:
     Attributes:
         shape: shape of one sample, without the leading N.
         dtype: numpy name of the stored type ("float16", "uint8").
-        mean: mean over the training split, subtracted when a batch is made.
-        std: standard deviation over the training split, divided by when a batch is made.
+        mean: subtracted when a batch is made; one number, or one a channel.
+        std: divided by when a batch is made; as many numbers as `mean`.
+        kind: what the axes are: one of `KINDS`.
     """
 
     shape: tuple[int, ...]
     dtype: str
-    mean: float
-    std: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    kind: str = "array"
 
 
 @dataclass(frozen=True)
@@ -126,12 +133,21 @@ def _parse(raw: Mapping[str, Any]) -> DatasetInfo:
 
 def _parse_modality(spec: Mapping[str, Any]) -> ModalityInfo:
     shape = tuple(int(size) for size in spec["shape"])
-    return ModalityInfo(shape, str(spec["dtype"]), float(spec["mean"]), float(spec["std"]))
+    mean, std = (tuple(float(value) for value in spec[name]) for name in ("mean", "std"))
+    if spec["kind"] not in KINDS or len(mean) != len(std):
+        raise ValueError(f"kind is {spec['kind']!r} with {len(mean)} means and {len(std)} standard deviations")
+    return ModalityInfo(shape, str(spec["dtype"]), mean, std, spec["kind"])
+
+
+def lengths_file(modality: str) -> str:
+    """Name of the file of a sequence's valid steps."""
+    return f"{modality}_lengths.npy"
 
 
 def data_files(modalities: Mapping[str, ModalityInfo]) -> list[str]:
     """Paths of all files besides `dataset.json`, relative to the directory."""
-    names = [*(f"{m}.npy" for m in modalities), LABELS_FILE, IDS_FILE]
+    lengths = [lengths_file(m) for m, spec in modalities.items() if spec.kind == "sequence"]
+    names = [*(f"{m}.npy" for m in modalities), *lengths, LABELS_FILE, IDS_FILE]
     return [f"{split}/{name}" for split in SPLITS for name in names]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from drcli.data.format import (
     SPLITS,
     DatasetInfo,
     differences,
+    lengths_file,
     prepare_command,
     read_info,
     verify_files,
@@ -33,6 +34,7 @@ class Split:
     Attributes:
         name: train, val or test.
         arrays: (N, ...) as stored, by modality; pages are read from disk when they are touched.
+        lengths: (N,) int64 valid steps, by modality that is a sequence.
         labels: (N,) int64 class indices.
         sample: (N,) int64, for each row the number of its sample, counted by first appearance.
         weight: (N,) float64, 1 / draws of the row's sample: a mean over rows with these weights is
@@ -44,6 +46,7 @@ class Split:
     labels: Tensor
     sample: Tensor
     weight: Tensor
+    lengths: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:
@@ -89,7 +92,11 @@ class PreparedDataset:
             labels=torch.from_numpy(_load(folder / LABELS_FILE)),
             sample=sample,
             weight=1.0 / torch.bincount(sample).to(torch.float64)[sample],
+            lengths={m: torch.from_numpy(_load(folder / lengths_file(m))) for m in self._sequences()},
         )
+
+    def _sequences(self) -> list[str]:
+        return [m for m, spec in self.info.modalities.items() if spec.kind == "sequence"]
 
 
 def open_dataset(root: Path, *, name: str | None = None, settings: Mapping[str, Any] | None = None) -> PreparedDataset:
@@ -134,6 +141,8 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
     """Check shapes, labels and classes of one split; returns warnings."""
     for m, spec in info.modalities.items():
         _check_array(root / split / f"{m}.npy", (info.rows[split], *spec.shape), spec.dtype)
+        if spec.kind == "sequence":
+            _check_lengths(root / split / lengths_file(m), info.rows[split], spec.shape[0])
     labels_path = root / split / LABELS_FILE
     labels = _check_array(labels_path, (info.rows[split],), "int64")
     sample = _sample_numbers(root / split / IDS_FILE)
@@ -154,6 +163,15 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
             f"{num_classes - 1}; prepare the dataset again with --fresh"
         )
     return _check_classes(root, info, split, labels)
+
+
+def _check_lengths(path: Path, rows: int, longest: int) -> None:
+    lengths = _check_array(path, (rows,), "int64")
+    if lengths.min() < 0 or lengths.max() > longest:
+        raise DataError(
+            f"{path}: lengths run from {lengths.min()} to {lengths.max()}, allowed are 0 to {longest}; "
+            "prepare the dataset again with --fresh"
+        )
 
 
 def _check_classes(root: Path, info: DatasetInfo, split: str, labels: NDArray[np.int64]) -> list[str]:

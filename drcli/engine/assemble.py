@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from drcli import checkpoint
-from drcli.data.batches import Batches
+from drcli.data.batches import PICTURES, Batches, InputPlan
 from drcli.data.prepared import PreparedDataset, open_dataset
 from drcli.errors import CheckpointError, DataError, RecipeError
 from drcli.methods import METHODS
@@ -54,8 +54,39 @@ class Assembly:
         """The batches of a split; its arrays are opened at the first call."""
         if split not in self._batches:
             opened = self.dataset.split(split)
-            self._batches[split] = Batches(opened, self.dataset.info.modalities, self.modalities, self.device)
+            self._batches[split] = Batches(opened, input_plans(self.recipe, self.modalities, self.dataset), self.device)
         return self._batches[split]
+
+
+def input_plans(recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDataset) -> dict[str, InputPlan]:
+    """Return how each modality's stored arrays become inputs.
+
+    Raises:
+        RecipeError: the dataset lacks a modality, or the recipe asks for pictures of one that has none.
+    """
+    infos = dataset.info.modalities
+    plans = {}
+    for m in modalities:
+        if m not in infos:
+            has = ", ".join(infos)
+            raise RecipeError(f"modalities.{m}: dataset {dataset.info.name} has no such modality; it has {has}")
+        block = recipe.modalities[m]
+        noise = recipe.corrupt.get(m)
+        plans[m] = InputPlan(infos[m], block.input, noise if noise and noise.domain == "input" else None)
+        _check_pictures(m, plans[m])
+    return plans
+
+
+def _check_pictures(modality: str, plan: InputPlan) -> None:
+    asked = [name for name in ("frames", "size", "flip") if getattr(plan.settings, name)]
+    if plan.info.kind not in PICTURES and asked:
+        raise RecipeError(f"modalities.{modality}.{asked[0]}: the stored arrays are no pictures; leave it out")
+    frames = plan.settings.frames
+    if plan.info.kind in PICTURES and frames is not None and frames > plan.info.shape[0]:
+        raise RecipeError(
+            f"modalities.{modality}.frames = {frames}: only {plan.info.shape[0]} are stored; ask for fewer, "
+            "or prepare with more"
+        )
 
 
 def assemble(recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDataset, device: torch.device) -> Assembly:
@@ -64,16 +95,10 @@ def assemble(recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDatas
     Raises:
         RecipeError: the dataset lacks a modality, or a backbone does not take its samples.
     """
-    infos = dataset.info.modalities
-    for m in modalities:
-        if m not in infos:
-            raise RecipeError(
-                f"modalities.{m}: dataset {dataset.info.name} has no such modality; it has {', '.join(infos)}"
-            )
     model = build_model(
         {m: recipe.modalities[m] for m in modalities},
         recipe.fusion,
-        shapes={m: infos[m].shape for m in modalities},
+        shapes={m: plan.shape for m, plan in input_plans(recipe, modalities, dataset).items()},
         num_classes=len(dataset.info.classes),
         seed=recipe.seeds[0],
     ).to(device)

@@ -30,8 +30,10 @@ def probe_accuracy(features: Mapping[str, tuple[Tensor, Split]], split: str) -> 
 
     train, labels = features["train"][0].double(), features["train"][1].labels
     mean, std = train.mean(dim=0), train.std(dim=0, correction=0)
-    std = torch.where(std > 0, std, torch.ones_like(std))  # a constant feature stays 0
-    scaled = {name: ((x.double() - mean) / std).numpy() for name, (x, _) in features.items()}
+    # Features are computed in float32: a spread below its rounding is that of a constant, which says nothing.
+    constant = std <= torch.finfo(torch.float32).eps * mean.abs()
+    scale = torch.where(constant, 0.0, 1.0 / std)
+    scaled = {name: ((x.double() - mean) * scale).numpy() for name, (x, _) in features.items()}
     best, result = -1.0, 0.0
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a fit stopped by max_iter is a valid candidate

@@ -18,6 +18,7 @@ from drcli.engine.rundir import RunDirectory
 from drcli.engine.trainer import Trainer
 from drcli.errors import RunError
 from drcli.files import locked, make_folder, write_json
+from drcli.models.pretrained import load_pretrained
 
 
 def execute(
@@ -68,6 +69,9 @@ def _train(
 ) -> dict[str, Any]:
     set_determinism(run.recipe.training.deterministic)
     assembly = assemble(run.recipe, run.modalities, dataset, device)
+    wanted = {m: run.recipe.modalities[m].input.weights for m in run.modalities}
+    digests = load_pretrained(assembly.model, {m: weights for m, weights in wanted.items() if weights is not None})
+    directory.claim_weights(digests)
     trainer = Trainer(assembly, directory, listener)
     trainer.resume()
     listener.run_started(run, first_epoch=trainer.next_epoch, rows=len(trainer.ctx.train))

@@ -34,6 +34,9 @@ from drcli.recipe.show import differences
 PACKAGES = ("torch", "numpy", "scikit-learn", "scipy")
 
 
+STARTING_OVER = "repeat the command with --fresh to start over, or with another --out"
+
+
 class RunDirectory:
     """Files of one run.
 
@@ -53,8 +56,11 @@ class RunDirectory:
         self.tensorboard = folder / "tensorboard"
 
     def clear(self) -> None:
-        """Remove everything but the lock."""
-        for path in self.folder.iterdir():
+        """Remove everything but the lock.
+
+        The recipe goes last: until then nobody takes what is left for a run of another recipe.
+        """
+        for path in sorted(self.folder.iterdir(), key=lambda path: path == self.recipe):
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.name != ".lock":
@@ -77,13 +83,27 @@ class RunDirectory:
     def _check(self, recipe: Recipe, fingerprint: str) -> None:
         there = _without_root(yaml.safe_load(self.recipe.read_text(encoding="utf-8")))
         changed = differences(there, _without_root(recipe.to_dict()))
-        remedy = "repeat the command with --fresh to start over, or with another --out"
         if changed:
             lines = "\n".join(f"  {line}" for line in changed)
-            raise RecipeError(f"{self.folder}: a run of another recipe is here; {remedy}\n{lines}")
+            raise RecipeError(f"{self.folder}: a run of another recipe is here; {STARTING_OVER}\n{lines}")
         used = json.loads(self.environment.read_text(encoding="utf-8"))["dataset_fingerprint"]
         if used != fingerprint:
-            raise DataError(f"{self.folder}: this run was started on other data than the recipe's now; {remedy}")
+            raise DataError(f"{self.folder}: this run was started on other data than the recipe's now; {STARTING_OVER}")
+
+    def claim_weights(self, digests: Mapping[str, str]) -> None:
+        """Write down which pre-trained weights the run starts from, or check that they are the same.
+
+        Args:
+            digests: digest of the weights by modality.
+
+        Raises:
+            DataError: the run was started from other weights.
+        """
+        there = json.loads(self.environment.read_text(encoding="utf-8"))
+        if "weights" not in there:
+            write_json(self.environment, {**there, "weights": dict(digests)})
+        elif there["weights"] != dict(digests):
+            raise DataError(f"{self.folder}: this run was started from other pre-trained weights; {STARTING_OVER}")
 
     def truncate(self, epoch: int) -> None:
         """Drop the log lines of `epoch` and later: the epochs that a resumed run does again."""

@@ -120,8 +120,8 @@ class Trainer:
         ctx.model.train()
         self.assembly.extras.train()
         log = ScalarLog(ctx.epoch)
-        order = generator(self.seed, "order", ctx.epoch)
-        for batch in ctx.train.shuffled(ctx.batch_size, order):
+        order, augment = (generator(self.seed, name, ctx.epoch) for name in ("order", "augment"))
+        for batch in ctx.train.shuffled(ctx.batch_size, order, augment):
             log.add(method.training_step(ctx, batch), len(batch.labels))
             self.listener.rows_done(len(batch.labels))
         return log.means()

@@ -78,7 +78,7 @@ class Method:
 
     def forward(self, ctx: Context, batch: Batch) -> Outputs:
         """Run the model on a batch."""
-        outputs: Outputs = ctx.model(batch.inputs)
+        outputs: Outputs = ctx.model(batch.inputs, batch.lengths)
         return outputs
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
@@ -97,7 +97,7 @@ class Method:
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Tensor:
         """Return the logits (B, C) that the method predicts with."""
-        outputs: Outputs = model(batch.inputs)
+        outputs: Outputs = model(batch.inputs, batch.lengths)
         return outputs.logits
 
     def state_dict(self) -> dict[str, Any]:

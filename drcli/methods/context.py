@@ -78,4 +78,5 @@ class Context:
         if self.clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.trainable, self.clip_grad_norm)
         take_step(self.optimizer)
+        self.weights_changed()
         self.step += 1

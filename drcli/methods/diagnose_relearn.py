@@ -138,7 +138,7 @@ def recompute_batch_statistics(ctx: Context) -> None:
         layer.train()
     with torch.no_grad():
         for batch in ctx.train.in_order(ctx.eval_batch_size):
-            ctx.model.encode(batch.inputs)
+            ctx.model.encode(batch.inputs, batch.lengths)
     ctx.model.train(mode)
     for layer, (momentum, training) in zip(layers, before, strict=True):
         layer.momentum = momentum

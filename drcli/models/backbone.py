@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from drcli.errors import UsageError
+from drcli.errors import DataError, UsageError
 
 
 class Backbone(nn.Module):
@@ -28,6 +28,9 @@ class Backbone(nn.Module):
     ranks: ClassVar[tuple[int, ...]]
     """Ranks of input samples that this backbone takes."""
 
+    takes_lengths: ClassVar[bool] = False
+    """Whether `forward` takes the valid steps (B,) of sequences as its second argument."""
+
     width: int
 
     def __init__(self, settings: BaseModel, shape: Sequence[int]) -> None:
@@ -40,3 +43,18 @@ class Backbone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch (B, *shape) to features (B, width)."""
         raise AssertionError(f"{type(self).__name__} does not define forward")
+
+    def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the tensors of a state dict that fit by name and shape; the others keep their initial values.
+
+        A classifier is left out by its name, and a first convolution of another number of channels by
+        its shape (Wei et al. 2024 leave flow's first convolution random).
+
+        Raises:
+            DataError: no more than a quarter of this encoder's tensors are among them.
+        """
+        own = self.state_dict()
+        fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
+        if len(fitting) <= len(own) // 4:
+            raise DataError(f"{len(fitting)} of {len(own)} tensors of {type(self).__name__} are among the weights")
+        self.load_state_dict({**own, **fitting})

@@ -37,6 +37,6 @@ def extract_features(model: MultimodalModel, batches: Batches, batch_size: int) 
     pieces: dict[str, list[Tensor]] = {m: [] for m in model.modalities}
     with evaluating(model):
         for batch in batches.in_order(batch_size):
-            for m, features in model.encode(batch.inputs).items():
+            for m, features in model.encode(batch.inputs, batch.lengths).items():
                 pieces[m].append(features.float().cpu())
     return {m: torch.cat(parts) for m, parts in pieces.items()}, batches.split.labels

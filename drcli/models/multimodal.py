@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from torch import Tensor, nn
 
 from drcli.models.backbone import Backbone
 from drcli.models.fusion import Fusion
+
+NO_LENGTHS: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,21 @@ class MultimodalModel(nn.Module):
         """The modalities, in the recipe's order."""
         return tuple(self.encoders)
 
-    def encode(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the features {m: (B, D_m)} of inputs {m: (B, ...)}."""
-        return {m: encoder(inputs[m]) for m, encoder in self.encoders.items()}
+    def encode(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor] = NO_LENGTHS) -> dict[str, Tensor]:
+        """Return the features {m: (B, D_m)} of inputs {m: (B, ...)}.
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Outputs:
-        """Map inputs {m: (B, ...)} to features and logits."""
-        features = self.encode(inputs)
+        Args:
+            inputs: one batch of each modality.
+            lengths: valid steps {m: (B,)} of sequences, for encoders that take them.
+        """
+        return {
+            m: encoder(inputs[m], lengths.get(m)) if encoder.takes_lengths else encoder(inputs[m])
+            for m, encoder in self.encoders.items()
+        }
+
+    def forward(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor] = NO_LENGTHS) -> Outputs:
+        """Map inputs {m: (B, ...)} and valid steps {m: (B,)} to features and logits."""
+        features = self.encode(inputs, lengths)
         return Outputs(features, self.fusion(features))
 
     def unimodal_logits(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:

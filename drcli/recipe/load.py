@@ -11,11 +11,12 @@ from pydantic import BaseModel
 from torch import nn
 
 from data_prep import DATASETS
+from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
 from drcli.methods import METHODS
 from drcli.models import BACKBONES, FUSIONS
 from drcli.recipe.overrides import apply_overrides, parse_overrides, split_path
-from drcli.recipe.problems import ABSENT, Problem, refusal
+from drcli.recipe.problems import ABSENT, Problem, keys_of, refusal
 from drcli.recipe.schema import (
     OPTIMIZERS,
     SCHEDULES,
@@ -33,12 +34,13 @@ from drcli.recipe.schema import (
     named,
 )
 from drcli.recipe.source import Source, read_source
+from drcli.recipe.text import Key
 from drcli.recipe.validate import Checker, excessive, unfit
 from drcli.registry import known
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
-BLOCKS = ("dataset", "modalities", "fusion", "methods", "training", "diagnosis")
+BLOCKS = ("dataset", "modalities", "corrupt", "fusion", "methods", "training", "diagnosis")
 """Keys of a recipe that hold a block of their own."""
 
 # `--method all` means every label; the parameters of the fusion are a group beside the modalities'.
@@ -113,12 +115,12 @@ def _assemble(checker: Checker) -> Recipe | None:
     """Look at every block, whatever the others hold; None if one is not valid."""
     top = checker.settings(RecipeScalars, (), BLOCKS)
     dataset = _dataset(checker)
-    modalities = _modalities(checker)
+    modalities, corrupt = _modalities(checker), _corrupt(checker)
     fusion = checker.configured(("fusion",), "name", FUSIONS, default="concat")
     methods = _methods(checker)
     training = _training(checker)
     diagnosis = checker.settings(DiagnosisSettings, ("diagnosis",))
-    if top is None or dataset is None or modalities is None or fusion is None:
+    if top is None or dataset is None or modalities is None or corrupt is None or fusion is None:
         return None
     if methods is None or training is None or diagnosis is None:
         return None
@@ -126,6 +128,7 @@ def _assemble(checker: Checker) -> Recipe | None:
         name=top.name,
         dataset=dataset,
         modalities=modalities,
+        corrupt=corrupt,
         fusion=FusionBlock(*fusion),
         method=top.method,
         methods=methods,
@@ -159,10 +162,37 @@ def _modalities(checker: Checker) -> dict[str, ModalityBlock] | None:
             checker.add(key, f"the name of a modality must not hold a dot, nor be {_RESERVED_MODALITY!r}")
         elif hasattr(nn.ModuleDict, m):
             checker.add(key, "PyTorch has a use of its own for this name; call the modality otherwise")
-        found = checker.configured(key, "backbone", BACKBONES)
-        if found is not None:
-            blocks[m] = ModalityBlock(*found)
+        block = _modality(checker, key)
+        if block is not None:
+            blocks[m] = block
     return blocks or None
+
+
+def _modality(checker: Checker, key: Key) -> ModalityBlock | None:
+    """One block holds the backbone's settings and those of the input; each model looks at its own keys."""
+    found = checker.load((*key, "backbone"), BACKBONES)
+    if found is None:
+        return None
+    name, backbone = found
+    own = set(keys_of(backbone.Settings))
+    about_input = [field for field in keys_of(InputSettings) if field not in own]
+    settings = checker.settings(backbone.Settings, key, ("backbone", *about_input))
+    given = checker.block(key) or {}
+    inputs = checker.settings(InputSettings, key, [field for field in given if field not in about_input])
+    return None if settings is None or inputs is None else ModalityBlock(name, settings, inputs)
+
+
+def _corrupt(checker: Checker) -> dict[str, Corruption] | None:
+    names = checker.block(("corrupt",))
+    modalities = checker.block(("modalities",)) or {}
+    blocks = {}
+    for m in names or ():
+        if m not in modalities:
+            checker.add(("corrupt", m), f"no modality of this recipe; {known(m, modalities)}")
+        noise = checker.settings(Corruption, ("corrupt", m))
+        if noise is not None:
+            blocks[m] = noise
+    return None if names is None or len(blocks) < len(names) else blocks
 
 
 def _methods(checker: Checker) -> dict[str, MethodBlock] | None:

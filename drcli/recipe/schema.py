@@ -22,6 +22,7 @@ from pydantic import (
     field_validator,
 )
 
+from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
 
 
@@ -156,10 +157,11 @@ class DatasetBlock:
 
 @dataclass(frozen=True)
 class ModalityBlock:
-    """The encoder of a modality: name of the backbone and its settings."""
+    """A modality: name of the backbone, its settings, and how stored arrays become inputs."""
 
     backbone: str
     settings: BaseModel
+    input: InputSettings
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ class Recipe:
         name: names the folder of its runs.
         dataset: what is trained on.
         modalities: encoders by modality, in the recipe's order; at least one.
+        corrupt: noise by modality.
         fusion: how features become logits.
         method: label in `methods` of what `drcli train` trains.
         methods: methods with their settings, by label.
@@ -199,6 +202,7 @@ class Recipe:
     name: str
     dataset: DatasetBlock
     modalities: Mapping[str, ModalityBlock]
+    corrupt: Mapping[str, Corruption]
     fusion: FusionBlock
     method: str
     methods: Mapping[str, MethodBlock]
@@ -226,8 +230,10 @@ class Recipe:
                 "prepare": plain(self.dataset.prepare),
             },
             "modalities": {
-                m: {"backbone": block.backbone, **plain(block.settings)} for m, block in self.modalities.items()
+                m: {"backbone": block.backbone, **plain(block.input), **plain(block.settings)}
+                for m, block in self.modalities.items()
             },
+            "corrupt": {m: plain(noise) for m, noise in self.corrupt.items()},
             "fusion": {"name": self.fusion.name, **plain(self.fusion.settings)},
             "method": self.method,
             "methods": {

@@ -17,7 +17,7 @@ from drcli.data.format import (
 )
 from drcli.errors import DataError
 
-MODALITIES = {"audio": ModalityInfo((2, 3), "float16", 0.5, 2.0)}
+MODALITIES = {"audio": ModalityInfo((2, 3), "float16", (0.5,), (2.0,))}
 INFO = DatasetInfo(
     name="toy",
     classes=("a", "b"),

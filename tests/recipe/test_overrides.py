@@ -125,7 +125,8 @@ def test_overrides_reach_every_block_of_a_recipe(loaded: Callable[..., Recipe], 
     assert recipe.to_dict()["fusion"] == {"name": "gated", "bias": False}
     assert recipe.to_dict()["methods"]["relearn"] == {"method": "relearn", "every": 10, "lambda": 7.0}
     assert recipe.methods["joint"].method == "relearn"
-    assert recipe.to_dict()["modalities"]["audio"] == {"backbone": "small", "width": 4}
+    audio = recipe.to_dict()["modalities"]["audio"]
+    assert (audio["backbone"], audio["width"]) == ("small", 4)
     assert recipe.seeds == (3, 4)
     assert recipe.to_dict()["training"]["schedule"] == {"name": "step", "every": 2, "factor": 0.1}
     assert recipe.diagnosis.lambda_ == 5.0

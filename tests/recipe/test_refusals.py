@@ -78,7 +78,8 @@ modalities: {audio: {backbone: smal}}
     modalities.audio.backbone = smal   unknown backbone; known: small, broken. Did you mean small?
 
 modalities: {audio: {backbone: small, widht: 3}}
-    modalities.audio.widht = 3   unknown key; known: backbone, width. Did you mean width?
+    modalities.audio.widht = 3   unknown key; known: backbone, frames, size, flip, weights, width. Did you
+    mean width?
 
 modalities: {audio: {backbone: broken}}
     modalities.audio.backbone = broken   backbone 'broken' (from other.package) does not load: no such
@@ -193,9 +194,21 @@ name: a/b
 name: "a\n"
     name = "a\n"   must be a name: letters, digits, _ . and -, a letter or digit first, 100 at most
 
+modalities: {audio: {backbone: small, frames: 0}}
+    modalities.audio.frames = 0   must be greater than 0
+
+corrupt: {vidio: {snr_db: 0}}
+    corrupt.vidio   no modality of this recipe; known: audio, visual. Did you mean audio?
+
+corrupt: {audio: {snr_db: loud}}
+    corrupt.audio.snr_db = loud   must be a number
+
+corrupt: {audio: {snr_db: 0, splits: [tset]}}
+    corrupt.audio.splits[0] = tset   must be one of: train, val, test. Did you mean test?
+
 extends: digits
-    extends = digits   unknown key; known: dataset, modalities, fusion, methods, training, diagnosis,
-    name, method, selection, monitor, seeds. Did you mean seeds?
+    extends = digits   unknown key; known: dataset, modalities, corrupt, fusion, methods, training,
+    diagnosis, name, method, selection, monitor, seeds. Did you mean seeds?
 """
 
 
