@@ -29,9 +29,10 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        with suppress(OSError):  # where the folder itself is the trouble, there is nothing to remove
-            temporary.unlink()
         raise RunError(f"{path}: cannot be written ({reason(error)}); what was there before is untouched") from error
+    finally:
+        with suppress(OSError):  # gone already, unless an error or Ctrl-C came first
+            temporary.unlink()
 
 
 def reason(error: OSError) -> str:

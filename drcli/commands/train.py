@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,7 @@ def train(request: TrainRequest, progress: Console) -> GridResult:
     dataset = open_or_prepare(recipe, progress)
     listener = Listeners(ConsoleListener(progress, len(runs)), TensorBoardListener())
     with _stoppable(listener):
-        result = run_grid(runs, dataset, device=device, listener=listener, fresh=request.fresh)
-    return replace(result, runs=[{**run, "monitor": recipe.monitor} for run in result.runs])
+        return run_grid(runs, dataset, device=device, listener=listener, fresh=request.fresh)
 
 
 def open_or_prepare(recipe: Recipe, progress: Console) -> PreparedDataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 from drcli import checkpoint
 from drcli.data.batches import PICTURES, Batches, InputPlan
 from drcli.data.prepared import PreparedDataset, open_dataset
+from drcli.engine.rundir import STARTING_OVER, without_root
 from drcli.errors import CheckpointError, DataError, RecipeError
 from drcli.methods import METHODS
 from drcli.methods.base import Method
@@ -19,6 +21,7 @@ from drcli.models.build import build_model
 from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
+from drcli.recipe.show import differences
 
 
 @dataclass
@@ -137,7 +140,8 @@ def restore(path: Path, device: torch.device, *, root: Path | None = None) -> Re
     try:
         recipe = recipe_from_dict(state["recipe"], where=f"{path} (its recipe)")
         modalities, fingerprint = tuple(state["modalities"]), state["dataset_fingerprint"]
-    except KeyError as error:
+        epoch = int(state["epoch"])
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: lacks {error}; not a checkpoint of drcli train") from error
     block = recipe.dataset
     dataset = open_dataset(root or block.root, name=block.name, settings=prepare_settings(recipe))
@@ -148,12 +152,28 @@ def restore(path: Path, device: torch.device, *, root: Path | None = None) -> Re
         )
     assembly = assemble(recipe, modalities, dataset, device)
     load_weights(assembly, state, path)
-    return Restored(assembly, int(state["epoch"]))
+    return Restored(assembly, epoch)
 
 
 def prepare_settings(recipe: Recipe) -> dict[str, Any]:
     """Return the `dataset.prepare` block as plain values, as `dataset.json` holds it."""
     return recipe.dataset.prepare.model_dump(mode="json", by_alias=True)
+
+
+def check_identity(assembly: Assembly, state: Mapping[str, Any], path: Path) -> None:
+    """Refuse a checkpoint in a run directory that is of another run.
+
+    Raises:
+        CheckpointError: recipe, modalities or data differ; the differences are shown.
+    """
+    there = {**without_root(state.get("recipe", {})), "modalities of the run": state.get("modalities")}
+    asked = {**without_root(assembly.recipe.to_dict()), "modalities of the run": list(assembly.modalities)}
+    changed = differences(there, asked)
+    if state.get("dataset_fingerprint") != assembly.dataset.info.fingerprint:
+        changed.append("other data")
+    if changed:
+        lines = "\n".join(f"  {line}" for line in changed)
+        raise CheckpointError(f"{path}: of another run; {STARTING_OVER}\n{lines}")
 
 
 def load_weights(assembly: Assembly, state: dict[str, Any], path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
-from drcli.engine.assemble import Assembly, assemble, load_weights
+from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights
 from drcli.engine.device import set_determinism
 from drcli.engine.evaluate import probe_modalities, score_split
 from drcli.engine.listener import Listener
@@ -48,6 +48,7 @@ def execute(
     make_folder(run.folder, remedy="choose another folder with --out")
     with locked(run.folder):
         directory = RunDirectory(run.folder)
+        directory.sweep()
         if fresh:
             directory.clear()
         directory.claim(run.recipe, dataset.info.fingerprint, device)
@@ -88,6 +89,7 @@ def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, second
     """Touch the test split: once, with the selected epoch."""
     started = time.perf_counter()
     state = checkpoint.load(directory.checkpoint)
+    check_identity(assembly, state, directory.checkpoint)
     load_weights(assembly, state, directory.checkpoint)
     scores = score_split(assembly, assembly.batches("test"))
     probes = probe_modalities(assembly, "test")
@@ -96,6 +98,7 @@ def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, second
         **({"modality": run.modality} if run.modality is not None else {}),
         "seed": run.seed,
         "selection": run.recipe.selection,
+        "monitor": run.recipe.monitor,
         "selected_epoch": state["epoch"],
         "epochs": run.recipe.training.epochs,
         "seconds": seconds + time.perf_counter() - started,

@@ -17,7 +17,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,18 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove everything but the lock.
 
-        The recipe goes last: until then nobody takes what is left for a run of another recipe.
+        What says which run this is goes last: killed before, the rest is not taken for another recipe's.
         """
-        for path in sorted(self.folder.iterdir(), key=lambda path: path == self.recipe):
+        for path in sorted(self.folder.iterdir(), key=lambda path: path in {self.recipe, self.environment}):
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.name != ".lock":
                 path.unlink()
+
+    def sweep(self) -> None:
+        """Remove the files that a killed process was still writing."""
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink()
 
     def claim(self, recipe: Recipe, fingerprint: str, device: torch.device) -> None:
         """Write down what run this is, or check that it is the one that is here already.
@@ -81,12 +86,12 @@ class RunDirectory:
         write_atomic(self.recipe, text.encode())
 
     def _check(self, recipe: Recipe, fingerprint: str) -> None:
-        there = _without_root(yaml.safe_load(self.recipe.read_text(encoding="utf-8")))
-        changed = differences(there, _without_root(recipe.to_dict()))
+        there = _read(self.recipe, yaml.safe_load)
+        changed = differences(without_root(there), without_root(recipe.to_dict()))
         if changed:
             lines = "\n".join(f"  {line}" for line in changed)
             raise RecipeError(f"{self.folder}: a run of another recipe is here; {STARTING_OVER}\n{lines}")
-        used = json.loads(self.environment.read_text(encoding="utf-8"))["dataset_fingerprint"]
+        used = _read(self.environment, json.loads).get("dataset_fingerprint")
         if used != fingerprint:
             raise DataError(f"{self.folder}: this run was started on other data than the recipe's now; {STARTING_OVER}")
 
@@ -99,7 +104,7 @@ class RunDirectory:
         Raises:
             DataError: the run was started from other weights.
         """
-        there = json.loads(self.environment.read_text(encoding="utf-8"))
+        there = _read(self.environment, json.loads)
         if "weights" not in there:
             write_json(self.environment, {**there, "weights": dict(digests)})
         elif there["weights"] != dict(digests):
@@ -121,15 +126,25 @@ class RunDirectory:
 
     def read_summary(self) -> dict[str, Any] | None:
         """The summary of a finished run, or None."""
-        if not self.summary.exists():
-            return None
-        summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
-        return summary
+        return _read(self.summary, json.loads) if self.summary.exists() else None
 
 
-def _without_root(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A run is known by its data's fingerprint, not by the path it was read from."""
-    return {**recipe, "dataset": {k: v for k, v in recipe["dataset"].items() if k != "root"}}
+def without_root(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe as plain data without `dataset.root`: its data's fingerprint says what a run was trained on."""
+    dataset = recipe.get("dataset")
+    rest = {k: v for k, v in dataset.items() if k != "root"} if isinstance(dataset, Mapping) else dataset
+    return {**recipe, "dataset": rest}
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """Read a file of a run that holds a mapping."""
+    try:
+        found = parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: damaged; {STARTING_OVER}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: damaged; {STARTING_OVER}")
+    return found
 
 
 def environment(fingerprint: str, device: torch.device) -> dict[str, Any]:

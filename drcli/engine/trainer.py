@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from drcli import checkpoint
 from drcli.diagnosis import diagnose
-from drcli.engine.assemble import Assembly, load_weights
+from drcli.engine.assemble import Assembly, check_identity, load_weights
 from drcli.engine.evaluate import score_split
 from drcli.engine.listener import Listener
 from drcli.engine.rundir import RunDirectory
@@ -160,8 +160,9 @@ class Trainer:
         accuracy = record["test" if self.recipe.selection == "test" else "val"]["accuracy"]
         if self.recipe.selection != "last" and accuracy <= self.selected.accuracy:
             return False
-        self.selected = Selected(self.ctx.epoch, accuracy)
-        checkpoint.save(self.directory.checkpoint, self.state())
+        selected = Selected(self.ctx.epoch, accuracy)
+        checkpoint.save(self.directory.checkpoint, self.state(selected))
+        self.selected = selected
         return True
 
     def _write_down(self, record: Mapping[str, Any], events: list[dict[str, Any]]) -> None:
@@ -170,10 +171,10 @@ class Trainer:
         for event in events:
             self.directory.log_event(event)
             self.listener.diagnosed(event)
-        checkpoint.save(self.directory.last, self.state())
+        checkpoint.save(self.directory.last, self.state(self.selected))
 
-    def state(self) -> dict[str, Any]:
-        """All that a run needs to go on from the end of this epoch."""
+    def state(self, selected: Selected) -> dict[str, Any]:
+        """All that a run needs to go on from the end of this epoch, in which `selected` is the best so far."""
         return {
             "recipe": self.recipe.to_dict(),
             "modalities": list(self.assembly.modalities),
@@ -181,7 +182,7 @@ class Trainer:
             "epoch": self.ctx.epoch,
             "step": self.ctx.step,
             "seconds": self.seconds,
-            "selected": {"epoch": self.selected.epoch, "accuracy": self.selected.accuracy},
+            "selected": asdict(selected),
             "model": self.assembly.model.state_dict(),
             "extras": self.assembly.extras.state_dict(),
             "method": self.assembly.method.state_dict(),
@@ -196,6 +197,7 @@ class Trainer:
         """
         if self.directory.last.exists():
             state = checkpoint.load(self.directory.last)
+            check_identity(self.assembly, state, self.directory.last)
             load_weights(self.assembly, state, self.directory.last)
             try:
                 self.assembly.method.load_state_dict(state["method"])

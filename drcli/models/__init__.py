@@ -7,6 +7,7 @@ BACKBONES = Registry(
     {
         "resnet18": Entry("drcli.models.resnet18:ResNet18", "ResNet-18 for 1, 2 or 3 channels, frames folded; 512-d"),
         "resnet_small": Entry("drcli.models.resnet_small:ResNetSmall", "3 stages of one block, width 16; 64-d"),
+        "transformer": Entry("drcli.models.transformer:Transformer", "encoder for sequences (L, D); padding is masked"),
     },
     group="drcli.backbones",
 )

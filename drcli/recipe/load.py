@@ -124,6 +124,7 @@ def _assemble(checker: Checker) -> Recipe | None:
         return None
     if methods is None or training is None or diagnosis is None:
         return None
+    dataset = _with_waveform_noise(checker, dataset, corrupt)
     return Recipe(
         name=top.name,
         dataset=dataset,
@@ -193,6 +194,18 @@ def _corrupt(checker: Checker) -> dict[str, Corruption] | None:
         if noise is not None:
             blocks[m] = noise
     return None if names is None or len(blocks) < len(names) else blocks
+
+
+def _with_waveform_noise(checker: Checker, dataset: DatasetBlock, corrupt: Mapping[str, Corruption]) -> DatasetBlock:
+    """Noise on the sound is added by `prepare`: it joins the settings that the arrays are made with."""
+    for m, noise in corrupt.items():
+        if noise.domain == "waveform" and m != DATASETS.load(dataset.name).waveform:
+            message = f"prepare of {dataset.name} has no waveform of {m} to add noise to; use the domain input"
+            checker.add(("corrupt", m, "domain"), message, noise.domain)
+        elif noise.domain == "waveform":
+            update = {"waveform_snr_db": noise.snr_db, "waveform_noise_splits": noise.splits}
+            dataset = replace(dataset, prepare=dataset.prepare.model_copy(update=update))
+    return dataset
 
 
 def _methods(checker: Checker) -> dict[str, MethodBlock] | None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 from drcli.engine.listener import Listener
 from drcli.engine.plan import PlannedRun
 from drcli.engine.rundir import RunDirectory
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from drcli.errors import RunError
+from drcli.files import reason
 
 
 class TensorBoardListener(Listener):
     """Writes losses, accuracies, purities, gaps and strengths by epoch into `tensorboard/`."""
 
     def __init__(self) -> None:
-        self.writer: SummaryWriter | None = None
+        self.file: EventFile | None = None
 
     def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int) -> None:
         """Remember where this run's files go; they are opened with the first numbers."""
@@ -26,34 +29,95 @@ class TensorBoardListener(Listener):
         self.first_epoch = first_epoch
 
     def epoch_finished(self, record: Mapping[str, Any]) -> None:
-        """Write an epoch's scalars."""
-        from torch.utils.tensorboard import SummaryWriter
+        """Write an epoch's scalars.
 
-        if self.writer is None:
-            self.writer = SummaryWriter(str(self.folder), purge_step=self.first_epoch)
-        self._write(record, record["epoch"])
+        Raises:
+            RunError: they cannot be written.
+        """
+        with self._disk_errors():
+            if self.file is None:
+                self.file = EventFile(self.folder, first_step=self.first_epoch)
+            self.file.write(record, record["epoch"])
 
     def diagnosed(self, event: Mapping[str, Any]) -> None:
-        """Write a diagnosis."""
-        self._write({event["kind"]: event["modalities"]}, event["epoch"])
+        """Write a diagnosis.
 
-    def _write(self, values: Mapping[str, Any], epoch: int) -> None:
-        if self.writer is None:
-            return
-        for tag, value in flatten(values):
-            self.writer.add_scalar(tag, value, epoch)
-        self.writer.flush()
+        Raises:
+            RunError: it cannot be written.
+        """
+        if self.file is not None:
+            with self._disk_errors():
+                self.file.write({event["kind"]: event["modalities"]}, event["epoch"])
 
     def run_finished(self, run: PlannedRun, summary: Mapping[str, Any], *, stored: bool) -> None:
-        """Close the run's files."""
+        """Close the run's file."""
         del run, summary, stored
         self.close()
 
     def close(self) -> None:
-        """Close the files, if any are open."""
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = None
+        """Close the file, if one is open; every number is in it already."""
+        if self.file is not None:
+            with suppress(OSError):
+                self.file.close()
+            self.file = None
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Turn what the file system refuses into a message."""
+        try:
+            yield
+        except OSError as error:
+            self.close()
+            raise RunError(f"{self.folder}: cannot be written ({reason(error)})") from error
+
+
+class EventFile:
+    """An event file that is written at once.
+
+    TensorBoard's own writer hands everything to a thread: an interrupt while it waits for that thread
+    can leave both waiting for ever, and a full disk shows up at a later call.
+
+    Args:
+        folder: where the file goes; made if it is not there.
+        first_step: what older files of the folder hold from this step on is void.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, folder: Path, *, first_step: int) -> None:
+        # Not before the first epoch is shown: the import takes half a second.
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
+        from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
+
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads the files of a folder in the order of their names.
+        path = folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
+        self._records = RecordWriter(path.open("wb"))
+        self._event = Event
+        try:
+            self._add(file_version="brain.Event:2")
+            self._add(step=first_step, session_log=SessionLog(status=SessionLog.START))
+        except OSError:
+            with suppress(OSError):
+                self.close()
+            raise
+
+    def write(self, values: Mapping[str, Any], step: int) -> None:
+        """Write the numbers of nested mappings as scalars of a step.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        self._add(step=step, summary={"value": [{"tag": tag, "simple_value": x} for tag, x in flatten(values)]})
+
+    def close(self) -> None:
+        """Close the file."""
+        self._records.close()
+
+    def _add(self, **fields: Any) -> None:
+        self._records.write(self._event(wall_time=time.time(), **fields).SerializeToString())
+        self._records.flush()
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

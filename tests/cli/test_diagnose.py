@@ -1,0 +1,137 @@
+"""`drcli diagnose`: the contract of its output, on a checkpoint and on features from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.command_line import Drcli, RecipeFile, Refused, tree
+
+from drcli.diagnosis import MeasureSettings, diagnose
+from drcli.diagnosis.features_file import load_features
+
+FRACTIONS = ("purity_train", "purity_val", "gap", "gap_permuted", "strength")
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Path:
+    """A file of features of two modalities, one of which knows the training labels by heart."""
+    generator = np.random.default_rng(0)
+    train, val = np.arange(60) % 3, np.arange(30) % 3
+    path = tmp_path / "FEATURES.npz"
+    np.savez(
+        path,
+        labels_train=train,
+        labels_val=val,
+        audio_train=generator.normal(scale=0.1, size=(60, 8)) + 3 * np.eye(8)[train],
+        audio_val=generator.normal(size=(30, 8)),
+        visual_train=generator.normal(size=(60, 5)),
+        visual_val=generator.normal(size=(30, 5)),
+    )
+    return path
+
+
+def test_json_of_a_checkpoint_has_every_modality(drcli: Drcli, finished: Path) -> None:
+    before = tree(finished)
+    path = finished / "checkpoint.pt"
+    found = json.loads(drcli("diagnose", path, "--json").stdout)
+    stored = json.loads((finished / "summary.json").read_text())
+    assert set(found) == {"checkpoint", "epoch", "lambda", "modalities"}
+    assert (found["checkpoint"], found["epoch"], found["lambda"]) == (str(path), stored["selected_epoch"], 3.0)
+    assert list(found["modalities"]) == ["audio", "visual"]
+    for modality in found["modalities"].values():
+        assert all(0 <= modality[key] <= 1 for key in FRACTIONS)
+        assert modality["gap"] == pytest.approx(abs(modality["purity_train"] - modality["purity_val"]))
+        assert modality["strength"] == pytest.approx(np.tanh(3.0 * modality["gap"]))
+    assert tree(finished) == before
+
+
+def test_json_of_features_is_what_the_library_says(drcli: Drcli, features: Path) -> None:
+    found = json.loads(drcli("diagnose", features, "--json").stdout)
+    assert (found["checkpoint"], found["epoch"], found["lambda"]) == (str(features), None, 3.0)
+    loaded = load_features(features)
+    expected = diagnose(
+        loaded.features_train,
+        loaded.labels_train,
+        loaded.features_val,
+        loaded.labels_val,
+        num_classes=3,
+        settings=MeasureSettings(),
+        lambda_=3.0,
+    )
+    for m in ("audio", "visual"):
+        assert {k: found["modalities"][m][k] for k in expected[m].to_dict()} == expected[m].to_dict()
+    assert found["modalities"]["audio"]["purity_train"] == 1.0
+    assert found["modalities"]["audio"]["reading"].startswith("over-trained: would be pulled back by 0.")
+
+
+def test_settings_of_the_command_line_take_effect(drcli: Drcli, features: Path) -> None:
+    asked = ("lambda=0.5", "restarts=1", "gap=signed", "scaler=from_train", "match_sizes=true")
+    found = json.loads(drcli("diagnose", features, *asked, "--json").stdout)
+    audio = found["modalities"]["audio"]
+    assert found["lambda"] == 0.5
+    assert audio["strength"] == pytest.approx(np.tanh(0.5 * audio["gap"]))
+    assert (audio["num_train"], audio["num_val"]) == (30, 30)
+
+
+def test_a_run_is_diagnosed_as_its_own_method_does_it(drcli: Drcli, recipe_file: RecipeFile, tmp_path: Path) -> None:
+    block = {"every": 1, "restarts": 1, "lambda": 0.25, "match_sizes": True}
+    recipe = recipe_file(methods={"diagnose_relearn": block}, method="diagnose_relearn")
+    drcli("train", recipe, "training.epochs=1", "--out", tmp_path / "runs")
+    path = tmp_path / "runs/toy/diagnose_relearn/seed0/last.pt"
+    found = json.loads(drcli("diagnose", path, "--json").stdout)
+    assert found["lambda"] == 0.25
+    assert found["modalities"]["audio"]["num_train"] == 48
+    found = json.loads(drcli("diagnose", path, "lambda=2", "--json").stdout)
+    assert found["lambda"] == 2.0
+    assert found["modalities"]["audio"]["num_train"] == 48
+
+
+def test_the_table_reads_each_modality(drcli: Drcli, features: Path) -> None:
+    shown = " ".join(drcli("diagnose", features).stdout.split())
+    for word in ("audio", "visual", "lambda 3", "over-trained:"):
+        assert word in shown
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_a_figure_is_drawn_beside_the_result(suffix: str, drcli: Drcli, features: Path, tmp_path: Path) -> None:
+    figure = tmp_path / f"figure{suffix}"
+    json.loads(drcli("diagnose", features, "--figure", figure, "--json").stdout)
+    assert figure.read_bytes()[:4] in {b"\x89PNG", b"<?xm", b"%PDF"}
+    assert {path.name for path in tmp_path.iterdir()} == {features.name, figure.name}
+
+
+def test_a_moved_dataset_is_found_by_dataset_root(
+    drcli: Drcli, refused: Refused, recipe_file: RecipeFile, dataset_copy: Path, tmp_path: Path
+) -> None:
+    recipe = recipe_file(dataset={"name": "toy", "root": str(dataset_copy)})
+    drcli("train", recipe, "training.epochs=1", "--out", tmp_path / "runs")
+    path, moved = tmp_path / "runs/toy/joint/seed0/checkpoint.pt", tmp_path / "moved"
+    before = drcli("diagnose", path, "--json").stdout
+    dataset_copy.rename(moved)
+    assert f"{dataset_copy}: no prepared dataset here" in refused("diagnose", path, code=3)
+    assert drcli("diagnose", path, f"dataset.root={moved}", "--json").stdout == before
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_spelling(refused: Refused, features: Path) -> None:
+    message = refused("diagnose", features, "lamda=3", code=2)
+    assert message.startswith("drcli diagnose: 1 problem\n")
+    assert "lamda = 3   unknown key; known: scaler, gap, restarts, match_sizes, lambda." in message
+    assert "Did you mean lambda?" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("lambda=-1", "lambda = -1   must be greater than or equal to 0"),
+        ("lambda=.inf", "lambda = .inf   must be a finite number"),
+        ("gap=absolute", "gap = absolute   must be one of: abs, signed"),
+        ("restarts=0", "restarts = 0   must be greater than 0"),
+        ("restarts", "override 'restarts': has no =; write KEY=VALUE"),
+        ("training.epochs=3", "unknown key"),
+    ],
+)
+def test_a_setting_with_a_wrong_value_is_refused(override: str, message: str, refused: Refused, finished: Path) -> None:
+    assert message in refused("diagnose", finished / "checkpoint.pt", override, code=2)

@@ -1,0 +1,68 @@
+"""`drcli eval`: the contract of its output."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.command_line import Drcli, RecipeFile, Refused, tree
+
+
+def test_test_scores_equal_those_of_the_run(drcli: Drcli, finished: Path) -> None:
+    before = tree(finished)
+    path = finished / "checkpoint.pt"
+    found = json.loads(drcli("eval", path, "--json").stdout)
+    assert {"checkpoint", "split", "n", "accuracy", "macro_f1", "unimodal"} <= set(found)
+    stored = json.loads((finished / "summary.json").read_text())
+    assert (found["checkpoint"], found["split"]) == (str(path), "test")
+    assert {key: found[key] for key in ("accuracy", "macro_f1", "n")} == stored["test"]
+    assert found["unimodal"] == stored["unimodal"]
+    assert tree(finished) == before
+
+
+@pytest.mark.parametrize(("split", "n"), [("train", 60), ("val", 24), ("test", 30)])
+def test_n_counts_the_samples_of_the_split(split: str, n: int, drcli: Drcli, finished: Path) -> None:
+    found = json.loads(drcli("eval", finished / "last.pt", "--split", split, "--json").stdout)
+    assert (found["split"], found["n"], type(found["n"])) == (split, n, int)
+    assert found["epoch"] == 1
+    assert 0 <= found["accuracy"] <= 1
+    assert 0 <= found["macro_f1"] <= 1
+    assert {m: list(probe) for m, probe in found["unimodal"].items()} == {
+        "audio": ["probe_accuracy"],
+        "visual": ["probe_accuracy"],
+    }
+
+
+def test_accuracy_on_val_is_the_one_the_epoch_was_selected_by(drcli: Drcli, finished: Path) -> None:
+    found = json.loads(drcli("eval", finished / "checkpoint.pt", "--split", "val", "--json").stdout)
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert found["accuracy"] == lines[found["epoch"]]["val"]["accuracy"]
+
+
+def test_the_table_holds_the_scores(drcli: Drcli, finished: Path) -> None:
+    shown = drcli("eval", finished / "checkpoint.pt").stdout
+    for word in ("accuracy", "macro-F1", "samples", "audio linear probe", "visual linear probe", " %"):
+        assert word in shown
+
+
+def test_a_moved_dataset_is_found_by_dataset_root(
+    drcli: Drcli, refused: Refused, recipe_file: RecipeFile, dataset_copy: Path, tmp_path: Path
+) -> None:
+    recipe = recipe_file(dataset={"name": "toy", "root": str(dataset_copy)})
+    drcli("train", recipe, "training.epochs=1", "--out", tmp_path / "runs")
+    path, moved = tmp_path / "runs/toy/joint/seed0/checkpoint.pt", tmp_path / "moved"
+    before = drcli("eval", path, "--json").stdout
+    dataset_copy.rename(moved)
+    assert f"{dataset_copy}: no prepared dataset here" in refused("eval", path, code=3)
+    assert drcli("eval", path, f"dataset.root={moved}", "--json").stdout == before
+
+
+def test_an_unknown_split_is_refused(refused: Refused, finished: Path) -> None:
+    message = refused("eval", finished / "checkpoint.pt", "--split", "dev", code=2)
+    assert message == "--split dev: must be one of train, val, test\n"
+
+
+def test_a_setting_that_is_the_checkpoints_own_is_refused(refused: Refused, finished: Path) -> None:
+    message = refused("eval", finished / "checkpoint.pt", "training.epochs=3", code=2)
+    assert message.startswith("override training.epochs: eval takes only dataset.root=DIR")

@@ -1,0 +1,74 @@
+"""What a command imports before it answers: each of these packages costs seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.command_line import start
+
+HEAVY = {"torch", "pydantic", "numpy", "scipy", "sklearn", "matplotlib", "torchvision", "torchaudio"}
+
+# Runs drcli on its arguments and writes the imported modules to the last line of standard output.
+AT_THE_END = """
+import json, sys
+from drcli.__main__ import main
+try:
+    main()
+finally:
+    print(json.dumps(sorted(sys.modules)))
+"""
+# Trains, and writes the modules as soon as the first epoch is on the screen.
+AT_THE_FIRST_EPOCH = """
+import json, os, sys
+from drcli.__main__ import main
+from drcli.report.console import ConsoleListener
+
+shown = ConsoleListener.epoch_finished
+
+def epoch_finished(self, record):
+    shown(self, record)
+    print(json.dumps(sorted(sys.modules)), flush=True)
+    os._exit(0)
+
+ConsoleListener.epoch_finished = epoch_finished
+main()
+"""
+
+
+def imported(*args: object, program: str, cwd: Path | None = None) -> tuple[set[str], str]:
+    """The modules that drcli imported, and what it wrote to standard error."""
+    process = start(*args, program=program, cwd=cwd)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    return set(json.loads(stdout.splitlines()[-1])), stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("--help",), ("train", "--help"), ("diagnose", "--help"), ("ls",), ("--version",)],
+    ids=" ".join,
+)
+def test_help_and_lists_import_neither_torch_nor_pydantic(args: tuple[str, ...]) -> None:
+    modules, _ = imported(*args, program=AT_THE_END)
+    assert "drcli.cli" in modules
+    # Some releases of Typer check the values of a subcommand with pydantic; nothing of ours asks for it.
+    theirs = {"pydantic"} if "typer._adapters" in modules else set()
+    assert not modules & HEAVY - theirs
+    assert not {name for name in modules if name.startswith("drcli.recipe.")} - {"drcli.recipe.shipped"}
+
+
+def test_root_help_does_not_import_pydantic_whatever_typer_does() -> None:
+    modules, _ = imported("--help", program=AT_THE_END)
+    assert "pydantic" not in modules
+
+
+def test_the_first_epoch_on_digits_waits_for_no_package_it_does_not_need(tmp_path: Path) -> None:
+    recipe = ("dataset.prepare.draws=1", "training.epochs=2", "modalities.audio.width=4", "modalities.visual.width=4")
+    modules, said = imported("train", "digits", *recipe, program=AT_THE_FIRST_EPOCH, cwd=tmp_path)
+    assert "epoch" in said
+    assert "torch" in modules
+    needless = HEAVY - {"torch", "pydantic", "numpy"} | {"torch._dynamo", "tensorboard"}
+    assert not modules & needless
+    assert (tmp_path / "data" / "digits" / "dataset.json").is_file()

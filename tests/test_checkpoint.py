@@ -1,0 +1,97 @@
+"""Checkpoints: what is saved comes back, and whatever was touched since is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from drcli import checkpoint
+from drcli.errors import CheckpointError, DataError, RunError
+
+STATE = {"model": {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)}, "epoch": 4, "names": ["a", None]}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A checkpoint of STATE."""
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, STATE)
+    return path
+
+
+def test_what_was_saved_comes_back(saved: Path) -> None:
+    state = checkpoint.load(saved)
+    assert state["model"]["w"].equal(STATE["model"]["w"])
+    assert state["model"]["w"].dtype == torch.float32
+    assert {k: state[k] for k in ("epoch", "names")} == {"epoch": 4, "names": ["a", None]}
+
+
+def test_torch_itself_reads_it(saved: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.load(saved, weights_only=True)["epoch"] == 4
+
+
+def test_the_seal_is_the_digest_of_all_that_stands_before_it(saved: Path) -> None:
+    data = saved.read_bytes()
+    assert data[-77:-64] == b"drcli-sha256:"
+    assert hashlib.sha256(data[:-77]).hexdigest().encode() == data[-64:]
+
+
+def test_equal_states_give_equal_bytes(saved: Path, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "again.pt", STATE)
+    assert (tmp_path / "again.pt").read_bytes() == saved.read_bytes()
+
+
+def test_every_flipped_byte_is_found(saved: Path) -> None:
+    data = saved.read_bytes()
+    for position in range(0, len(data), 7):
+        saved.write_bytes(data[:position] + bytes([data[position] ^ 0x10]) + data[position + 1 :])
+        with pytest.raises(CheckpointError):
+            checkpoint.load(saved)
+
+
+def test_every_truncation_is_found(saved: Path) -> None:
+    data = saved.read_bytes()
+    for size in [*range(0, len(data), 11), len(data) - 1]:
+        saved.write_bytes(data[:size])
+        with pytest.raises(CheckpointError):
+            checkpoint.load(saved)
+
+
+def test_bytes_behind_the_end_are_found(saved: Path) -> None:
+    saved.write_bytes(saved.read_bytes() + b"\0")
+    with pytest.raises(CheckpointError, match="its checksum is missing"):
+        checkpoint.load(saved)
+
+
+@pytest.mark.parametrize("value", [frozenset({1}), Path("x"), Exception], ids=["frozenset", "path", "class"])
+def test_more_than_tensors_and_plain_values_is_refused_on_loading(value: Any, tmp_path: Path) -> None:
+    path, buffer = tmp_path / "checkpoint.pt", io.BytesIO()
+    torch.save({"checkpoint_version": 1, "x": value}, buffer)
+    path.write_bytes(checkpoint._sealed(buffer.getvalue()))
+    with pytest.raises(CheckpointError, match="refused, it holds more than tensors and plain values"):
+        checkpoint.load(path)
+
+
+def test_a_checkpoint_that_cannot_be_written_keeps_the_old_one(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(RunError, match="no space left on the device"):
+            checkpoint.save(saved, {"epoch": 5})
+    assert checkpoint.load(saved)["epoch"] == 4
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_bad_checkpoint_is_unreadable_data() -> None:
+    assert issubclass(CheckpointError, DataError)
+    assert CheckpointError.exit_code == 3

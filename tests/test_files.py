@@ -1,0 +1,140 @@
+"""Files that are whole or not there, logs that survive a kill, and locks."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drcli.errors import RunError, UsageError
+from drcli.files import (
+    append_json_line,
+    locked,
+    make_folder,
+    read_json_lines,
+    reason,
+    write_atomic,
+    write_json,
+)
+
+
+def no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_write_atomic_replaces_the_contents_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomic(path, b"old")
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_keeps_the_old_contents(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomic(path, b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os if call == "fsync" else Path, call, no_space)
+        with pytest.raises(RunError) as caught:
+            write_atomic(path, b"new")
+    assert str(caught.value) == (
+        f"{path}: cannot be written (no space left on the device: free some and repeat the command, "
+        "it goes on where it was); what was there before is untouched"
+    )
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_ctrl_c_while_writing_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "file", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["missing/file", "in the way/file"])
+def test_a_folder_that_is_none_is_an_error_of_one_message(place: str, tmp_path: Path) -> None:
+    (tmp_path / "in the way").write_text("a file")
+    with pytest.raises(RunError, match="cannot be written"):
+        write_atomic(tmp_path / place, b"new")
+
+
+def test_a_quota_reads_like_a_full_disk() -> None:
+    assert reason(OSError(errno.EDQUOT, "Disk quota exceeded")) == reason(OSError(errno.ENOSPC, "full"))
+    assert reason(OSError(errno.EACCES, "Permission denied")) == "Permission denied"
+    assert reason(OSError("odd")) == "odd"
+
+
+def test_json_keeps_the_order_of_its_keys(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"z": 1, "a": [2]})
+    assert list(json.loads((tmp_path / "a.json").read_text())) == ["z", "a"]
+
+
+def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    assert read_json_lines(path) == []
+    append_json_line(path, {"epoch": 0})
+    append_json_line(path, {"epoch": 1})
+    assert read_json_lines(path) == [{"epoch": 0}, {"epoch": 1}]
+    path.write_bytes(path.read_bytes()[:-3])
+    assert read_json_lines(path) == [{"epoch": 0}]
+
+
+@pytest.mark.parametrize("content", [b'{"epoch": 0}\nnonsense\n', b"\xff\xfe\n"])
+def test_a_damaged_log_is_an_error_of_one_message(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"log.jsonl: damaged .*start over with --fresh"):
+        read_json_lines(path)
+
+
+def test_a_log_that_cannot_be_written_is_an_error_of_one_message(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"missing/log.jsonl: cannot be written \(No such file"):
+        append_json_line(tmp_path / "missing" / "log.jsonl", {})
+
+
+def test_make_folder_makes_it_and_leaves_it_empty(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b", remedy="-")
+    make_folder(tmp_path / "a" / "b", remedy="-")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_names_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"not writable \(.*\); choose another"):
+        make_folder(tmp_path / "file" / "below", remedy="choose another")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from drcli.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_holds_against_other_processes_until_theirs_is_killed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(RunError, match="another process is training here; wait for it"), locked(tmp_path):
+            pass
+        other.kill()
+        other.wait()
+    with locked(tmp_path), pytest.raises(RunError, match="another process"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
