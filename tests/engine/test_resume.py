@@ -1,0 +1,167 @@
+"""Killed at any instant and repeated, a run ends with the bits of one that was left alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.command_line import invoke, start
+from support.training import CPU, StoppedError, bits, log, planned
+
+from data_prep import DATASETS
+from data_prep.base import run as prepare
+from drcli import checkpoint
+from drcli.data.prepared import PreparedDataset
+from drcli.engine import run as run_module
+from drcli.engine import trainer as trainer_module
+from drcli.engine.listener import Listener
+from drcli.engine.run import execute
+from drcli.engine.rundir import RunDirectory
+from drcli.methods import diagnose_relearn
+from drcli.recipe.schema import Recipe
+
+DRCLI = "import torch; torch.set_num_threads(1); from drcli.__main__ import main; main()"
+TARGETS = {
+    "checkpoint.save": (checkpoint, "save"),
+    "log_epoch": (RunDirectory, "log_epoch"),
+    "log_event": (RunDirectory, "log_event"),
+    "truncate": (RunDirectory, "truncate"),
+    "score_split": (trainer_module, "score_split"),
+    "soft_reinitialise": (diagnose_relearn, "soft_reinitialise"),
+    "write_json": (run_module, "write_json"),
+}
+CALLED_ONCE = {"truncate", "write_json"}
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """All of a run that must not depend on how often it was stopped."""
+    states = {name: checkpoint.load(folder / name) for name in ("checkpoint.pt", "last.pt")}
+    kept = {name: {key: value for key, value in state.items() if key != "seconds"} for name, state in states.items()}
+    return {**bits(kept), "metrics": log(folder / "metrics.jsonl"), "events": log(folder / "events.jsonl")}
+
+
+@pytest.fixture
+def toy_run(
+    toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
+) -> Callable[[str], dict[str, Any]]:
+    """Executes D&R in a folder of the test's."""
+    training = {"epochs": 4, "batch_size": 20, "optimizer": {"name": "sgd", "lr": 0.05}}
+    recipe = toy_recipe(training=training, diagnosis={"monitor_every": 2, "restarts": 2})
+
+    def go(name: str) -> dict[str, Any]:
+        execute(planned(recipe, tmp_path / name), toy_dataset, device=CPU, listener=Listener())
+        return result(tmp_path / name)
+
+    return go
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("target", list(TARGETS))
+def test_stopped_around_any_step_of_an_epochs_end(
+    target: str, when: str, toy_run: Callable[[str], dict[str, Any]]
+) -> None:
+    """Stops at seeded random calls of a function, just before or just after it does its work."""
+    whole = toy_run("whole")
+    draw, stopped = random.Random(f"{target} {when}"), 0
+    place, name = TARGETS[target]
+    real = getattr(place, name)
+    for _ in range(2):
+        left = draw.randrange(3) if target not in CALLED_ONCE else 0
+
+        def stop(*args: Any, **options: Any) -> Any:
+            nonlocal left, stopped
+            left -= 1
+            value = real(*args, **options) if left >= 0 or when == "after" else None
+            if left < 0:
+                stopped += 1
+                raise StoppedError
+            return value
+
+        with pytest.MonkeyPatch.context() as patch, suppress(StoppedError):
+            patch.setattr(place, name, stop)
+            toy_run("stopped")
+    assert stopped > 0
+    assert toy_run("stopped") == whole
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe file over a small prepared "digits": 20 epochs of a fraction of a second, D&R after most."""
+    root = tmp_path_factory.mktemp("digits")
+    prepare("digits", DATASETS.load("digits").Settings(), source=None, out=root / "data", limit=150)
+    encoder = {"backbone": "resnet_small", "width": 4, "stem_stride": 2}
+    recipe = {
+        "dataset": {"name": "digits", "root": str(root / "data")},
+        "modalities": {"audio": encoder, "visual": encoder},
+        "method": "diagnose_relearn",
+        "methods": {"diagnose_relearn": {"every": 1, "times": 12, "lambda": 1.0, "restarts": 1}},
+        "training": {"epochs": 20, "batch_size": 16, "optimizer": {"name": "adam", "lr": 0.005}},
+    }
+    path = root / "tiny.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+def train(recipe: Path, out: Path) -> Path:
+    invoke("train", recipe, "--out", out, "--device", "cpu")
+    return out / "tiny" / "diagnose_relearn" / "seed0"
+
+
+def epochs_done(folder: Path) -> int:
+    path = folder / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def kill_later(process: Any, folder: Path, alive: Callable[[], bool], delay: float) -> None:
+    """Send SIGKILL a while after the process has finished an epoch of its own."""
+    before, deadline = epochs_done(folder), time.monotonic() + 120
+    while alive() and epochs_done(folder) in {0, before} and time.monotonic() < deadline:
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.kill()
+
+
+def test_killed_three_times_it_ends_with_the_same_bits(digits: Path, tmp_path: Path) -> None:
+    """Twice in a fork, which has its own memory and starts at once; once in a process from nothing."""
+    whole = result(train(digits, tmp_path / "whole"))
+    draw = random.Random(7)
+    folder = tmp_path / "killed" / "tiny" / "diagnose_relearn" / "seed0"
+    fork = multiprocessing.get_context("fork")
+    for _ in range(2):
+        child = fork.Process(target=train, args=(digits, tmp_path / "killed"))
+        child.start()
+        kill_later(child, folder, child.is_alive, draw.uniform(0, 0.15))
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+    process = start("train", digits, "--out", tmp_path / "killed", "--device", "cpu", program=DRCLI)
+    kill_later(process, folder, lambda: process.poll() is None, draw.uniform(0, 0.15))
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert 0 < epochs_done(folder) < 20
+    assert result(train(digits, tmp_path / "killed")) == whole
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_it_ends_with_the_same_bits(digits: Path, tmp_path: Path) -> None:
+    """Each time in a process from nothing, whatever it was doing: importing, opening, training, saving."""
+    whole = result(train(digits, tmp_path / "whole"))
+    draw = random.Random(20)
+    folder = tmp_path / "killed" / "tiny" / "diagnose_relearn" / "seed0"
+    for attempt in range(20):
+        process = start("train", digits, "--out", tmp_path / "killed", "--device", "cpu", program=DRCLI)
+        if attempt % 4 == 0:
+            time.sleep(draw.uniform(0, 4))
+            process.kill()
+        else:
+            kill_later(process, folder, lambda running=process: running.poll() is None, draw.uniform(0, 0.08))
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    assert result(train(digits, tmp_path / "killed")) == whole

@@ -1,0 +1,259 @@
+"""One run and its directory: finished, repeated, another's, locked, killed while it was cleared."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.training import CPU, StopAfter, StoppedError, bits, log, planned
+
+from drcli import checkpoint
+from drcli.data.prepared import PreparedDataset
+from drcli.engine import rundir, trainer
+from drcli.engine.assemble import restore
+from drcli.engine.evaluate import probe_modalities, score_split
+from drcli.engine.listener import Listener
+from drcli.engine.run import execute
+from drcli.engine.rundir import RunDirectory
+from drcli.errors import CheckpointError, DataError, RecipeError, RunError, UsageError
+from drcli.files import locked
+from drcli.metrics import Scores
+from drcli.recipe.schema import Recipe
+
+SHORT = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path) -> Run:
+    """Executes joint training in `tmp_path/run`; keyword arguments replace blocks of its recipe."""
+
+    def go(
+        *, listener: Listener | None = None, fresh: bool = False, data: PreparedDataset = toy_dataset, **blocks: Any
+    ) -> dict[str, Any]:
+        recipe = toy_recipe(**{"method": "joint", "training": SHORT, **blocks})
+        made = planned(recipe, tmp_path / "run")
+        return execute(made, data, device=CPU, listener=listener or Listener(), fresh=fresh)
+
+    return go
+
+
+class Heard(Listener):
+    def __init__(self) -> None:
+        self.started: list[int] = []
+        self.stored: list[bool] = []
+
+    def run_started(self, run: Any, *, first_epoch: int, rows: int) -> None:
+        self.started.append(first_epoch)
+
+    def run_finished(self, run: Any, summary: Any, *, stored: bool) -> None:
+        self.stored.append(stored)
+
+
+def test_a_run_leaves_all_its_files(run: Run, tmp_path: Path) -> None:
+    summary = run()
+    folder = tmp_path / "run"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        ".lock",
+        "recipe.yaml",
+        "environment.json",
+        "checkpoint.pt",
+        "last.pt",
+        "metrics.jsonl",
+        "events.jsonl",
+        "summary.json",
+    }
+    assert set(summary) == {
+        "method",
+        "seed",
+        "selection",
+        "selected_epoch",
+        "epochs",
+        "seconds",
+        "test",
+        "unimodal",
+        "run_dir",
+        "checkpoint",
+    }
+    assert summary["run_dir"] == str(folder)
+    assert summary["checkpoint"] == str(folder / "checkpoint.pt")
+    assert summary["test"]["n"] == 30
+    assert set(summary["unimodal"]) == {"audio", "visual"}
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert (environment["device"], environment["threads"]) == ("cpu", torch.get_num_threads())
+
+
+def test_a_finished_run_is_not_trained_again(run: Run, tmp_path: Path) -> None:
+    first, heard = run(), Heard()
+    before = (tmp_path / "run" / "last.pt").stat().st_mtime_ns
+    assert run(listener=heard) == first
+    assert (tmp_path / "run" / "last.pt").stat().st_mtime_ns == before
+    assert (heard.started, heard.stored) == ([], [True])
+
+
+def test_fresh_starts_over(run: Run, tmp_path: Path) -> None:
+    run()
+    (tmp_path / "run" / "tensorboard").mkdir()
+    heard = Heard()
+    run(listener=heard, fresh=True, seeds=[3])
+    assert (heard.started, heard.stored) == ([0], [False])
+    assert len(log(tmp_path / "run" / "metrics.jsonl")) == 2
+    assert not (tmp_path / "run" / "tensorboard").exists()
+
+
+def test_an_unfinished_run_goes_on(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        run(listener=StopAfter(1))
+    heard = Heard()
+    run(listener=heard)
+    assert heard.started == [1]
+    assert [line["epoch"] for line in log(tmp_path / "run" / "metrics.jsonl")] == [0, 1]
+
+
+def test_a_run_of_another_recipe_is_refused_with_the_difference(run: Run, tmp_path: Path) -> None:
+    run()
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    changed = {**SHORT, "optimizer": {"name": "sgd", "lr": 0.01}}
+    with pytest.raises(RecipeError, match=r"(?s)run: a run of another recipe is here; .*--fresh.*0\.05.*0\.01"):
+        run(training=changed)
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
+
+
+def test_moved_data_is_the_same_data_and_other_data_is_not(run: Run, toy_dataset: PreparedDataset) -> None:
+    first = run()
+    assert run(dataset={"name": "toy", "root": "somewhere/else"}) == first
+    other = replace(toy_dataset, info=replace(toy_dataset.info, sha256={"train/audio.npy": "0" * 64}))
+    with pytest.raises(DataError, match=r"started on other data than the recipe's now; .*--fresh"):
+        run(data=other)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(UsageError, match="choose another folder with --out"):
+        run()
+
+
+def test_two_runs_cannot_train_in_one_folder(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with locked(tmp_path / "run"), pytest.raises(RunError, match="another process is training here"):
+        run()
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {".lock"}
+    run()  # and the lock is free again
+
+
+def test_a_damaged_last_pt_is_refused_and_left(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        run(listener=StopAfter(1))
+    last = tmp_path / "run" / "last.pt"
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 1
+    last.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"last\.pt: damaged"):
+        run()
+    assert last.read_bytes() == data
+
+
+@pytest.mark.parametrize("removed", range(6))
+def test_a_clearing_that_was_killed_is_not_taken_for_a_run_of_the_new_recipe(
+    removed: int, run: Run, tmp_path: Path
+) -> None:
+    """`--fresh` with another seed, killed after so many files, then repeated without `--fresh`."""
+    folder = tmp_path / "run"
+    run()
+    left, real = removed, Path.unlink
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        nonlocal left
+        if self.parent == folder and not self.name.startswith("."):
+            if left == 0:
+                raise StoppedError
+            left -= 1
+        real(self, missing_ok)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        with pytest.raises(StoppedError):
+            run(fresh=True, seeds=[3])
+    with pytest.raises(RecipeError, match="a run of another recipe is here"):
+        run(seeds=[3])
+
+
+@pytest.mark.parametrize("write", ["write_json", "write_atomic"])
+def test_a_recipe_is_claimed_whole_or_not_at_all(write: str, run: Run, tmp_path: Path) -> None:
+    """Killed before either of the two files that say what run this is."""
+
+    def stop(*_: object) -> None:
+        raise StoppedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rundir, write, stop)
+        with pytest.raises(StoppedError):
+            run()
+    run(seeds=[3])  # nothing was trained, so any recipe may have the folder
+    assert checkpoint.load(tmp_path / "run" / "last.pt")["recipe"]["seeds"] == [3]
+
+
+def test_what_a_killed_write_left_is_swept_up(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    orphan = tmp_path / "run" / ".last.pt.12345.tmp"
+    orphan.write_bytes(b"half a file")
+    run()
+    assert not orphan.exists()
+
+
+def test_a_half_written_line_is_dropped(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        run(listener=StopAfter(1))
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as stream:
+        stream.write('{"epoch": 1, "lr"')
+    run()
+    assert [line["epoch"] for line in log(tmp_path / "run" / "metrics.jsonl")] == [0, 1]
+
+
+def test_the_test_scores_are_those_of_the_selected_epoch(
+    run: Run, toy_dataset: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epoch 0 of 2, because validation is made to say so."""
+    accuracies = [0.9, 0.1]
+    monkeypatch.setattr(trainer, "score_split", lambda *_: Scores(accuracies.pop(0), 0.0, 1.0, 24))
+    summary = run()
+    assert (summary["selected_epoch"], summary["epochs"]) == (0, 2)
+    assert bits(checkpoint.load(tmp_path / "run" / "last.pt")["model"]) != bits(
+        checkpoint.load(tmp_path / "run" / "checkpoint.pt")["model"]
+    )
+    selected = restore(tmp_path / "run" / "checkpoint.pt", CPU, root=toy_dataset.root)
+    assert selected.epoch == 0
+    scores = score_split(selected.assembly, selected.assembly.batches("test"))
+    assert summary["test"] == scores.to_dict()
+    assert summary["unimodal"] == probe_modalities(selected.assembly, "test")
+
+
+def _hold(folder: Path, held: Any, release: Any) -> None:
+    with locked(folder):
+        held.set()
+        release.wait(60)
+
+
+def test_a_process_that_dies_frees_its_lock(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path, held, release))
+    process.start()
+    try:
+        assert held.wait(60)
+        with pytest.raises(RunError), locked(tmp_path):
+            pass
+    finally:
+        process.kill()
+        process.join()
+    with locked(tmp_path):
+        assert RunDirectory(tmp_path).read_summary() is None

@@ -1,0 +1,106 @@
+"""CUDA against the CPU: the same run up to rounding, exact resuming, the same diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from support.training import CPU, StopAfter, StoppedError, bits, log, make_trainer, weights
+
+from drcli.diagnosis import diagnose
+from drcli.engine.assemble import restore
+from drcli.engine.evaluate import score_split
+from drcli.recipe.schema import Recipe
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is visible here"),
+]
+
+CUDA = torch.device("cuda")
+SHORT = {"epochs": 3, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.02}}
+# After three epochs in float32 (TF32 off) rounding has grown by steps, never by more than this.
+WEIGHTS = {"rtol": 1e-3, "atol": 1e-3}
+FEATURES = {"rtol": 1e-4, "atol": 1e-4}
+
+
+@pytest.fixture(autouse=True)
+def _float32_and_back() -> Iterator[None]:
+    mode, tf32 = torch.get_deterministic_debug_mode(), torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.set_deterministic_debug_mode(mode)
+
+
+def test_joint_training_agrees_with_the_cpu(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    recipe = toy_recipe(method="joint", training=SHORT)
+    trainers = [make_trainer(recipe, tmp_path / device.type, device=device) for device in (CPU, CUDA)]
+    assert bits(weights(trainers[0])) == bits(weights(trainers[1]))  # the same initial weights
+    for trainer in trainers:
+        trainer.train()
+    ours = {name: tensor.cpu() for name, tensor in weights(trainers[1]).items()}
+    torch.testing.assert_close(ours, weights(trainers[0]), **WEIGHTS)
+    losses = [[line["train"]["loss"] for line in log(t.directory.metrics)] for t in trainers]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_resumed_run_has_the_same_bits(epochs: int, toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """D&R, on one device in deterministic mode."""
+    recipe = toy_recipe(training=SHORT)
+    whole = make_trainer(recipe, tmp_path / "whole", device=CUDA)
+    whole.train()
+    with pytest.raises(StoppedError):
+        make_trainer(recipe, tmp_path / "stopped", device=CUDA, listener=StopAfter(epochs)).train()
+    resumed = make_trainer(recipe, tmp_path / "stopped", device=CUDA)
+    resumed.resume()
+    resumed.train()
+    assert bits(weights(resumed)) == bits(weights(whole))
+    assert log(resumed.directory.metrics) == log(whole.directory.metrics)
+    assert log(resumed.directory.events) == log(whole.directory.events)
+
+
+def test_a_checkpoint_is_scored_and_diagnosed_as_on_the_cpu(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """A sample at the boundary of two classes or clusters may fall to either side: one of 24 or 60."""
+    recipe = toy_recipe(method="joint", training=SHORT)
+    make_trainer(recipe, tmp_path, device=CUDA).train()
+    features, found, scores = {}, {}, {}
+    for device in (CPU, CUDA):
+        assembly = restore(tmp_path / "checkpoint.pt", device).assembly
+        scores[device] = score_split(assembly, assembly.batches("val"))
+        trainer = make_trainer(recipe, tmp_path / device.type, device=device)
+        trainer.assembly.model.load_state_dict(assembly.model.state_dict())
+        (train, labels_train), (val, labels_val) = trainer.ctx.features("train"), trainer.ctx.features("val")
+        features[device] = train
+        found[device] = diagnose(
+            train,
+            labels_train,
+            val,
+            labels_val,
+            num_classes=3,
+            settings=recipe.diagnosis,
+            lambda_=recipe.diagnosis.lambda_,
+        )
+    torch.testing.assert_close(features[CUDA], features[CPU], **FEATURES)
+    assert scores[CUDA].loss == pytest.approx(scores[CPU].loss, rel=1e-3)
+    assert scores[CUDA].accuracy == pytest.approx(scores[CPU].accuracy, abs=1 / 24 + 1e-9)
+    for m, diagnosis in found[CPU].items():
+        assert found[CUDA][m].purity_train == pytest.approx(diagnosis.purity_train, abs=1 / 60 + 1e-9)
+        assert found[CUDA][m].purity_val == pytest.approx(diagnosis.purity_val, abs=1 / 24 + 1e-9)
+
+
+def test_an_event_on_the_device_is_the_event_on_the_cpu(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """The same weights and strengths on either device; only the blend is computed there."""
+    recipe = toy_recipe(training=SHORT)
+    after = []
+    for device in (CPU, CUDA):
+        trainer = make_trainer(recipe, tmp_path / device.type, device=device)
+        with torch.no_grad():
+            for parameter in trainer.assembly.model.parameters():
+                parameter.add_(0.5)
+        trainer.assembly.method.relearn(trainer.ctx, "audio", 0.25)
+        after.append({name: tensor.cpu() for name, tensor in weights(trainer).items()})
+    torch.testing.assert_close(after[1], after[0], rtol=1e-6, atol=1e-6)
