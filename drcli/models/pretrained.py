@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
@@ -68,7 +69,9 @@ def _imagenet() -> dict[str, Tensor]:
 
 def _file(path: Path) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch comments on the pickles that it then refuses
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file of pre-trained weights") from error
     except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
