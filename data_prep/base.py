@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from data_prep import DATASETS
+from data_prep.resume import remove_published, resumable_folder
 from data_prep.writer import sync
 from drcli.data.format import INFO_FILE, SPLITS, DatasetInfo, differences, read_info, verify_files
 from drcli.errors import DataError, DrcliError, RunError, UsageError
@@ -42,6 +43,9 @@ class Job:
         limit: at most so many samples over all splits; None takes everything.
         progress: called with (stage, done, total).
         warn: called with one line that the user should see.
+        max_bad: share of the clips that may be skipped, in [0, 1].
+        scratch: a folder that survives a kill and is there again when the command is repeated; None
+            unless the preparer is `resumable`.
     """
 
     source: Path | None
@@ -51,6 +55,8 @@ class Job:
     limit: int | None = None
     progress: Callable[[str, int, int], None] = ignore
     warn: Callable[[str], None] = ignore
+    max_bad: float = 0.01
+    scratch: Path | None = None
 
 
 class Preparer(ABC):
@@ -59,10 +65,15 @@ class Preparer(ABC):
     Attributes:
         name: the dataset's name in the registry.
         needs_source: whether there is a download to read.
+        waveform: modality whose sound takes the noise of a recipe's `corrupt`, by the settings
+            `waveform_snr_db` and `waveform_noise_splits`; None where there is none.
+        resumable: whether `prepare` keeps in `Job.scratch` what it needs to go on after a kill.
     """
 
     name: ClassVar[str]
     needs_source: ClassVar[bool]
+    resumable: ClassVar[bool] = False
+    waveform: ClassVar[str | None] = None
 
     class Settings(BaseModel, extra="forbid", frozen=True):
         """The recipe's `dataset.prepare` block."""
@@ -98,6 +109,7 @@ def run(  # noqa: PLR0913 - one keyword for each option of the command line
     workers: int = 1,
     limit: int | None = None,
     fresh: bool = False,
+    max_bad: float = 0.01,
     progress: Callable[[str, int, int], None] = ignore,
     warn: Callable[[str], None] = ignore,
 ) -> DatasetInfo:
@@ -111,6 +123,7 @@ def run(  # noqa: PLR0913 - one keyword for each option of the command line
         workers: how many processes may decode at a time.
         limit: at most so many samples over all splits, stratified by class.
         fresh: replace a dataset that is there.
+        max_bad: share of the clips that may be skipped, in [0, 1].
         progress: called with (stage, done, total).
         warn: called with one line that the user should see.
 
@@ -126,9 +139,13 @@ def run(  # noqa: PLR0913 - one keyword for each option of the command line
     asked = _identity(name, settings.model_dump(mode="json"), {"fingerprint": fingerprint, "limit": limit})
     with _disk_errors(out):
         if not fresh and _is_occupied(out):
-            return _existing(out, asked)
-        with _partial_folder(out) as partial:
-            info = preparer.prepare(Job(source, partial, fingerprint, workers, limit, progress, warn))
+            info = _existing(out, asked)
+            remove_published(out)
+            return info
+        _is_occupied(out)
+        with resumable_folder(out, asked, warn) if preparer.resumable else _partial_folder(out) as (partial, scratch):
+            job = Job(source, partial, fingerprint, workers, limit, progress, warn, max_bad, scratch)
+            info = preparer.prepare(job)
             return info if _publish(partial, out, fresh=fresh) else _existing(out, asked)
 
 
@@ -181,9 +198,8 @@ def _existing(out: Path, asked: Mapping[str, Any]) -> DatasetInfo:
 
 
 @contextmanager
-def _partial_folder(out: Path) -> Iterator[Path]:
+def _partial_folder(out: Path) -> Iterator[tuple[Path, Path | None]]:
     """A new folder beside `out`, locked while it is in use and gone afterwards."""
-    _is_occupied(out)
     _remove_stale(out)
     folder = out.with_name(f"{out.name}.partial-{os.getpid()}")
     folder.mkdir(parents=True)
@@ -191,7 +207,7 @@ def _partial_folder(out: Path) -> Iterator[Path]:
     try:
         with suppress(OSError):  # some network file systems cannot lock a folder
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield folder
+        yield folder, None
     finally:
         os.close(descriptor)
         shutil.rmtree(folder, ignore_errors=True)
