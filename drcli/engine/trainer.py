@@ -171,10 +171,14 @@ class Trainer:
         for event in events:
             self.directory.log_event(event)
             self.listener.diagnosed(event)
-        checkpoint.save(self.directory.last, self.state(self.selected))
+        checkpoint.save(self.directory.last, self.state())
 
-    def state(self, selected: Selected) -> dict[str, Any]:
-        """All that a run needs to go on from the end of this epoch, in which `selected` is the best so far."""
+    def state(self, selected: Selected | None = None) -> dict[str, Any]:
+        """All that a run needs to go on from the end of this epoch.
+
+        Args:
+            selected: the epoch selected so far; by default the one that is noted.
+        """
         return {
             "recipe": self.recipe.to_dict(),
             "modalities": list(self.assembly.modalities),
@@ -182,7 +186,7 @@ class Trainer:
             "epoch": self.ctx.epoch,
             "step": self.ctx.step,
             "seconds": self.seconds,
-            "selected": asdict(selected),
+            "selected": asdict(selected or self.selected),
             "model": self.assembly.model.state_dict(),
             "extras": self.assembly.extras.state_dict(),
             "method": self.assembly.method.state_dict(),

@@ -75,6 +75,7 @@ def test_a_run_leaves_all_its_files(run: Run, tmp_path: Path) -> None:
         "method",
         "seed",
         "selection",
+        "monitor",
         "selected_epoch",
         "epochs",
         "seconds",
