@@ -10,8 +10,11 @@ DATASETS = Registry(
     {
         "digits": Entry("data_prep.digits:Digits", "handwritten digits, telephone tones; embedded, no download"),
         "avmnist": Entry("data_prep.avmnist:Avmnist", "MNIST images, spoken digits (FSDD); paired within class"),
+        "cremad": Entry("data_prep.cremad:Cremad", "CREMA-D: six acted emotions; audio, visual"),
         "cmu_mosi": Entry("data_prep.cmu_mosi:CmuMosi", "CMU-MOSI: opinions as text, audio and visual sequences"),
-        "kinetics_sounds": Entry("data_prep.kinetics_sounds:KineticsSounds", "31 classes of Kinetics-400; audio, visual"),
+        "kinetics_sounds": Entry(
+            "data_prep.kinetics_sounds:KineticsSounds", "31 classes of Kinetics-400; audio, visual"
+        ),
         "ucf101": Entry("data_prep.ucf101:Ucf101", "101 actions; RGB pictures and optical flow"),
     },
     group="drcli.datasets",

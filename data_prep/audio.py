@@ -123,7 +123,7 @@ def fbank(
     import torch
     from torchaudio.compliance import kaldi
 
-    wave = torch.from_numpy(np.asarray(samples, np.float32))
+    wave = torch.from_numpy(np.asarray(samples, np.float64))  # a logarithm shows the last digits of float32
     banks = torch.zeros(steps, bins)
     if len(wave) >= rate // 40:
         with one_thread():
@@ -165,20 +165,19 @@ def stft(
     from torchaudio.functional import spectrogram
 
     length = round(seconds * rate)
-    tiled = np.tile(samples, -(-length // len(samples)))[:length].astype(np.float32)
+    tiled = np.tile(samples, -(-length // len(samples)))[:length].astype(np.float64)  # a logarithm shows the last digits of float32
     with one_thread():
         magnitude = spectrogram(
             torch.from_numpy(tiled).clamp(-1, 1)[None],
             pad=0,
-            window=torch.hann_window(n_fft),
+            window=torch.hann_window(n_fft, dtype=torch.float64),
             n_fft=n_fft,
             hop_length=hop,
             win_length=n_fft,
             power=1.0,
             normalized=False,
         )
-    logs: NDArray[np.float32] = torch.log(magnitude + 1e-7).numpy()
-    return logs
+    return torch.log(magnitude + 1e-7).numpy().astype(np.float32)
 
 
 @contextmanager

@@ -77,14 +77,14 @@ def limit_splits(
     total = sum(len(members) for members in splits.values())
     if limit is None or limit >= total:
         return dict(splits)
-    quotas = _largest_remainder({split: len(members) * limit / total for split, members in splits.items()})
+    quotas = share_out({split: len(members) * limit / total for split, members in splits.items()})
     return {
         split: np.sort(members[stratified_order(labels[members], generator)[: quotas[split]]])
         for split, members in splits.items()
     }
 
 
-def _largest_remainder(shares: Mapping[str, float]) -> dict[str, int]:
+def share_out(shares: Mapping[str, float]) -> dict[str, int]:
     """Whole numbers with the same sum as the shares, each within one of its share."""
     quotas = {split: int(share) for split, share in shares.items()}
     missing = round(sum(shares.values())) - sum(quotas.values())

@@ -117,12 +117,20 @@ def prepare(
     workers: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples, stratified by class.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace a dataset that is there.")] = False,
+    max_bad: Annotated[
+        str, typer.Option(metavar="SHARE", help="Clips that may be skipped, such as 1% or 0.01; more are an error.")
+    ] = "1%",
+    split_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the authors' split files: dataset.prepare.split_dir.")
+    ] = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Turn an official download into a prepared dataset."""
     from drcli.commands import prepare as command
 
-    request = command.PrepareRequest(target, overrides or [], source, out, workers, limit, fresh)
+    request = command.PrepareRequest(
+        target, overrides or [], source, out, workers, limit, fresh, max_bad, split_dir
+    )
     prepared = command.prepare(request, _console(stderr=True))
     _emit(as_json, lambda: command.to_json(prepared), lambda: command.table(prepared))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from data_prep import base
 from drcli.data.format import DatasetInfo
+from drcli.errors import UsageError
 from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
@@ -31,6 +33,8 @@ class PrepareRequest:
     workers: int
     limit: int | None
     fresh: bool
+    max_bad: str = "1%"
+    split_dir: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,11 @@ def prepare(request: PrepareRequest, progress: Console) -> Prepared:
     Raises:
         DrcliError: bad usage or recipe, or a source that is missing or unreadable.
     """
-    recipe = load_recipe(find_recipe(request.target), request.overrides)
+    max_bad = parse_share(request.max_bad)
+    overrides = list(request.overrides)
+    if request.split_dir is not None:
+        overrides.append(f"dataset.prepare.split_dir={json.dumps(str(request.split_dir))}")
+    recipe = load_recipe(find_recipe(request.target), overrides)
     if request.out is not None:
         recipe = replace(recipe, dataset=replace(recipe.dataset, root=request.out))
     return prepare_recipe(
@@ -64,7 +72,24 @@ def prepare(request: PrepareRequest, progress: Console) -> Prepared:
         workers=request.workers,
         limit=request.limit,
         fresh=request.fresh,
+        max_bad=max_bad,
     )
+
+
+def parse_share(text: str) -> float:
+    """Return a share in [0, 1], written as "1%" or as "0.01".
+
+    Raises:
+        UsageError: it is neither.
+    """
+    number, percent, rest = text.strip().partition("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = -1.0
+    if rest or not 0 <= share <= 1:
+        raise UsageError(f"--max-bad is {text!r}; write a share such as 1% or 0.01, from 0 to 100%")
+    return share
 
 
 def prepare_recipe(
@@ -75,6 +100,7 @@ def prepare_recipe(
     workers: int = 1,
     limit: int | None = None,
     fresh: bool = False,
+    max_bad: float = 0.01,
 ) -> Prepared:
     """Prepare a recipe's dataset, showing progress and warnings."""
     started = time.perf_counter()
@@ -89,6 +115,7 @@ def prepare_recipe(
             workers=workers,
             limit=limit,
             fresh=fresh,
+            max_bad=max_bad,
             progress=advance,
             warn=lambda text: progress.print(Text(text, style="yellow")),
         )

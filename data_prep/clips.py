@@ -1,0 +1,357 @@
+"""Many clips to arrays: worker processes, a journal to go on after a kill, a report of what was skipped.
+
+Every clip has a row of its own in memory maps that are allocated first, so that neither the number of
+workers nor the order in which they finish shows in the result. At the end the rows of skipped clips
+are filled with the last rows of their split, which takes no second copy of the arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.base import Job, ignore
+from data_prep.container import ClipError, extra
+from data_prep.journal import Entry, Journal
+from data_prep.rows import (
+    ArraySpec,
+    Plan,
+    adopt,
+    allocate_rows,
+    compact,
+    is_sealed,
+    return_rows,
+    rows_are_there,
+    seal,
+    sync_rows,
+    write_row,
+)
+from data_prep.splits import check_classes
+from data_prep.writer import DatasetWriter
+from drcli.data.format import SPLITS
+from drcli.errors import DataError, RunError
+
+__all__ = ["ArraySpec", "Clip", "Outcome", "Report", "Skipped", "Work", "work_clips", "write_clips"]
+
+JOURNAL = "clips.jsonl"
+ROWS = "rows"
+SHOWN = 20  # skipped clips that get a warning each
+_BATCH = 64  # clips, or
+_SECONDS = 2.0  # seconds, from one entry in the journal to the next
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One sample; a dataset adds its paths in a subclass.
+
+    Attributes:
+        id: unique name, a line of ids.txt.
+        label: class index.
+        split: train, val or test.
+    """
+
+    id: str
+    label: int
+    split: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the work on one clip gives.
+
+    Attributes:
+        arrays: one row by modality.
+        bad_packets: that did not decode.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    bad_packets: int = 0
+
+
+Work = Callable[[Any], Outcome]
+"""From a clip to its rows; raises `ClipError` for a clip that must be skipped. Must be picklable."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A clip that is not in the dataset, and why."""
+
+    id: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of the clips.
+
+    Attributes:
+        done: clips that are stored.
+        skipped: the others, in the order of the clips.
+        bad_packets: bad packets of stored clips that have some, by id.
+    """
+
+    done: int
+    skipped: tuple[Skipped, ...] = ()
+    bad_packets: Mapping[str, int] = field(default_factory=dict)
+
+    def source(self) -> dict[str, Any]:
+        """The part of `source` in dataset.json that tells of clips."""
+        return {
+            "clips": self.done,
+            "skipped": [asdict(clip) for clip in self.skipped],
+            "bad_packets": dict(self.bad_packets),
+        }
+
+
+def write_clips(
+    job: Job,
+    clips: Sequence[Clip],
+    work: Work,
+    specs: Mapping[str, ArraySpec],
+    *,
+    name: str,
+    classes: tuple[str, ...],
+    exempt: Collection[str] = (),
+) -> tuple[DatasetWriter, Report]:
+    """Work on all clips and lay their rows out as a dataset that lacks only its `dataset.json`.
+
+    Args:
+        job: where to, with how many workers, and how many clips may fail.
+        clips: in the order of the rows.
+        work: makes the rows of a clip.
+        specs: what is stored, by modality.
+        name: of the dataset.
+        classes: class names in index order.
+        exempt: ids of clips that are known to be broken: they do not count against `job.max_bad`.
+
+    Returns:
+        The writer, to be finished, and the report; the skipped clips have been warned of.
+
+    Raises:
+        DataError: more clips than `job.max_bad` were skipped, or a class is left without any.
+        RunError: a worker process died.
+    """
+    assert job.scratch is not None, "the preparer must be resumable"
+    rows = job.scratch / ROWS
+    plan = _plan(clips, specs)
+    labels = np.array([clip.label for clip in clips], np.int64)
+    check_classes({split: np.array(members) for split, members in plan.members.items()}, labels, classes, ignore)
+    return_rows(rows, job.out, plan)
+    report = work_clips(clips, work, specs, folder=job.scratch, job=job, exempt=exempt)
+    _warn_skipped(report, job.warn)
+    skipped = {clip.id for clip in report.skipped}
+    kept = {split: [i for i in members if clips[i].id not in skipped] for split, members in plan.members.items()}
+    check_classes({split: np.array(members, np.int64) for split, members in kept.items()}, labels, classes, job.warn)
+    seal(rows)
+    writer = DatasetWriter(job.out, name=name, classes=classes)
+    for split, members in plan.members.items():
+        order = compact(rows, plan, split, [clips[i].id not in skipped for i in members])
+        stored = [clips[members[row]] for row in order]
+        part = writer.split(split, labels=[clip.label for clip in stored], ids=[clip.id for clip in stored])
+        adopt(rows, plan, part)
+    return writer, report
+
+
+def work_clips(
+    clips: Sequence[Clip],
+    work: Work,
+    specs: Mapping[str, ArraySpec],
+    *,
+    folder: Path,
+    job: Job,
+    exempt: Collection[str] = (),
+) -> Report:
+    """Fill `folder`/rows with the rows of all clips; those that the journal there has as stored are left.
+
+    Clips that an earlier run skipped are tried again.
+
+    Raises:
+        DataError: more clips than `job.max_bad` were skipped; ids are not unique.
+        RunError: a worker process died.
+    """
+    assert len({clip.id for clip in clips}) == len(clips)
+    plan = _plan(clips, specs)
+    journal = Journal(folder / JOURNAL, _digest(clips, specs))
+    if not (journal.entries and rows_are_there(folder / ROWS, plan)):
+        journal.start()
+        allocate_rows(folder / ROWS, plan)
+    sealed = is_sealed(folder / ROWS)
+    finished = {name for name, entry in journal.entries.items() if sealed or not entry.reason}
+    if finished:
+        job.warn(f"going on after {len(finished)} of {len(clips)} clips that an earlier run prepared")
+    tasks = [
+        _Task(clips[index], folder / ROWS / split, row)
+        for split, members in plan.members.items()
+        for row, index in enumerate(members)
+        if clips[index].id not in finished
+    ]
+    _Foreman(journal, plan, folder / ROWS, job, len(clips), frozenset(exempt)).run(tasks, work)
+    return _report(clips, journal)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A clip, the folder of its split's maps, and its row in them."""
+
+    clip: Clip
+    folder: Path
+    row: int
+
+
+class _Foreman:
+    """Hands tasks out, keeps the journal, and stops when too many clips are bad."""
+
+    def __init__(self, journal: Journal, plan: Plan, rows: Path, job: Job, total: int, exempt: frozenset[str]) -> None:
+        self._journal = journal
+        self._plan = plan
+        self._rows = rows
+        self._job = job
+        self._total = total
+        self._exempt = exempt
+        self._pending: list[Entry] = []
+        self._written = time.monotonic()
+        self._bad: list[Entry] = []
+
+    def run(self, tasks: Sequence[_Task], work: Work) -> None:
+        """Finish all tasks; whatever happens, the journal has what was done."""
+        done = self._total - len(tasks)
+        self._job.progress("clips", done, self._total)
+        results = _alone(tasks, work) if self._job.workers == 1 else _pooled(tasks, work, self._job.workers)
+        try:
+            for entry in results:
+                done += 1
+                self._take(entry)
+                self._job.progress("clips", done, self._total)
+        finally:
+            results.close()
+            self._write()
+
+    def _take(self, entry: Entry) -> None:
+        self._pending.append(entry)
+        if len(self._pending) >= _BATCH or time.monotonic() - self._written > _SECONDS:
+            self._write()
+        if entry.reason and entry.id not in self._exempt:
+            self._bad.append(entry)
+            if len(self._bad) > self._job.max_bad * self._total:
+                raise DataError(_too_many(self._bad, self._job.max_bad, self._total))
+
+    def _write(self) -> None:
+        """Rows first, then the entries that vouch for them."""
+        if self._pending:
+            sync_rows(self._rows, self._plan)
+            self._journal.append(self._pending)
+        self._pending = []
+        self._written = time.monotonic()
+
+
+def _alone(tasks: Sequence[_Task], work: Work) -> Generator[Entry, None, None]:
+    for task in tasks:
+        yield _do(task, work)
+
+
+def _pooled(tasks: Sequence[_Task], work: Work, workers: int) -> Generator[Entry, None, None]:
+    """Entries in the order in which worker processes finish them."""
+    waiting: dict[Future[Entry], _Task] = {}
+    queue = iter(tasks)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(max(1, min(workers, len(tasks))), mp_context=context, initializer=_start_worker)
+    try:
+        while True:
+            while len(waiting) < 2 * workers and (task := next(queue, None)) is not None:
+                waiting[pool.submit(_do, task, work)] = task
+            if not waiting:
+                return
+            finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+                del waiting[future]
+    except BrokenProcessPool as error:
+        names = ", ".join(task.clip.id for task in waiting.values())
+        raise RunError(
+            f"a worker process died (memory, or a decoder that crashed) while it worked on one of: {names}; repeat "
+            "the command to go on, with --workers 1 to find the clip, and remove it if it is at fault"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, compute in one thread, and end when the parent was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _do(task: _Task, work: Work) -> Entry:
+    """Work on one clip and write its rows."""
+    try:
+        outcome = work(task.clip)
+    except ClipError as error:
+        return Entry(task.clip.id, reason=error.reason, detail=error.detail)
+    for modality, value in outcome.arrays.items():
+        write_row(task.folder / f"{modality}.npy", task.row, value)
+    return Entry(task.clip.id, bad_packets=outcome.bad_packets)
+
+
+def _plan(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> Plan:
+    members = {split: [i for i, clip in enumerate(clips) if clip.split == split] for split in SPLITS}
+    return Plan(members, specs)
+
+
+def _digest(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> str:
+    """Of everything that rows must agree on to be continued; the settings are seen to by `data_prep.base`."""
+    held = {
+        "clips": [[clip.id, clip.label, clip.split] for clip in clips],
+        "specs": {m: [list(spec.shape), spec.dtype] for m, spec in specs.items()},
+        "av": extra("av").__version__,
+    }
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
+
+
+def _report(clips: Sequence[Clip], journal: Journal) -> Report:
+    entries = [journal.entries[clip.id] for clip in clips]
+    skipped = tuple(Skipped(entry.id, entry.reason, entry.detail) for entry in entries if entry.reason)
+    bad_packets = {entry.id: entry.bad_packets for entry in entries if entry.bad_packets and not entry.reason}
+    return Report(len(entries) - len(skipped), skipped, bad_packets)
+
+
+def _warn_skipped(report: Report, warn: Callable[[str], None]) -> None:
+    for clip in report.skipped[:SHOWN]:
+        warn(f"skipped {clip.id}: {clip.reason} ({clip.detail})")
+    if len(report.skipped) > SHOWN:
+        warn(f"skipped {len(report.skipped) - SHOWN} more clips; all are listed under `source` in dataset.json")
+    if report.bad_packets:
+        total = sum(report.bad_packets.values())
+        worst = max(report.bad_packets, key=lambda name: report.bad_packets[name])
+        warn(f"{total} bad packets in {len(report.bad_packets)} stored clips, most of them in {worst}")
+
+
+def _too_many(bad: Sequence[Entry], max_bad: float, total: int) -> str:
+    first = "; ".join(f"{entry.id}: {entry.reason} ({entry.detail})" for entry in bad[:5])
+    return (
+        f"{len(bad)} of {total} clips cannot be used, more than the {100 * max_bad:g} % of --max-bad: {first}; "
+        "repair the download, or repeat the command with a larger --max-bad to leave such clips out"
+    )

@@ -1,0 +1,244 @@
+"""cmu_mosi: opinions in video, as sequences of text, audio and visual features (Zadeh et al. 2016).
+
+The features come from one of the files in use: the pickles of CMU and MultiBench, those of MMSA, or the
+.csd files of the CMU SDK. Each has its own features, so that results compare only between equal files:
+`dataset.json` names the one that was read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from data_prep.base import Job, Preparer
+from data_prep.mosi_csd import INCOMPLETE, read_csd
+from data_prep.mosi_files import MMSA_SHA256, Download, FileName, find_download
+from data_prep.mosi_folds import fold_of
+from data_prep.mosi_pickles import read_pickle
+from data_prep.mosi_segments import MODALITIES, Contents, Floats, Segment, Skipped, check_contents, video_of
+from data_prep.splits import check_classes, limit_splits, row_generator
+from data_prep.writer import DatasetWriter, SplitWriter
+from drcli.data.format import SPLITS, DatasetInfo, file_sha256
+from drcli.errors import DataError
+
+PUBLISHED_SIZES = {"train": 1284, "val": 229, "test": 686}
+
+CLASSES = {
+    "nonneg": ("negative", "non-negative"),
+    "pos": ("negative", "positive"),
+    "seven": ("-3", "-2", "-1", "0", "1", "2", "3"),
+}
+
+_MAX_LINES = 20  # of warnings about single segments
+
+Shapes = Mapping[str, tuple[int, int]]
+
+
+class CmuMosi(Preparer):
+    """Opinion segments, modalities `text`, `audio` and `visual`, each a sequence (L, D) with its length."""
+
+    name = "cmu_mosi"
+    needs_source = True
+
+    class Settings(Preparer.Settings):
+        """The recipe's `dataset.prepare` block."""
+
+        target: Literal["nonneg", "pos", "seven"] = Field(
+            "nonneg",
+            description="classes: negative / non-negative; negative / positive without zeros; -3 ... 3 rounded",
+        )
+        file: FileName | None = Field(None, description="which file of the source is read; null: the first there is")
+        max_length: PositiveInt = Field(50, description="words kept of a segment, from its beginning")
+        max_frames: PositiveInt | None = Field(
+            None, description="audio and visual steps kept where these are not aligned with words; null: all"
+        )
+
+    settings: Settings
+
+    def fingerprint(self, source: Path | None, /) -> str:
+        """SHA-256 of the pickle, or over those of the .csd files by role."""
+        paths = find_download(_folder(source), self.settings.file).paths
+        digests = {role: _sha256(path) for role, path in sorted(paths.items())}
+        if "pickle" in digests:
+            return digests["pickle"]
+        return hashlib.sha256("".join(f"{role} {digest}\n" for role, digest in digests.items()).encode()).hexdigest()
+
+    def prepare(self, job: Job) -> DatasetInfo:
+        """Read all segments, label those that have words, and write the three splits."""
+        download = find_download(_folder(job.source), self.settings.file)
+        contents = _read(download, job)
+        check_contents(contents, str(download.where))
+        skipped = [*contents.skipped, *_wordless(contents)]
+        for line in [*_notes(download, contents, job.fingerprint), *_skipped_lines(skipped)]:
+            job.warn(line)
+        _check_bad(contents, job.max_bad, str(download.where))
+        shapes = self._shapes(contents)
+        source = {
+            "fingerprint": job.fingerprint,
+            "limit": job.limit,
+            **_provenance(download),
+            "aligned": contents.is_aligned,
+            "segments": {split: len(segments) for split, segments in contents.splits.items()},
+            "neutral": {split: _num_neutral(segments) for split, segments in contents.splits.items()},
+            "cut": {m: sum(len(stream) > shapes[m][0] for stream in contents.streams(m)) for m in MODALITIES},
+            "not_finite": contents.repairs.counts,
+            "skipped": [asdict(segment) for segment in skipped],
+        }
+        return self._write(job, self._choose(contents, job), shapes, source)
+
+    def _shapes(self, contents: Contents) -> dict[str, tuple[int, int]]:
+        """Shape (L, D) of each modality, over all segments: a limit does not change it."""
+        shapes = {}
+        for m in MODALITIES:
+            steps, widths = zip(*(stream.shape for stream in contents.streams(m)), strict=True)
+            is_by_word = contents.is_aligned or m == "text"
+            most = self.settings.max_length if is_by_word else self.settings.max_frames
+            longest = max(1, *steps)
+            shapes[m] = (longest if most is None else min(most, longest), widths[0])
+        return shapes
+
+    def _choose(self, contents: Contents, job: Job) -> dict[str, list[tuple[Segment, int]]]:
+        """The segments that have words and a class, with their class, after the limit."""
+        everything, members = list[tuple[Segment, int]](), {}
+        for split in SPLITS:
+            first = len(everything)
+            for segment in contents.splits[split]:
+                label = class_of(segment.sentiment, self.settings.target)
+                if label is not None and segment.has_words:
+                    everything.append((segment, label))
+            members[split] = np.arange(first, len(everything))
+        labels = np.array([label for _, label in everything], dtype=np.int64)
+        kept = limit_splits(members, labels, job.limit, row_generator(0, "limit"))
+        check_classes(kept, labels, CLASSES[self.settings.target], job.warn)
+        return {split: [everything[index] for index in indices] for split, indices in kept.items()}
+
+    def _write(
+        self,
+        job: Job,
+        splits: Mapping[str, Sequence[tuple[Segment, int]]],
+        shapes: Shapes,
+        source: Mapping[str, Any],
+    ) -> DatasetInfo:
+        writer = DatasetWriter(job.out, name=self.name, classes=CLASSES[self.settings.target])
+        for split, pairs in splits.items():
+            segments = [segment for segment, _ in pairs]
+            part = writer.split(split, labels=[label for _, label in pairs], ids=[segment.id for segment in segments])
+            for m, shape in shapes.items():
+                write_sequences(part, m, shape, [segment.streams[m] for segment in segments])
+            job.progress(f"cmu_mosi: {split}", len(segments), len(segments))
+        return writer.finish(settings=self.settings.model_dump(mode="json"), source=source)
+
+
+def class_of(sentiment: float, target: str) -> int | None:
+    """The class index of a sentiment in [-3, 3]; None where the target has no class for it.
+
+    Args:
+        sentiment: mean of the annotators.
+        target: "nonneg" (0 is not negative), "pos" (0 is left out) or "seven" (rounded half to even,
+            as the literature's numpy does).
+    """
+    if target == "seven":
+        return int(np.round(sentiment)) + 3
+    if target == "pos" and sentiment == 0:
+        return None
+    return int(sentiment >= 0)
+
+
+def write_sequences(part: SplitWriter, modality: str, shape: tuple[int, int], streams: Sequence[Floats]) -> None:
+    """Write sequences (T, D) as rows (L, D), cut at L steps or padded with zeros at the end, and their lengths."""
+    array = part.array(modality, shape, "float32", kind="sequence")
+    kept = [stream[: shape[0]] for stream in streams]
+    for row, stream in enumerate(kept):
+        array[row, : len(stream)] = stream
+        array[row, len(stream) :] = 0
+    part.lengths(modality, [len(stream) for stream in kept])
+
+
+def _read(download: Download, job: Job) -> Contents:
+    if download.name == "csd":
+        return read_csd(download.paths, lambda done, total: job.progress("cmu_mosi: videos", done, total))
+    return read_pickle(download.paths["pickle"], is_mmsa=download.name in MMSA_SHA256)
+
+
+def _provenance(download: Download) -> dict[str, Any]:
+    """Names of the files and what read them; a pickle's SHA-256 is the fingerprint."""
+    return {
+        "files": {role: path.name for role, path in download.paths.items()},
+        "published_sha256": MMSA_SHA256.get(download.name),
+        "decoders": {"h5py": version("h5py")} if download.name == "csd" else {},
+    }
+
+
+def _wordless(contents: Contents) -> list[Skipped]:
+    """The segments whose text is all zero; every reader of these files leaves them out."""
+    return [
+        Skipped(segment.id, "no words", split)
+        for split, segments in contents.splits.items()
+        for segment in segments
+        if not segment.has_words
+    ]
+
+
+def _check_bad(contents: Contents, max_bad: float, where: str) -> None:
+    """Refuse a source that cannot give more of its segments than `--max-bad` allows.
+
+    The videos that the official files lack do not count, nor do segments without words.
+    """
+    bad = [segment for segment in contents.skipped if video_of(segment.id) not in INCOMPLETE]
+    total = len(contents.skipped) + sum(len(segments) for segments in contents.splits.values())
+    if len(bad) > max_bad * total:
+        first = "; ".join(f"{segment.id}: {segment.reason} ({segment.detail})" for segment in bad[:5])
+        raise DataError(
+            f"{where}: {len(bad)} of {total} segments cannot be used, more than the {100 * max_bad:g} % of "
+            f"--max-bad: {first}; download the files again, or repeat the command with a larger --max-bad"
+        )
+
+
+def _num_neutral(segments: Sequence[Segment]) -> int:
+    """How many opinions are 0: those that the target "pos" leaves out."""
+    return sum(segment.sentiment == 0 for segment in segments)
+
+
+def _notes(download: Download, contents: Contents, fingerprint: str) -> list[str]:
+    """Lines that say how the files differ from the published ones, and which values were replaced."""
+    lines = [*contents.notes, *contents.repairs.messages()]
+    if MMSA_SHA256.get(download.name, fingerprint) != fingerprint:
+        lines.append(f"{download.where}: its SHA-256 is not the one that MMSA published; it is another version")
+    sizes = {split: len(segments) for split, segments in contents.splits.items()}
+    if sizes != PUBLISHED_SIZES:
+        here, published = (", ".join(f"{n} {split}" for split, n in of.items()) for of in (sizes, PUBLISHED_SIZES))
+        lines.append(f"{download.where}: {here} segments; CMU-MOSI has {published}")
+    moved = [
+        segment.id
+        for split, segments in contents.splits.items()
+        for segment in segments
+        if fold_of(video_of(segment.id) or "") != split
+    ]
+    if moved:
+        lines.append(f"{len(moved)} segments, {moved[0]} first, are not where the standard folds have them")
+    return lines
+
+
+def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
+    lines = [f"skipped {segment.id}: {segment.reason} ({segment.detail})" for segment in skipped[:_MAX_LINES]]
+    more = len(skipped) - len(lines)
+    return [*lines, f"skipped {more} more segments; all are listed under `source` in dataset.json"] if more else lines
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _folder(source: Path | None) -> Path:
+    assert source is not None
+    return source

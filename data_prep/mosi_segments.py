@@ -1,0 +1,158 @@
+"""The opinion segments of CMU-MOSI, whatever file they come from: padding removed, all values finite."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from drcli.errors import DataError
+
+Floats = NDArray[np.float32]
+
+MODALITIES = ("text", "audio", "visual")
+NON_FINITE = ("-inf", "+inf", "NaN")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One opinion segment.
+
+    Attributes:
+        id: its name, as the file has it.
+        sentiment: mean of the annotators, in [-3, 3].
+        streams: valid steps {m: (T_m, D_m)}, without padding; T_m may be 0.
+    """
+
+    id: str
+    sentiment: float
+    streams: Mapping[str, Floats]
+
+    @property
+    def has_words(self) -> bool:
+        """Whether any of its text is not zero."""
+        return bool(self.streams["text"].any())
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A segment that is left out, and why."""
+
+    id: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass
+class Repairs:
+    """How many values of each modality were not finite, by what they were."""
+
+    counts: dict[str, dict[str, int]] = field(
+        default_factory=lambda: {m: dict.fromkeys(NON_FINITE, 0) for m in MODALITIES}
+    )
+
+    def finite(self, modality: str, values: ArrayLike) -> Floats:
+        """Return the values as float32 with 0 for every one that is not finite, and count these.
+
+        COVAREP's log of silence is -inf; MultiBench and MMSA set -inf to 0 before anything else. NaN and
+        +inf, which they leave, would make the loss NaN and become 0 too.
+
+        Raises:
+            ValueError: the values are not numbers, or not an array.
+            TypeError: likewise.
+        """
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted
+            array = np.array(values, dtype=np.float32)
+        found = {"-inf": np.isneginf(array), "+inf": np.isposinf(array), "NaN": np.isnan(array)}
+        for name, where in found.items():
+            self.counts[modality][name] += int(np.count_nonzero(where))
+            array[where] = 0
+        return array
+
+    def messages(self) -> list[str]:
+        """One line for each modality that had such values."""
+        return [
+            f"{m}: " + ", ".join(f"{count} values were {name}" for name, count in counts.items() if count) + "; now 0"
+            for m, counts in self.counts.items()
+            if any(counts.values())
+        ]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a source holds.
+
+    Attributes:
+        splits: segments by split, in the file's order; all three splits are there.
+        is_aligned: whether a step is a word in every modality, or only in text.
+        repairs: values that were not finite.
+        skipped: segments that the source names but cannot give.
+        notes: lines that the user should see.
+    """
+
+    splits: Mapping[str, Sequence[Segment]]
+    is_aligned: bool
+    repairs: Repairs
+    skipped: Sequence[Skipped] = ()
+    notes: Sequence[str] = ()
+
+    def streams(self, modality: str) -> Iterator[Floats]:
+        """A modality of all segments, split by split."""
+        return (segment.streams[modality] for segments in self.splits.values() for segment in segments)
+
+
+def first_step(stream: Floats) -> int:
+    """Index of the first row of (L, D) that is not all zero; L if there is none."""
+    steps = np.flatnonzero(stream.any(axis=1))
+    return int(steps[0]) if len(steps) else len(stream)
+
+
+def check_contents(contents: Contents, where: str) -> None:
+    """Refuse contents that cannot be a dataset.
+
+    Args:
+        contents: what was read.
+        where: the file or folder it was read from, for messages.
+
+    Raises:
+        DataError: a label is not a number in [-3, 3], a segment is there twice, a modality has several
+            widths, or a video is in two splits.
+    """
+    names = Counter(segment.id for segments in contents.splits.values() for segment in segments)
+    doubled = [name for name, count in names.items() if count > 1]
+    if doubled:
+        raise DataError(f"{where}: segment {doubled[0]} is there {names[doubled[0]]} times; download it again")
+    for split, segments in contents.splits.items():
+        for segment in segments:
+            label = segment.sentiment
+            if not abs(label) <= 3:  # NaN is refused too
+                raise DataError(f"{where}: label of {split} segment {segment.id} is {label:g}, expected -3 ... 3")
+    if not names:
+        raise DataError(f"{where}: holds no segment")
+    for m in MODALITIES:
+        widths = sorted({stream.shape[1] for stream in contents.streams(m)})
+        if len(widths) > 1:
+            raise DataError(f"{where}: {m} has several widths, {', '.join(map(str, widths))}; download it again")
+    _check_videos(contents, where)
+
+
+def _check_videos(contents: Contents, where: str) -> None:
+    home: dict[str, str] = {}
+    for split, segments in contents.splits.items():
+        for segment in segments:
+            video = video_of(segment.id)
+            if video is not None and home.setdefault(video, split) != split:
+                raise DataError(f"{where}: video {video} is in both {home[video]} and {split}; splits share no video")
+
+
+def video_of(name: str) -> str | None:
+    """The video of a segment called "video[...]" (CMU) or "video$_$k" (MMSA); None for another name.
+
+    The 11 characters of a video's id may be dashes and underscores too.
+    """
+    match = re.match(r"[\w-]{11}(?=\[|\$_\$|$)", name)
+    return match[0] if match else None

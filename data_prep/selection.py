@@ -1,0 +1,61 @@
+"""Which of the listed clips are prepared: those that are there, within the limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from data_prep.base import Job, ignore
+from data_prep.clips import Clip
+from data_prep.splits import check_classes, limit_splits, row_generator
+from drcli.data.format import SPLITS
+
+ClipT = TypeVar("ClipT", bound=Clip)
+
+Counts = Mapping[str, int]
+
+
+def report_missing(
+    listed: Mapping[str, Counts], present: Sequence[Clip], classes: Sequence[str], warn: Callable[[str], None]
+) -> dict[str, dict[str, int]]:
+    """How many listed clips are not in the source, by split and class; warns of them, a line a split.
+
+    Args:
+        listed: number of clips by split and class name.
+        present: the clips that were found.
+        classes: class names in index order.
+        warn: receives one line for each split that lacks some.
+    """
+    missing: dict[str, dict[str, int]] = {}
+    for split, counts in listed.items():
+        found = [classes[clip.label] for clip in present if clip.split == split]
+        lacking = {
+            name: counts[name] - found.count(name) for name in classes if counts.get(name, 0) > found.count(name)
+        }
+        if lacking:
+            missing[split] = lacking
+            details = ", ".join(f"{name} {count}" for name, count in lacking.items())
+            total = sum(counts.values())
+            warn(f"{split}: {sum(lacking.values())} of {total} listed clips are not in the source: {details}")
+    return missing
+
+
+def limit_clips(clips: Sequence[ClipT], classes: tuple[str, ...], job: Job, *, seed: int) -> list[ClipT]:
+    """The clips that `--limit` leaves, split by split and otherwise in their order.
+
+    Args:
+        clips: all that could be prepared.
+        classes: class names in index order.
+        job: its limit counts.
+        seed: decides which clips stay.
+
+    Raises:
+        DataError: a split would be empty, or a class absent from train.
+    """
+    labels = np.array([clip.label for clip in clips], dtype=np.int64)
+    members = {split: np.flatnonzero([clip.split == split for clip in clips]) for split in SPLITS}
+    kept = limit_splits(members, labels, job.limit, row_generator(seed, "limit"))
+    check_classes(kept, labels, classes, ignore)  # the warnings come when skipped clips are known
+    return [clips[index] for split in SPLITS for index in kept[split].tolist()]

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from support.ucf101_tree import make_flow_archive, video_name
+
+from data_prep.image_folders import find_flow, find_pictures, read_image, resize_image
+from data_prep.media import ClipError
+from drcli.errors import DataError
+
+VIDEO = video_name("YoYo", 8)
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths]
+
+
+def write(path: Path, image: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.zeros((8, 8), np.uint8) if image is None else image)
+    return path
+
+
+@pytest.mark.parametrize("place", [".", "tvl1_flow"])
+def test_folders_of_directions_are_recognised(tmp_path: Path, place: str) -> None:
+    make_flow_archive(tmp_path / place, count=4)
+    (tmp_path / place / "u" / VIDEO / "frame000001.bin").write_bytes(b"bounds")
+    (tmp_path / place / "v" / VIDEO / "TSP_flows").mkdir()
+    for series, direction in zip(find_flow(tmp_path), "uv", strict=True):
+        images = series.images("YoYo", VIDEO)
+        assert names(images) == ["frame000001.jpg", "frame000002.jpg", "frame000003.jpg"]
+        assert {path.parent.parent.name for path in images} == {direction}
+
+
+@pytest.mark.parametrize("class_folder", ["", "YoYo"])
+def test_folders_of_clips_are_recognised(tmp_path: Path, class_folder: str) -> None:
+    make_flow_archive(tmp_path / class_folder, count=3, joined=True)
+    write(tmp_path / class_folder / VIDEO / "img_00001.jpg")
+    horizontal, vertical = find_flow(tmp_path)
+    assert names(horizontal.images("YoYo", VIDEO)) == ["flow_x_00001.jpg", "flow_x_00002.jpg"]
+    assert names(vertical.images("YoYo", VIDEO)) == ["flow_y_00001.jpg", "flow_y_00002.jpg"]
+    assert names(find_pictures(tmp_path).images("YoYo", VIDEO)) == ["img_00001.jpg"]
+
+
+def test_images_are_ordered_by_number_not_by_name(tmp_path: Path) -> None:
+    for number in (1, 2, 10, *range(3, 10)):
+        write(tmp_path / "clip" / f"img_{number}.jpg")
+    assert names(find_pictures(tmp_path).images("A", "clip"))[-2:] == ["img_9.jpg", "img_10.jpg"]
+
+
+@pytest.mark.parametrize("absent", ["u", "v"])
+def test_half_an_archive_is_refused_with_the_command_that_joins_it(tmp_path: Path, absent: str) -> None:
+    make_flow_archive(tmp_path, count=2)
+    (tmp_path / absent).rename(tmp_path / "aside")
+    with pytest.raises(DataError, match=rf"but no {absent};.*cat ucf101_tvl1_flow.zip.00\* > ucf101_tvl1_flow.zip"):
+        find_flow(tmp_path)
+
+
+def test_a_missing_folder_names_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere: no such folder; correct dataset.prepare.flow_dir"):
+        find_flow(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"nowhere: no such folder; correct dataset.prepare.rgb_dir"):
+        find_pictures(tmp_path / "nowhere")
+
+
+def test_a_clip_without_its_images_is_reported(tmp_path: Path) -> None:
+    series = find_pictures(tmp_path)
+    with pytest.raises(ClipError, match="no folder"):
+        series.images("YoYo", VIDEO)
+    (tmp_path / VIDEO).mkdir()
+    with pytest.raises(ClipError, match="no numbered JPEG files"):
+        series.images("YoYo", VIDEO)
+    write(tmp_path / VIDEO / "frame000001.jpg")
+    write(tmp_path / VIDEO / "frame000003.jpg")
+    with pytest.raises(ClipError, match="image 2 is missing") as caught:
+        series.images("YoYo", VIDEO)
+    assert caught.value.reason == "corrupt"
+
+
+def test_pictures_are_read_as_red_green_blue(tmp_path: Path) -> None:
+    path = write(tmp_path / "überall.jpg", np.full((8, 8, 3), (0, 0, 250), np.uint8))  # OpenCV writes blue first
+    image = read_image(path)
+    assert image.shape == (8, 8, 3)
+    np.testing.assert_allclose(image[4, 4], [250, 0, 0], atol=6)
+    assert read_image(path, grey=True).shape == (8, 8)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\xff\xd8\xff\xd9", None])
+def test_a_damaged_picture_is_reported(tmp_path: Path, content: bytes | None) -> None:
+    path = write(tmp_path / "a.jpg", np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:-100] if content is None else content)
+    with pytest.raises(ClipError) as caught:
+        read_image(path)
+    assert caught.value.reason == "corrupt"
+    with pytest.raises(ClipError, match="No such file"):
+        read_image(tmp_path / "b.jpg")
+
+
+def test_an_image_shrinks_by_averaging(tmp_path: Path) -> None:
+    image = np.array([[0, 100], [100, 200]], np.uint8).repeat(2, axis=0)
+    assert resize_image(image, (1, 1)).tolist() == [[100]]
+    assert resize_image(image, (4, 2)) is image

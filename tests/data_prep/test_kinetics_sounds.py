@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from support.kinetics_tree import CLASSES, annotation, clip_id, file_name, make_clip, make_kinetics, make_lists
+from support.media import cut, frame_number, lfs_pointer
+
+from data_prep import base
+from data_prep.audio import fbank
+from data_prep.kinetics_lists import CLASSES as ALL_CLASSES
+from data_prep.kinetics_lists import Listed
+from data_prep.kinetics_sounds import KineticsSounds, SoundClip, Work, best_file, find_clips
+from data_prep.media import ClipError, read_audio
+from drcli.data.format import DatasetInfo
+from drcli.data.prepared import open_dataset
+from drcli.errors import DataError
+
+SMALL: dict[str, Any] = {"frame_size": (32, 43), "frames": 4, "classes": CLASSES}
+FIRST = file_name(clip_id("train", 0, 0))
+
+
+@pytest.fixture(scope="module")
+def download(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes; 9, 6 and 3 clips of four seconds in flat folders."""
+    return make_kinetics(tmp_path_factory.mktemp("ks") / "download")
+
+
+@pytest.fixture
+def source(download: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(download, tmp_path / "download"))
+
+
+def prepare(source: Path, out: Path, *, options: dict[str, Any] | None = None, **settings: Any) -> DatasetInfo:
+    chosen = KineticsSounds.Settings.model_validate({**SMALL, **settings})
+    return base.run("kinetics_sounds", chosen, source=source, out=out, **{"warn": lambda _: None, **(options or {})})
+
+
+def rows(out: Path, split: str) -> tuple[np.ndarray, np.ndarray, list[int], list[str]]:
+    audio, visual, labels = (np.load(out / split / f"{name}.npy") for name in ("audio", "visual", "labels"))
+    return audio, visual, labels.tolist(), (out / split / "ids.txt").read_text().splitlines()
+
+
+def test_a_download_becomes_sound_and_pictures(download: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    info = prepare(download, tmp_path / "out", options={"warn": lines.append})
+    assert lines == []
+    assert info.classes == CLASSES
+    assert info.samples == {"train": 9, "val": 6, "test": 3}
+    assert info.modalities["audio"].shape == (1, 128, 1024)
+    assert info.modalities["audio"].dtype == "float16"
+    assert info.modalities["visual"].shape == (4, 3, 32, 43)
+    assert info.modalities["visual"].kind == "frames"
+    assert info.source["missing"] == {}
+    assert "libavcodec" in info.source["decoders"]
+    open_dataset(tmp_path / "out", name="kinetics_sounds")
+
+
+def test_rows_are_what_the_clip_holds(download: Path, tmp_path: Path) -> None:
+    prepare(download, tmp_path / "out")
+    audio, visual, labels, ids = rows(tmp_path / "out", "val")
+    expected = sorted((clip_id("val", label, n), label) for label in range(3) for n in range(2))
+    assert list(zip(ids, labels, strict=True)) == expected
+    row = ids.index(clip_id("val", 1, 0))
+    wave = read_audio(download / "val" / file_name(ids[row]), rate=16000).samples
+    np.testing.assert_array_equal(audio[row], fbank(wave, rate=16000).astype(np.float16))
+    # Four seconds at 10 frames a second: the centres of four segments are frames 5, 15, 25 and 35.
+    assert [frame_number(picture) for picture in visual[row]] == [5, 15, 25, 35]
+
+
+def test_class_folders_and_flat_folders_give_the_same(download: Path, tmp_path: Path) -> None:
+    classes = make_kinetics(tmp_path / "classes", layout="classes")
+    for name, source in (("flat", download), ("by_class", classes)):
+        prepare(source, tmp_path / name)
+    for path in (tmp_path / "flat").rglob("*.npy"):
+        assert path.read_bytes() == (tmp_path / "by_class" / path.relative_to(tmp_path / "flat")).read_bytes()
+
+
+def test_any_number_of_workers_gives_the_same_bytes(download: Path, tmp_path: Path) -> None:
+    infos = [prepare(download, tmp_path / str(n), options={"workers": n}) for n in (1, 2)]
+    assert infos[0] == infos[1]
+    for path in (tmp_path / "1").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "2" / path.relative_to(tmp_path / "1")).read_bytes()
+
+
+def test_the_literature_s_lists_are_taken(download: Path, tmp_path: Path) -> None:
+    indices = {name: ALL_CLASSES.index(name) for name in CLASSES}
+    lists = make_lists(tmp_path / "lists", classes=indices, counts={"train": 2, "test": 1})
+    info = prepare(download, tmp_path / "out", lists_dir=lists)
+    assert info.samples == {"train": 6, "val": 6, "test": 3}
+    assert sorted(rows(tmp_path / "out", "train")[2]) == [0, 0, 1, 1, 2, 2]
+
+
+def test_missing_clips_are_counted_by_class(source: Path, tmp_path: Path) -> None:
+    (source / "train" / FIRST).unlink()
+    link = source / "train" / file_name(clip_id("train", 2, 1))
+    link.unlink()
+    link.symlink_to(tmp_path / "nowhere.mp4")
+    lines: list[str] = []
+    info = prepare(source, tmp_path / "out", options={"warn": lines.append})
+    assert info.source["missing"] == {"train": {"bowling": 1, "tap dancing": 1}}
+    assert lines == ["train: 2 of 9 listed clips are not in the source: bowling 1, tap dancing 1"]
+
+
+def damage(path: Path, how: str) -> None:
+    if how == "empty":
+        path.write_bytes(b"")
+    elif how == "text":
+        path.write_text("a text that somebody renamed")
+    elif how == "cut":
+        cut(path, 0.6)
+    elif how == "pointer":
+        lfs_pointer(path)
+    elif how == "mute":
+        make_clip(path, audio=None)
+    else:
+        make_clip(path, seconds=2.0)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("empty", "unreadable"),
+        ("text", "unreadable"),
+        ("cut", "unreadable"),  # without its moov atom, as 1,400 clips of the original download
+        ("pointer", "lfs pointer"),
+        ("mute", "no audio stream"),
+        ("short", "too short"),
+    ],
+)
+def test_a_clip_that_cannot_be_used_is_skipped_with_its_reason(
+    source: Path, tmp_path: Path, how: str, reason: str
+) -> None:
+    damage(source / "train" / FIRST, how)
+    info = prepare(source, tmp_path / "out", options={"max_bad": 0.1, "workers": 1})
+    assert [(clip["id"], clip["reason"]) for clip in info.source["skipped"]] == [(clip_id("train", 0, 0), reason)]
+    assert clip_id("train", 0, 0) not in rows(tmp_path / "out", "train")[3]
+    assert info.samples["train"] == 8
+
+
+def test_too_many_clips_without_sound_stop_the_preparation(source: Path, tmp_path: Path) -> None:
+    damage(source / "train" / FIRST, "mute")
+    with pytest.raises(DataError, match=r"1 of 18 clips cannot be used.*no audio stream.*--max-bad"):
+        prepare(source, tmp_path / "out")
+
+
+def test_a_replacement_is_preferred_to_the_corrupt_clip(source: Path, tmp_path: Path) -> None:
+    damage(source / "train" / FIRST, "cut")
+    make_clip(source / "replacement" / "replacement_for_corrupted_k400" / FIRST)
+    assert prepare(source, tmp_path / "out").source["skipped"] == []
+
+
+def test_a_clip_of_the_listed_start_is_preferred(tmp_path: Path) -> None:
+    for start in (5, 58, 70):
+        (tmp_path / file_name("-abcdefghij", start)).touch()
+    (tmp_path / "-abcdefghij.mp4.part").touch()
+    paths = find_clips(tmp_path)["-abcdefghij"]
+    assert len(paths) == 3
+    assert best_file(paths, Listed("-abcdefghij", 70, "bowling", "x:1")) == tmp_path / "-abcdefghij_000070_000080.mp4"
+    assert best_file(paths, Listed("-abcdefghij", 6, "bowling", "x:1")) == paths[0]
+    assert best_file([], Listed("-abcdefghij", 6, "bowling", "x:1")) is None
+
+
+def test_a_clip_in_two_splits_is_refused(source: Path, tmp_path: Path) -> None:
+    video = clip_id("train", 0, 0)
+    with (source / "annotations" / "test.csv").open("a") as stream:
+        stream.write(annotation([("bowling", video, 58, 68, "test", 0)]).splitlines()[1])
+    with pytest.raises(DataError, match=rf"test.csv:6: clip {video} is listed before, at .*train.csv:3"):
+        prepare(source, tmp_path / "out")
+
+
+def test_noise_has_the_asked_power_on_the_asked_splits(download: Path) -> None:
+    clip = SoundClip(clip_id("train", 0, 0), 0, "train", download / "train" / FIRST)
+    clean, noisy, spared = (
+        Work(KineticsSounds.Settings.model_validate({**SMALL, **settings}))(clip).arrays["audio"]
+        for settings in (
+            {},
+            {"waveform_snr_db": 0.0},
+            {"waveform_snr_db": 0.0, "waveform_noise_splits": ("val", "test")},
+        )
+    )
+    np.testing.assert_array_equal(clean, spared)
+    # A tone leaves most of the bands to the noise; the last 600 frames are padding in both.
+    assert np.median(noisy[0, :, :390]) > np.median(clean[0, :, :390]) + 0.2
+    np.testing.assert_array_equal(noisy[0, :, 420:], clean[0, :, 420:])
+
+
+def test_a_clip_shorter_than_the_minimum_is_told(download: Path) -> None:
+    clip = SoundClip(clip_id("train", 0, 0), 0, "train", download / "train" / FIRST)
+    with pytest.raises(ClipError, match=r"4.00 s of video, min_seconds is 5"):
+        Work(KineticsSounds.Settings.model_validate({**SMALL, "min_seconds": 5.0}))(clip)
+
+
+def test_a_genuine_clip_gives_sound_and_pictures(shared: Path) -> None:
+    path = shared / "data" / "media" / "decord_flipping_a_pancake.mkv"  # H.264 and Opus, no stream states a duration
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    outcome = Work(KineticsSounds.Settings(frame_size=(64, 85)))(SoundClip("flipping-it", 0, "train", path))
+    audio, visual = outcome.arrays["audio"], outcome.arrays["visual"]
+    assert audio.shape == (1, 128, 1024)
+    assert np.isfinite(audio).all()
+    assert audio[0, :, 1000].std() > 0.05  # 10.38 s fill all frames
+    assert visual.shape == (10, 3, 64, 85)
+    assert visual.std(axis=0).mean() > 5  # the pictures differ
+    assert outcome.bad_packets == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"classes": ["bowling", "bowling"]}, "must name each class once"),
+        ({"classes": ["bowling"]}, "at least 2 items"),
+        ({"frames": 0}, "greater than or equal to 1"),
+        ({"lists": "x"}, "Extra inputs are not permitted"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        KineticsSounds.Settings.model_validate(settings)
