@@ -165,7 +165,9 @@ def stft(
     from torchaudio.functional import spectrogram
 
     length = round(seconds * rate)
-    tiled = np.tile(samples, -(-length // len(samples)))[:length].astype(np.float64)  # a logarithm shows the last digits of float32
+    tiled = np.tile(samples, -(-length // len(samples)))[:length].astype(
+        np.float64
+    )  # a logarithm shows the last digits of float32
     with one_thread():
         magnitude = spectrogram(
             torch.from_numpy(tiled).clamp(-1, 1)[None],

@@ -128,9 +128,7 @@ def prepare(
     """Turn an official download into a prepared dataset."""
     from drcli.commands import prepare as command
 
-    request = command.PrepareRequest(
-        target, overrides or [], source, out, workers, limit, fresh, max_bad, split_dir
-    )
+    request = command.PrepareRequest(target, overrides or [], source, out, workers, limit, fresh, max_bad, split_dir)
     prepared = command.prepare(request, _console(stderr=True))
     _emit(as_json, lambda: command.to_json(prepared), lambda: command.table(prepared))
 

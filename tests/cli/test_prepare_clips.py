@@ -17,7 +17,9 @@ pytest.importorskip("av", reason="av comes with drcli[media]")
 SMALL = ("dataset.prepare.frames=2", "dataset.prepare.frame_size=[32, 40]")
 
 
-@pytest.mark.parametrize(("text", "share"), [("1%", 0.01), ("0.01", 0.01), (" 2.5 % ", 0.025), ("0", 0.0), ("100%", 1.0)])
+@pytest.mark.parametrize(
+    ("text", "share"), [("1%", 0.01), ("0.01", 0.01), (" 2.5 % ", 0.025), ("0", 0.0), ("100%", 1.0)]
+)
 def test_a_share_is_written_in_percent_or_as_a_fraction(text: str, share: float) -> None:
     assert parse_share(text) == pytest.approx(share)
 
@@ -28,9 +30,7 @@ def test_a_share_outside_its_range_is_bad_usage(text: str) -> None:
         parse_share(text)
 
 
-def test_bad_clips_stop_the_command_and_a_larger_share_goes_on(
-    drcli: Drcli, refused: Refused, tmp_path: Path
-) -> None:
+def test_bad_clips_stop_the_command_and_a_larger_share_goes_on(drcli: Drcli, refused: Refused, tmp_path: Path) -> None:
     source = tmp_path / "clone"
     make_lists(source / "lists", make_cremad(source))
     (source / "VideoFlash" / "1001_IEO_SAD_XX.flv").write_text("lost\n")

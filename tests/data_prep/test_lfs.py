@@ -30,7 +30,9 @@ def test_variants_of_a_pointer_are_recognised(change: object) -> None:
     assert parse_pointer(text.encode()) == Pointer(OID, 7)
 
 
-@pytest.mark.parametrize("content", [b"", b"RIFF....WAVE", b"version https://git-lfs.github.com/spec/v1\n", b"\xff" * 130])
+@pytest.mark.parametrize(
+    "content", [b"", b"RIFF....WAVE", b"version https://git-lfs.github.com/spec/v1\n", b"\xff" * 130]
+)
 def test_other_files_are_no_pointers(content: bytes, tmp_path: Path) -> None:
     assert parse_pointer(content) is None
     (tmp_path / "file").write_bytes(content)
@@ -47,5 +49,7 @@ def test_pointers_in_a_download_are_refused_with_the_command_that_fetches_them(t
     paths = [lfs_pointer(tmp_path / f"{i}.wav", size=1_500_000) for i in range(3)]
     (tmp_path / "good.wav").write_bytes(b"RIFF" * 500)
     refuse_pointers(tmp_path, [tmp_path / "good.wav"], ["AudioWAV"])
-    with pytest.raises(DataError, match=r"0\.wav: a Git LFS pointer.*3 files \(4\.5 MB\).*lfs pull --include 'A/\*,V/\*'"):
+    with pytest.raises(
+        DataError, match=r"0\.wav: a Git LFS pointer.*3 files \(4\.5 MB\).*lfs pull --include 'A/\*,V/\*'"
+    ):
         refuse_pointers(tmp_path, [*paths, tmp_path / "good.wav"], ["A", "V"])

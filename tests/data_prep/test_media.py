@@ -252,7 +252,9 @@ def test_the_sound_of_a_container_keeps_pitch_level_and_length(tmp_path: Path, n
     assert len(samples) == pytest.approx(32000, abs=1600)
     spectrum = np.abs(np.fft.rfft(samples[8000:24000]))
     assert spectrum.argmax() == 1000
-    assert np.sqrt(np.mean(samples[8000:24000] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.06)  # LAME scales by 0.95
+    assert np.sqrt(np.mean(samples[8000:24000] ** 2)) == pytest.approx(
+        0.5 / np.sqrt(2), rel=0.06
+    )  # LAME scales by 0.95
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
