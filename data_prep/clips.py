@@ -9,24 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data_prep.base import Job, ignore
-from data_prep.container import ClipError, extra
+from data_prep.container import extra
 from data_prep.journal import Entry, Journal
 from data_prep.rows import (
     ArraySpec,
@@ -39,12 +31,12 @@ from data_prep.rows import (
     rows_are_there,
     seal,
     sync_rows,
-    write_row,
 )
 from data_prep.splits import check_classes
+from data_prep.workers import Clip, Outcome, Task, Work, in_processes, in_this_process
 from data_prep.writer import DatasetWriter
 from drcli.data.format import SPLITS
-from drcli.errors import DataError, RunError
+from drcli.errors import DataError
 
 __all__ = ["ArraySpec", "Clip", "Outcome", "Report", "Skipped", "Work", "work_clips", "write_clips"]
 
@@ -53,38 +45,6 @@ ROWS = "rows"
 SHOWN = 20  # skipped clips that get a warning each
 _BATCH = 64  # clips, or
 _SECONDS = 2.0  # seconds, from one entry in the journal to the next
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One sample; a dataset adds its paths in a subclass.
-
-    Attributes:
-        id: unique name, a line of ids.txt.
-        label: class index.
-        split: train, val or test.
-    """
-
-    id: str
-    label: int
-    split: str
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the work on one clip gives.
-
-    Attributes:
-        arrays: one row by modality.
-        bad_packets: that did not decode.
-    """
-
-    arrays: Mapping[str, NDArray[Any]]
-    bad_packets: int = 0
-
-
-Work = Callable[[Any], Outcome]
-"""From a clip to its rows; raises `ClipError` for a clip that must be skipped. Must be picklable."""
 
 
 @dataclass(frozen=True)
@@ -196,22 +156,13 @@ def work_clips(
     if finished:
         job.warn(f"going on after {len(finished)} of {len(clips)} clips that an earlier run prepared")
     tasks = [
-        _Task(clips[index], folder / ROWS / split, row)
+        Task(clips[index], folder / ROWS / split, row)
         for split, members in plan.members.items()
         for row, index in enumerate(members)
         if clips[index].id not in finished
     ]
     _Foreman(journal, plan, folder / ROWS, job, len(clips), frozenset(exempt)).run(tasks, work)
     return _report(clips, journal)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A clip, the folder of its split's maps, and its row in them."""
-
-    clip: Clip
-    folder: Path
-    row: int
 
 
 class _Foreman:
@@ -228,11 +179,13 @@ class _Foreman:
         self._written = time.monotonic()
         self._bad: list[Entry] = []
 
-    def run(self, tasks: Sequence[_Task], work: Work) -> None:
+    def run(self, tasks: Sequence[Task], work: Work) -> None:
         """Finish all tasks; whatever happens, the journal has what was done."""
         done = self._total - len(tasks)
         self._job.progress("clips", done, self._total)
-        results = _alone(tasks, work) if self._job.workers == 1 else _pooled(tasks, work, self._job.workers)
+        results = (
+            in_this_process(tasks, work) if self._job.workers == 1 else in_processes(tasks, work, self._job.workers)
+        )
         try:
             for entry in results:
                 done += 1
@@ -258,62 +211,6 @@ class _Foreman:
             self._journal.append(self._pending)
         self._pending = []
         self._written = time.monotonic()
-
-
-def _alone(tasks: Sequence[_Task], work: Work) -> Generator[Entry, None, None]:
-    for task in tasks:
-        yield _do(task, work)
-
-
-def _pooled(tasks: Sequence[_Task], work: Work, workers: int) -> Generator[Entry, None, None]:
-    """Entries in the order in which worker processes finish them."""
-    waiting: dict[Future[Entry], _Task] = {}
-    queue = iter(tasks)
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(max(1, min(workers, len(tasks))), mp_context=context, initializer=_start_worker)
-    try:
-        while True:
-            while len(waiting) < 2 * workers and (task := next(queue, None)) is not None:
-                waiting[pool.submit(_do, task, work)] = task
-            if not waiting:
-                return
-            finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield future.result()
-                del waiting[future]
-    except BrokenProcessPool as error:
-        names = ", ".join(task.clip.id for task in waiting.values())
-        raise RunError(
-            f"a worker process died (memory, or a decoder that crashed) while it worked on one of: {names}; repeat "
-            "the command to go on, with --workers 1 to find the clip, and remove it if it is at fault"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, compute in one thread, and end when the parent was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
-
-
-def _do(task: _Task, work: Work) -> Entry:
-    """Work on one clip and write its rows."""
-    try:
-        outcome = work(task.clip)
-    except ClipError as error:
-        return Entry(task.clip.id, reason=error.reason, detail=error.detail)
-    for modality, value in outcome.arrays.items():
-        write_row(task.folder / f"{modality}.npy", task.row, value)
-    return Entry(task.clip.id, bad_packets=outcome.bad_packets)
 
 
 def _plan(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> Plan:

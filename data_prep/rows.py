@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.writer import SplitWriter, Statistics, _allocate, sync
+from data_prep.writer import SplitWriter, Statistics, allocate, sync
 
 _SEAL = "sealed"
 
@@ -57,7 +57,7 @@ def allocate_rows(rows: Path, plan: Plan) -> None:
     for split, members in plan.members.items():
         (rows / split).mkdir(parents=True)
         for modality, spec in plan.specs.items():
-            _allocate(_map(rows, split, modality), (len(members), *spec.shape), spec.dtype)
+            allocate(_map(rows, split, modality), (len(members), *spec.shape), spec.dtype)
 
 
 def rows_are_there(rows: Path, plan: Plan) -> bool:

@@ -49,7 +49,7 @@ class SplitWriter:
         self.kinds: dict[str, str] = {}
         self.constants: dict[str, Statistics] = {}
         self.steps: dict[str, NDArray[np.int64]] = {}
-        _allocate(folder / LABELS_FILE, (self.rows,), "int64")[:] = labels
+        allocate(folder / LABELS_FILE, (self.rows,), "int64")[:] = labels
         (folder / IDS_FILE).write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
 
     def array(
@@ -72,7 +72,7 @@ class SplitWriter:
                 default they are measured over the training split.
         """
         assert kind in KINDS
-        self.arrays[modality] = _allocate(self.folder / f"{modality}.npy", (self.rows, *shape), dtype)
+        self.arrays[modality] = allocate(self.folder / f"{modality}.npy", (self.rows, *shape), dtype)
         self.kinds[modality] = kind
         if statistics is not None:
             self.constants[modality] = statistics
@@ -83,7 +83,7 @@ class SplitWriter:
         assert self.kinds[modality] == "sequence"
         assert len(lengths) == self.rows
         self.steps[modality] = np.asarray(lengths, dtype=np.int64)
-        _allocate(self.folder / lengths_file(modality), (self.rows,), "int64")[:] = self.steps[modality]
+        allocate(self.folder / lengths_file(modality), (self.rows,), "int64")[:] = self.steps[modality]
 
     def sync(self) -> None:
         """Force everything written to the disk."""
@@ -154,7 +154,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _allocate(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+def allocate(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
     if hasattr(os, "posix_fallocate"):  # a sparse map on a full disk would die of SIGBUS when filled
         with path.open("r+b") as stream:

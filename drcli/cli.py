@@ -109,7 +109,7 @@ def show(recipe: RecipeArg, overrides: OverridesArg = None) -> None:
 
 @app.command()
 @reports_errors
-def prepare(
+def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
     target: Annotated[str, typer.Argument(metavar="DATASET|RECIPE", help="What to prepare.")],
     overrides: OverridesArg = None,
     source: Annotated[Path | None, typer.Option(help="Folder of the official download.")] = None,

@@ -25,6 +25,12 @@ def _same_torch() -> Iterator[None]:
     torch.set_deterministic_debug_mode(mode)
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are not folded, whatever window the tests run in."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 @pytest.fixture
 def drcli(toy: None) -> Drcli:
     """Runs drcli, with "toy" among its datasets, and returns what it wrote."""

@@ -26,7 +26,7 @@ def test_a_share_is_written_in_percent_or_as_a_fraction(text: str, share: float)
 
 @pytest.mark.parametrize("text", ["5", "101%", "-1%", "few", "", "nan", "1%%"])
 def test_a_share_outside_its_range_is_bad_usage(text: str) -> None:
-    with pytest.raises(UsageError, match="--max-bad is .*; write a share such as 1% or 0.01"):
+    with pytest.raises(UsageError, match=r"--max-bad is .*; write a share such as 1% or 0\.01"):
         parse_share(text)
 
 

@@ -108,18 +108,14 @@ def test_a_missing_dataset_is_refused_with_the_command_that_makes_it(tmp_path: P
 
 
 def test_another_dataset_is_refused(write: Write) -> None:
-    with pytest.raises(
-        DataError, match=r"holds dataset 'toy', the recipe asks for 'digits'; point dataset\.root"
-    ):
+    with pytest.raises(DataError, match=r"holds dataset 'toy', the recipe asks for 'digits'; point dataset\.root"):
         open_dataset(write(), name="digits")
 
 
 def test_other_settings_are_refused_with_each_difference(write: Write) -> None:
     root = write()
     open_dataset(root, name="toy", settings={"seed": 0, "noise": 0.5})
-    with pytest.raises(
-        DataError, match=r"\(noise: 0.5 there, 0.3 asked; seed: 0 there, 1 asked\); change the recipe"
-    ):
+    with pytest.raises(DataError, match=r"\(noise: 0.5 there, 0.3 asked; seed: 0 there, 1 asked\); change the recipe"):
         open_dataset(root, settings={"seed": 1, "noise": 0.3})
 
 
@@ -152,9 +148,7 @@ def test_a_truncated_file_is_noticed(write: Write, name: str) -> None:
 def test_a_missing_file_is_noticed(write: Write) -> None:
     root = write()
     (root / "val" / "visual.npy").unlink()
-    with pytest.raises(
-        DataError, match=r"val/visual.npy is missing; prepare the dataset again: `drcli prepare toy"
-    ):
+    with pytest.raises(DataError, match=r"val/visual.npy is missing; prepare the dataset again: `drcli prepare toy"):
         open_dataset(root)
 
 

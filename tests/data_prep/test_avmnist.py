@@ -80,9 +80,7 @@ def test_a_quarter_of_the_image_variance_stays(make_download: Make, tmp_path: Pa
     assert quarter / whole == pytest.approx(0.25, abs=0.06)  # fitted on other images
 
 
-def test_audio_is_the_log_mel_of_the_recording_padded_or_cut_to_a_second(
-    make_download: Make, tmp_path: Path
-) -> None:
+def test_audio_is_the_log_mel_of_the_recording_padded_or_cut_to_a_second(make_download: Make, tmp_path: Path) -> None:
     source = make_download()
     prepare(source, tmp_path / "out")
     for split, name in (("test", "3_ann_0"), ("train", "3_ann_11")):
@@ -90,9 +88,7 @@ def test_audio_is_the_log_mel_of_the_recording_padded_or_cut_to_a_second(
         wave = read_wav(source / "recordings" / f"{name}.wav")
         second = np.zeros((1, 8000))
         second[0, : min(8000, len(wave))] = wave[:8000]
-        np.testing.assert_array_equal(
-            audio[ids.index(name), 0], log_mel(second, rate=8000)[0].astype(np.float16)
-        )
+        np.testing.assert_array_equal(audio[ids.index(name), 0], log_mel(second, rate=8000)[0].astype(np.float16))
 
 
 def test_noises_have_the_asked_size(make_download: Make, tmp_path: Path) -> None:
@@ -148,9 +144,7 @@ def test_a_changed_source_is_noticed(make_download: Make, tmp_path: Path) -> Non
     source = make_download()
     prepare(source, tmp_path / "out")
     (source / "recordings" / "0_ann_11.wav").unlink()
-    with pytest.raises(
-        DataError, match=r"contents of --source: \"[0-9a-f]{12}\" there, \"[0-9a-f]{12}\" asked"
-    ):
+    with pytest.raises(DataError, match=r"contents of --source: \"[0-9a-f]{12}\" there, \"[0-9a-f]{12}\" asked"):
         prepare(source, tmp_path / "out")
 
 
@@ -164,9 +158,7 @@ def test_a_missing_source_is_refused_with_the_remedy(tmp_path: Path) -> None:
 
 
 def test_missing_mnist_files_are_named(make_download: Make, tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte \(or .gz\) are missing"
-    ):
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte \(or .gz\) are missing"):
         prepare(make_download(parts=()), tmp_path / "out")
 
 
@@ -183,9 +175,7 @@ def test_a_split_without_recordings_is_refused(make_download: Make, tmp_path: Pa
         prepare(make_download(takes=10), tmp_path / "out")
 
 
-def test_a_damaged_recording_stops_the_preparation_and_leaves_nothing(
-    make_download: Make, tmp_path: Path
-) -> None:
+def test_a_damaged_recording_stops_the_preparation_and_leaves_nothing(make_download: Make, tmp_path: Path) -> None:
     source = make_download()
     os.truncate(source / "recordings" / "4_ann_10.wav", 100)
     with pytest.raises(DataError, match=r"4_ann_10.wav: 28 of 3000 samples are there"):

@@ -15,9 +15,7 @@ def write(path: Path, *, rate: int = 8000, channels: int = 1, width: int = 2, co
         stream.setframerate(rate)
         stream.setnchannels(channels)
         stream.setsampwidth(width)
-        stream.writeframes(
-            np.array([0, 16384, -32768, 32767], dtype="<i2").tobytes()[: count * channels * width]
-        )
+        stream.writeframes(np.array([0, 16384, -32768, 32767], dtype="<i2").tobytes()[: count * channels * width])
     return path
 
 
@@ -45,18 +43,14 @@ def test_recordings_are_found_in_the_folder_or_below_in_order(tmp_path: Path) ->
 
 
 def test_no_recordings_is_an_error_that_says_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"no recordings/\*.wav here; expected the recordings of the Free Spoken"
-    ):
+    with pytest.raises(DataError, match=r"no recordings/\*.wav here; expected the recordings of the Free Spoken"):
         list_recordings(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["seven_theo_1.wav", "7_theo.wav", "77_theo_1.wav", "._7_theo_1.wav"])
 def test_an_unexpected_name_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
-    with pytest.raises(
-        DataError, match=r"unexpected name; expected \{digit\}_\{speaker\}_\{index\}.wav"
-    ) as caught:
+    with pytest.raises(DataError, match=r"unexpected name; expected \{digit\}_\{speaker\}_\{index\}.wav") as caught:
         list_recordings(tmp_path)
     assert name in str(caught.value)
 
@@ -90,7 +84,5 @@ def test_a_truncated_file_is_refused(tmp_path: Path, keep: int, message: str) ->
 
 def test_text_in_place_of_sound_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(
-        DataError, match=r"a.wav: not a readable WAV file \(file does not start with RIFF id\)"
-    ):
+    with pytest.raises(DataError, match=r"a.wav: not a readable WAV file \(file does not start with RIFF id\)"):
         read_wav(tmp_path / "a.wav")

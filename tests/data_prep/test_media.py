@@ -274,7 +274,7 @@ def test_reading_stops_after_the_seconds_asked_for(tmp_path: Path) -> None:
 
 def test_a_wav_cut_short_is_corrupt_and_an_empty_one_too_short(tmp_path: Path) -> None:
     path = cut(make_wav(tmp_path / "a.wav", tone(2.0, 16000)), 0.5)
-    with pytest.raises(ClipError, match="ends after 1.00 s of 2.00 s"):
+    with pytest.raises(ClipError, match=r"ends after 1\.00 s of 2\.00 s"):
         read_audio(path, rate=16000)
     with pytest.raises(ClipError) as caught:
         read_audio(make_wav(tmp_path / "b.wav", tone(0.0, 16000)), rate=16000)

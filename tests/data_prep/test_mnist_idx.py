@@ -11,10 +11,7 @@ from drcli.errors import DataError
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
-    return (
-        np.array([0x0800 + array.ndim, *array.shape], dtype=">u4").tobytes()
-        + array.astype(np.uint8).tobytes()
-    )
+    return np.array([0x0800 + array.ndim, *array.shape], dtype=">u4").tobytes() + array.astype(np.uint8).tobytes()
 
 
 IMAGES = np.arange(2 * 28 * 28).reshape(2, 28, 28) % 256
@@ -36,9 +33,7 @@ def test_every_usual_name_is_found_and_read(tmp_path: Path, name: str, zipped: b
 
 def test_half_a_pair_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx_bytes(IMAGES))
-    with pytest.raises(
-        DataError, match=r"train-labels-idx1-ubyte \(or train-labels-idx1-ubyte.gz\) is missing beside"
-    ):
+    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte \(or train-labels-idx1-ubyte.gz\) is missing beside"):
         find_part(tmp_path, "train")
     assert find_part(tmp_path, "t10k") is None
 

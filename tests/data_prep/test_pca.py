@@ -31,7 +31,5 @@ def test_keeping_everything_changes_nothing() -> None:
 
 
 def test_a_pixel_that_is_always_zero_stays_zero_without_a_sign() -> None:
-    reduced = fit_reduction(np.pad(VECTORS, ((0, 0), (0, 20))), 0.25).apply(
-        np.pad(VECTORS, ((0, 0), (0, 20)))
-    )
+    reduced = fit_reduction(np.pad(VECTORS, ((0, 0), (0, 20))), 0.25).apply(np.pad(VECTORS, ((0, 0), (0, 20))))
     assert reduced[:, 6:].tobytes() == np.zeros((5000, 20)).tobytes()

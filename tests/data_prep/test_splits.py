@@ -53,9 +53,7 @@ def test_row_generator_depends_on_seed_name_and_draw_alone() -> None:
 
 def test_class_absent_from_train_is_an_error_that_names_it() -> None:
     splits = {"train": np.arange(2), "val": np.arange(3)}
-    with pytest.raises(
-        DataError, match="class cat would be absent from train; give more data or a larger --limit"
-    ):
+    with pytest.raises(DataError, match="class cat would be absent from train; give more data or a larger --limit"):
         check_classes(splits, np.array([0, 0, 1]), ("dog", "cat"), print)
 
 

@@ -47,9 +47,7 @@ def test_description_names_and_digests_every_file(tmp_path: Path) -> None:
     assert (info.rows["val"], info.samples["val"]) == (3, 2)
 
 
-@pytest.mark.parametrize(
-    ("value", "what"), [(3.0, "constant"), (np.nan, "not finite"), (np.inf, "not finite")]
-)
+@pytest.mark.parametrize(("value", "what"), [(3.0, "constant"), (np.nan, "not finite"), (np.inf, "not finite")])
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_a_useless_modality_is_refused(tmp_path: Path, value: float, what: str) -> None:
     with pytest.raises(DataError, match=f"modality audio is {what} over the training split"):

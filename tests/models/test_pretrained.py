@@ -83,7 +83,7 @@ def test_a_file_with_code_in_it_is_refused_and_not_run(model: MultimodalModel, t
 def test_what_is_no_state_dict_is_named(content: Any, model: MultimodalModel, tmp_path: Path) -> None:
     if content is not None:
         torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(DataError, match="no such file|not a state_dict"):
+    with pytest.raises(DataError, match=r"no such file|not a state_dict"):
         load_pretrained(model, {"audio": str(tmp_path / "w.pt")})
 
 

@@ -102,9 +102,7 @@ def test_a_method_may_refuse_the_recipe_it_stands_in(refused: Refuse, loaded: Lo
         "  line 5  fusion.name = concat   method picky needs gates\n"
         "  line 9  methods.picky.modalities   method picky needs three modalities"
     )
-    three = text.replace("fusion: concat", "fusion: gated").replace(
-        "  visual:", "  text: {backbone: small}\n  visual:"
-    )
+    three = text.replace("fusion: concat", "fusion: gated").replace("  visual:", "  text: {backbone: small}\n  visual:")
     assert "picky" in loaded(three).methods
 
 

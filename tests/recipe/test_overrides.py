@@ -95,9 +95,7 @@ def test_a_key_with_dots_in_it_counts_as_one() -> None:
     assert split_path(data, "methods.v1.every") == ("methods", "v1", "every")
 
 
-def test_a_path_through_a_value_is_reported_with_the_other_problems(
-    refused: Callable[..., str], valid: str
-) -> None:
+def test_a_path_through_a_value_is_reported_with_the_other_problems(refused: Callable[..., str], valid: str) -> None:
     assert refused(valid, "method.x=3", "training.epohcs=1", "training.optimizer.name=sdg") == (
         "some.yaml: 3 problems\n"
         "  command line  method.x = 3   cannot be set: method is relearn, not a block of keys\n"

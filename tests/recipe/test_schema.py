@@ -24,25 +24,19 @@ OPTIMIZERS = st.one_of(
 )
 SCHEDULES = st.one_of(
     st.just({"name": "constant"}),
-    st.fixed_dictionaries(
-        {"name": st.just("step"), "every": st.integers(1, 99)}, optional={"factor": POSITIVE}
-    ),
+    st.fixed_dictionaries({"name": st.just("step"), "every": st.integers(1, 99)}, optional={"factor": POSITIVE}),
     st.fixed_dictionaries({"name": st.just("cosine")}, optional={"final": st.floats(0, 1)}),
 )
 METHODS = st.one_of(
     st.just({"method": "joint"}),
-    st.fixed_dictionaries(
-        {"method": st.just("relearn")}, optional={"lambda": POSITIVE, "every": st.integers(1, 9)}
-    ),
+    st.fixed_dictionaries({"method": st.just("relearn")}, optional={"lambda": POSITIVE, "every": st.integers(1, 9)}),
 )
 
 
 @st.composite
 def raw_recipes(draw: st.DrawFn) -> dict[str, Any]:
     """A valid recipe as plain data, some of its defaults left out."""
-    methods = draw(
-        st.dictionaries(NAMES.filter(lambda label: label != "all"), METHODS, min_size=1, max_size=3)
-    )
+    methods = draw(st.dictionaries(NAMES.filter(lambda label: label != "all"), METHODS, min_size=1, max_size=3))
     modality = NAMES.filter(lambda m: "." not in m and m != "fusion")
     backbone = st.fixed_dictionaries({"backbone": st.just("small")}, optional={"width": st.integers(1, 64)})
     training = st.fixed_dictionaries(
@@ -86,9 +80,7 @@ def test_the_recipe_of_a_run_has_one_method_and_one_seed(
         run.for_run("joint", 0)
 
 
-def test_every_setting_is_in_the_plain_data_under_the_recipes_names(
-    loaded: Callable[..., Recipe], valid: str
-) -> None:
+def test_every_setting_is_in_the_plain_data_under_the_recipes_names(loaded: Callable[..., Recipe], valid: str) -> None:
     data = loaded(valid).to_dict()
     assert data["methods"]["strong"] == {"method": "relearn", "every": 20, "lambda": 10.0}
     assert data["diagnosis"]["lambda"] == 3.0

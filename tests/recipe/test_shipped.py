@@ -65,9 +65,7 @@ def test_a_slash_or_the_ending_means_a_path(two: Path, monkeypatch: pytest.Monke
         ),
     ],
 )
-def test_a_recipe_that_is_not_there_is_refused_with_those_that_are(
-    two: Path, text: str, message: str
-) -> None:
+def test_a_recipe_that_is_not_there_is_refused_with_those_that_are(two: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError) as caught:
         find_recipe(text)
     assert str(caught.value) == message
@@ -87,9 +85,7 @@ def test_finding_recipes_imports_nothing_heavy() -> None:
 
 
 def test_reading_and_showing_recipes_does_not_import_torch() -> None:
-    modules = (
-        "source, drcli.recipe.overrides, drcli.recipe.problems, drcli.recipe.text, drcli.recipe.validate"
-    )
+    modules = "source, drcli.recipe.overrides, drcli.recipe.problems, drcli.recipe.text, drcli.recipe.validate"
     code = f"import sys, drcli.recipe.{modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -45,9 +45,7 @@ def test_each_value_is_shown_with_its_origin(shown: Callable[..., tuple[Recipe, 
     assert text.startswith("name: some" + " " * 34 + "  # default\ndataset:\n  name: digits")
 
 
-def test_the_shown_text_reads_back_to_the_same_recipe(
-    shown: Callable[..., tuple[Recipe, str]], tmp_path: Path
-) -> None:
+def test_the_shown_text_reads_back_to_the_same_recipe(shown: Callable[..., tuple[Recipe, str]], tmp_path: Path) -> None:
     tricky = "dataset.root='x #: \u00e9 [1'"
     recipe, text = shown(tricky, "training.optimizer.lr=1e-7", "methods.no={method: joint}", "name='1e5'")
     path = tmp_path / "again.yaml"

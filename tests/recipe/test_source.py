@@ -47,10 +47,7 @@ def message_of(path: Path) -> str:
         ("", None),
         ("Null", None),
         ("-.inf", -math.inf),
-        *(
-            (text, text)
-            for text in ("yes", "no", "on", "off", "y", "0o17", "0x1f", "1:30", "1_000", "2024-01-01")
-        ),
+        *((text, text) for text in ("yes", "no", "on", "off", "y", "0o17", "0x1f", "1:30", "1_000", "2024-01-01")),
         *((text, text) for text in ("e5", ".", "1.2.3", "nan", "none", "=", "tRUE")),
     ],
 )
@@ -138,18 +135,14 @@ def test_a_file_that_is_no_recipe_is_one_clear_error(
 
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     assert message_of(tmp_path / "none.yaml") == "none.yaml: cannot be read: No such file or directory"
-    assert message_of(tmp_path) == f"{tmp_path}: cannot be read: Is a directory".replace(
-        f"{tmp_path.parent}/", ""
-    )
+    assert message_of(tmp_path) == f"{tmp_path}: cannot be read: Is a directory".replace(f"{tmp_path.parent}/", "")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text(file: Callable[..., Path]) -> None:
     assert read_source(file(b"\xef\xbb\xbfa: 1\n")).data == {"a": 1}
 
 
-def test_keys_given_twice_or_no_text_are_reported_with_the_other_problems(
-    refused: Refuse, valid: str
-) -> None:
+def test_keys_given_twice_or_no_text_are_reported_with_the_other_problems(refused: Refuse, valid: str) -> None:
     text = valid + "  epochs: 5\n  1: x\n  <<: {a: 1}\n  [a, b]: 1\n  on: 1\n"
     assert refused(text) == (
         "some.yaml: 5 problems\n"
@@ -174,9 +167,7 @@ def test_a_value_on_one_line_may_be_a_list_or_a_block() -> None:
     assert compose("").value == ""
 
 
-@given(
-    st.binary(max_size=200) | st.text(alphabet="{}[]&*!|>-?:,#'\"\n a1~<=%@`\\", max_size=60).map(str.encode)
-)
+@given(st.binary(max_size=200) | st.text(alphabet="{}[]&*!|>-?:,#'\"\n a1~<=%@`\\", max_size=60).map(str.encode))
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
     path.write_bytes(content)
