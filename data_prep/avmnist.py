@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from data_prep import mnist_idx
-from data_prep.audio import add_white_noise, log_mel
 from data_prep.base import Job, Preparer
-from data_prep.fsdd import RATE, Recording, list_recordings, read_wav
-from data_prep.pairing import pair_images, share_images
-from data_prep.pca import Floats, Reduction, fit_reduction
-from data_prep.splits import Indices, check_classes, limit_splits, row_generator
-from data_prep.writer import DatasetWriter, SplitWriter
+from data_prep.media.audio import add_white_noise, log_mel
+from data_prep.sources import mnist_idx
+from data_prep.sources.fsdd import RATE, Recording, list_recordings, read_wav
+from data_prep.sources.pairing import pair_images, share_images
+from data_prep.sources.pca import Floats, Reduction, fit_reduction
+from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator
+from data_prep.writing.writer import DatasetWriter, SplitWriter
 from drcli.data.format import SPLITS, DatasetInfo
 from drcli.errors import DataError
 

@@ -21,8 +21,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from data_prep import DATASETS
-from data_prep.resume import remove_published, resumable_folder
-from data_prep.writer import sync
+from data_prep.writing.resume import remove_published, resumable_folder
+from data_prep.writing.writer import sync
 from drcli.data.format import INFO_FILE, SPLITS, DatasetInfo, differences, read_info, verify_files
 from drcli.errors import DataError, DrcliError, RunError, UsageError
 

@@ -18,13 +18,13 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from data_prep.base import Job, Preparer
-from data_prep.mosi_csd import INCOMPLETE, read_csd
-from data_prep.mosi_files import MMSA_SHA256, Download, FileName, find_download
-from data_prep.mosi_folds import fold_of
-from data_prep.mosi_pickles import read_pickle
-from data_prep.mosi_segments import MODALITIES, Contents, Floats, Segment, Skipped, check_contents, video_of
-from data_prep.splits import check_classes, limit_splits, row_generator
-from data_prep.writer import DatasetWriter, SplitWriter
+from data_prep.sources.mosi_csd import INCOMPLETE, read_csd
+from data_prep.sources.mosi_files import MMSA_SHA256, Download, FileName, find_download
+from data_prep.sources.mosi_folds import fold_of
+from data_prep.sources.mosi_pickles import read_pickle
+from data_prep.sources.mosi_segments import MODALITIES, Contents, Floats, Segment, Skipped, check_contents, video_of
+from data_prep.writing.splits import check_classes, limit_splits, row_generator
+from data_prep.writing.writer import DatasetWriter, SplitWriter
 from drcli.data.format import SPLITS, DatasetInfo, file_sha256
 from drcli.errors import DataError
 

@@ -18,17 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from data_prep.audio import add_white_noise, fbank, stft
 from data_prep.base import Job, Preparer
-from data_prep.clips import ArraySpec, Clip, Outcome, write_clips
-from data_prep.cremad_files import AUDIO, BROKEN, EMOTIONS, TWINS, Recording, find_recordings, same_content
-from data_prep.cremad_splits import list_paths, missing_clips, read_splits, split_clips, split_speakers
-from data_prep.lfs import refuse_pointers
 from data_prep.media import frame_times, read_audio, read_frames
-from data_prep.pictures import FRAME_SIZE, IMAGENET, FrameSize
-from data_prep.provenance import decoders, fingerprint
-from data_prep.selection import limit_clips
-from data_prep.splits import row_generator
+from data_prep.media.audio import add_white_noise, fbank, stft
+from data_prep.media.pictures import FRAME_SIZE, IMAGENET, FrameSize
+from data_prep.sources.cremad_files import AUDIO, BROKEN, EMOTIONS, TWINS, Recording, find_recordings, same_content
+from data_prep.sources.cremad_splits import list_paths, missing_clips, read_splits, split_clips, split_speakers
+from data_prep.sources.lfs import refuse_pointers
+from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips
+from data_prep.writing.provenance import decoders, fingerprint
+from data_prep.writing.selection import limit_clips
+from data_prep.writing.splits import row_generator
 from drcli.data.format import SPLITS, DatasetInfo
 from drcli.errors import DataError
 

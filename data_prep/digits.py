@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from data_prep.audio import add_white_noise, log_power_spectrogram
 from data_prep.base import Job, Preparer
-from data_prep.splits import Indices, check_classes, limit_splits, row_generator, stratified_split
-from data_prep.writer import DatasetWriter, SplitWriter
+from data_prep.media.audio import add_white_noise, log_power_spectrogram
+from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator, stratified_split
+from data_prep.writing.writer import DatasetWriter, SplitWriter
 from drcli.data.format import DatasetInfo
 
 SIZES = {"train": 900, "val": 300, "test": 597}  # images by split

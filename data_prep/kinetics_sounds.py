@@ -21,16 +21,16 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from data_prep.audio import add_white_noise, fbank
 from data_prep.base import Job, Preparer
-from data_prep.clips import ArraySpec, Clip, Outcome, write_clips
-from data_prep.kinetics_lists import CLASSES, Listed, list_files, parse_clip, read_splits
-from data_prep.listfiles import find_files
 from data_prep.media import ClipError, frame_times, read_audio, read_frames
-from data_prep.pictures import FRAME_SIZE, IMAGENET, FrameSize
-from data_prep.provenance import decoders, fingerprint
-from data_prep.selection import limit_clips, report_missing
-from data_prep.splits import row_generator
+from data_prep.media.audio import add_white_noise, fbank
+from data_prep.media.pictures import FRAME_SIZE, IMAGENET, FrameSize
+from data_prep.sources.kinetics_lists import CLASSES, Listed, list_files, parse_clip, read_splits
+from data_prep.sources.listfiles import find_files
+from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips
+from data_prep.writing.provenance import decoders, fingerprint
+from data_prep.writing.selection import limit_clips, report_missing
+from data_prep.writing.splits import row_generator
 from drcli.data.format import DatasetInfo
 
 RATE = 16000  # Hz

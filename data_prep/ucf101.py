@@ -18,15 +18,15 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from data_prep.base import Job, Preparer
-from data_prep.clips import ArraySpec, Clip, Outcome, write_clips
-from data_prep.flow import opencv
-from data_prep.image_folders import Series, find_flow, find_pictures
-from data_prep.listfiles import find_files
-from data_prep.pictures import FLOW, FRAME_SIZE, IMAGENET, FrameSize
-from data_prep.provenance import decoders, fingerprint
-from data_prep.selection import limit_clips, report_missing
-from data_prep.ucf101_clips import Reader
-from data_prep.ucf101_lists import NUM_CLASSES, find_lists, list_paths, read_classes, read_splits
+from data_prep.media.flow import opencv
+from data_prep.media.pictures import FLOW, FRAME_SIZE, IMAGENET, FrameSize
+from data_prep.sources.image_folders import Series, find_flow, find_pictures
+from data_prep.sources.listfiles import find_files
+from data_prep.sources.ucf101_clips import Reader
+from data_prep.sources.ucf101_lists import NUM_CLASSES, find_lists, list_paths, read_classes, read_splits
+from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips
+from data_prep.writing.provenance import decoders, fingerprint
+from data_prep.writing.selection import limit_clips, report_missing
 from drcli.data.format import DatasetInfo
 
 SUFFIXES = frozenset({".avi", ".mp4", ".mkv"})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep.writer import DatasetWriter
+from data_prep.writing.writer import DatasetWriter
 from drcli.data import prepared
 from drcli.data.format import DatasetInfo, file_sha256
 from drcli.data.prepared import open_dataset

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep.audio import add_white_noise, log_mel, log_power_spectrogram, power_spectrogram
+from data_prep.media.audio import add_white_noise, log_mel, log_power_spectrogram, power_spectrogram
 
 
 @pytest.mark.parametrize("snr_db", [-12.0, 0.0, 20.0])

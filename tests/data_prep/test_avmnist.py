@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from data_prep import base
-from data_prep.audio import log_mel
 from data_prep.avmnist import Avmnist, read_images
-from data_prep.fsdd import read_wav
+from data_prep.media.audio import log_mel
+from data_prep.sources.fsdd import read_wav
 from drcli.data.format import DatasetInfo
 from drcli.errors import DataError, UsageError
 

@@ -15,7 +15,7 @@ from support.command_line import start, tree
 from support.many import Source, make_source
 
 from data_prep import DATASETS
-from data_prep.journal import Entry, Journal
+from data_prep.writing.journal import Entry, Journal
 from drcli.data.format import DatasetInfo
 from drcli.data.prepared import open_dataset
 from drcli.errors import DataError, RunError, UsageError
@@ -201,11 +201,11 @@ def test_killed_at_random_and_repeated_it_gives_the_same_bytes(tmp_path: Path, w
 
 
 STEPS = [
-    "data_prep.rows.allocate_rows",
-    "data_prep.journal.Journal.append",
-    "data_prep.rows._shorten",
-    "data_prep.clips.adopt",
-    "data_prep.writer.DatasetWriter.finish",
+    "data_prep.writing.rows.allocate_rows",
+    "data_prep.writing.journal.Journal.append",
+    "data_prep.writing.rows._shorten",
+    "data_prep.writing.clips.adopt",
+    "data_prep.writing.writer.DatasetWriter.finish",
     "data_prep.base._publish",
 ]
 
@@ -241,8 +241,8 @@ def stop_at(patched: pytest.MonkeyPatch, step: str, when: str, *, nth: int) -> N
     except ModuleNotFoundError:
         module, cls = place.rsplit(".", 1)
         owner = getattr(importlib.import_module(module), cls)
-    if step == "data_prep.rows.allocate_rows":
-        owner = importlib.import_module("data_prep.clips")
+    if step == "data_prep.writing.rows.allocate_rows":
+        owner = importlib.import_module("data_prep.writing.clips")
     original, calls = getattr(owner, name), itertools.count(1)
 
     def stopping(*args: object, **kwargs: object) -> object:

@@ -11,8 +11,8 @@ from support import mosi_tree as tree
 
 from data_prep import base
 from data_prep.cmu_mosi import CmuMosi, class_of
-from data_prep.mosi_files import FILES
-from data_prep.mosi_folds import FOLDS, fold_of
+from data_prep.sources.mosi_files import FILES
+from data_prep.sources.mosi_folds import FOLDS, fold_of
 from drcli.data.format import DatasetInfo, read_info
 from drcli.errors import DataError
 

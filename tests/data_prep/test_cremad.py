@@ -11,11 +11,11 @@ from support.cremad_tree import ACTORS, EMOTIONS, make_cremad, make_lists, make_
 from support.media import cut, frame_number, lfs_pointer, make_wav, tone
 
 from data_prep import base
-from data_prep.audio import fbank, stft
 from data_prep.cremad import Cremad
-from data_prep.cremad_files import BROKEN, find_recordings
-from data_prep.cremad_splits import read_splits, split_clips, split_speakers
 from data_prep.media import read_audio
+from data_prep.media.audio import fbank, stft
+from data_prep.sources.cremad_files import BROKEN, find_recordings
+from data_prep.sources.cremad_splits import read_splits, split_clips, split_speakers
 from drcli.data.format import SPLITS, DatasetInfo
 from drcli.errors import DataError
 
@@ -132,7 +132,7 @@ def test_limit_keeps_splits_and_classes_in_their_shares(clone: Path, tmp_path: P
 
 
 def recordings(actors: int = 91, sentences: int = 12) -> list[Any]:
-    from data_prep.cremad_files import Recording
+    from data_prep.sources.cremad_files import Recording
 
     codes = [f"S{chr(65 + i)}X" for i in range(sentences)]
     names = [f"{1001 + a}_{s}_{e}_XX" for a in range(actors) for s in codes for e in EMOTIONS]

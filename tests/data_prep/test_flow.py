@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import flow
+from data_prep.media import flow
 from drcli.errors import UsageError
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from data_prep.audio import fbank, stft
+from data_prep.media.audio import fbank, stft
 
 Floats = NDArray[np.float64]
 

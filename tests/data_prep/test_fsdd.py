@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.fsdd import list_recordings, read_wav
+from data_prep.sources.fsdd import list_recordings, read_wav
 from drcli.errors import DataError
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from support.ucf101_tree import make_flow_archive, video_name
 
-from data_prep.image_folders import find_flow, find_pictures, read_image, resize_image
 from data_prep.media import ClipError
+from data_prep.sources.image_folders import find_flow, find_pictures, read_image, resize_image
 from drcli.errors import DataError
 
 VIDEO = video_name("YoYo", 8)

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.kinetics_lists import CLASSES, Listed, parse_clip, read_annotations, read_json, read_list, read_splits
+from data_prep.sources.kinetics_lists import (
+    CLASSES,
+    Listed,
+    parse_clip,
+    read_annotations,
+    read_json,
+    read_list,
+    read_splits,
+)
 from drcli.errors import DataError
 
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc\n"

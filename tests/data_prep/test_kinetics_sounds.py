@@ -11,11 +11,11 @@ from support.kinetics_tree import CLASSES, annotation, clip_id, file_name, make_
 from support.media import cut, frame_number, lfs_pointer
 
 from data_prep import base
-from data_prep.audio import fbank
-from data_prep.kinetics_lists import CLASSES as ALL_CLASSES
-from data_prep.kinetics_lists import Listed
 from data_prep.kinetics_sounds import KineticsSounds, SoundClip, Work, best_file, find_clips
 from data_prep.media import ClipError, read_audio
+from data_prep.media.audio import fbank
+from data_prep.sources.kinetics_lists import CLASSES as ALL_CLASSES
+from data_prep.sources.kinetics_lists import Listed
 from drcli.data.format import DatasetInfo
 from drcli.data.prepared import open_dataset
 from drcli.errors import DataError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.listfiles import find_files, numbered_lines, refuse_doubles, safe_parts
+from data_prep.sources.listfiles import find_files, numbered_lines, refuse_doubles, safe_parts
 from drcli.errors import DataError
 
 

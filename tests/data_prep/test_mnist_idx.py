@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.mnist_idx import find_part, read_idx, read_part
+from data_prep.sources.mnist_idx import find_part, read_idx, read_part
 from drcli.errors import DataError
 
 

@@ -9,7 +9,7 @@ from support import mosi_tree as tree
 
 from data_prep import base
 from data_prep.cmu_mosi import CmuMosi
-from data_prep.mosi_csd import Stream, average
+from data_prep.sources.mosi_csd import Stream, average
 from drcli.data.format import DatasetInfo
 from drcli.errors import DataError
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_prep.pairing import pair_images, share_images
+from data_prep.sources.pairing import pair_images, share_images
 from drcli.errors import DataError
 
 LABELS = np.tile([0, 1], 20)

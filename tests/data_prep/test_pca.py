@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_prep.pca import fit_reduction
+from data_prep.sources.pca import fit_reduction
 
 VECTORS = np.random.default_rng(0).integers(0, 256, (5000, 3)).astype(np.uint8).repeat([3, 2, 1], axis=1)
 

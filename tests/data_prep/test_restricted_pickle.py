@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep.restricted_pickle import load_pickle
+from data_prep.sources.restricted_pickle import load_pickle
 from drcli.errors import DataError
 
 ARRAYS = {

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from data_prep.base import Job
-from data_prep.clips import Clip
-from data_prep.selection import limit_clips, report_missing
+from data_prep.writing.clips import Clip
+from data_prep.writing.selection import limit_clips, report_missing
 from drcli.errors import DataError
 
 CLASSES = ("bowling", "laughing")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_prep.splits import check_classes, limit_splits, row_generator, stratified_order, stratified_split
+from data_prep.writing.splits import check_classes, limit_splits, row_generator, stratified_order, stratified_split
 from drcli.errors import DataError
 
 LABELS = np.repeat([0, 1, 2], [100, 50, 10])

@@ -20,7 +20,7 @@ from support.ucf101_tree import (
 )
 
 from data_prep import base
-from data_prep.flow import dequantise
+from data_prep.media.flow import dequantise
 from data_prep.ucf101 import Ucf101
 from drcli.data.format import DatasetInfo
 from drcli.data.prepared import open_dataset

@@ -8,10 +8,10 @@ import pytest
 from support.media import frame_number, make_video
 from support.ucf101_tree import SIZE, make_flow_archive, moving_texture, video_name, write_avi
 
-from data_prep.flow import dequantise, quantise
-from data_prep.image_folders import find_flow, find_pictures, read_image
 from data_prep.media import ClipError
-from data_prep.ucf101_clips import Reader, fit_flow, frame_numbers
+from data_prep.media.flow import dequantise, quantise
+from data_prep.sources.image_folders import find_flow, find_pictures, read_image
+from data_prep.sources.ucf101_clips import Reader, fit_flow, frame_numbers
 
 
 def test_positions_are_the_centres_of_equal_segments() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.ucf101_lists import find_lists, read_classes, read_list, read_splits
+from data_prep.sources.ucf101_lists import find_lists, read_classes, read_list, read_splits
 from drcli.errors import DataError
 
 CLASSES = ("Hammering", "HammerThrow", "HandstandPushups")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import writer as module
-from data_prep.writer import DatasetWriter
+from data_prep.writing import writer as module
+from data_prep.writing.writer import DatasetWriter
 from drcli.data.format import DatasetInfo, file_sha256, read_info
 from drcli.errors import DataError
 

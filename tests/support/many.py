@@ -13,8 +13,8 @@ import numpy as np
 
 from data_prep import base
 from data_prep.base import Job, Preparer
-from data_prep.clips import ArraySpec, Clip, Outcome, write_clips
-from data_prep.container import ClipError
+from data_prep.media.container import ClipError
+from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips
 from drcli.data.format import DatasetInfo
 
 CLASSES = ("a", "b")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.mosi_folds import FOLDS
+from data_prep.sources.mosi_folds import FOLDS
 
 COUNTS = {"train": 24, "valid": 12, "test": 12}
 WIDTHS = {"text": 6, "audio": 5, "vision": 4}

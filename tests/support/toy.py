@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, PositiveInt
 
 from data_prep.base import Job, Preparer
-from data_prep.writer import DatasetWriter
+from data_prep.writing.writer import DatasetWriter
 from drcli.data.format import DatasetInfo
 
 MODALITIES = ("audio", "visual", "text")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from support.media import make_video
 
-from data_prep.flow import quantise
+from data_prep.media.flow import quantise
 
 Pixels = NDArray[np.uint8]
 

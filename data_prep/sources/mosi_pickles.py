@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.mosi_segments import MODALITIES, Contents, Floats, Repairs, Segment, first_step
-from data_prep.restricted_pickle import load_pickle
+from data_prep.sources.mosi_segments import MODALITIES, Contents, Floats, Repairs, Segment, first_step
+from data_prep.sources.restricted_pickle import load_pickle
 from drcli.errors import DataError
 
 FOLD_KEYS = {"train": "train", "val": "valid", "test": "test"}

@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 
 from data_prep.base import Job, ignore
-from data_prep.clips import Clip
-from data_prep.splits import check_classes, limit_splits, row_generator
+from data_prep.writing.clips import Clip
+from data_prep.writing.splits import check_classes, limit_splits, row_generator
 from drcli.data.format import SPLITS
 
 ClipT = TypeVar("ClipT", bound=Clip)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from data_prep.mosi_csd import choose_files
+from data_prep.sources.mosi_csd import choose_files
 from drcli.errors import DataError
 
 FileName = Literal[

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.writer import SplitWriter, Statistics, allocate, sync
+from data_prep.writing.writer import SplitWriter, Statistics, allocate, sync
 
 _SEAL = "sealed"
 
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What is stored of a modality; see `data_prep.writer.SplitWriter.array`."""
+    """What is stored of a modality; see `data_prep.writing.writer.SplitWriter.array`."""
 
     shape: tuple[int, ...]
     dtype: str

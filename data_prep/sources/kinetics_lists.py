@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.listfiles import numbered_lines, read_text, refuse_doubles, safe_parts
+from data_prep.sources.listfiles import numbered_lines, read_text, refuse_doubles, safe_parts
 from drcli.data.format import SPLITS
 from drcli.errors import DataError
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.container import extra
+from data_prep.media.container import extra
 from drcli.errors import UsageError
 
 Method = Literal["tvl1", "dis"]

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from data_prep.writer import sync
+from data_prep.writing.writer import sync
 from drcli.errors import UsageError
 
 _IDENTITY = "identity.json"

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from data_prep.base import Job, ignore
-from data_prep.container import extra
-from data_prep.journal import Entry, Journal
-from data_prep.rows import (
+from data_prep.media.container import extra
+from data_prep.writing.journal import Entry, Journal
+from data_prep.writing.rows import (
     ArraySpec,
     Plan,
     adopt,
@@ -32,9 +32,9 @@ from data_prep.rows import (
     seal,
     sync_rows,
 )
-from data_prep.splits import check_classes
-from data_prep.workers import Clip, Outcome, Task, Work, in_processes, in_this_process
-from data_prep.writer import DatasetWriter
+from data_prep.writing.splits import check_classes
+from data_prep.writing.workers import Clip, Outcome, Task, Work, in_processes, in_this_process
+from data_prep.writing.writer import DatasetWriter
 from drcli.data.format import SPLITS
 from drcli.errors import DataError
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.container import extra
-from data_prep.mosi_folds import FOLDS, fold_of
-from data_prep.mosi_segments import MODALITIES, Contents, Repairs, Segment, Skipped
+from data_prep.media.container import extra
+from data_prep.sources.mosi_folds import FOLDS, fold_of
+from data_prep.sources.mosi_segments import MODALITIES, Contents, Repairs, Segment, Skipped
 from drcli.errors import DataError
 
 ROLES: Mapping[str, tuple[str, ...]] = {

@@ -155,6 +155,13 @@ def sync(path: Path) -> None:
 
 
 def allocate(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Make an array file of its full size, zeros, and return its memory map.
+
+    Args:
+        path: the .npy file.
+        shape: of the array.
+        dtype: numpy name of its type.
+    """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
     if hasattr(os, "posix_fallocate"):  # a sparse map on a full disk would die of SIGBUS when filled
         with path.open("r+b") as stream:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.container import SLACK, ClipError, extra, open_media, stated_duration, video_stream
+from data_prep.media.container import SLACK, ClipError, extra, open_media, stated_duration, video_stream
 
 Times = Callable[[float], Sequence[float]] | Sequence[float]
 _DEFAULT_RATE = 25.0  # frames a second where a file states none

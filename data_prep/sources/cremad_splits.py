@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from data_prep.cremad_files import EMOTIONS, Recording, parse_stem
-from data_prep.listfiles import numbered_lines, refuse_doubles, safe_parts
-from data_prep.splits import row_generator, share_out, stratified_order, stratified_split
+from data_prep.sources.cremad_files import EMOTIONS, Recording, parse_stem
+from data_prep.sources.listfiles import numbered_lines, refuse_doubles, safe_parts
+from data_prep.writing.splits import row_generator, share_out, stratified_order, stratified_split
 from drcli.data.format import SPLITS
 from drcli.errors import DataError
 

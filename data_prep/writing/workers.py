@@ -19,9 +19,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from data_prep.container import ClipError
-from data_prep.journal import Entry
-from data_prep.rows import write_row
+from data_prep.media.container import ClipError
+from data_prep.writing.journal import Entry
+from data_prep.writing.rows import write_row
 from drcli.errors import RunError
 
 

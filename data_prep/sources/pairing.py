@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data_prep.splits import Indices
+from data_prep.writing.splits import Indices
 from drcli.errors import DataError
 
 

@@ -10,7 +10,7 @@ pictures, with or without folders of classes above:
     [Archery/]v_Archery_g01_c01/flow_x_00001.jpg, flow_y_00001.jpg, img_00001.jpg
 
 Flow image number i, counted from 1, is between pictures i and i + 1, in the eight bits of
-`data_prep.flow.quantise`.
+`data_prep.media.flow.quantise`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.flow import opencv
 from data_prep.media import ClipError
+from data_prep.media.flow import opencv
 from drcli.errors import DataError
 
 Pixels = NDArray[np.uint8]

@@ -16,7 +16,7 @@ class Entry:
     Attributes:
         id: of the clip.
         bad_packets: that did not decode, of a clip that was stored.
-        reason: why it was skipped, one of `data_prep.container.REASONS`; empty: it was stored.
+        reason: why it was skipped, one of `data_prep.media.container.REASONS`; empty: it was stored.
         detail: of the reason.
     """
 

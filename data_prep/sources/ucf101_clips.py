@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.flow import Method, compute_flow, dequantise, quantise, resize_flow
-from data_prep.image_folders import Series, read_image, resize_image
 from data_prep.media import ClipError, probe, read_frames
+from data_prep.media.flow import Method, compute_flow, dequantise, quantise, resize_flow
+from data_prep.sources.image_folders import Series, read_image, resize_image
 
 Pixels = NDArray[np.uint8]
 
@@ -22,7 +22,7 @@ class Taken:
 
     Attributes:
         rgb: (P, 3, H, W) the frames shown at the positions.
-        flow: (P, 2, H, W) flow from each of them to the next frame, as `data_prep.flow.quantise` stores it.
+        flow: (P, 2, H, W) flow from each of them to the next frame, as `data_prep.media.flow.quantise` stores it.
         bad_packets: packets that did not decode.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from data_prep.container import extra
+from data_prep.media.container import extra
 from drcli.errors import DataError
 
 

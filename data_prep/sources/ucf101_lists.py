@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.listfiles import numbered_lines, refuse_doubles, safe_parts
+from data_prep.sources.listfiles import numbered_lines, refuse_doubles, safe_parts
 from drcli.errors import DataError
 
 CLASS_INDEX = "classInd.txt"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.container import SLACK, ClipError, audio_stream, extra, open_media, stated_duration
+from data_prep.media.container import SLACK, ClipError, audio_stream, extra, open_media, stated_duration
 
 Samples = NDArray[np.float32]
 _UNSTATED = 2**31 - 2**20  # bytes; what writes a WAV into a pipe states about 2**31 or 2**32

@@ -1,0 +1,1 @@
+"""From clips to the prepared dataset: splits, workers, resuming, arrays, provenance."""
