@@ -43,6 +43,7 @@ class Job:
         limit: at most so many samples over all splits; None takes everything.
         progress: called with (stage, done, total).
         warn: called with one line that the user should see.
+        note: called with one line of what is going to happen.
         max_bad: share of the clips that may be skipped, in [0, 1].
         scratch: a folder that survives a kill and is there again when the command is repeated; None
             unless the preparer is `resumable`.
@@ -55,6 +56,7 @@ class Job:
     limit: int | None = None
     progress: Callable[[str, int, int], None] = ignore
     warn: Callable[[str], None] = ignore
+    note: Callable[[str], None] = ignore
     max_bad: float = 0.01
     scratch: Path | None = None
 
@@ -112,6 +114,7 @@ def run(  # noqa: PLR0913 - one keyword for each option of the command line
     max_bad: float = 0.01,
     progress: Callable[[str, int, int], None] = ignore,
     warn: Callable[[str], None] = ignore,
+    note: Callable[[str], None] = ignore,
 ) -> DatasetInfo:
     """Prepare a dataset into `out`, or return the one that is there if it is the one asked for.
 
@@ -126,6 +129,7 @@ def run(  # noqa: PLR0913 - one keyword for each option of the command line
         max_bad: share of the clips that may be skipped, in [0, 1].
         progress: called with (stage, done, total).
         warn: called with one line that the user should see.
+        note: called with one line of what is going to happen.
 
     Raises:
         UsageError: no source given, `out` not writable, or something else stands there.
@@ -144,7 +148,7 @@ def run(  # noqa: PLR0913 - one keyword for each option of the command line
             return info
         _is_occupied(out)
         with resumable_folder(out, asked, warn) if preparer.resumable else _partial_folder(out) as (partial, scratch):
-            job = Job(source, partial, fingerprint, workers, limit, progress, warn, max_bad, scratch)
+            job = Job(source, partial, fingerprint, workers, limit, progress, warn, note, max_bad, scratch)
             info = preparer.prepare(job)
             return info if _publish(partial, out, fresh=fresh) else _existing(out, asked)
 

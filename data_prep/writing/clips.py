@@ -112,6 +112,8 @@ def write_clips(
     plan = _plan(clips, specs)
     labels = np.array([clip.label for clip in clips], np.int64)
     check_classes({split: np.array(members) for split, members in plan.members.items()}, labels, classes, ignore)
+    size = len(clips) * sum(spec.nbytes for spec in specs.values())
+    job.note(f"{name}: {len(clips)} clips become {size / 1e9:.2f} GB of arrays")
     return_rows(rows, job.out, plan)
     report = work_clips(clips, work, specs, folder=job.scratch, job=job, exempt=exempt)
     _warn_skipped(report, job.warn)

@@ -9,6 +9,7 @@ Each step can be repeated after a kill at any point, and leaves the same bytes.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,11 @@ class ArraySpec:
     dtype: str
     kind: str = "array"
     statistics: Statistics | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one row."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)

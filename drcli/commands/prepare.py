@@ -118,6 +118,7 @@ def prepare_recipe(
             max_bad=max_bad,
             progress=advance,
             warn=lambda text: progress.print(Text(text, style="yellow")),
+            note=lambda text: progress.print(Text(text)),
         )
     return Prepared(info, block.root, time.perf_counter() - started)
 
