@@ -25,6 +25,7 @@ def probe_accuracy(features: Mapping[str, tuple[Tensor, Split]], split: str) -> 
         features: (N, D) features and their split, for "train", "val" and `split`.
         split: the split to score.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
@@ -36,7 +37,7 @@ def probe_accuracy(features: Mapping[str, tuple[Tensor, Split]], split: str) -> 
     scaled = {name: ((x.double() - mean) * scale).numpy() for name, (x, _) in features.items()}
     best, result = -1.0, 0.0
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a fit stopped by max_iter is a valid candidate
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a fit stopped by max_iter is a valid candidate
         for strength in STRENGTHS:
             model = LogisticRegression(C=strength, max_iter=300).fit(scaled["train"], labels.numpy())
             right = {
