@@ -46,7 +46,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}); give the checkpoint.pt or last.pt of a run directory"
+        ) from error
     _verify(path, data)
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

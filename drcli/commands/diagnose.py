@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field, NonNegativeFloat
 from rich.table import Table
 from torch import Tensor
@@ -84,6 +85,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
     """
     root, others = split_root(parse_overrides(overrides))
     asked = validate_settings(Settings, dict(others), where="drcli diagnose")
+    where = resolve_device(device)
     if figure is not None:
         diagnosis_figure.check_suffix(figure)
     if path.suffix == ".npz":
@@ -91,7 +93,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
             raise UsageError(f"dataset.root={root}: {path} holds the features themselves; leave it out")
         found = _from_file(path)
     else:
-        found = _from_checkpoint(path, root, device)
+        found = _from_checkpoint(path, root, where)
     settings = found.settings.model_copy(update={name: getattr(asked, name) for name in asked.model_fields_set})
     modalities = diagnose(
         *found.train,
@@ -118,8 +120,8 @@ def _from_file(path: Path) -> Representations:
     )
 
 
-def _from_checkpoint(path: Path, root: Path | None, device: str) -> Representations:
-    restored = restore(path, resolve_device(device), root=root)
+def _from_checkpoint(path: Path, root: Path | None, device: torch.device) -> Representations:
+    restored = restore(path, device, root=root)
     assembly = restored.assembly
     set_determinism(assembly.recipe.training.deterministic)
     train, val = (

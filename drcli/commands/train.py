@@ -69,7 +69,9 @@ def open_or_prepare(recipe: Recipe, progress: Console) -> PreparedDataset:
     if not (block.root / INFO_FILE).exists() and not DATASETS.load(block.name).needs_source:
         prepare_recipe(recipe, progress)
     dataset = open_dataset(block.root, name=block.name, settings=prepare_settings(recipe))
-    for warning in dataset.warnings:
+    limit = dataset.info.source.get("limit")
+    limited = [f"{block.root}: prepared with --limit {limit}: a part of {block.name} only"] if limit is not None else []
+    for warning in (*limited, *dataset.warnings):
         progress.print(Text(warning, style="yellow"))
     return dataset
 

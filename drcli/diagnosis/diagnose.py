@@ -123,6 +123,7 @@ def diagnose_modality(
         ValueError: lengths or shapes do not fit, features are not finite, or a set has fewer rows than
             there are classes.
     """
+    train, labels_train, val, labels_val = map(torch.as_tensor, (train, labels_train, val, labels_val))
     _check_length("train", train, labels_train)
     _check_length("validation", val, labels_val)
     if settings.match_sizes and len(train) > len(val):

@@ -55,8 +55,10 @@ def test_a_file_that_is_no_checkpoint_is_refused(
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_missing_checkpoint_and_a_folder_are_refused(command: str, refused: Refused, tmp_path: Path) -> None:
     missing = tmp_path / "none.pt"
-    assert refused(command, missing, code=3) == f"{missing}: cannot be read (No such file or directory)\n"
-    assert refused(command, tmp_path, code=3) == f"{tmp_path}: cannot be read (Is a directory)\n"
+    remedy = "give the checkpoint.pt or last.pt of a run directory"
+    absent, folder = (refused(command, path, code=3) for path in (missing, tmp_path))
+    assert absent == f"{missing}: cannot be read (No such file or directory); {remedy}\n"
+    assert folder == f"{tmp_path}: cannot be read (Is a directory); {remedy}\n"
 
 
 @pytest.mark.parametrize("kept", [1, 1000, -1])

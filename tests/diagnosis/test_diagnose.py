@@ -191,3 +191,13 @@ def test_sets_with_different_modalities_are_refused() -> None:
             settings=MeasureSettings(),
             lambda_=3.0,
         )
+
+
+def test_arrays_are_as_good_as_tensors() -> None:
+    generator = torch.Generator().manual_seed(3)
+    train, val = torch.randn(40, 3, generator=generator), torch.randn(30, 3, generator=generator)
+    labels_train, labels_val = torch.arange(40) % 3, torch.arange(30) % 3
+    settings = MeasureSettings(restarts=1, match_sizes=True)
+    tensors = diagnose_modality(train, labels_train, val, labels_val, num_classes=3, settings=settings, lambda_=3.0)
+    given = (array.numpy() for array in (train, labels_train, val, labels_val))
+    assert diagnose_modality(*given, num_classes=3, settings=settings, lambda_=3.0) == tensors
