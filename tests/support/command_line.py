@@ -17,12 +17,16 @@ from drcli.cli import app
 ROOT = Path(__file__).resolve().parents[2]
 
 # drcli with the dataset "toy" in its registry, as somebody's plug-in would put it there.
+# A shell that runs tests in the background has them ignore SIGINT, which a child would inherit.
 PROGRAM = """
+import signal
+
 import torch
 from data_prep import DATASETS
 from drcli.__main__ import main
 from drcli.registry import Entry
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 DATASETS._entries["toy"] = Entry("support.toy:Toy", "made up")
 main()
