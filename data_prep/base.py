@@ -22,9 +22,9 @@ from pydantic import BaseModel
 
 from data_prep import DATASETS
 from data_prep.writing.resume import remove_published, resumable_folder
-from data_prep.writing.writer import sync
 from drcli.data.format import INFO_FILE, SPLITS, DatasetInfo, differences, read_info, verify_files
 from drcli.errors import DataError, DrcliError, RunError, UsageError
+from drcli.files import sync
 
 
 def ignore(*_: object) -> None:

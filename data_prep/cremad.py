@@ -12,15 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from data_prep.base import Job, Preparer
 from data_prep.media import frame_times, read_audio, read_frames
-from data_prep.media.audio import add_white_noise, fbank, stft
+from data_prep.media.audio import fbank, stft
 from data_prep.media.pictures import FRAME_SIZE, IMAGENET, FrameSize
 from data_prep.sources.cremad_files import AUDIO, BROKEN, EMOTIONS, TWINS, Recording, find_recordings, same_content
 from data_prep.sources.cremad_splits import list_paths, missing_clips, read_splits, split_clips, split_speakers
@@ -28,7 +26,7 @@ from data_prep.sources.lfs import refuse_pointers
 from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips
 from data_prep.writing.provenance import decoders, fingerprint
 from data_prep.writing.selection import limit_clips
-from data_prep.writing.splits import row_generator
+from data_prep.writing.waveform_noise import with_noise
 from drcli.data.format import SPLITS, DatasetInfo
 from drcli.errors import DataError
 
@@ -175,11 +173,7 @@ class Work:
             ClipError: a file is damaged.
         """
         sound = read_audio(clip.recording.audio, rate=RATES[self.settings.audio])
-        wave: NDArray[Any] = sound.samples
-        if self.settings.waveform_snr_db is not None and clip.split in self.settings.waveform_noise_splits:
-            power = float(np.mean(np.square(wave, dtype=np.float64)))
-            generator = row_generator(self.settings.seed, clip.id)
-            wave = add_white_noise(wave, self.settings.waveform_snr_db, generator, power=power)
+        wave = with_noise(sound.samples, clip, self.settings)
         times = partial(frame_times, count=self.settings.frames)
         frames = read_frames(clip.recording.video, times, size=self.settings.frame_size)
         audio = fbank(wave) if self.settings.audio == "fbank" else stft(wave)

@@ -23,14 +23,14 @@ from pydantic import Field, field_validator
 
 from data_prep.base import Job, Preparer
 from data_prep.media import ClipError, frame_times, read_audio, read_frames
-from data_prep.media.audio import add_white_noise, fbank
+from data_prep.media.audio import fbank
 from data_prep.media.pictures import FRAME_SIZE, IMAGENET, FrameSize
 from data_prep.sources.kinetics_lists import CLASSES, Listed, list_files, parse_clip, read_splits
 from data_prep.sources.listfiles import find_files
 from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips
 from data_prep.writing.provenance import decoders, fingerprint
 from data_prep.writing.selection import limit_clips, report_missing
-from data_prep.writing.splits import row_generator
+from data_prep.writing.waveform_noise import with_noise
 from drcli.data.format import DatasetInfo
 
 RATE = 16000  # Hz
@@ -139,11 +139,7 @@ class Work:
             ClipError: the clip has no sound, is damaged or too short.
         """
         sound = read_audio(clip.path, rate=RATE)
-        wave = sound.samples
-        if self.settings.waveform_snr_db is not None and clip.split in self.settings.waveform_noise_splits:
-            power = float(np.mean(np.square(wave, dtype=np.float64)))
-            generator = row_generator(self.settings.seed, clip.id)
-            wave = add_white_noise(wave, self.settings.waveform_snr_db, generator, power=power).astype(np.float32)
+        wave = with_noise(sound.samples, clip, self.settings).astype(np.float32, copy=False)
         frames = read_frames(clip.path, self._times, size=self.settings.frame_size)
         return Outcome(
             {"audio": fbank(wave, rate=RATE), "visual": frames.pixels}, sound.bad_packets + frames.bad_packets

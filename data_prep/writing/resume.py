@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from data_prep.writing.writer import sync
 from drcli.errors import UsageError
+from drcli.files import sync
 
 _IDENTITY = "identity.json"
 _DATASET = "dataset"

@@ -22,6 +22,7 @@ from drcli.data.format import (
     lengths_file,
 )
 from drcli.errors import DataError
+from drcli.files import sync
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation, one number each or one a channel."""
@@ -143,15 +144,6 @@ class DatasetWriter:
         sync(self.root / INFO_FILE)
         sync(self.root)
         return info
-
-
-def sync(path: Path) -> None:
-    """Force a file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def allocate(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:

@@ -51,12 +51,11 @@ class InputPlan:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one input sample."""
-        *lead, height, width = self.info.shape
         if self.info.kind not in PICTURES:
             return self.info.shape
-        frames = self.settings.frames or lead[0]
+        stored, channels, height, width = self.info.shape
         size = self.settings.size
-        return (frames, *lead[1:], size or height, size or width)
+        return (self.settings.frames or stored, channels, size or height, size or width)
 
 
 class Batches:
@@ -128,8 +127,7 @@ class Batches:
             inputs = _without_padding(inputs, self.split.lengths[modality][index])
         if flips is not None and plan.settings.flip:
             inputs = transforms.mirror(inputs, flips, is_flow=plan.info.kind == "flow")
-        noisy = plan.corruption is not None and self.split.name in plan.corruption.splits
-        if plan.corruption is not None and noisy:
+        if plan.corruption is not None and self.split.name in plan.corruption.splits:
             noise = self._noise(modality, index, inputs.shape[1:], augment)
             inputs = transforms.add_noise(inputs, noise, plan.corruption.snr_db)
         return inputs

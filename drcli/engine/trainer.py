@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from drcli import checkpoint
-from drcli.diagnosis import diagnose
 from drcli.engine.assemble import Assembly, check_identity, load_weights
 from drcli.engine.evaluate import score_split
 from drcli.engine.listener import Listener
@@ -141,17 +140,7 @@ class Trainer:
         settings = self.recipe.diagnosis
         if settings.monitor_every == 0 or self.ctx.epoch % settings.monitor_every != 0:
             return None
-        features_train, labels_train = self.ctx.features("train")
-        features_val, labels_val = self.ctx.features("val")
-        found = diagnose(
-            features_train,
-            labels_train,
-            features_val,
-            labels_val,
-            num_classes=self.ctx.num_classes,
-            settings=settings,
-            lambda_=settings.lambda_,
-        )
+        found = self.ctx.diagnose(settings, settings.lambda_)
         modalities = {m: diagnosis.to_dict() for m, diagnosis in found.items()}
         return {"kind": "monitor", "lambda": settings.lambda_, "modalities": modalities}
 

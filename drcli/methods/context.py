@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from drcli.data.batches import Batches
+from drcli.diagnosis import MeasureSettings, ModalityDiagnosis, diagnose
 from drcli.models.inference import extract_features
 from drcli.models.multimodal import MultimodalModel
 from drcli.optim import take_step
@@ -68,6 +69,20 @@ class Context:
             batches = self.train if split == "train" else self.val
             self._features[split] = extract_features(self.model, batches, self.eval_batch_size)
         return self._features[split]
+
+    def diagnose(self, settings: MeasureSettings, lambda_: float) -> dict[str, ModalityDiagnosis]:
+        """Purities, gap and strength of every modality, from `features`; nothing is changed."""
+        features_train, labels_train = self.features("train")
+        features_val, labels_val = self.features("val")
+        return diagnose(
+            features_train,
+            labels_train,
+            features_val,
+            labels_val,
+            num_classes=self.num_classes,
+            settings=settings,
+            lambda_=lambda_,
+        )
 
     def weights_changed(self) -> None:
         """Forget what was computed from the weights; to be called by whatever changes them."""

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from drcli.diagnosis import ModalityDiagnosis, diagnose, snapshot, soft_reinitialise
+from drcli.diagnosis import snapshot, soft_reinitialise
 from drcli.diagnosis.settings import MeasureSettings
 from drcli.methods.base import Event, Method
 from drcli.methods.context import Context
@@ -60,7 +60,7 @@ class DiagnoseRelearn(Method):
         """Diagnose and re-learn when the schedule says so."""
         if not self.is_due(ctx.epoch, ctx.epochs):
             return None
-        diagnoses = self.diagnose(ctx)
+        diagnoses = ctx.diagnose(self.settings, self.settings.lambda_)
         for m, diagnosis in diagnoses.items():
             self.relearn(ctx, m, diagnosis.strength)
         if any(diagnosis.strength > 0 for diagnosis in diagnoses.values()):
@@ -77,20 +77,6 @@ class DiagnoseRelearn(Method):
     def is_due(self, epoch: int, epochs: int) -> bool:
         """Whether an event follows epoch `epoch` (from 0) of `epochs`."""
         return 0 < epoch < epochs - 1 and epoch % self.settings.every == 0 and self.events < self.settings.times
-
-    def diagnose(self, ctx: Context) -> dict[str, ModalityDiagnosis]:
-        """Measure purities, gap and strength of every modality."""
-        features_train, labels_train = ctx.features("train")
-        features_val, labels_val = ctx.features("val")
-        return diagnose(
-            features_train,
-            labels_train,
-            features_val,
-            labels_val,
-            num_classes=ctx.num_classes,
-            settings=self.settings,
-            lambda_=self.settings.lambda_,
-        )
 
     def relearn(self, ctx: Context, modality: str, strength: float) -> None:
         """Pull one encoder towards its initial weights."""

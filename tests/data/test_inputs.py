@@ -113,3 +113,11 @@ def test_stored_bytes_are_left_alone(kind: str) -> None:
     made = Batches(split(visual=stored), {"visual": InputPlan(info, InputSettings(size=8, flip=True))}, CPU)
     trained(made)
     assert torch.equal(stored, before)
+
+
+def test_stored_vectors_are_inputs_of_their_own_shape() -> None:
+    info = ModalityInfo((7,), "float32", (0.0,), (2.0,))
+    stored = torch.randn(ROWS, 7)
+    made = Batches(split(text=stored), {"text": InputPlan(info)}, CPU)
+    assert made.plans["text"].shape == (7,)
+    torch.testing.assert_close(made.take(torch.arange(ROWS)).inputs["text"], stored / 2)
