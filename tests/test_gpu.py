@@ -11,7 +11,7 @@ from support.training import CPU, StopAfter, StoppedError, bits, log, make_train
 
 from drcli.diagnosis import diagnose
 from drcli.engine.assemble import restore
-from drcli.engine.evaluate import score_split
+from drcli.engine.evaluate import run_split
 from drcli.recipe.schema import Recipe
 
 pytestmark = [
@@ -70,7 +70,7 @@ def test_a_checkpoint_is_scored_and_diagnosed_as_on_the_cpu(toy_recipe: Callable
     features, found, scores = {}, {}, {}
     for device in (CPU, CUDA):
         assembly = restore(tmp_path / "checkpoint.pt", device).assembly
-        scores[device] = score_split(assembly, assembly.batches("val"))
+        scores[device] = run_split(assembly, "val").scores()
         trainer = make_trainer(recipe, tmp_path / device.type, device=device)
         trainer.assembly.model.load_state_dict(assembly.model.state_dict())
         (train, labels_train), (val, labels_val) = trainer.ctx.features("train"), trainer.ctx.features("val")

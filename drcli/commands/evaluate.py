@@ -12,7 +12,7 @@ from drcli.commands.moved_data import split_root
 from drcli.data.format import SPLITS
 from drcli.engine.assemble import restore
 from drcli.engine.device import resolve_device, set_determinism
-from drcli.engine.evaluate import probe_modalities, score_split
+from drcli.engine.evaluate import evaluate_split
 from drcli.errors import UsageError
 from drcli.recipe.overrides import parse_overrides
 from drcli.report.console import how_selected, percent
@@ -39,15 +39,15 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
     restored = restore(checkpoint, where, root=root)
     assembly = restored.assembly
     set_determinism(assembly.recipe.training.deterministic)
-    scores = score_split(assembly, assembly.batches(split))
+    outputs, probes = evaluate_split(assembly, split)
     return {
         "checkpoint": str(checkpoint),
         "split": split,
         "epoch": restored.epoch,
         "selection": assembly.recipe.selection,
         "monitor": assembly.recipe.monitor,
-        **scores.to_dict(),
-        "unimodal": probe_modalities(assembly, split),
+        **outputs.scores().to_dict(),
+        "unimodal": probes,
     }
 
 

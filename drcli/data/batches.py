@@ -33,6 +33,19 @@ class Batch:
     index: Tensor
     lengths: dict[str, Tensor] = field(default_factory=dict)
 
+    def split(self, count: int) -> tuple[Batch, ...]:
+        """Return the batch in `count` parts of nearly equal size, each of two rows or more where it can be."""
+        if count == 1:
+            return (self,)
+        size = -(-len(self.labels) // count)
+        return tuple(self._rows(rows) for rows in parts(torch.arange(len(self.labels)), size))
+
+    def _rows(self, rows: Tensor) -> Batch:
+        span = slice(int(rows[0]), int(rows[-1]) + 1)
+        inputs = {m: x[span] for m, x in self.inputs.items()}
+        lengths = {m: x[span] for m, x in self.lengths.items()}
+        return Batch(inputs, self.labels[span], self.index[span], lengths)
+
 
 @dataclass(frozen=True)
 class InputPlan:
@@ -85,12 +98,12 @@ class Batches:
         """Number of rows."""
         return len(self.split.labels)
 
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """All rows in stored order, with evaluation transforms; the last batch may be smaller.
+    def in_order(self, batch_size: int, rows: Tensor | None = None) -> Iterator[Batch]:
+        """All rows in stored order, or the given ones, with evaluation transforms; the last batch may be smaller.
 
         Noise is fixed: it depends on split, row and modality alone.
         """
-        for index in parts(torch.arange(len(self)), batch_size):
+        for index in parts(torch.arange(len(self)) if rows is None else rows, batch_size):
             yield self.take(index)
 
     def shuffled(

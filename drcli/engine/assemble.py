@@ -104,6 +104,7 @@ def assemble(recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDatas
         shapes={m: plan.shape for m, plan in input_plans(recipe, modalities, dataset).items()},
         num_classes=len(dataset.info.classes),
         seed=recipe.seeds[0],
+        precision=recipe.training.precision,
     ).to(device)
     block = recipe.methods[recipe.method]
     method: Method = METHODS.load(block.method)(block.settings)

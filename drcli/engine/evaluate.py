@@ -1,44 +1,75 @@
-"""Evaluation: scores of a split, and what each frozen encoder alone is worth."""
+"""Evaluation: scores of a split, and what each frozen encoder alone is worth, from one pass."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from drcli.data.batches import Batches
+from drcli.data.prepared import Split
 from drcli.engine.assemble import Assembly
 from drcli.engine.probe import probe_accuracy
 from drcli.metrics import Scores, score
-from drcli.models.inference import evaluating, extract_features
+from drcli.models.fusion import Outputs
+from drcli.models.inference import evaluating
 
 
-def predict(assembly: Assembly, batches: Batches) -> Tensor:
-    """Return the logits (N, C) of a whole split in stored order, on the CPU."""
+@dataclass(frozen=True)
+class SplitOutputs:
+    """What the model gives for a whole split, in stored order, on the CPU.
+
+    Attributes:
+        split: the split.
+        logits: (N, C), what the method predicts with.
+        features: {m: (N, D_m)}.
+    """
+
+    split: Split
+    logits: Tensor
+    features: dict[str, Tensor]
+
+    def scores(self) -> Scores:
+        """Return the scores of the predictions."""
+        return score(self.logits, self.split.labels, self.split.weight)
+
+
+def run_split(assembly: Assembly, split: str) -> SplitOutputs:
+    """Run the model over a split, once, in evaluation mode."""
+    batches = assembly.batches(split)
     with evaluating(assembly.model, assembly.extras):
         pieces = [
-            assembly.method.predict(assembly.model, batch).float().cpu()
-            for batch in batches.in_order(assembly.eval_batch_size)
+            assembly.method.predict(assembly.model, batch) for batch in batches.in_order(assembly.eval_batch_size)
         ]
-    return torch.cat(pieces)
+    features = {m: torch.cat([piece.features[m].cpu() for piece in pieces]) for m in pieces[0].features}
+    return SplitOutputs(batches.split, _logits(pieces), features)
 
 
-def score_split(assembly: Assembly, batches: Batches) -> Scores:
-    """Return the scores of one split."""
-    split = batches.split
-    return score(predict(assembly, batches), split.labels, split.weight)
+def _logits(pieces: list[Outputs]) -> Tensor:
+    return torch.cat([piece.logits.float().cpu() for piece in pieces])
 
 
-def probe_modalities(assembly: Assembly, split: str) -> dict[str, dict[str, float]]:
+def probe_modalities(outputs: Mapping[str, SplitOutputs], split: str) -> dict[str, dict[str, float]]:
     """Return the linear-probe accuracy of each frozen encoder on a split (the unimodal evaluation).
 
     The probe is fitted on train and its strength is chosen on val.
+
+    Args:
+        outputs: of "train", "val" and `split`.
+        split: the split to score.
     """
-    names = dict.fromkeys(("train", "val", split))
-    taken = {name: assembly.batches(name) for name in names}
-    features = {
-        name: extract_features(assembly.model, batches, assembly.eval_batch_size)[0] for name, batches in taken.items()
-    }
     return {
-        m: {"probe_accuracy": probe_accuracy({name: (features[name][m], taken[name].split) for name in names}, split)}
-        for m in assembly.modalities
+        m: {
+            "probe_accuracy": probe_accuracy(
+                {name: (found.features[m], found.split) for name, found in outputs.items()}, split
+            )
+        }
+        for m in outputs[split].features
     }
+
+
+def evaluate_split(assembly: Assembly, split: str) -> tuple[SplitOutputs, dict[str, dict[str, float]]]:
+    """Return outputs and linear probes of a split; every split that this needs is run once."""
+    outputs = {name: run_split(assembly, name) for name in dict.fromkeys(("train", "val", split))}
+    return outputs[split], probe_modalities(outputs, split)

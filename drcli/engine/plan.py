@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from drcli.errors import UsageError
 from drcli.methods import METHODS
-from drcli.recipe.schema import Recipe
+from drcli.methods.teachers import TEACHERS
+from drcli.models import FUSIONS
+from drcli.recipe.schema import FusionBlock, MethodBlock, Recipe
 from drcli.registry import known
 
 
@@ -21,12 +23,14 @@ class PlannedRun:
         modalities: what the model is built from.
         folder: the run directory.
         modality: the modality of a unimodal run, else None.
+        teachers: run directories of the unimodal runs that must be finished before, by modality.
     """
 
     recipe: Recipe
     modalities: tuple[str, ...]
     folder: Path
     modality: str | None = None
+    teachers: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -43,20 +47,47 @@ def plan(recipe: Recipe, labels: Sequence[str], seeds: Sequence[int], out: Path)
     """Return the runs of the labels and seeds, seed by seed within a label.
 
     A run lives in `out/<recipe>/<label>/seed<k>`, a unimodal one in
-    `out/<recipe>/<label>/<modality>/seed<k>`.
+    `out/<recipe>/<label>/<modality>/seed<k>`. Methods that start from trained encoders share one set of
+    unimodal runs, which are planned before them whether asked for or not.
     """
-    return [run for label in labels for run in _runs_of(recipe, label, seeds, out / recipe.name / label)]
+    runs: dict[Path, PlannedRun] = {}
+    for label in labels:
+        method = METHODS.load(recipe.methods[label].method)
+        needed = []
+        if TEACHERS in method.requires:
+            with_unimodal, teacher = _with_unimodal(recipe)
+            needed = _unimodal_runs(with_unimodal, teacher, seeds, out)
+        own = _unimodal_runs if method.per_modality else _joint_runs
+        for run in [*needed, *own(recipe, label, seeds, out)]:
+            teachers = {other.modality: other.folder for other in needed if other.seed == run.seed and other.modality}
+            runs.setdefault(run.folder, run if run in needed else replace(run, teachers=teachers))
+    return list(runs.values())
 
 
-def _runs_of(recipe: Recipe, label: str, seeds: Sequence[int], folder: Path) -> list[PlannedRun]:
-    everything = tuple(recipe.modalities)
-    if not METHODS.load(recipe.methods[label].method).per_modality:
-        return [PlannedRun(recipe.for_run(label, seed), everything, folder / f"seed{seed}") for seed in seeds]
+def _joint_runs(recipe: Recipe, label: str, seeds: Sequence[int], out: Path) -> list[PlannedRun]:
+    folder = out / recipe.name / label
+    return [PlannedRun(recipe.for_run(label, seed), tuple(recipe.modalities), folder / f"seed{seed}") for seed in seeds]
+
+
+def _unimodal_runs(recipe: Recipe, label: str, seeds: Sequence[int], out: Path) -> list[PlannedRun]:
+    """One run a modality and seed: an encoder and a linear head, whatever the recipe's fusion is."""
+    recipe = replace(recipe, fusion=FusionBlock("concat", FUSIONS.load("concat").Settings()))
+    folder = out / recipe.name / label
     return [
         PlannedRun(recipe.for_run(label, seed), (m,), folder / m / f"seed{seed}", modality=m)
-        for m in everything
+        for m in recipe.modalities
         for seed in seeds
     ]
+
+
+def _with_unimodal(recipe: Recipe) -> tuple[Recipe, str]:
+    """Return the recipe with unimodal training among its methods, and its label."""
+    for label, block in recipe.methods.items():
+        if block.method == "unimodal":
+            return recipe, label
+    block = MethodBlock("unimodal", METHODS.load("unimodal").Settings())
+    label = next(name for name in ("unimodal", "unimodal_", "teachers") if name not in recipe.methods)
+    return replace(recipe, methods={**recipe.methods, label: block}), label
 
 
 def select_labels(recipe: Recipe, asked: str | None) -> list[str]:

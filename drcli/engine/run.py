@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
-from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights
+from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
 from drcli.engine.device import set_determinism
-from drcli.engine.evaluate import probe_modalities, score_split
+from drcli.engine.evaluate import evaluate_split
 from drcli.engine.listener import Listener
 from drcli.engine.plan import PlannedRun
 from drcli.engine.rundir import RunDirectory
 from drcli.engine.trainer import Trainer
 from drcli.errors import RunError
 from drcli.files import locked, make_folder, write_json
-from drcli.models.pretrained import load_pretrained
+from drcli.methods.teachers import Teacher
+from drcli.models.pretrained import digest, load_pretrained
 
 
 def execute(
@@ -72,8 +75,9 @@ def _train(
     assembly = assemble(run.recipe, run.modalities, dataset, device)
     wanted = {m: run.recipe.modalities[m].input.weights for m in run.modalities}
     digests = load_pretrained(assembly.model, {m: weights for m, weights in wanted.items() if weights is not None})
-    directory.claim_weights(digests)
-    trainer = Trainer(assembly, directory, listener)
+    teachers = {m: load_teacher(folder, dataset) for m, folder in run.teachers.items()}
+    directory.claim_weights(digests | {f"teacher {m}": digest(teacher.encoder) for m, teacher in teachers.items()})
+    trainer = Trainer(assembly, directory, listener, teachers)
     trainer.resume()
     listener.run_started(run, first_epoch=trainer.next_epoch, rows=len(trainer.ctx.train))
     try:
@@ -85,14 +89,28 @@ def _train(
     return _finish(run, assembly, directory, trainer.seconds)
 
 
+def load_teacher(folder: Path, dataset: PreparedDataset) -> Teacher:
+    """Return what a finished unimodal run has learnt.
+
+    Raises:
+        RunError: the run is not finished.
+    """
+    directory = RunDirectory(folder)
+    if directory.read_summary() is None:
+        raise RunError(f"{folder}: this unimodal run is needed first, and is not finished; train it, or mend it")
+    restored = restore(directory.checkpoint, torch.device("cpu"), root=dataset.root)
+    return Teacher.of(restored.assembly.model)
+
+
 def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, seconds: float) -> dict[str, Any]:
     """Touch the test split: once, with the selected epoch."""
     started = time.perf_counter()
     state = checkpoint.load(directory.checkpoint)
     check_identity(assembly, state, directory.checkpoint)
     load_weights(assembly, state, directory.checkpoint)
-    scores = score_split(assembly, assembly.batches("test"))
-    probes = probe_modalities(assembly, "test")
+    outputs, probes = evaluate_split(assembly, "test")
+    directory.write_outputs(outputs, assembly.dataset.info.classes)
+    training = run.recipe.training
     summary = {
         "method": run.recipe.method,
         **({"modality": run.modality} if run.modality is not None else {}),
@@ -100,10 +118,17 @@ def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, second
         "selection": run.recipe.selection,
         "monitor": run.recipe.monitor,
         "selected_epoch": state["epoch"],
-        "epochs": run.recipe.training.epochs,
+        "epochs": training.epochs if assembly.method.trains else 0,
         "seconds": seconds + time.perf_counter() - started,
-        "test": scores.to_dict(),
+        **({"teacher_seconds": _seconds_of(run.teachers.values())} if run.teachers else {}),
+        "test": outputs.scores().to_dict(),
         "unimodal": probes,
     }
     write_json(directory.summary, summary)
     return summary
+
+
+def _seconds_of(folders: Iterable[Path]) -> float:
+    """Return how long finished runs took together."""
+    summaries = [RunDirectory(folder).read_summary() for folder in folders]
+    return sum(float(summary["seconds"]) for summary in summaries if summary is not None)

@@ -6,22 +6,25 @@ metrics.jsonl      one line an epoch
 events.jsonl       one line a diagnosis
 checkpoint.pt      the selected epoch
 last.pt            the last finished epoch, for resuming
+test_outputs.npz   the selected epoch's logits and features of the test split
 summary.json       test scores; written last
 tensorboard/       the same curves as event files
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import yaml
 
@@ -30,6 +33,9 @@ from drcli.errors import DataError, RecipeError
 from drcli.files import append_json_line, read_json_lines, write_atomic, write_json
 from drcli.recipe.schema import Recipe
 from drcli.recipe.show import differences
+
+if TYPE_CHECKING:
+    from drcli.engine.evaluate import SplitOutputs
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "scipy")
 
@@ -52,6 +58,7 @@ class RunDirectory:
         self.events = folder / "events.jsonl"
         self.checkpoint = folder / "checkpoint.pt"
         self.last = folder / "last.pt"
+        self.outputs = folder / "test_outputs.npz"
         self.summary = folder / "summary.json"
         self.tensorboard = folder / "tensorboard"
 
@@ -123,6 +130,23 @@ class RunDirectory:
     def log_event(self, event: Mapping[str, Any]) -> None:
         """Append a line to events.jsonl."""
         append_json_line(self.events, event)
+
+    def write_outputs(self, outputs: SplitOutputs, classes: Sequence[str]) -> None:
+        """Keep what the model gives for the test split, for confusion matrices and maps.
+
+        Arrays: `labels` (N,), `weight` (N,) of the rows, `logits` (N, C) float32, `classes` (C,), and
+        `features_<modality>` (N, D_m) float16.
+        """
+        arrays = {
+            "labels": outputs.split.labels.numpy(),
+            "weight": outputs.split.weight.numpy(),
+            "logits": outputs.logits.numpy(),
+            "classes": np.array(classes),
+            **{f"features_{m}": x.half().numpy() for m, x in outputs.features.items()},
+        }
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        write_atomic(self.outputs, buffer.getvalue())
 
     def read_summary(self) -> dict[str, Any] | None:
         """The summary of a finished run, or None."""

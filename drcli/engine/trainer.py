@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,13 +14,18 @@ from torch import Tensor
 
 from drcli import checkpoint
 from drcli.engine.assemble import Assembly, check_identity, load_weights
-from drcli.engine.evaluate import score_split
+from drcli.engine.evaluate import SplitOutputs, run_split
 from drcli.engine.listener import Listener
 from drcli.engine.rundir import RunDirectory
 from drcli.errors import CheckpointError, RunError
+from drcli.methods.base import Method
 from drcli.methods.context import Context
+from drcli.methods.teachers import Teacher
 from drcli.optim import build_optimizer, learning_rate, set_learning_rate
+from drcli.recipe.schema import Recipe
 from drcli.seeding import generator, seed_global
+
+NO_TEACHERS: Mapping[str, Teacher] = MappingProxyType({})
 
 CHECK_EVERY = 64
 """Steps between two looks at the losses: looking makes the device wait."""
@@ -48,21 +55,28 @@ class Trainer:
         assembly: the run's parts.
         directory: where its files are.
         listener: who is told.
+        teachers: trained encoders by modality, where the method requires them.
     """
 
-    def __init__(self, assembly: Assembly, directory: RunDirectory, listener: Listener) -> None:
+    def __init__(
+        self,
+        assembly: Assembly,
+        directory: RunDirectory,
+        listener: Listener,
+        teachers: Mapping[str, Teacher] = NO_TEACHERS,
+    ) -> None:
         self.assembly = assembly
         self.directory = directory
         self.listener = listener
         self.recipe = assembly.recipe
         self.seed = self.recipe.seeds[0]
-        self.ctx = self._context()
+        self.ctx = self._context(teachers)
         self.next_epoch = 0
         self.selected = Selected()
         self.seconds = 0.0
         assembly.method.setup(self.ctx)
 
-    def _context(self) -> Context:
+    def _context(self, teachers: Mapping[str, Teacher]) -> Context:
         assembly, training = self.assembly, self.recipe.training
         trainable = [*assembly.model.parameters(), *assembly.extras.parameters()]
         return Context(
@@ -72,12 +86,11 @@ class Trainer:
             train=assembly.batches("train"),
             val=assembly.batches("val"),
             num_classes=len(assembly.dataset.info.classes),
-            epochs=training.epochs,
-            batch_size=training.batch_size,
             eval_batch_size=assembly.eval_batch_size,
             seed=self.seed,
             device=assembly.device,
-            clip_grad_norm=training.clip_grad_norm,
+            training=training,
+            teachers=teachers,
         )
 
     def train(self) -> None:
@@ -86,7 +99,7 @@ class Trainer:
         Raises:
             RunError: a loss is not finite, or a file cannot be written.
         """
-        for epoch in range(self.next_epoch, self.recipe.training.epochs):
+        for epoch in range(self.next_epoch, num_epochs(self.assembly.method, self.recipe)):
             self._epoch(epoch)
 
     def _epoch(self, epoch: int) -> None:
@@ -102,8 +115,10 @@ class Trainer:
             self.recipe.training.epochs,
         )
         set_learning_rate(ctx.optimizer, rate)
+        ctx.model.train()
+        self.assembly.extras.train()
         method.on_epoch_start(ctx)
-        train = self._train_rows()
+        train = self._train_rows() if method.trains else self._score_train()
         trained = time.perf_counter()
         record: dict[str, Any] = {"epoch": epoch, "lr": rate, "train": train, **self._evaluate()}
         record["selected"] = self._select(record)
@@ -116,24 +131,29 @@ class Trainer:
     def _train_rows(self) -> dict[str, float]:
         """Train on every row once and return the means of the step's scalars."""
         ctx, method = self.ctx, self.assembly.method
-        ctx.model.train()
-        self.assembly.extras.train()
         log = ScalarLog(ctx.epoch)
         order, augment = (generator(self.seed, name, ctx.epoch) for name in ("order", "augment"))
-        for batch in ctx.train.shuffled(ctx.batch_size, order, augment):
+        for batch in ctx.train.shuffled(ctx.training.batch_size, order, augment):
             log.add(method.training_step(ctx, batch), len(batch.labels))
             self.listener.rows_done(len(batch.labels))
         return log.means()
 
+    def _score_train(self) -> dict[str, float]:
+        """Loss and accuracy on the training rows, of a method that takes no steps."""
+        scores = run_split(self.assembly, "train").scores()
+        return {"loss": scores.loss, "accuracy": scores.accuracy}
+
     def _evaluate(self) -> dict[str, dict[str, float]]:
         """Score val, and test where the recipe asks for test curves."""
-        splits = ["val"]
+        val = run_split(self.assembly, "val")
+        self.ctx.remember("val", (val.features, val.split.labels))
+        found = {"val": val}
         if "test" in {self.recipe.selection, self.recipe.monitor}:
-            splits.append("test")
-        scores = {split: score_split(self.assembly, self.assembly.batches(split)) for split in splits}
-        if not torch.isfinite(torch.tensor(scores["val"].loss)):
-            raise RunError(diverged(f"epoch {self.ctx.epoch}: the validation loss is {scores['val'].loss}"))
-        return {split: {**found.to_dict(), "loss": found.loss} for split, found in scores.items()}
+            found["test"] = run_split(self.assembly, "test")
+        record = {split: _record(outputs) for split, outputs in found.items()}
+        if not math.isfinite(record["val"]["loss"]):
+            raise RunError(diverged(f"epoch {self.ctx.epoch}: the validation loss is {record['val']['loss']}"))
+        return record
 
     def _monitor(self) -> dict[str, Any] | None:
         """Measure the learning state where `diagnosis.monitor_every` asks for it; nothing changes."""
@@ -203,6 +223,16 @@ class Trainer:
                     f"{self.directory.last}: not of this run ({error}); start over with --fresh"
                 ) from error
         self.directory.truncate(self.next_epoch)
+
+
+def num_epochs(method: Method, recipe: Recipe) -> int:
+    """Return how many epochs a run has; one that takes no steps is evaluated once, as epoch 0."""
+    return recipe.training.epochs if method.trains else 1
+
+
+def _record(outputs: SplitOutputs) -> dict[str, float]:
+    scores = outputs.scores()
+    return {**scores.to_dict(), "loss": scores.loss}
 
 
 class ScalarLog:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional
 
 from drcli.data.batches import Batch
 from drcli.methods.context import Context
-from drcli.models.multimodal import MultimodalModel, Outputs
+from drcli.models.fusion import Outputs
+from drcli.models.multimodal import MultimodalModel
 
 Losses = dict[str, Tensor]
 Scalars = dict[str, Tensor]
@@ -34,7 +36,10 @@ class Method:
         """The recipe block of `joint`: nothing to set."""
 
     requires: ClassVar[frozenset[str]] = frozenset()
-    """What the recipe must provide beyond encoders and a late fusion."""
+    """What it needs beyond encoders and a late fusion: "teachers" (unimodal runs), or what a fusion `provides`."""
+
+    num_modalities: ClassVar[tuple[int, int | None]] = (1, None)
+    """Fewest and most modalities that its mathematics allows; None: any number."""
 
     neutral: ClassVar[Mapping[str, Any] | None] = {}
     """Settings under which the method is joint training, bit for bit; None where there are none."""
@@ -47,6 +52,9 @@ class Method:
 
     per_modality: ClassVar[bool] = False
     """Whether the method trains one run a modality instead of one run over all."""
+
+    trains: ClassVar[bool] = True
+    """Whether there are epochs; if not, the model is evaluated as `setup` leaves it."""
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
@@ -66,15 +74,27 @@ class Method:
         return None
 
     def training_step(self, ctx: Context, batch: Batch) -> Scalars:
-        """Take one step on a batch and return its detached losses and accuracy, each of shape ()."""
+        """Take one step on a batch and return its detached losses and accuracy, each of shape ().
+
+        Where the recipe accumulates gradients, `forward`, `losses` and `backward` see one part of the
+        batch after the other, and `modulate` all of it.
+        """
         ctx.optimizer.zero_grad(set_to_none=True)
-        outputs = self.forward(ctx, batch)
-        losses = self.losses(ctx, outputs, batch)
-        self.backward(ctx, losses)
+        scalars: Scalars = {}
+        parts = []
+        for part in ctx.parts(batch):
+            share = len(part.labels) / len(batch.labels)
+            outputs = self.forward(ctx, part)
+            losses = self.losses(ctx, outputs, part)
+            self.backward(ctx, losses if share == 1 else {name: share * loss for name, loss in losses.items()})
+            for name, loss in losses.items():
+                scalars[f"loss_{name}"] = scalars.get(f"loss_{name}", 0) + share * loss.detach()
+            parts.append(outputs)
+        outputs = joined(parts)
         self.modulate(ctx, outputs, batch)
         ctx.apply_gradients()
-        correct = (outputs.logits.detach().argmax(dim=1) == batch.labels).float().mean()
-        return {**{f"loss_{name}": loss.detach() for name, loss in losses.items()}, "accuracy": correct}
+        correct = (outputs.logits.argmax(dim=1) == batch.labels).float().mean()
+        return {**scalars, "accuracy": correct, **ctx.take_logged()}
 
     def forward(self, ctx: Context, batch: Batch) -> Outputs:
         """Run the model on a batch."""
@@ -93,12 +113,12 @@ class Method:
         total.backward()  # type: ignore[no-untyped-call]
 
     def modulate(self, ctx: Context, outputs: Outputs, batch: Batch) -> None:
-        """Change the gradients in place, before the optimiser steps."""
+        """Change the gradients in place, before the optimiser steps; the outputs are detached."""
 
-    def predict(self, model: MultimodalModel, batch: Batch) -> Tensor:
-        """Return the logits (B, C) that the method predicts with."""
+    def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
+        """Return the logits (B, C) that the method predicts with, and the encoders' features."""
         outputs: Outputs = model(batch.inputs, batch.lengths)
-        return outputs.logits
+        return outputs
 
     def state_dict(self) -> dict[str, Any]:
         """What the method must keep to be resumed: tensors and plain containers only."""
@@ -106,3 +126,9 @@ class Method:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+
+
+def joined(parts: Sequence[Outputs]) -> Outputs:
+    """Return the detached outputs of the parts of a batch as those of the whole."""
+    features = {m: torch.cat([part.features[m].detach() for part in parts]) for m in parts[0].features}
+    return Outputs(features, torch.cat([part.logits.detach() for part in parts]))

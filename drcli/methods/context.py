@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from drcli.data.batches import Batches
+from drcli.data.batches import Batch, Batches
 from drcli.diagnosis import MeasureSettings, ModalityDiagnosis, diagnose
+from drcli.methods.teachers import Teacher
 from drcli.models.inference import extract_features
 from drcli.models.multimodal import MultimodalModel
-from drcli.optim import take_step
-from drcli.seeding import generator
+from drcli.optim import build_optimizer, set_learning_rate, take_step
+from drcli.recipe.schema import Training
+from drcli.seeding import derive, generator
 
 Features = tuple[dict[str, Tensor], Tensor]
 
@@ -30,12 +32,11 @@ class Context:
         train: training rows.
         val: validation rows.
         num_classes: C.
-        epochs: length of the run.
-        batch_size: rows of a training step.
         eval_batch_size: rows of an evaluation step.
         seed: the run's seed.
         device: where the model is.
-        clip_grad_norm: bound of the gradient's norm, or None.
+        training: the recipe's `training` block.
+        teachers: trained encoders and heads by modality, for the methods that require them.
         epoch: index of the current epoch, from 0.
         step: optimiser steps taken so far.
     """
@@ -46,19 +47,48 @@ class Context:
     train: Batches
     val: Batches
     num_classes: int
-    epochs: int
-    batch_size: int
     eval_batch_size: int
     seed: int
     device: torch.device
-    clip_grad_norm: float | None = None
+    training: Training
+    teachers: Mapping[str, Teacher] = field(default_factory=dict)
     epoch: int = 0
     step: int = 0
     _features: dict[str, Features] = field(default_factory=dict)
+    _logged: dict[str, list[Tensor]] = field(default_factory=dict)
 
-    def generator(self, *names: str | int) -> torch.Generator:
-        """A CPU generator of the method's own for this epoch; no other stream is shifted by it."""
-        return generator(self.seed, "method", *names, self.epoch)
+    @property
+    def epochs(self) -> int:
+        """Length of the run."""
+        return self.training.epochs
+
+    def generator(self, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+        """A generator of the method's own for this epoch; no other stream is shifted by it."""
+        return generator(self.seed, "method", *names, self.epoch, device=device)
+
+    def derive(self, *names: str | int) -> int:
+        """The seed of a stream of the method's own for this epoch, for a `Context` of its own."""
+        return derive(self.seed, "method", *names, self.epoch)
+
+    def parts(self, batch: Batch) -> tuple[Batch, ...]:
+        """The batch in the parts whose gradients are accumulated: one, unless the recipe says otherwise."""
+        return batch.split(self.training.accumulate)
+
+    def log(self, name: str, value: Tensor) -> None:
+        """Write a number () of this step into the epoch's log, such as "coefficient/audio"."""
+        self._logged.setdefault(name, []).append(value.detach())
+
+    def take_logged(self) -> dict[str, Tensor]:
+        """Return what was logged since the last call, averaged where a step logged a name twice."""
+        logged = {name: torch.stack(values).mean(dim=0) for name, values in self._logged.items()}
+        self._logged.clear()
+        return logged
+
+    def new_optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """An optimiser of the recipe's kind over other parameters, at the current learning rate."""
+        optimizer = build_optimizer(self.training.optimizer, parameters)
+        set_learning_rate(optimizer, self.optimizer.param_groups[0]["lr"])
+        return optimizer
 
     def features(self, split: Literal["train", "val"]) -> Features:
         """Representations {m: (N, D_m)} and labels (N,) of a split, with evaluation transforms.
@@ -84,14 +114,18 @@ class Context:
             lambda_=lambda_,
         )
 
+    def remember(self, split: Literal["train", "val"], features: Features) -> None:
+        """Keep features that an evaluation of the present weights has computed, until `weights_changed`."""
+        self._features[split] = features
+
     def weights_changed(self) -> None:
         """Forget what was computed from the weights; to be called by whatever changes them."""
         self._features.clear()
 
     def apply_gradients(self) -> None:
         """Take one optimiser step from the gradients that stand in the parameters."""
-        if self.clip_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.trainable, self.clip_grad_norm)
+        if self.training.clip_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.trainable, self.training.clip_grad_norm)
         take_step(self.optimizer)
         self.weights_changed()
         self.step += 1

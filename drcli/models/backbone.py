@@ -1,4 +1,4 @@
-"""What an encoder is: a module from one modality's input to a vector per sample."""
+"""What an encoder is: a module from one modality's input to a vector per sample, in stages."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from drcli.errors import DataError, UsageError
+from drcli.models.hidden import Hidden
 
 
 class Backbone(nn.Module):
     """An encoder of one modality; every backbone derives from it.
 
+    It runs in stages, between which an intermediate fusion exchanges what the modalities know: `begin`,
+    `stage` 0, 1, ..., `end`. A backbone that only defines `forward` serves the late fusions.
+
     Attributes:
         width: number of features D.
+        channels: channels after each stage; empty where there are no stages.
 
     Args:
         settings: the modality's block of the recipe, without `backbone`.
@@ -33,6 +38,8 @@ class Backbone(nn.Module):
 
     width: int
 
+    channels: tuple[int, ...] = ()
+
     def __init__(self, settings: BaseModel, shape: Sequence[int]) -> None:
         super().__init__()
         self.settings = settings
@@ -40,9 +47,24 @@ class Backbone(nn.Module):
             wanted = " or ".join(f"{rank}-d" for rank in self.ranks)
             raise UsageError(f"backbone {type(self).__name__} takes {wanted} samples, not shape {tuple(shape)}")
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map a batch (B, *shape) to features (B, width)."""
-        raise AssertionError(f"{type(self).__name__} does not define forward")
+    def begin(self, x: Tensor, lengths: Tensor | None = None) -> Hidden:
+        """Map a batch (B, *shape), and the valid steps (B,) of sequences, to what the first stage takes."""
+        raise AssertionError(f"{type(self).__name__} has no stages")
+
+    def stage(self, index: int, hidden: Hidden) -> Hidden:
+        """Run one stage, from 0; it returns `channels[index]` channels."""
+        raise AssertionError(f"{type(self).__name__} has no stages")
+
+    def end(self, hidden: Hidden) -> Tensor:
+        """Map what the last stage returned to features (B, width)."""
+        raise AssertionError(f"{type(self).__name__} has no stages")
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Map a batch (B, *shape), and the valid steps (B,) of sequences, to features (B, width)."""
+        hidden = self.begin(x, lengths)
+        for index in range(len(self.channels)):
+            hidden = self.stage(index, hidden)
+        return self.end(hidden)
 
     def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
         """Take the tensors of a state dict that fit by name and shape; the others keep their initial values.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -54,19 +52,11 @@ def initialise(module: nn.Module) -> None:
 
 def fold_frames(x: Tensor) -> tuple[Tensor, int]:
     """Fold frames into the batch: (B, T, C, H, W) -> (B * T, C, H, W) and T; (B, C, H, W) has T = 1."""
-    if x.dim() == 5:
-        return x.flatten(0, 1), x.shape[1]
-    return x, 1
+    folded, frames = (x.flatten(0, 1), x.shape[1]) if x.dim() == 5 else (x, 1)
+    return folded.contiguous(memory_format=torch.channels_last), frames
 
 
 def pool(maps: Tensor, frames: int) -> Tensor:
     """Average (B * T, D, H, W) over space and frames to (B, D)."""
     pooled = maps.mean(dim=(2, 3))
     return pooled.reshape(-1, frames, pooled.shape[1]).mean(dim=1) if frames > 1 else pooled
-
-
-def encode_frames(stages: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Run image stages over (B, C, H, W) or (B, T, C, H, W) and pool to (B, D)."""
-    folded, frames = fold_frames(x)
-    folded = folded.contiguous(memory_format=torch.channels_last)
-    return pool(stages(folded), frames)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from drcli.models import BACKBONES, FUSIONS
 from drcli.models.backbone import Backbone
-from drcli.models.multimodal import MultimodalModel
+from drcli.models.multimodal import MultimodalModel, Precision
 from drcli.recipe.schema import FusionBlock, ModalityBlock
 from drcli.seeding import seeded
 
@@ -18,6 +18,7 @@ def build_model(
     shapes: Mapping[str, Sequence[int]],
     num_classes: int,
     seed: int,
+    precision: Precision = "fp32",
 ) -> MultimodalModel:
     """Return the model, on the CPU.
 
@@ -30,15 +31,16 @@ def build_model(
         shapes: shape of one input sample by modality.
         num_classes: C.
         seed: the run's seed.
+        precision: what encoders and fusion compute in.
 
     Raises:
-        UsageError: a backbone does not take samples of its modality's shape.
+        UsageError: a backbone does not take samples of its modality's shape, or the fusion not these
+            backbones.
     """
     encoders: dict[str, Backbone] = {}
     for m, block in modalities.items():
         with seeded(seed, "init", "encoder", m):
             encoders[m] = BACKBONES.load(block.backbone)(block.settings, shapes[m])
-    widths = {m: encoder.width for m, encoder in encoders.items()}
     with seeded(seed, "init", "fusion"):
-        head = FUSIONS.load(fusion.name)(fusion.settings, widths, num_classes)
-    return MultimodalModel(encoders, head)
+        head = FUSIONS.load(fusion.name).over(fusion.settings, encoders, num_classes)
+    return MultimodalModel(encoders, head, precision)

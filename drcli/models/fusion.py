@@ -1,15 +1,40 @@
-"""Late fusion: from the modalities' features to logits, and back to each modality's share of them."""
+"""Fusion: from the modalities' inputs and encoders to logits; late fusion by default.
+
+A late fusion maps features to logits. An intermediate one also says how the encoders run, because it
+exchanges what they know between their stages.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.models.backbone import Backbone
+
 Features = Mapping[str, Tensor]
+Encoders = Mapping[str, Backbone]
+
+Decomposition = Literal["slice", "head", "zero_others"]
+"""How logits are told apart by modality; see `Fusion.unimodal_logits`."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a forward pass gives.
+
+    Attributes:
+        features: representations of the encoders, {m: (B, D_m)}.
+        logits: fused logits (B, C).
+    """
+
+    features: dict[str, Tensor]
+    logits: Tensor
 
 
 class Fusion(nn.Module):
@@ -24,22 +49,85 @@ class Fusion(nn.Module):
     class Settings(BaseModel, extra="forbid", frozen=True):
         """The recipe block of this fusion."""
 
+    num_modalities: ClassVar[tuple[int, int | None]] = (1, None)
+    """Fewest and most modalities that it takes; None: any number."""
+
+    provides: ClassVar[frozenset[str]] = frozenset()
+    """What methods may require of it beyond logits, such as "gates"."""
+
     def __init__(self, settings: BaseModel, widths: Mapping[str, int], num_classes: int) -> None:
         super().__init__()
         self.settings = settings
         self.widths = dict(widths)
         self.num_classes = num_classes
 
+    @classmethod
+    def over(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
+        """Build the fusion over encoders; an intermediate fusion looks at their stages here.
+
+        Raises:
+            UsageError: it cannot fuse these encoders.
+        """
+        return cls(settings, {m: encoder.width for m, encoder in encoders.items()}, num_classes)
+
+    @classmethod
+    def offers(cls, settings: BaseModel) -> tuple[Decomposition, ...]:
+        """Which unimodal logits mean something with these settings."""
+        return ("zero_others",)
+
+    def encode(self, encoders: Encoders, inputs: Features, lengths: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the encoders, each alone unless the fusion is an intermediate one; features {m: (B, D_m)}."""
+        return {m: encode_alone(encoder, inputs[m], lengths.get(m)) for m, encoder in encoders.items()}
+
+    def run(self, encoders: Encoders, inputs: Features, lengths: Mapping[str, Tensor]) -> Outputs:
+        """Run encoders and fusion."""
+        features = self.encode(encoders, inputs, lengths)
+        return Outputs(features, self(features))
+
     def forward(self, features: Features) -> Tensor:
         """Return the fused logits (B, C)."""
         raise AssertionError(f"{type(self).__name__} does not define forward")
 
-    def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
-        """Return each modality's share of the logits, {m: (B, C)}; the shares add up to the logits."""
-        raise AssertionError(f"{type(self).__name__} does not define unimodal_logits")
+    def unimodal_logits(self, features: Features, how: Decomposition) -> dict[str, Tensor]:
+        """Return logits of each modality alone, {m: (B, C)}.
+
+        Args:
+            features: {m: (B, D_m)}.
+            how: one of `offers`. "slice": the modality's share of the logits; the shares add up to the
+                fused logits, which only additive fusions allow. "head": the fusion's own head of the
+                modality. "zero_others": the fused logits with the other features set to 0.
+        """
+        assert how == "zero_others"
+        return {
+            m: self({n: features[n] if n == m else torch.zeros_like(features[n]) for n in self.widths})
+            for m in self.widths
+        }
 
 
-class Concat(Fusion):
+def encode_alone(encoder: Backbone, x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Run one encoder; it gets lengths only if it takes them."""
+    features: Tensor = encoder(x, lengths) if encoder.takes_lengths else encoder(x)
+    return features
+
+
+class Additive(Fusion):
+    """Base of the fusions whose logits are a sum over modalities."""
+
+    @classmethod
+    def offers(cls, settings: BaseModel) -> tuple[Decomposition, ...]:
+        """The exact shares, and the fused logits without the others."""
+        return ("slice", "zero_others")
+
+    def unimodal_logits(self, features: Features, how: Decomposition) -> dict[str, Tensor]:
+        """Return logits of each modality alone, {m: (B, C)}."""
+        return self.shares(features) if how == "slice" else super().unimodal_logits(features, how)
+
+    def shares(self, features: Features) -> dict[str, Tensor]:
+        """Return each modality's share of the logits, {m: (B, C)}; they add up to the fused logits."""
+        raise AssertionError(f"{type(self).__name__} does not define shares")
+
+
+class Concat(Additive):
     """z = W [h_1; ...; h_M] + b, one linear layer on the concatenation."""
 
     def __init__(self, settings: BaseModel, widths: Mapping[str, int], num_classes: int) -> None:
@@ -52,14 +140,14 @@ class Concat(Fusion):
         logits: Tensor = self.linear(joined)
         return logits
 
-    def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
+    def shares(self, features: Features) -> dict[str, Tensor]:
         """Return the sliced logits z_m = W[:, slice_m] h_m + b / M, {m: (B, C)} (Peng et al. 2022)."""
         slices = torch.split(self.linear.weight, list(self.widths.values()), dim=1)
         bias = self.linear.bias / len(self.widths)
         return {m: functional.linear(features[m], weight, bias) for m, weight in zip(self.widths, slices, strict=True)}
 
 
-class Sum(Fusion):
+class Sum(Additive):
     """z = sum over m of (W_m h_m + b_m), one linear layer a modality."""
 
     def __init__(self, settings: BaseModel, widths: Mapping[str, int], num_classes: int) -> None:
@@ -68,8 +156,8 @@ class Sum(Fusion):
 
     def forward(self, features: Features) -> Tensor:
         """Return the fused logits (B, C)."""
-        return torch.stack(list(self.unimodal_logits(features).values())).sum(dim=0)
+        return torch.stack(list(self.shares(features).values())).sum(dim=0)
 
-    def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
+    def shares(self, features: Features) -> dict[str, Tensor]:
         """Return z_m = W_m h_m + b_m, {m: (B, C)}."""
         return {m: linear(features[m]) for m, linear in self.linears.items()}

@@ -26,17 +26,26 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
             layer.training = training
 
 
-def extract_features(model: MultimodalModel, batches: Batches, batch_size: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the representations of a whole split and its labels, in stored order, on the CPU.
+def extract_features(
+    model: MultimodalModel, batches: Batches, batch_size: int, rows: Tensor | None = None
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the representations of a split, or of some of its rows, and their labels, on the CPU.
 
     No generator that training uses is touched.
+
+    Args:
+        model: its encoders are run in evaluation mode.
+        batches: the split.
+        batch_size: rows of a step.
+        rows: row numbers (N,), in the order wanted; None: all rows in stored order.
 
     Returns:
         Features {m: (N, D_m)} in float32, and labels (N,).
     """
     pieces: dict[str, list[Tensor]] = {m: [] for m in model.modalities}
     with evaluating(model):
-        for batch in batches.in_order(batch_size):
+        for batch in batches.in_order(batch_size, rows):
             for m, features in model.encode(batch.inputs, batch.lengths).items():
-                pieces[m].append(features.float().cpu())
-    return {m: torch.cat(parts) for m, parts in pieces.items()}, batches.split.labels
+                pieces[m].append(features.cpu())
+    labels = batches.split.labels
+    return {m: torch.cat(parts) for m, parts in pieces.items()}, labels if rows is None else labels[rows]

@@ -1,30 +1,21 @@
-"""The multimodal classifier: one encoder a modality, and a fusion over their features."""
+"""The multimodal classifier: one encoder a modality, and a fusion over them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
+from typing import Literal, cast
 
+import torch
 from torch import Tensor, nn
 
 from drcli.models.backbone import Backbone
-from drcli.models.fusion import Fusion
+from drcli.models.fusion import Decomposition, Encoders, Fusion, Outputs
 
 NO_LENGTHS: Mapping[str, Tensor] = MappingProxyType({})
 
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a forward pass gives.
-
-    Attributes:
-        features: inputs of the fusion, {m: (B, D_m)}.
-        logits: fused logits (B, C).
-    """
-
-    features: dict[str, Tensor]
-    logits: Tensor
+Precision = Literal["fp32", "bf16"]
 
 
 class MultimodalModel(nn.Module):
@@ -32,12 +23,18 @@ class MultimodalModel(nn.Module):
 
     The parameters of a modality are `model.encoders[m].parameters()`, never those whose name contains
     "m"; everything else belongs to the group "fusion".
+
+    Args:
+        encoders: the encoders, in the recipe's order.
+        fusion: what joins them.
+        precision: "bf16" runs encoders and fusion under autocast; what comes out is float32 either way.
     """
 
-    def __init__(self, encoders: Mapping[str, Backbone], fusion: Fusion) -> None:
+    def __init__(self, encoders: Mapping[str, Backbone], fusion: Fusion, precision: Precision = "fp32") -> None:
         super().__init__()
         self.encoders = nn.ModuleDict(encoders)
         self.fusion = fusion
+        self.precision = precision
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -51,19 +48,19 @@ class MultimodalModel(nn.Module):
             inputs: one batch of each modality.
             lengths: valid steps {m: (B,)} of sequences, for encoders that take them.
         """
-        return {
-            m: encoder(inputs[m], lengths.get(m)) if encoder.takes_lengths else encoder(inputs[m])
-            for m, encoder in self.encoders.items()
-        }
+        with self._casting(inputs):
+            features = self.fusion.encode(self._backbones(), inputs, lengths)
+        return {m: x.float() for m, x in features.items()}
 
     def forward(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor] = NO_LENGTHS) -> Outputs:
         """Map inputs {m: (B, ...)} and valid steps {m: (B,)} to features and logits."""
-        features = self.encode(inputs, lengths)
-        return Outputs(features, self.fusion(features))
+        with self._casting(inputs):
+            outputs = self.fusion.run(self._backbones(), inputs, lengths)
+        return Outputs({m: x.float() for m, x in outputs.features.items()}, outputs.logits.float())
 
-    def unimodal_logits(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return each modality's share of the logits, {m: (B, C)}; they add up to the fused logits."""
-        return self.fusion.unimodal_logits(features)
+    def unimodal_logits(self, features: Mapping[str, Tensor], how: Decomposition) -> dict[str, Tensor]:
+        """Return logits of each modality alone, {m: (B, C)}; see `Fusion.unimodal_logits`."""
+        return self.fusion.unimodal_logits(features, how)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters by owner: one group a modality's encoder, and "fusion".
@@ -73,3 +70,12 @@ class MultimodalModel(nn.Module):
         groups = {m: list(encoder.parameters()) for m, encoder in self.encoders.items()}
         groups["fusion"] = list(self.fusion.parameters())
         return groups
+
+    def _backbones(self) -> Encoders:
+        return {m: cast("Backbone", encoder) for m, encoder in self.encoders.items()}
+
+    def _casting(self, inputs: Mapping[str, Tensor]) -> AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return nullcontext()
+        device = next(iter(inputs.values())).device.type
+        return torch.autocast(device, torch.bfloat16)

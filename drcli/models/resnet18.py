@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from drcli.models.backbone import Backbone
-from drcli.models.blocks import BasicBlock, encode_frames, initialise
+from drcli.models.blocks import BasicBlock, fold_frames, initialise
+from drcli.models.hidden import Hidden, Maps
 
 
 class ResNet18(Backbone):
@@ -25,6 +26,7 @@ class ResNet18(Backbone):
 
     ranks: ClassVar[tuple[int, ...]] = (3, 4)
     width = 512
+    channels = (64, 128, 256, 512)
 
     def __init__(self, settings: BaseModel, shape: Sequence[int]) -> None:
         super().__init__(settings, shape)
@@ -38,15 +40,20 @@ class ResNet18(Backbone):
         self.layer4 = _stage(256, 512, stride=2)
         initialise(self)
 
-    def stages(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, 512, H / 32, W / 32)."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        out: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return out
+    def begin(self, x: Tensor, lengths: Tensor | None = None) -> Maps:
+        """Map (B, C, H, W) or (B, T, C, H, W) to maps of 64 channels and a quarter of the size."""
+        folded, frames = fold_frames(x)
+        return Maps(self.maxpool(self.relu(self.bn1(self.conv1(folded)))), frames)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) or (B, T, C, H, W) to (B, 512)."""
-        return encode_frames(self.stages, x)
+    def stage(self, index: int, hidden: Hidden) -> Maps:
+        """Run layer1 ... layer4: 64, 128, 256, 512 channels, the size halved by all but the first."""
+        assert isinstance(hidden, Maps)
+        layer = (self.layer1, self.layer2, self.layer3, self.layer4)[index]
+        return Maps(layer(hidden.values), hidden.frames)
+
+    def end(self, hidden: Hidden) -> Tensor:
+        """Average over space and frames to (B, 512)."""
+        return hidden.mean()
 
 
 def _stage(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field, PositiveInt
 from torch import Tensor, nn
 
 from drcli.models.backbone import Backbone
-from drcli.models.blocks import BasicBlock, encode_frames, initialise
+from drcli.models.blocks import BasicBlock, fold_frames, initialise
+from drcli.models.hidden import Hidden, Maps
 
 STAGES = 3
 
@@ -43,13 +44,19 @@ class ResNetSmall(Backbone):
             *(BasicBlock(widths[i], widths[i + 1], 2) for i in range(STAGES - 1)),
         )
         self.width = widths[-1]
+        self.channels = tuple(widths)
         initialise(self)
 
-    def stages(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, 4 * width, H / 4, W / 4), less the stem's stride."""
-        out: Tensor = self.blocks(self.stem(x))
-        return out
+    def begin(self, x: Tensor, lengths: Tensor | None = None) -> Maps:
+        """Map (B, C, H, W) or (B, T, C, H, W) to maps of `width` channels, divided by the stem's stride."""
+        folded, frames = fold_frames(x)
+        return Maps(self.stem(folded), frames)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) or (B, T, C, H, W) to (B, 4 * width)."""
-        return encode_frames(self.stages, x)
+    def stage(self, index: int, hidden: Hidden) -> Maps:
+        """Run one block; all but the first double the channels and halve the size."""
+        assert isinstance(hidden, Maps)
+        return Maps(self.blocks[index](hidden.values), hidden.frames)
+
+    def end(self, hidden: Hidden) -> Tensor:
+        """Average over space and frames to (B, 4 * width)."""
+        return hidden.mean()

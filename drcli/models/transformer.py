@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from drcli.models.backbone import Backbone
+from drcli.models.hidden import Hidden, Tokens
 
 
 class Transformer(Backbone):
@@ -55,9 +56,10 @@ class Transformer(Backbone):
         )
         self.layers = nn.TransformerEncoder(layer, settings.layers, enable_nested_tensor=False)
         self.width = settings.dim
+        self.channels = (settings.dim,) * settings.layers
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Map (B, L, D) to (B, dim).
+    def begin(self, x: Tensor, lengths: Tensor | None = None) -> Tokens:
+        """Project (B, L, D) to (B, L, dim) and add the positions.
 
         Args:
             x: sequences, padded at the end; what stands in the padding has no influence.
@@ -65,14 +67,25 @@ class Transformer(Backbone):
         """
         if lengths is None:
             lengths = torch.full((len(x),), x.shape[1], device=x.device)
-        steps = torch.arange(x.shape[1], device=x.device)
-        padding = steps >= lengths[:, None]
+        padding = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
         hidden = self.project(x.masked_fill(padding[:, :, None], 0))
         if self.settings.positional == "sinusoidal":
             hidden = hidden + sinusoids(x.shape[1], self.width, hidden.device).to(hidden.dtype)
-        # A sequence without valid steps attends to its first: softmax over nothing is NaN.
-        hidden = self.layers(hidden, src_key_padding_mask=padding & (steps > 0))
-        return pool_steps(hidden, lengths, self.settings.pooling)
+        return Tokens(hidden, padding)
+
+    def stage(self, index: int, hidden: Hidden) -> Tokens:
+        """Run one encoder layer over (B, L, dim)."""
+        assert isinstance(hidden, Tokens)
+        mask = hidden.padding
+        if mask is not None:
+            mask = mask.clone()
+            mask[:, 0] = False  # a sequence without valid steps attends to its first: softmax over nothing is NaN
+        return Tokens(self.layers.layers[index](hidden.values, src_key_padding_mask=mask), hidden.padding)
+
+    def end(self, hidden: Hidden) -> Tensor:
+        """Reduce (B, L, dim) to (B, dim): the last valid step or the mean; 0 where there is none."""
+        assert isinstance(hidden, Tokens)
+        return pool_steps(hidden.values, hidden.lengths(), self.settings.pooling)
 
 
 def sinusoids(num_steps: int, width: int, device: torch.device | None = None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,12 +15,12 @@ from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
 from drcli.methods import METHODS
 from drcli.models import BACKBONES, FUSIONS
-from drcli.recipe.overrides import apply_overrides, parse_overrides, split_path
-from drcli.recipe.problems import ABSENT, Problem, keys_of, refusal
+from drcli.recipe.conflicts import conflicts
+from drcli.recipe.overrides import apply_overrides, parse_overrides
+from drcli.recipe.problems import Problem, keys_of, refusal
 from drcli.recipe.schema import (
     OPTIMIZERS,
     SCHEDULES,
-    Cosine,
     DatasetBlock,
     DatasetScalars,
     FusionBlock,
@@ -28,7 +28,6 @@ from drcli.recipe.schema import (
     ModalityBlock,
     Recipe,
     RecipeScalars,
-    Sgd,
     Training,
     TrainingScalars,
     named,
@@ -94,7 +93,7 @@ def _validated(source: Source) -> Recipe:
     recipe = _assemble(checker)
     checker.problems += excessive(source.data, checker.problems)
     if recipe is not None and not checker.problems:
-        checker.problems += _combinations(recipe)
+        checker.problems += conflicts(recipe)
     if recipe is None or checker.problems:
         raise refusal(source.where, checker.problems, source.places)
     return recipe
@@ -252,30 +251,3 @@ def _check_name(checker: Checker, key: tuple[str, str]) -> None:
         named(key[-1])
     except ValueError as error:
         checker.add(key, str(error))
-
-
-def _combinations(recipe: Recipe) -> Iterator[Problem]:
-    """Yield values that are valid alone and not together."""
-    data = recipe.to_dict()
-    for path, message in [*_training_conflicts(recipe.training), *_method_conflicts(recipe)]:
-        key = split_path(data, path)
-        value: Any = data
-        for part in key:
-            value = value.get(part, ABSENT) if isinstance(value, dict) else ABSENT
-        yield Problem(key, message, value)
-
-
-def _training_conflicts(training: Training) -> Iterator[tuple[str, str]]:
-    optimizer, schedule = training.optimizer, training.schedule
-    if isinstance(optimizer, Sgd) and optimizer.nesterov and optimizer.momentum == 0:
-        yield "training.optimizer.nesterov", "needs momentum greater than 0"
-    if isinstance(schedule, Cosine) and schedule.warmup_epochs >= training.epochs:
-        yield "training.schedule.warmup_epochs", f"must be less than training.epochs, {training.epochs}"
-
-
-def _method_conflicts(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Ask every method that has a `check` about the recipe of its run: (dotted key, message) pairs."""
-    for label, block in recipe.methods.items():
-        check = getattr(METHODS.load(block.method), "check", None)
-        conflicts: Iterable[tuple[str, str]] = check(recipe.for_run(label, recipe.seeds[0])) if check else ()
-        yield from conflicts

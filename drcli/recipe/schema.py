@@ -110,6 +110,8 @@ class TrainingScalars(Block):
     epochs: PositiveInt
     batch_size: PositiveInt = 64
     eval_batch_size: PositiveInt | None = Field(None, description="null: 4 * batch_size")
+    accumulate: PositiveInt = Field(1, description="parts of a batch that are computed one after the other")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: the model runs under autocast")
     clip_grad_norm: PositiveFloat | None = Field(None, description="null: gradients are left as they are")
     deterministic: bool = True
 

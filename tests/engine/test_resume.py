@@ -34,11 +34,12 @@ TARGETS = {
     "log_epoch": (RunDirectory, "log_epoch"),
     "log_event": (RunDirectory, "log_event"),
     "truncate": (RunDirectory, "truncate"),
-    "score_split": (trainer_module, "score_split"),
+    "run_split": (trainer_module, "run_split"),
     "soft_reinitialise": (diagnose_relearn, "soft_reinitialise"),
+    "write_outputs": (RunDirectory, "write_outputs"),
     "write_json": (run_module, "write_json"),
 }
-CALLED_ONCE = {"truncate", "write_json"}
+CALLED_ONCE = {"truncate", "write_outputs", "write_json"}
 
 
 def result(folder: Path) -> dict[str, Any]:

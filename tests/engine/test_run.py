@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from support.training import CPU, StopAfter, StoppedError, bits, log, planned
+from support.training import CPU, Scripted, StopAfter, StoppedError, bits, log, planned
 
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine import rundir, trainer
 from drcli.engine.assemble import restore
-from drcli.engine.evaluate import probe_modalities, score_split
+from drcli.engine.evaluate import evaluate_split
 from drcli.engine.listener import Listener
 from drcli.engine.run import execute
 from drcli.engine.rundir import RunDirectory
@@ -70,6 +70,7 @@ def test_a_run_leaves_all_its_files(run: Run, tmp_path: Path) -> None:
         "metrics.jsonl",
         "events.jsonl",
         "summary.json",
+        "test_outputs.npz",
     }
     assert set(summary) == {
         "method",
@@ -225,7 +226,7 @@ def test_the_test_scores_are_those_of_the_selected_epoch(
 ) -> None:
     """Epoch 0 of 2, because validation is made to say so."""
     accuracies = [0.9, 0.1]
-    monkeypatch.setattr(trainer, "score_split", lambda *_: Scores(accuracies.pop(0), 0.0, 1.0, 24))
+    monkeypatch.setattr(trainer, "run_split", lambda *_: Scripted(Scores(accuracies.pop(0), 0.0, 1.0, 24)))
     summary = run()
     assert (summary["selected_epoch"], summary["epochs"]) == (0, 2)
     assert bits(checkpoint.load(tmp_path / "run" / "last.pt")["model"]) != bits(
@@ -233,9 +234,9 @@ def test_the_test_scores_are_those_of_the_selected_epoch(
     )
     selected = restore(tmp_path / "run" / "checkpoint.pt", CPU, root=toy_dataset.root)
     assert selected.epoch == 0
-    scores = score_split(selected.assembly, selected.assembly.batches("test"))
-    assert summary["test"] == scores.to_dict()
-    assert summary["unimodal"] == probe_modalities(selected.assembly, "test")
+    outputs, probes = evaluate_split(selected.assembly, "test")
+    assert summary["test"] == outputs.scores().to_dict()
+    assert summary["unimodal"] == probes
 
 
 def _hold(folder: Path, held: Any, release: Any) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from support.training import CPU, bits, log, make_trainer, planned, trained, weights
+from support.training import CPU, Scripted, bits, log, make_trainer, planned, trained, weights
 
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine import trainer as trainer_module
-from drcli.engine.evaluate import predict, probe_modalities, score_split
+from drcli.engine.evaluate import evaluate_split, run_split
 from drcli.engine.listener import Listener
 from drcli.engine.run import execute
 from drcli.engine.trainer import ScalarLog, Trainer
@@ -28,10 +27,7 @@ def scripted(accuracies: Mapping[str, list[float]], monkeypatch: pytest.MonkeyPa
     """Let the evaluations after each epoch find these accuracies."""
     left = {split: list(values) for split, values in accuracies.items()}
 
-    def scores(assembly: Any, batches: Any) -> Scores:
-        return Scores(left[batches.split.name].pop(0), 0.0, 1.0, 1)
-
-    monkeypatch.setattr(trainer_module, "score_split", scores)
+    monkeypatch.setattr(trainer_module, "run_split", lambda _, split: Scripted(Scores(left[split].pop(0), 0.0, 1.0, 1)))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +181,7 @@ def test_clip_grad_norm_bounds_the_step(toy_recipe: Callable[..., Recipe], tmp_p
     assert float(moved[None].norm()) > 0.1
 
 
-@pytest.mark.parametrize("look", ["score", "predict", "features", "probe", "monitor"])
+@pytest.mark.parametrize("look", ["run", "features", "probe", "monitor"])
 def test_looking_leaves_modes_weights_and_generators_alone(
     look: str, toy_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
@@ -194,12 +190,10 @@ def test_looking_leaves_modes_weights_and_generators_alone(
     assembly = trainer.assembly
     assembly.model.train()
     before, state = bits(weights(trainer)), torch.get_rng_state()
-    val = assembly.batches("val")
     {
-        "score": lambda: score_split(assembly, val),
-        "predict": lambda: predict(assembly, val),
+        "run": lambda: run_split(assembly, "val"),
         "features": lambda: trainer.ctx.features("train"),
-        "probe": lambda: probe_modalities(assembly, "test"),
+        "probe": lambda: evaluate_split(assembly, "test"),
         "monitor": trainer._monitor,
     }[look]()
     assert all(layer.training for layer in assembly.model.modules())
@@ -213,7 +207,7 @@ def test_scores_of_a_split_do_not_depend_on_the_batch_size(toy_recipe: Callable[
         training = {"epochs": 1, "batch_size": 16, "eval_batch_size": size, "optimizer": SGD}
         trainer = make_trainer(toy_recipe(training=training), tmp_path / str(size))
         assert trainer.assembly.eval_batch_size == size
-        found.append(score_split(trainer.assembly, trainer.assembly.batches("test")))
+        found.append(run_split(trainer.assembly, "test").scores())
     assert (found[0].accuracy, found[0].macro_f1, found[0].n) == (found[1].accuracy, found[1].macro_f1, 30)
     assert found[0].loss == pytest.approx(found[1].loss, rel=1e-5)
 
@@ -222,7 +216,7 @@ def test_draws_of_a_sample_are_predicted_alone(toy_recipe: Callable[..., Recipe]
     trainer = make_trainer(toy_recipe(), tmp_path)
     test = trainer.assembly.batches("test")
     assert len(test) == 2 * 30
-    logits = predict(trainer.assembly, test)
+    logits = run_split(trainer.assembly, "test").logits
     right = (logits.argmax(dim=1) == test.split.labels).double()
     by_hand = right.reshape(30, 2).mean(dim=1)  # the two draws of a sample follow each other
     found = score(logits, test.split.labels, test.split.weight)

@@ -67,7 +67,11 @@ def test_the_small_one_has_three_stages_of_doubling_width() -> None:
     kind = BACKBONES.load("resnet_small")
     encoder = kind(kind.Settings(width=4, stem_stride=2), (1, 32, 32))
     assert encoder.width == 16
-    assert encoder.stages(torch.randn(2, 1, 32, 32)).shape == (2, 16, 4, 4)
+    assert encoder.channels == (4, 8, 16)
+    hidden = encoder.begin(torch.randn(2, 1, 32, 32))
+    for index in range(3):
+        hidden = encoder.stage(index, hidden)
+    assert hidden.values.shape == (2, 16, 4, 4)
     assert kind(kind.Settings(), (1, 8, 8)).width == 64
 
 

@@ -44,7 +44,7 @@ def fusion_of(name: str, widths: dict[str, int]) -> tuple[Fusion, dict[str, Tens
 @pytest.mark.parametrize("name", ADDITIVE)
 def test_shares_of_the_logits_add_up(name: str, widths: dict[str, int]) -> None:
     fusion, features = fusion_of(name, widths)
-    shares = fusion.unimodal_logits(features)
+    shares = fusion.unimodal_logits(features, "slice")
     assert list(shares) == list(widths)
     assert all(share.shape == (6, 4) for share in shares.values())
     torch.testing.assert_close(torch.stack(list(shares.values())).sum(dim=0), fusion(features))
@@ -53,8 +53,8 @@ def test_shares_of_the_logits_add_up(name: str, widths: dict[str, int]) -> None:
 @pytest.mark.parametrize("name", ADDITIVE)
 def test_a_share_depends_on_its_own_modality_alone(name: str) -> None:
     fusion, features = fusion_of(name, WIDTHS[2])
-    before = fusion.unimodal_logits(features)
-    after = fusion.unimodal_logits({**features, "visual": torch.zeros(6, 3)})
+    before = fusion.unimodal_logits(features, "slice")
+    after = fusion.unimodal_logits({**features, "visual": torch.zeros(6, 3)}, "slice")
     changed = {m: not torch.equal(before[m], after[m]) for m in before}
     assert changed == {"audio": False, "visual": True, "text": False}
 
@@ -72,7 +72,7 @@ def test_sliced_logits_by_hand() -> None:
     fusion = kind(kind.Settings(), {"audio": 2, "visual": 1}, 1)
     fusion.linear.weight.data = torch.tensor([[1.0, 2.0, 3.0]])
     fusion.linear.bias.data = torch.tensor([4.0])
-    shares = fusion.unimodal_logits({"audio": torch.ones(1, 2), "visual": torch.ones(1, 1)})
+    shares = fusion.unimodal_logits({"audio": torch.ones(1, 2), "visual": torch.ones(1, 1)}, "slice")
     assert {m: share.item() for m, share in shares.items()} == {"audio": 5.0, "visual": 5.0}
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, Field, NonNegativeFloat, PositiveInt, StringConstraints
 
 from drcli.errors import RecipeError, UsageError
-from drcli.recipe import load
+from drcli.recipe import conflicts, load
 from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
 from drcli.registry import Entry, Registry
@@ -58,21 +58,30 @@ class Small:
 
 
 class Concat:
+    num_modalities = (1, None)
+    provides: frozenset[str] = frozenset()
+
     class Settings(BaseModel, extra="forbid", frozen=True):
         pass
 
 
-class Gated:
+class Gated(Concat):
+    provides = frozenset({"gates"})
+
     class Settings(BaseModel, extra="forbid", frozen=True):
         bias: bool = True
 
 
 class Joint:
+    num_modalities = (1, None)
+    requires: frozenset[str] = frozenset()
+    per_modality = False
+
     class Settings(BaseModel, extra="forbid", frozen=True):
         pass
 
 
-class Relearn:
+class Relearn(Joint):
     class Settings(BaseModel, extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True):
         every: PositiveInt = 20
         lambda_: NonNegativeFloat = Field(3.0, alias="lambda")
@@ -104,8 +113,9 @@ class Table(Registry):
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "DATASETS", Table("dataset", digits=Digits, avmnist=Digits))
     monkeypatch.setattr(load, "BACKBONES", Table("backbone", small=Small, broken=None))
-    monkeypatch.setattr(load, "FUSIONS", Table("fusion", concat=Concat, gated=Gated))
-    monkeypatch.setattr(load, "METHODS", Table("method", joint=Joint, relearn=Relearn, picky=Picky))
+    for module in (load, conflicts):
+        monkeypatch.setattr(module, "FUSIONS", Table("fusion", concat=Concat, gated=Gated))
+        monkeypatch.setattr(module, "METHODS", Table("method", joint=Joint, relearn=Relearn, picky=Picky))
 
 
 @pytest.fixture

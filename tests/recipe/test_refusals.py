@@ -167,8 +167,8 @@ diagnosis: {gap: abz}
     diagnosis.gap = abz   must be one of: abs, signed. Did you mean abs?
 
 diagnosis: {scalar: per_split}
-    diagnosis.scalar = per_split   unknown key; known: scaler, gap, restarts, match_sizes, lambda,
-    monitor_every. Did you mean scaler?
+    diagnosis.scalar = per_split   unknown key; known: scaler, gap, restarts, match_sizes, kmeans,
+    lambda, monitor_every. Did you mean scaler?
 
 monitor: yes
     monitor = "yes"   must be one of: none, test

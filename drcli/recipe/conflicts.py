@@ -1,0 +1,77 @@
+"""What is valid alone and not together: training settings, fusion and modalities, methods and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from drcli.methods import METHODS
+from drcli.methods.teachers import TEACHERS
+from drcli.models import FUSIONS
+from drcli.recipe.overrides import split_path
+from drcli.recipe.problems import ABSENT, Problem
+from drcli.recipe.schema import Cosine, Recipe, Sgd, Training
+
+
+def conflicts(recipe: Recipe) -> Iterator[Problem]:
+    """Yield values that are valid alone and not together."""
+    data = recipe.to_dict()
+    for path, message in [
+        *_of_training(recipe.training),
+        *_of_fusion(recipe),
+        *_of_methods(recipe),
+    ]:
+        key = split_path(data, path)
+        value: Any = data
+        for part in key:
+            value = value.get(part, ABSENT) if isinstance(value, dict) else ABSENT
+        yield Problem(key, message, value)
+
+
+def _of_training(training: Training) -> Iterator[tuple[str, str]]:
+    optimizer, schedule = training.optimizer, training.schedule
+    if isinstance(optimizer, Sgd) and optimizer.nesterov and optimizer.momentum == 0:
+        yield "training.optimizer.nesterov", "needs momentum greater than 0"
+    if isinstance(schedule, Cosine) and schedule.warmup_epochs >= training.epochs:
+        yield "training.schedule.warmup_epochs", f"must be less than training.epochs, {training.epochs}"
+    if training.accumulate > 1 and training.batch_size < 2 * training.accumulate:
+        yield (
+            "training.accumulate",
+            "must leave parts of two rows or more: at most batch_size / 2",
+        )
+
+
+def _of_fusion(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    fusion = FUSIONS.load(recipe.fusion.name)
+    alone = all(METHODS.load(block.method).per_modality for block in recipe.methods.values())
+    if not alone and not _within(len(recipe.modalities), fusion.num_modalities):
+        yield "fusion.name", f"takes {_range(fusion.num_modalities)}, the recipe has {len(recipe.modalities)}"
+
+
+def _of_methods(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Hold each method against the recipe of its run: modalities, what the fusion provides, and its own `check`."""
+    fusion = recipe.fusion
+    provided = FUSIONS.load(fusion.name).provides | {TEACHERS}
+    for label, block in recipe.methods.items():
+        method = METHODS.load(block.method)
+        key = f"methods.{label}"
+        if not _within(len(recipe.modalities), method.num_modalities):
+            yield key, f"{block.method} takes {_range(method.num_modalities)}, the recipe has {len(recipe.modalities)}"
+        for needed in sorted(method.requires - provided):
+            able = [name for name in FUSIONS.names() if needed in FUSIONS.load(name).provides]
+            yield key, f"{block.method} needs a fusion with {needed}: fusion={' or '.join(able)}, not {fusion.name}"
+        check = getattr(method, "check", None)
+        found: Iterable[tuple[str, str]] = check(recipe.for_run(label, recipe.seeds[0])) if check else ()
+        yield from found
+
+
+def _within(count: int, bounds: tuple[int, int | None]) -> bool:
+    low, high = bounds
+    return low <= count and (high is None or count <= high)
+
+
+def _range(bounds: tuple[int, int | None]) -> str:
+    low, high = bounds
+    if high is None:
+        return f"{low} modalities or more"
+    return f"{low} modalities" if low == high else f"{low} to {high} modalities"
