@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -12,9 +13,13 @@ from drcli.data import transforms
 from drcli.data.format import ModalityInfo
 from drcli.data.input import Corruption, InputSettings
 from drcli.data.prepared import Split
+from drcli.data.rows import Residence, Rows, ahead, to_device
 from drcli.seeding import generator
 
 PICTURES = ("frames", "flow")
+
+KEPT_NOISE = 256 * 2**20
+"""Bytes up to which the fixed noise of a split and modality is kept instead of drawn at every pass."""
 
 
 @dataclass(frozen=True)
@@ -71,28 +76,46 @@ class InputPlan:
         return (self.settings.frames or stored, channels, size or height, size or width)
 
 
+@dataclass(frozen=True)
+class Draws:
+    """The random choices of one batch, all on the CPU.
+
+    Attributes:
+        index: row numbers (B,).
+        flips: rows to mirror (B,), or None in evaluation.
+        frames: stored frames to take, {m: (B, T)}.
+        boxes: crops {m: (B, 4)}; without one, pictures are resized whole.
+        noise: seed of the noise {m: int}; without one, the noise is the row's own.
+    """
+
+    index: Tensor
+    flips: Tensor | None = None
+    frames: dict[str, Tensor] = field(default_factory=dict)
+    boxes: dict[str, Tensor] = field(default_factory=dict)
+    noise: dict[str, int] = field(default_factory=dict)
+
+
 class Batches:
     """Makes the batches of one split.
-
-    Rows are read from the split's memory maps, or from the device where `device` is an accelerator and
-    the arrays fit into half of its free memory.
 
     Args:
         split: the split.
         plans: how each modality becomes inputs, in the recipe's order.
         device: where batches go.
+        residence: where the arrays are meanwhile; the batches are the same bit for bit.
     """
 
-    def __init__(self, split: Split, plans: Mapping[str, InputPlan], device: torch.device) -> None:
+    def __init__(
+        self, split: Split, plans: Mapping[str, InputPlan], device: torch.device, residence: Residence = "auto"
+    ) -> None:
         self.split = split
         self.device = device
         self.plans = dict(plans)
+        self.rows = Rows({m: split.arrays[m] for m in plans}, device, residence)
         self._norms = {m: _norm(plan.info, device) for m, plan in plans.items()}
-        self._arrays = {m: split.arrays[m] for m in plans}
-        self._labels = split.labels
-        if _fits(self._arrays, device):
-            self._arrays = {m: array.to(device) for m, array in self._arrays.items()}
-            self._labels = self._labels.to(device)
+        self._labels = split.labels.to(device)
+        self._lengths = {m: steps.to(device) for m, steps in split.lengths.items() if m in self.plans}
+        self._fixed_noise: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -103,8 +126,7 @@ class Batches:
 
         Noise is fixed: it depends on split, row and modality alone.
         """
-        for index in parts(torch.arange(len(self)) if rows is None else rows, batch_size):
-            yield self.take(index)
+        yield from self._make(parts(torch.arange(len(self)) if rows is None else rows, batch_size), None)
 
     def shuffled(
         self, batch_size: int, order: torch.Generator, augment: torch.Generator | None = None
@@ -116,58 +138,94 @@ class Batches:
             order: CPU generator that the order is drawn from.
             augment: CPU generator of frames, crops, flips and noise; without it, evaluation transforms.
         """
-        for index in parts(torch.randperm(len(self), generator=order), batch_size):
-            yield self.take(index, augment)
+        yield from self._make(parts(torch.randperm(len(self), generator=order), batch_size), augment)
 
     def take(self, index: Tensor, augment: torch.Generator | None = None) -> Batch:
         """Return the rows `index` (B,) as a batch, with evaluation transforms unless `augment` is given."""
-        flips = None
-        if augment is not None and any(plan.settings.flip for plan in self.plans.values()):
-            flips = torch.rand(len(index), generator=augment) < 0.5
-        inputs = {m: self._input(m, index, augment, flips) for m in self.plans}
-        lengths = {m: steps[index].to(self.device) for m, steps in self.split.lengths.items() if m in self.plans}
-        return Batch(inputs, _rows(self._labels, index).to(self.device), index, lengths)
+        draws = self._draw(index, augment)
+        return self._batch(draws, self._read(draws))
 
-    def _input(self, modality: str, index: Tensor, augment: torch.Generator | None, flips: Tensor | None) -> Tensor:
-        plan, array = self.plans[modality], self._arrays[modality]
-        if plan.info.kind in PICTURES:
-            inputs = self._pictures(plan, array, index, augment)
-        else:
-            inputs = _rows(array, index).to(self.device, torch.float32)
+    def _make(self, indices: Iterable[Tensor], augment: torch.Generator | None) -> Iterator[Batch]:
+        jobs = (self._draw(index, augment) for index in indices)
+        if not self.rows.prefetches:
+            yield from (self._batch(draws, self._read(draws)) for draws in jobs)
+            return
+        for draws, stored in ahead(jobs, lambda draws: (draws, self._read(draws))):
+            yield self._batch(draws, stored)
+
+    def _draw(self, index: Tensor, augment: torch.Generator | None) -> Draws:
+        """Draw all that is random in a batch, in a fixed order."""
+        draws = Draws(index, self._flips(len(index), augment))
+        for m, plan in self.plans.items():
+            if plan.info.kind in PICTURES:
+                self._draw_pictures(draws, m, augment)
+            if augment is not None and self._is_noisy(plan):
+                draws.noise[m] = int(torch.randint(2**62, (), generator=augment))
+        return draws
+
+    def _flips(self, rows: int, augment: torch.Generator | None) -> Tensor | None:
+        if augment is None or not any(plan.settings.flip for plan in self.plans.values()):
+            return None
+        return torch.rand(rows, generator=augment) < 0.5
+
+    def _draw_pictures(self, draws: Draws, modality: str, augment: torch.Generator | None) -> None:
+        plan, rows = self.plans[modality], len(draws.index)
+        stored, _, height, width = plan.info.shape
+        wanted = plan.shape[0]
+        if augment is None:
+            draws.frames[modality] = transforms.middle_frames(stored, wanted).expand(rows, -1)
+            return
+        draws.frames[modality] = transforms.random_frames(rows, stored, wanted, augment)
+        if plan.settings.size is not None:
+            draws.boxes[modality] = transforms.random_boxes(rows, height, width, augment)
+
+    def _read(self, draws: Draws) -> dict[str, Tensor]:
+        return {m: self.rows.read(m, draws.index, draws.frames.get(m)) for m in self.plans}
+
+    def _batch(self, draws: Draws, stored: Mapping[str, Tensor]) -> Batch:
+        where = to_device(draws.index, self.device)
+        lengths = {m: steps[where] for m, steps in self._lengths.items()}
+        inputs = {m: self._input(m, stored[m], draws, lengths.get(m)) for m in self.plans}
+        return Batch(inputs, self._labels[where], draws.index, lengths)
+
+    def _input(self, modality: str, stored: Tensor, draws: Draws, lengths: Tensor | None) -> Tensor:
+        plan = self.plans[modality]
+        inputs = to_device(stored, self.device).to(torch.float32)  # a copy already: it may be changed in place
+        if plan.settings.size is not None:
+            inputs = _resized(inputs, draws.boxes.get(modality), plan.settings.size)
         mean, scale = self._norms[modality]
         inputs = inputs.sub_(mean).mul_(scale)
-        if modality in self.split.lengths:
-            inputs = _without_padding(inputs, self.split.lengths[modality][index])
-        if flips is not None and plan.settings.flip:
-            inputs = transforms.mirror(inputs, flips, is_flow=plan.info.kind == "flow")
-        if plan.corruption is not None and self.split.name in plan.corruption.splits:
-            noise = self._noise(modality, index, inputs.shape[1:], augment)
-            inputs = transforms.add_noise(inputs, noise, plan.corruption.snr_db)
+        if lengths is not None:
+            inputs = _without_padding(inputs, lengths)
+        if draws.flips is not None and plan.settings.flip:
+            inputs = transforms.mirror(inputs, draws.flips, is_flow=plan.info.kind == "flow")
+        if plan.corruption is not None and self._is_noisy(plan):
+            noise = self._noise(modality, draws, inputs.shape[1:])
+            inputs = transforms.add_noise(inputs, noise, plan.corruption.snr_db, lengths)
         return inputs
 
-    def _pictures(self, plan: InputPlan, array: Tensor, index: Tensor, augment: torch.Generator | None) -> Tensor:
-        """Choose frames, then crop (in training) or resize; (B, T, C, H, W) float32 on the device."""
-        stored, wanted, size = array.shape[1], plan.shape[0], plan.settings.size
-        if augment is None:
-            frames = transforms.middle_frames(stored, wanted).expand(len(index), -1)
-        else:
-            frames = transforms.random_frames(len(index), stored, wanted, augment)
-        rows = array[index.to(array.device)[:, None], frames.to(array.device)]
-        pictures = rows.to(self.device, torch.float32)
-        if size is None:
-            return pictures
-        if augment is None:
-            return transforms.resize(pictures, size)
-        height, width = pictures.shape[-2:]
-        boxes = transforms.random_boxes(len(index), height, width, augment)
-        return transforms.crop_and_resize(pictures, boxes, size)
+    def _is_noisy(self, plan: InputPlan) -> bool:
+        return plan.corruption is not None and self.split.name in plan.corruption.splits
 
-    def _noise(self, modality: str, index: Tensor, shape: tuple[int, ...], augment: torch.Generator | None) -> Tensor:
+    def _noise(self, modality: str, draws: Draws, shape: tuple[int, ...]) -> Tensor:
         """Standard normal (B, *shape): new in every epoch of training, fixed by row in evaluation."""
-        if augment is not None:
-            return torch.randn(len(index), *shape, generator=augment)
-        streams = (generator(0, "noise", self.split.name, modality, row) for row in index.tolist())
+        if modality in draws.noise:
+            stream = torch.Generator(self.device).manual_seed(draws.noise[modality])
+            return torch.randn(len(draws.index), *shape, generator=stream, device=self.device)
+        if modality not in self._fixed_noise and 4 * len(self) * math.prod(shape) <= KEPT_NOISE:
+            self._fixed_noise[modality] = self._noise_of(modality, range(len(self)), shape).to(self.device)
+        if modality in self._fixed_noise:
+            return self._fixed_noise[modality][to_device(draws.index, self.device)]
+        return to_device(self._noise_of(modality, draws.index.tolist(), shape), self.device)
+
+    def _noise_of(self, modality: str, rows: Iterable[int], shape: tuple[int, ...]) -> Tensor:
+        streams = (generator(0, "noise", self.split.name, modality, row) for row in rows)
         return torch.stack([torch.randn(*shape, generator=stream) for stream in streams])
+
+
+def _resized(pictures: Tensor, boxes: Tensor | None, size: int) -> Tensor:
+    """Crop (in training) or resize (B, T, C, H, W)."""
+    return transforms.resize(pictures, size) if boxes is None else transforms.crop_and_resize(pictures, boxes, size)
 
 
 def parts(index: Tensor, size: int) -> tuple[Tensor, ...]:
@@ -190,16 +248,5 @@ def _norm(info: ModalityInfo, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def _without_padding(inputs: Tensor, lengths: Tensor) -> Tensor:
     """Set the steps of (B, L, D) beyond each row's length to 0."""
-    valid = torch.arange(inputs.shape[1], device=inputs.device) < lengths.to(inputs.device)[:, None]
+    valid = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
     return inputs * valid[:, :, None]
-
-
-def _rows(array: Tensor, index: Tensor) -> Tensor:
-    return array.index_select(0, index.to(array.device))
-
-
-def _fits(arrays: Mapping[str, Tensor], device: torch.device) -> bool:
-    if device.type != "cuda":
-        return False
-    free, _ = torch.cuda.mem_get_info(device)
-    return sum(array.nbytes for array in arrays.values()) <= free // 2

@@ -112,14 +112,29 @@ def open_dataset(root: Path, *, name: str | None = None, settings: Mapping[str, 
             or altered; labels are out of range; train or val has fewer samples than classes; a
             class is absent from train.
     """
+    info = describe_dataset(root, name=name, settings=settings)
+    verify_files(root, info)
+    warnings = [line for split in SPLITS for line in _check_split(root, info, split)]
+    return PreparedDataset(root=root, info=info, warnings=tuple(warnings))
+
+
+def describe_dataset(root: Path, *, name: str | None, settings: Mapping[str, Any] | None) -> DatasetInfo:
+    """Return what a prepared dataset says it holds, without looking at the arrays.
+
+    Args:
+        root: the folder that `drcli prepare` made.
+        name: as for `open_dataset`.
+        settings: as for `open_dataset`.
+
+    Raises:
+        DataError: it is missing, or of another version, name or settings.
+    """
     if not (root / INFO_FILE).is_file():
         remedy = prepare_command(name or "NAME", root)
         raise DataError(f"{root}: no prepared dataset here ({INFO_FILE} is missing); run {remedy}")
     info = read_info(root)
     _check_asked(root, info, name, settings)
-    verify_files(root, info)
-    warnings = [line for split in SPLITS for line in _check_split(root, info, split)]
-    return PreparedDataset(root=root, info=info, warnings=tuple(warnings))
+    return info
 
 
 def _check_asked(root: Path, info: DatasetInfo, name: str | None, settings: Mapping[str, Any] | None) -> None:

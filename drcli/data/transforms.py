@@ -93,13 +93,19 @@ def mirror(inputs: Tensor, rows: Tensor, *, is_flow: bool) -> Tensor:
     return torch.where(chosen, mirrored, inputs)
 
 
-def add_noise(inputs: Tensor, noise: Tensor, snr_db: float) -> Tensor:
+def add_noise(inputs: Tensor, noise: Tensor, snr_db: float, lengths: Tensor | None = None) -> Tensor:
     """Return inputs plus white noise at a signal-to-noise ratio, by each row's own power.
 
     Args:
         inputs: (B, ...).
         noise: (B, ...) standard normal numbers.
         snr_db: 10 log10(mean square of the row / mean square of its noise).
+        lengths: (B,) valid steps of sequences (B, L, D), whose padding is 0 and stays so.
     """
-    power = inputs.square().flatten(1).mean(dim=1) * 10 ** (-snr_db / 10)
+    squares = inputs.square().flatten(1)
+    power = squares.mean(dim=1) * 10 ** (-snr_db / 10)
+    if lengths is not None:
+        steps = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
+        noise = noise * steps[:, :, None]
+        power = power * (inputs.shape[1] / lengths.clamp(min=1))
     return inputs + noise.to(inputs) * power.sqrt().reshape(-1, *[1] * (inputs.dim() - 1))

@@ -12,6 +12,7 @@ from torch import nn
 
 from drcli import checkpoint
 from drcli.data.batches import PICTURES, Batches, InputPlan
+from drcli.data.format import DatasetInfo
 from drcli.data.prepared import PreparedDataset, open_dataset
 from drcli.engine.rundir import STARTING_OVER, without_root
 from drcli.errors import CheckpointError, DataError, RecipeError
@@ -22,6 +23,7 @@ from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
 from drcli.recipe.show import differences
+from drcli.seeding import seeded
 
 
 @dataclass
@@ -57,22 +59,23 @@ class Assembly:
         """The batches of a split; its arrays are opened at the first call."""
         if split not in self._batches:
             opened = self.dataset.split(split)
-            self._batches[split] = Batches(opened, input_plans(self.recipe, self.modalities, self.dataset), self.device)
+            plans = input_plans(self.recipe, self.modalities, self.dataset.info)
+            self._batches[split] = Batches(opened, plans, self.device, self.recipe.training.data)
         return self._batches[split]
 
 
-def input_plans(recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDataset) -> dict[str, InputPlan]:
+def input_plans(recipe: Recipe, modalities: tuple[str, ...], dataset: DatasetInfo) -> dict[str, InputPlan]:
     """Return how each modality's stored arrays become inputs.
 
     Raises:
         RecipeError: the dataset lacks a modality, or the recipe asks for pictures of one that has none.
     """
-    infos = dataset.info.modalities
+    infos = dataset.modalities
     plans = {}
     for m in modalities:
         if m not in infos:
             has = ", ".join(infos)
-            raise RecipeError(f"modalities.{m}: dataset {dataset.info.name} has no such modality; it has {has}")
+            raise RecipeError(f"modalities.{m}: dataset {dataset.name} has no such modality; it has {has}")
         block = recipe.modalities[m]
         noise = recipe.corrupt.get(m)
         plans[m] = InputPlan(infos[m], block.input, noise if noise and noise.domain == "input" else None)
@@ -98,18 +101,28 @@ def assemble(recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDatas
     Raises:
         RecipeError: the dataset lacks a modality, or a backbone does not take its samples.
     """
-    model = build_model(
+    model = recipe_model(recipe, modalities, dataset.info).to(device)
+    block = recipe.methods[recipe.method]
+    method: Method = METHODS.load(block.method)(block.settings)
+    with seeded(recipe.seeds[0], "init", "method"):
+        extras = nn.ModuleDict(method.build(model)).to(device)
+    return Assembly(recipe, modalities, dataset, model, method, extras, device)
+
+
+def recipe_model(recipe: Recipe, modalities: tuple[str, ...], dataset: DatasetInfo) -> MultimodalModel:
+    """Return the model of a run, on the CPU, with the initial weights of its seed.
+
+    Raises:
+        RecipeError: the dataset lacks a modality, or a backbone does not take its samples.
+    """
+    return build_model(
         {m: recipe.modalities[m] for m in modalities},
         recipe.fusion,
         shapes={m: plan.shape for m, plan in input_plans(recipe, modalities, dataset).items()},
-        num_classes=len(dataset.info.classes),
+        num_classes=len(dataset.classes),
         seed=recipe.seeds[0],
         precision=recipe.training.precision,
-    ).to(device)
-    block = recipe.methods[recipe.method]
-    method: Method = METHODS.load(block.method)(block.settings)
-    extras = nn.ModuleDict(method.build(model)).to(device)
-    return Assembly(recipe, modalities, dataset, model, method, extras, device)
+    )
 
 
 @dataclass(frozen=True)

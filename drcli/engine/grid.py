@@ -13,7 +13,7 @@ from drcli.data.prepared import PreparedDataset
 from drcli.engine.listener import Listener
 from drcli.engine.plan import PlannedRun
 from drcli.engine.run import execute
-from drcli.errors import RunError
+from drcli.errors import CheckpointError, RunError
 from drcli.statistics import spread, t_interval
 
 
@@ -40,13 +40,19 @@ def run_grid(
     listener: Listener,
     fresh: bool = False,
 ) -> GridResult:
-    """Execute runs one after another; a run that fails does not stop the others."""
+    """Execute runs one after another; a run that fails does not stop the others.
+
+    Raises:
+        DrcliError: something that concerns every run, or the only one.
+    """
     done: dict[str, list[dict[str, Any]]] = {run.name: [] for run in runs}
     failed = []
     for run in runs:
         try:
             done[run.name].append(execute(run, dataset, device=device, listener=listener, fresh=fresh))
-        except RunError as error:
+        except (RunError, CheckpointError) as error:
+            if isinstance(error, CheckpointError) and len(runs) == 1:
+                raise
             failed.append(str(error))
             listener.note(f"failed: {error}")
     joint = next((run.name for run in runs if run.recipe.methods[run.recipe.method].method == "joint"), None)

@@ -23,6 +23,8 @@ from drcli.files import locked, make_folder, write_json
 from drcli.methods.teachers import Teacher
 from drcli.models.pretrained import digest, load_pretrained
 
+LESS_MEMORY = "lower training.batch_size, or set training.accumulate=2 and training.eval_batch_size"
+
 
 def execute(
     run: PlannedRun,
@@ -80,8 +82,12 @@ def _train(
     trainer = Trainer(assembly, directory, listener, teachers)
     trainer.resume()
     listener.run_started(run, first_epoch=trainer.next_epoch, rows=len(trainer.ctx.train))
+    for remark in assembly.method.remarks(trainer.ctx):
+        listener.note(f"{run.name}: {remark}")
     try:
         trainer.train()
+    except torch.OutOfMemoryError as error:
+        raise RunError(f"{run.folder}: out of memory on {device}; {LESS_MEMORY}") from error
     except RunError as error:
         kept = f"{directory.checkpoint} holds epoch {trainer.selected.epoch}"
         left = kept if trainer.selected.epoch >= 0 else "no epoch was finished, so there is no checkpoint"
@@ -120,6 +126,7 @@ def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, second
         "selected_epoch": state["epoch"],
         "epochs": training.epochs if assembly.method.trains else 0,
         "seconds": seconds + time.perf_counter() - started,
+        "events": directory.count_events("relearn"),
         **({"teacher_seconds": _seconds_of(run.teachers.values())} if run.teachers else {}),
         "test": outputs.scores().to_dict(),
         "unimodal": probes,

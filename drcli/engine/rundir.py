@@ -131,6 +131,10 @@ class RunDirectory:
         """Append a line to events.jsonl."""
         append_json_line(self.events, event)
 
+    def count_events(self, kind: str) -> int:
+        """How many events of a kind events.jsonl holds."""
+        return sum(event["kind"] == kind for event in read_json_lines(self.events))
+
     def write_outputs(self, outputs: SplitOutputs, classes: Sequence[str]) -> None:
         """Keep what the model gives for the test split, for confusion matrices and maps.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -65,6 +65,10 @@ class Method:
 
     def setup(self, ctx: Context) -> None:
         """Prepare for the first epoch; called once, before a resumed state is loaded."""
+
+    def remarks(self, ctx: Context) -> Iterable[str]:
+        """Return what the user should know before the first epoch, a line each."""
+        return ()
 
     def on_epoch_start(self, ctx: Context) -> None:
         """Act before the first step of an epoch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -55,6 +55,14 @@ class DiagnoseRelearn(Method):
         """Keep a copy of the encoders as they are before the first step."""
         self.initial = {m: snapshot(encoder) for m, encoder in ctx.model.encoders.items()}
         self.events = 0
+
+    def remarks(self, ctx: Context) -> Iterable[str]:
+        """Say so where the schedule has no event: the run is joint training then."""
+        if not any(self.is_due(epoch, ctx.epochs) for epoch in range(ctx.epochs)) and self.events == 0:
+            yield (
+                f"no re-learning will happen (every: {self.settings.every}, times: {self.settings.times}, "
+                f"{ctx.epochs} epochs): this is joint training"
+            )
 
     def on_epoch_end(self, ctx: Context) -> Event | None:
         """Diagnose and re-learn when the schedule says so."""

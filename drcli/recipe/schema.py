@@ -112,6 +112,9 @@ class TrainingScalars(Block):
     eval_batch_size: PositiveInt | None = Field(None, description="null: 4 * batch_size")
     accumulate: PositiveInt = Field(1, description="parts of a batch that are computed one after the other")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: the model runs under autocast")
+    data: Literal["auto", "resident", "stream"] = Field(
+        "auto", description="where arrays are while training: on the device, or read from the disk meanwhile"
+    )
     clip_grad_norm: PositiveFloat | None = Field(None, description="null: gradients are left as they are")
     deterministic: bool = True
 

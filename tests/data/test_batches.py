@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
-from drcli.data.batches import Batches, InputPlan
+from drcli.data.batches import Batch, Batches, InputPlan
+from drcli.data.input import Corruption
 from drcli.data.prepared import PreparedDataset
+from drcli.data.rows import Residence, ahead
 
 CPU = torch.device("cpu")
 
@@ -68,3 +72,50 @@ def test_the_order_is_the_generators(batches: Batches) -> None:
     state = torch.get_rng_state()
     assert order(1) == order(1) != order(2)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("residence", ["resident", "stream"])
+def test_where_the_arrays_are_changes_no_bit(residence: Residence, toy_dataset: PreparedDataset) -> None:
+    plans = {m: InputPlan(info) for m, info in toy_dataset.info.modalities.items()}
+    plans["audio"] = InputPlan(toy_dataset.info.modalities["audio"], corruption=Corruption(snr_db=0.0))
+    mapped, other = (Batches(toy_dataset.split("train"), plans, CPU, where) for where in ("auto", residence))
+    assert (mapped.rows.resident, mapped.rows.prefetches) == (False, False)
+    assert (other.rows.resident, other.rows.prefetches) == (residence == "resident", residence == "stream")
+    for made in ("shuffled", "in_order"):
+        for ours, theirs in zip(*(passes(batches, made) for batches in (mapped, other)), strict=True):
+            assert ours.index.tolist() == theirs.index.tolist()
+            assert torch.equal(ours.labels, theirs.labels)
+            assert all(torch.equal(ours.inputs[m], theirs.inputs[m]) for m in plans)
+
+
+def passes(batches: Batches, made: str) -> list[Batch]:
+    if made == "in_order":
+        return list(batches.in_order(7))
+    return list(batches.shuffled(7, torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)))
+
+
+def test_work_ahead_keeps_the_order_and_passes_errors_on() -> None:
+    drawn: list[int] = []
+
+    def jobs() -> Iterator[int]:
+        for number in range(6):
+            drawn.append(number)
+            yield number
+
+    def work(number: int) -> float:
+        return 1 / (4 - number)
+
+    results = ahead(jobs(), work)
+    assert next(results) == 0.25
+    assert drawn == [0, 1, 2]  # two more are being read, no more
+    with pytest.raises(ZeroDivisionError):
+        list(results)
+
+
+def test_a_batch_is_split_into_parts_of_two_rows_or_more(batches: Batches) -> None:
+    whole = batches.take(torch.arange(13))
+    found = whole.split(4)
+    assert [len(part.labels) for part in found] == [4, 4, 5]
+    assert torch.equal(torch.cat([part.inputs["audio"] for part in found]), whole.inputs["audio"])
+    assert torch.cat([part.index for part in found]).tolist() == list(range(13))
+    assert whole.split(1) == (whole,)

@@ -80,6 +80,7 @@ def test_a_run_leaves_all_its_files(run: Run, tmp_path: Path) -> None:
         "selected_epoch",
         "epochs",
         "seconds",
+        "events",
         "test",
         "unimodal",
         "run_dir",

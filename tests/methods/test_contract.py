@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from drcli import checkpoint
 from drcli.data.batches import Batches
 from drcli.data.prepared import PreparedDataset, Split
 from drcli.engine.trainer import Trainer
+from drcli.errors import RecipeError
 from drcli.methods import METHODS
 from drcli.recipe.schema import Recipe
 
@@ -29,21 +31,35 @@ class Case:
 
     Attributes:
         settings: its block of the recipe, so chosen that it acts within four epochs.
-        still: groups of parameters that it must not move; all others must move.
+        still: what it must not move, of "encoders" and "fusion"; all others must move.
+        fusion: the fusion that it is tried on; neutral settings are joint training on the same.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     still: frozenset[str] = frozenset()
+    fusion: str = "concat"
+
+    def moves(self, group: str) -> bool:
+        """Whether it must move a group of the model's parameters: a modality's encoder, or "fusion"."""
+        return ("fusion" if group == "fusion" else "encoders") not in self.still
 
 
 CASES = {
     "joint": Case(),
     "unimodal": Case(),
     "diagnose_relearn": Case({"every": 1, "times": 2, "lambda": 3.0, "restarts": 2}),
+    "pmr": Case({"share": 0.3, "per_weight": 0.01, "per_epochs": 2, "ends": 2}),
+    "agm": Case({"ends": 2}),
+    "ogm": Case({"alpha": 0.5, "ends": 2}),
+    "ogm_ge": Case({"alpha": 0.5, "ends": 2}),
+    "multi_loss": Case(),
+    "g_blending": Case({"super_epoch": 2}),
+    "ensemble": Case(still=frozenset({"encoders", "fusion"})),
+    "uni_pretrained": Case(),
+    "greedy": Case({"epsilon": 0.0, "window": 2, "starts": 0}, fusion="mmtm"),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
-every_neutral = pytest.mark.parametrize("name", [n for n in METHODS.names() if METHODS.load(n).neutral is not None])
 
 
 @pytest.fixture
@@ -53,8 +69,10 @@ def recipe(toy_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
     def make(
         name: str, modalities: tuple[str, ...] = MODALITIES[1], settings: Mapping[str, Any] | None = None, **blocks: Any
     ) -> Recipe:
-        block = dict(CASES[name].settings if settings is None else settings)
-        return toy_recipe(modalities, **{"method": name, "methods": {name: block}, "training": FOUR_EPOCHS, **blocks})
+        case = CASES[name]
+        block = dict(case.settings if settings is None else settings)
+        common = {"method": name, "methods": {name: block}, "fusion": case.fusion, "training": FOUR_EPOCHS}
+        return toy_recipe(modalities, **{**common, **blocks})
 
     return make
 
@@ -73,8 +91,21 @@ def test_every_method_has_a_case() -> None:
     assert set(CASES) == set(METHODS.names())
 
 
-@pytest.mark.parametrize("modalities", MODALITIES, ids=len)
-@every_method
+def num_epochs(trainer: Trainer) -> int:
+    """How many epochs a run has: one evaluation where the method takes no steps."""
+    return trainer.ctx.epochs if trainer.assembly.method.trains else 1
+
+
+def allowed(names: Iterable[str], numbers: tuple[tuple[str, ...], ...]) -> Any:
+    """Pairs of a method and modalities that its mathematics allows."""
+    pairs = []
+    for name in names:
+        low, high = METHODS.load(name).num_modalities
+        pairs += [pytest.param(name, ms, id=f"{name}-{len(ms)}") for ms in numbers if low <= len(ms) <= (high or 99)]
+    return pytest.mark.parametrize(("name", "modalities"), pairs)
+
+
+@allowed(METHODS.names(), MODALITIES)
 def test_trains_what_it_declares_and_nothing_else(
     name: str, modalities: tuple[str, ...], recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
@@ -86,8 +117,8 @@ def test_trains_what_it_declares_and_nothing_else(
         group: [not torch.equal(old, new) for old, new in zip(before[group], after[group], strict=True)]
         for group in before
     }
-    assert moved == {group: [group not in CASES[name].still] * len(before[group]) for group in before}
-    assert [line["epoch"] for line in log(trainer.directory.metrics)] == [0, 1]
+    assert moved == {group: [CASES[name].moves(group)] * len(before[group]) for group in before}
+    assert [line["epoch"] for line in log(trainer.directory.metrics)] == [0, 1][: num_epochs(trainer)]
     assert METHODS.load(name).moves
 
 
@@ -129,7 +160,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
     training = {**FOUR_EPOCHS, "optimizer": {"name": optimizer, "lr": 0.02}, "schedule": {"name": "cosine"}}
     made = recipe(name, training=training)
     whole = run(made, tmp_path / "whole")
-    for epochs in (1, 2, 3):
+    for epochs in (1, 2, 3)[: num_epochs(whole) - 1]:
         folder = tmp_path / f"stopped after {epochs}"
         first = make_trainer(made, folder, modality=the_modality(made), listener=StopAfter(epochs))
         with pytest.raises(StoppedError):
@@ -155,22 +186,78 @@ def test_the_same_run_gives_the_same_bits(name: str, recipe: Callable[..., Recip
     assert bits(weights(first)) != bits(weights(other))
 
 
-@pytest.mark.parametrize("modalities", MODALITIES[1:], ids=len)
-@every_neutral
+@every_method
+def test_other_numbers_of_modalities_are_refused(name: str, recipe: Callable[..., Recipe]) -> None:
+    low, high = METHODS.load(name).num_modalities
+    for modalities in MODALITIES:
+        if not low <= len(modalities) <= (high or 99):
+            with pytest.raises(RecipeError, match=rf"methods\.{name}.*takes .* modalities, the recipe has"):
+                recipe(name, modalities)
+
+
+@allowed([n for n in METHODS.names() if METHODS.load(n).neutral is not None], MODALITIES[1:])
 def test_neutral_settings_are_joint_training_bit_for_bit(
     name: str, modalities: tuple[str, ...], recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     neutral = {**CASES[name].settings, **METHODS.load(name).neutral}
     ours = run(recipe(name, modalities, settings=neutral), tmp_path / "neutral")
-    joint = run(recipe("joint", modalities), tmp_path / "joint")
+    joint = run(recipe("joint", modalities, fusion=CASES[name].fusion), tmp_path / "joint")
     assert bits(weights(ours)) == bits(weights(joint))
-    assert log(ours.directory.metrics) == log(joint.directory.metrics)
+    assert evaluations(ours) == evaluations(joint)
 
 
-def test_settings_that_are_not_neutral_are_not_joint_training(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def evaluations(trainer: Trainer) -> list[dict[str, Any]]:
+    """The validation scores of every epoch."""
+    return [line["val"] for line in log(trainer.directory.metrics)]
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS.names() if METHODS.load(n).neutral])
+def test_settings_that_are_not_neutral_are_not_joint_training(
+    name: str, recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
     """Else the test above could not fail."""
-    ours, joint = run(recipe("diagnose_relearn"), tmp_path / "ours"), run(recipe("joint"), tmp_path / "joint")
+    ours = run(recipe(name), tmp_path / "ours")
+    joint = run(recipe("joint", fusion=CASES[name].fusion), tmp_path / "joint")
     assert bits(weights(ours)) != bits(weights(joint))
+
+
+@allowed([n for n in METHODS.names() if not METHODS.load(n).per_modality], MODALITIES[1:])
+def test_permuting_the_modalities_permutes_the_coefficients(
+    name: str, modalities: tuple[str, ...], recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """One epoch from the same weights, the modalities named in another order."""
+    logs = []
+    start: Trainer | None = None
+    for number, order in enumerate((modalities, modalities[::-1])):
+        fusion = "sum" if CASES[name].fusion == "concat" else CASES[name].fusion
+        made = recipe(name, order, fusion=fusion, training={**TWO_EPOCHS, "epochs": 1})
+        trainer = make_trainer(made, tmp_path / str(number))
+        if start is None:
+            start = make_trainer(made, tmp_path / "start")
+        trainer.assembly.model.load_state_dict(start.assembly.model.state_dict())
+        trainer.assembly.extras.load_state_dict(start.assembly.extras.state_dict())
+        trainer.train()
+        logs.append(log(trainer.directory.metrics)[0])
+    assert logs[1]["train"].keys() == logs[0]["train"].keys()
+    for scalar, value in logs[0]["train"].items():
+        assert logs[1]["train"][scalar] == pytest.approx(value, rel=1e-4, abs=1e-6), scalar
+    assert logs[1]["val"]["loss"] == pytest.approx(logs[0]["val"]["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("training", [{"accumulate": 3}, {"precision": "bf16"}], ids=str)
+@every_method
+def test_accumulated_gradients_and_bf16_train_too(
+    name: str, training: dict[str, Any], recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    made = recipe(name, training={**TWO_EPOCHS, **training})
+    before = bits(weights(make_trainer(made, tmp_path, modality=the_modality(made))))
+    trainer = run(made, tmp_path)
+    last = log(trainer.directory.metrics)[-1]
+    assert math.isfinite(last["train"]["loss"])
+    assert all(tensor.dtype in {torch.float32, torch.int64} for tensor in weights(trainer).values())
+    assert (bits(weights(trainer)) != before) == (CASES[name].still != {"encoders", "fusion"})
+    plain = run(recipe(name, training=TWO_EPOCHS), tmp_path / "plain")
+    assert log(plain.directory.metrics)[-1]["val"]["loss"] == pytest.approx(last["val"]["loss"], rel=0.5)
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS.names() if METHODS.load(n).neutral is None])
@@ -196,7 +283,7 @@ def test_a_diagnosis_that_changes_nothing_changes_nothing(
     seen, orders = orders, []
     monitored = run(recipe(name, diagnosis={"monitor_every": 1, "restarts": 2}), tmp_path / "monitored")
     kinds = [event["kind"] for event in log(monitored.directory.events)]
-    assert kinds.count("monitor") == 4
+    assert kinds.count("monitor") == num_epochs(monitored)
     assert orders == seen
     assert len({tuple(order) for order in seen}) == len(seen)
     assert bits(weights(monitored)) == bits(weights(plain))

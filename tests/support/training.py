@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +19,10 @@ from drcli.engine.listener import Listener
 from drcli.engine.plan import PlannedRun
 from drcli.engine.rundir import RunDirectory
 from drcli.engine.trainer import Trainer
+from drcli.methods.teachers import TEACHERS, Teacher
 from drcli.metrics import Scores
-from drcli.recipe.schema import Recipe
+from drcli.models import FUSIONS
+from drcli.recipe.schema import FusionBlock, Recipe
 
 CPU = torch.device("cpu")
 
@@ -74,7 +76,16 @@ def make_trainer(
     set_determinism(recipe.training.deterministic)
     run = planned(recipe, folder, modality)
     assembly = assemble(run.recipe, run.modalities, open_dataset(recipe.dataset.root), device)
-    return Trainer(assembly, RunDirectory(folder), listener or Listener())
+    teachers = made_up_teachers(recipe) if TEACHERS in type(assembly.method).requires else {}
+    return Trainer(assembly, RunDirectory(folder), listener or Listener(), teachers)
+
+
+def made_up_teachers(recipe: Recipe) -> dict[str, Teacher]:
+    """Teachers that have learnt nothing: weights of another seed, one modality a model."""
+    dataset = open_dataset(recipe.dataset.root)
+    concat = FusionBlock("concat", FUSIONS.load("concat").Settings())
+    other = replace(recipe.for_run(recipe.method, recipe.seeds[0] + 100), fusion=concat)
+    return {m: Teacher.of(assemble(other, (m,), dataset, CPU).model) for m in recipe.modalities}
 
 
 def trained(recipe: Recipe, folder: Path, *, modality: str | None = None) -> Trainer:

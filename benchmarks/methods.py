@@ -1,0 +1,209 @@
+"""What each method costs beside joint training: seconds of an epoch and passes over the data.
+
+    python benchmarks/methods.py [--recipe digits] [--epochs 11] [--repeats 1] [--json FILE]
+
+Trains every label of a recipe for some epochs in one process, labels taking turns where repeats are
+asked for. Seconds are those of a whole epoch, evaluation and diagnosis included, and the median of the
+repeats is taken; passes are rows that went through an encoder, divided by rows times modalities, those
+with gradients and those without. Both are given relative to joint training. Periods of methods are
+shortened, so that what happens every so many epochs happens in a short run as often as in a whole one.
+What a method needs before (unimodal runs) is not in its row: a unimodal run costs what its row says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from drcli.commands.train import open_or_prepare  # noqa: E402
+from drcli.data.prepared import PreparedDataset  # noqa: E402
+from drcli.engine.assemble import Assembly, assemble  # noqa: E402
+from drcli.engine.device import resolve_device, set_determinism  # noqa: E402
+from drcli.engine.listener import Listener  # noqa: E402
+from drcli.engine.rundir import RunDirectory  # noqa: E402
+from drcli.engine.trainer import Trainer  # noqa: E402
+from drcli.methods import METHODS  # noqa: E402
+from drcli.methods.base import Method  # noqa: E402
+from drcli.methods.teachers import TEACHERS, Teacher  # noqa: E402
+from drcli.models import FUSIONS  # noqa: E402
+from drcli.models.backbone import Backbone  # noqa: E402
+from drcli.recipe.load import load_recipe  # noqa: E402
+from drcli.recipe.schema import FusionBlock, Recipe  # noqa: E402
+from drcli.recipe.shipped import find_recipe  # noqa: E402
+
+SEAMS = (
+    "build", "setup", "on_epoch_start", "on_epoch_end", "training_step", "forward", "losses", "backward", "modulate",
+    "predict",
+)  # fmt: skip
+PERIODS = {"diagnose_relearn": ("every", 5), "g_blending": ("super_epoch", 5)}
+
+
+@dataclass
+class Passes:
+    """Rows that went through encoders, with gradients and without."""
+
+    trained: int = 0
+    looked: int = 0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run cost.
+
+    Attributes:
+        seconds: of an epoch.
+        trained: passes over the training rows with gradients, per epoch.
+        looked: passes without.
+    """
+
+    seconds: float
+    trained: float
+    looked: float
+
+
+@contextmanager
+def counted(assembly: Assembly) -> Iterator[Passes]:
+    """Count the rows that enter the encoders while the body runs."""
+    passes = Passes()
+    kinds = {type(encoder) for encoder in assembly.model.encoders.values()}
+    originals = {kind: kind.begin for kind in kinds if issubclass(kind, Backbone)}
+
+    def counting(original: Any) -> Any:
+        def begin(self: Any, x: Any, lengths: Any = None) -> Any:
+            if torch.is_grad_enabled():
+                passes.trained += len(x)
+            else:
+                passes.looked += len(x)
+            return original(self, x, lengths)
+
+        return begin
+
+    for kind, original in originals.items():
+        kind.begin = counting(original)  # type: ignore[method-assign]
+    try:
+        yield passes
+    finally:
+        for kind, original in originals.items():
+            kind.begin = original  # type: ignore[method-assign]
+
+
+def shortened(recipe: Recipe, label: str, epochs: int) -> Recipe:
+    """The recipe of one run of a label, over few epochs, with the periods of its method shortened."""
+    run = recipe.for_run(label, recipe.seeds[0])
+    block = run.methods[label]
+    if block.method in PERIODS:
+        name, period = PERIODS[block.method]
+        settings = block.settings.model_copy(update={name: period})
+        run = replace(run, methods={label: replace(block, settings=settings)})
+    return replace(run, training=run.training.model_copy(update={"epochs": epochs}))
+
+
+def cost(recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDataset, device: torch.device) -> Cost:
+    """Train a run in a folder that is thrown away."""
+    assembly = assemble(recipe, modalities, dataset, device)
+    needed = TEACHERS in type(assembly.method).requires
+    teachers = {m: teacher(recipe, m, dataset, device) for m in modalities} if needed else {}
+    with tempfile.TemporaryDirectory() as folder, counted(assembly) as passes:
+        trainer = Trainer(assembly, RunDirectory(Path(folder)), Listener(), teachers)
+        started = time.perf_counter()
+        trainer.train()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - started
+    epochs = recipe.training.epochs if assembly.method.trains else 1
+    rows = len(assembly.batches("train")) * len(modalities) * epochs
+    return Cost(seconds / epochs, passes.trained / rows, passes.looked / rows)
+
+
+def teacher(recipe: Recipe, modality: str, dataset: PreparedDataset, device: torch.device) -> Teacher:
+    """An encoder that was not trained: what it costs to start from it does not depend on what it knows."""
+    concat = FusionBlock("concat", FUSIONS.load("concat").Settings())
+    return Teacher.of(assemble(replace(recipe, fusion=concat), (modality,), dataset, device).model)
+
+
+def runs_of(recipe: Recipe, labels: Sequence[str]) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Name, label and modalities of what is measured."""
+    runs = []
+    for label in labels:
+        alone = METHODS.load(recipe.methods[label].method).per_modality
+        if alone:
+            runs += [(f"{label}:{m}", label, (m,)) for m in recipe.modalities]
+        else:
+            runs.append((label, label, tuple(recipe.modalities)))
+    return runs
+
+
+def seams(method: type[Method]) -> list[str]:
+    """Return what a method overrides of joint training."""
+    return [name for name in SEAMS if getattr(method, name) is not getattr(Method, name)]
+
+
+def measure(recipe: Recipe, epochs: int, repeats: int, device: torch.device) -> dict[str, dict[str, Any]]:
+    """Return the costs by name; joint training is measured first, and again in every turn."""
+    dataset = open_or_prepare(recipe, Console(stderr=True))
+    set_determinism(recipe.training.deterministic)
+    joint = [label for label, block in recipe.methods.items() if block.method == "joint"][:1]
+    runs = runs_of(recipe, [*joint, *(label for label in recipe.methods if label not in joint)])
+    costs: dict[str, list[Cost]] = {name: [] for name, _, _ in runs}
+    for turn in range(repeats + 1):  # the first turn warms up
+        for name, label, modalities in runs:
+            found = cost(shortened(recipe, label, epochs if turn else 1), modalities, dataset, device)
+            if turn:
+                costs[name].append(found)
+                print(f"{name}: {found.seconds:.2f} s an epoch", file=sys.stderr)
+    base = median(found.seconds for found in costs[runs[0][0]])
+    return {
+        name: {
+            "method": recipe.methods[label].method,
+            "seams": seams(METHODS.load(recipe.methods[label].method)),
+            "seconds_per_epoch": median(found.seconds for found in costs[name]),
+            "relative": median(found.seconds for found in costs[name]) / base,
+            "passes_trained": costs[name][0].trained,
+            "passes_looked": costs[name][0].looked,
+        }
+        for name, label, _ in runs
+    }
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="digits")
+    parser.add_argument("--epochs", type=int, default=11)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    asked = parser.parse_args()
+    recipe = load_recipe(find_recipe(asked.recipe), asked.overrides)
+    found = measure(recipe, asked.epochs, asked.repeats, resolve_device(asked.device))
+    table = Table(title=f"{asked.recipe}: an epoch, {torch.get_num_threads()} threads", title_justify="left")
+    for name in ("label", "seams", "s / epoch", "of joint", "passes with gradient", "passes without"):
+        table.add_column(name)
+    for name, row in found.items():
+        numbers = [f"{row[key]:.2f}" for key in ("seconds_per_epoch", "relative", "passes_trained", "passes_looked")]
+        table.add_row(name, ", ".join(row["seams"]) or "-", *numbers)
+    Console(width=160).print(table)
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Where a split's arrays are while a run reads them: on the device whole, or streamed from the disk."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+Residence = Literal["auto", "resident", "stream"]
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+AHEAD = 2
+"""Batches that are read while the device works on the one before."""
+
+
+class Rows:
+    """The arrays of one split.
+
+    Resident arrays are copied to the device once. Streamed ones stay memory maps, whose rows are read
+    into page-locked memory and copied while the device works.
+
+    Args:
+        arrays: memory maps by name, one row a sample.
+        device: where batches go.
+        residence: "auto" is resident on an accelerator where the arrays take at most half of its free
+            memory. On the CPU memory maps are read directly; "resident" reads them into memory first.
+    """
+
+    def __init__(self, arrays: Mapping[str, Tensor], device: torch.device, residence: Residence = "auto") -> None:
+        self.device = device
+        self.nbytes = sum(array.nbytes for array in arrays.values())
+        self.resident = residence == "resident" or (residence == "auto" and _fits(self.nbytes, device))
+        self.prefetches = not self.resident and (residence == "stream" or device.type == "cuda")
+        self._arrays = {m: _copy(array, device) if self.resident else array for m, array in arrays.items()}
+
+    def describe(self) -> str:
+        """Say in a few words where the arrays are."""
+        size = f"{self.nbytes / 1e9:.2f} GB"
+        if self.resident:
+            return f"{size} resident on {self.device.type}"
+        return f"{size} streamed from memory maps" if self.prefetches else f"{size} in memory maps"
+
+    def read(self, name: str, index: Tensor, frames: Tensor | None = None) -> Tensor:
+        """Return rows of an array, on the device if they are resident, else in (page-locked) memory.
+
+        Args:
+            name: the array.
+            index: (B,) row numbers.
+            frames: (B, T) numbers along the array's second dimension, or None for all of it.
+        """
+        array = self._arrays[name]
+        index = to_device(index, array.device)
+        if frames is None:
+            found = array.index_select(0, index)
+        else:
+            found = array[index[:, None], to_device(frames, array.device)]
+        return found.pin_memory() if self.device.type == "cuda" and not self.resident else found
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; a copy to an accelerator does not wait for it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor if tensor.is_pinned() else tensor.pin_memory()
+        return tensor.to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def ahead(jobs: Iterable[Job], work: Callable[[Job], Result]) -> Iterator[Result]:
+    """Yield `work(job)` in order, computed in another thread a few jobs ahead.
+
+    Jobs are taken from their iterator in this thread, so that what making them draws is drawn in order.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pending: deque[Future[Result]] = deque()
+        for job in jobs:
+            pending.append(pool.submit(work, job))
+            if len(pending) > AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _copy(array: Tensor, device: torch.device) -> Tensor:
+    return array.clone() if device.type == "cpu" else array.to(device)
+
+
+def _fits(nbytes: int, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return nbytes <= free // 2
