@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
 from drcli.errors import DataError, UsageError
-from drcli.models.hidden import Hidden
+from drcli.models.hidden import Hidden, Maps
 
 
 class Backbone(nn.Module):
@@ -39,6 +40,12 @@ class Backbone(nn.Module):
     width: int
 
     channels: tuple[int, ...] = ()
+
+    hidden: ClassVar[type[Hidden]] = Maps
+    """What flows between its stages."""
+
+    memory_format: torch.memory_format = torch.channels_last
+    """How maps (B, C, H, W) lie in memory, for the backbones that have any."""
 
     def __init__(self, settings: BaseModel, shape: Sequence[int]) -> None:
         super().__init__()

@@ -50,10 +50,10 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def fold_frames(x: Tensor) -> tuple[Tensor, int]:
+def fold_frames(x: Tensor, memory_format: torch.memory_format) -> tuple[Tensor, int]:
     """Fold frames into the batch: (B, T, C, H, W) -> (B * T, C, H, W) and T; (B, C, H, W) has T = 1."""
     folded, frames = (x.flatten(0, 1), x.shape[1]) if x.dim() == 5 else (x, 1)
-    return folded.contiguous(memory_format=torch.channels_last), frames
+    return folded.contiguous(memory_format=memory_format), frames
 
 
 def pool(maps: Tensor, frames: int) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
+
 from drcli.models import BACKBONES, FUSIONS
 from drcli.models.backbone import Backbone
 from drcli.models.multimodal import MultimodalModel, Precision
@@ -19,6 +21,7 @@ def build_model(
     num_classes: int,
     seed: int,
     precision: Precision = "fp32",
+    channels_last: bool = True,
 ) -> MultimodalModel:
     """Return the model, on the CPU.
 
@@ -32,6 +35,7 @@ def build_model(
         num_classes: C.
         seed: the run's seed.
         precision: what encoders and fusion compute in.
+        channels_last: whether maps have their channels innermost in memory.
 
     Raises:
         UsageError: a backbone does not take samples of its modality's shape, or the fusion not these
@@ -41,6 +45,8 @@ def build_model(
     for m, block in modalities.items():
         with seeded(seed, "init", "encoder", m):
             encoders[m] = BACKBONES.load(block.backbone)(block.settings, shapes[m])
+        if not channels_last:
+            encoders[m].memory_format = torch.contiguous_format
     with seeded(seed, "init", "fusion"):
         head = FUSIONS.load(fusion.name).over(fusion.settings, encoders, num_classes)
     return MultimodalModel(encoders, head, precision)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from drcli.models.backbone import Backbone
-from drcli.models.fusion import Decomposition, Encoders, Fusion, Outputs
+from drcli.models.fusion import Decomposition, Encoders, Fusion, Outputs, encode_alone
 
 NO_LENGTHS: Mapping[str, Tensor] = MappingProxyType({})
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 class MultimodalModel(nn.Module):
@@ -27,7 +27,8 @@ class MultimodalModel(nn.Module):
     Args:
         encoders: the encoders, in the recipe's order.
         fusion: what joins them.
-        precision: "bf16" runs encoders and fusion under autocast; what comes out is float32 either way.
+        precision: "bf16" runs encoders and fusion under autocast, "auto" does so on a GPU; what comes out is
+            float32 either way.
     """
 
     def __init__(self, encoders: Mapping[str, Backbone], fusion: Fusion, precision: Precision = "fp32") -> None:
@@ -50,6 +51,14 @@ class MultimodalModel(nn.Module):
         """
         with self._casting(inputs):
             features = self.fusion.encode(self._backbones(), inputs, lengths)
+        return {m: x.float() for m, x in features.items()}
+
+    def encode_alone(
+        self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor] = NO_LENGTHS
+    ) -> dict[str, Tensor]:
+        """Return the features {m: (B, D_m)} of each encoder by itself, whatever the fusion would exchange."""
+        with self._casting(inputs):
+            features = {m: encode_alone(encoder, inputs[m], lengths.get(m)) for m, encoder in self._backbones().items()}
         return {m: x.float() for m, x in features.items()}
 
     def forward(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor] = NO_LENGTHS) -> Outputs:
@@ -75,7 +84,7 @@ class MultimodalModel(nn.Module):
         return {m: cast("Backbone", encoder) for m, encoder in self.encoders.items()}
 
     def _casting(self, inputs: Mapping[str, Tensor]) -> AbstractContextManager[object]:
-        if self.precision == "fp32":
-            return nullcontext()
         device = next(iter(inputs.values())).device.type
-        return torch.autocast(device, torch.bfloat16)
+        if self.precision == "bf16" or (self.precision == "auto" and device == "cuda"):
+            return torch.autocast(device, torch.bfloat16)
+        return nullcontext()

@@ -42,7 +42,7 @@ class ResNet18(Backbone):
 
     def begin(self, x: Tensor, lengths: Tensor | None = None) -> Maps:
         """Map (B, C, H, W) or (B, T, C, H, W) to maps of 64 channels and a quarter of the size."""
-        folded, frames = fold_frames(x)
+        folded, frames = fold_frames(x, self.memory_format)
         return Maps(self.maxpool(self.relu(self.bn1(self.conv1(folded)))), frames)
 
     def stage(self, index: int, hidden: Hidden) -> Maps:

@@ -49,7 +49,7 @@ class ResNetSmall(Backbone):
 
     def begin(self, x: Tensor, lengths: Tensor | None = None) -> Maps:
         """Map (B, C, H, W) or (B, T, C, H, W) to maps of `width` channels, divided by the stem's stride."""
-        folded, frames = fold_frames(x)
+        folded, frames = fold_frames(x, self.memory_format)
         return Maps(self.stem(folded), frames)
 
     def stage(self, index: int, hidden: Hidden) -> Maps:

@@ -45,6 +45,7 @@ class Transformer(Backbone):
 
     settings: Settings
 
+    hidden: ClassVar[type[Hidden]] = Tokens
     ranks: ClassVar[tuple[int, ...]] = (2,)
     takes_lengths: ClassVar[bool] = True
 

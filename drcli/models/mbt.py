@@ -1,0 +1,182 @@
+"""The multimodal bottleneck transformer: modalities exchange what they know through a few tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+import torch
+from pydantic import BaseModel, Field, NonNegativeInt
+from torch import Tensor, nn
+from torch.nn import functional
+
+from drcli.errors import UsageError
+from drcli.models.backbone import Backbone
+from drcli.models.fusion import Decomposition, Encoders, Features, Fusion, Outputs
+from drcli.models.hidden import Hidden, Tokens
+from drcli.models.stages import begin, end, num_stages
+
+
+class Mbt(Fusion):
+    """Bottleneck fusion (Nagrani et al., NeurIPS 2021, arXiv 2107.00135), for any M.
+
+    Layers l < L_f run alone. From L_f on, every modality runs its own layer over the bottlenecks and
+    its tokens, all from the same b, and the modalities' bottlenecks are averaged:
+
+        [b_m ; x_m] <- Layer_{m,l}([b ; x_m])        for every m
+        b           <- (1 / M) sum over m of b_m
+
+    x_m: (B, N_m, D), b: (B, B_n, D), b learned from N(0, 0.02) on. From h_m, the features of
+    encoder m, `classifier: token` makes the logits z = (1 / M) sum over m of z_m, z_m = W h_m + c with one
+    W for all; `classifier: gap` makes z = W (sum over m of N_m h_m / sum over m of N_m) + c, where h_m must
+    be a mean of tokens, so that z comes from the mean of all tokens. W and c start at 0. What another
+    modality knows reaches h_m when at least two layers exchange: one into b, one out of it.
+
+    Bottlenecks and classifier belong to the fusion, layers to their encoders. Padding of sequences stays
+    masked; a sequence without steps attends to the bottlenecks alone.
+
+    Differences from the authors' released code: with the classifier `token` it minimises the mean of
+    the cross-entropies of the z_m, while `joint` here minimises that of z, like any fusion's, and
+    `multi_loss` with `unimodal_logits: head` the sum of both kinds; it adds one bottleneck more with that
+    classifier; without bottlenecks its last layers attend over the tokens of all modalities, while here
+    nothing is exchanged; it draws stochastic depth, which no encoder here has.
+    """
+
+    class Settings(BaseModel, extra="forbid", frozen=True):
+        """The recipe block of `mbt`."""
+
+        bottlenecks: NonNegativeInt = Field(4, description="B_n: tokens that carry the exchange; 0: none takes place")
+        fusion_layer: NonNegativeInt | None = Field(
+            None, description="L_f: first layer, from 0, that exchanges; null: two thirds, so that two exchange or more"
+        )
+        classifier: Literal["token", "gap"] = Field(
+            "token", description="a shared layer on each modality's features, or one on the mean of all tokens"
+        )
+
+    settings: Settings
+
+    def __init__(self, settings: Settings, widths: Mapping[str, int], num_classes: int) -> None:
+        super().__init__(settings, widths, num_classes)
+        width = next(iter(widths.values()))
+        self.bottlenecks = nn.Parameter(0.02 * torch.randn(1, settings.bottlenecks, width))
+        self.linear = nn.Linear(width, num_classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    @classmethod
+    def over(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
+        """Build the fusion over transformers of one width and as many layers.
+
+        Raises:
+            UsageError: an encoder is no transformer, widths or numbers of layers differ, L_f is beyond
+                the last layer, or the classifier averages tokens and an encoder does not.
+        """
+        assert isinstance(settings, Mbt.Settings)
+        _check(settings, encoders)
+        return super().over(settings, encoders, num_classes)
+
+    @classmethod
+    def offers(cls, settings: BaseModel) -> tuple[Decomposition, ...]:
+        """The shared classifier on each modality's features, where there is one.
+
+        Zeros in place of other features take nothing away: what they know is in the modality's own.
+        """
+        assert isinstance(settings, Mbt.Settings)
+        return ("head",) if settings.classifier == "token" else ()
+
+    def encode(self, encoders: Encoders, inputs: Features, lengths: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the encoders layer by layer with the exchange; features {m: (B, D)}."""
+        return end(encoders, self.exchange(encoders, inputs, lengths))
+
+    def run(self, encoders: Encoders, inputs: Features, lengths: Mapping[str, Tensor]) -> Outputs:
+        """Run encoders and classifier."""
+        tokens = self.exchange(encoders, inputs, lengths)
+        features = end(encoders, tokens)
+        if self.settings.classifier == "token":
+            return Outputs(features, self(features))
+        counts = torch.stack([tokens[m].lengths() for m in features])  # (M, B)
+        shares = counts / counts.sum(dim=0).clamp(min=1)
+        mean = (shares[:, :, None] * torch.stack(list(features.values()))).sum(dim=0)
+        return Outputs(features, self.linear(mean))
+
+    def exchange(self, encoders: Encoders, inputs: Features, lengths: Mapping[str, Tensor]) -> dict[str, Tokens]:
+        """Return what the last layers give, {m: tokens (B, N_m, D)}, without the bottlenecks."""
+        num_layers = num_stages("mbt", encoders)
+        start = first_exchange(num_layers, self.settings.fusion_layer)
+        tokens = {m: _tokens(encoders[m], hidden) for m, hidden in begin(encoders, inputs, lengths).items()}
+        bottlenecks = self.bottlenecks.expand(len(next(iter(inputs.values()))), -1, -1)
+        for layer in range(num_layers):
+            if layer < start:
+                tokens = {m: run_layer(encoder, layer, tokens[m]) for m, encoder in encoders.items()}
+            else:
+                pairs = {m: together(encoder, layer, bottlenecks, tokens[m]) for m, encoder in encoders.items()}
+                bottlenecks = torch.stack([after for after, _ in pairs.values()]).mean(dim=0)
+                tokens = {m: own for m, (_, own) in pairs.items()}
+        return tokens
+
+    def forward(self, features: Features) -> Tensor:
+        """Return the fused logits (B, C) of the classifier `token`: the mean of the modalities' logits."""
+        assert self.settings.classifier == "token"
+        return torch.stack([self.linear(features[m]) for m in self.widths]).mean(dim=0)
+
+    def unimodal_logits(self, features: Features, how: Decomposition) -> dict[str, Tensor]:
+        """Return the shared classifier's logits z_m = W h_m + c, {m: (B, C)}."""
+        assert how in self.offers(self.settings)
+        return {m: self.linear(features[m]) for m in self.widths}
+
+
+def first_exchange(num_layers: int, asked: int | None) -> int:
+    """Return L_f: what was asked for, else two thirds of the layers (the paper's 8 of 12), at most all but two."""
+    return max(0, min(round(2 * num_layers / 3), num_layers - 2)) if asked is None else asked
+
+
+def run_layer(encoder: Backbone, layer: int, tokens: Tokens) -> Tokens:
+    """Run one layer over tokens (B, N, D)."""
+    return _tokens(encoder, encoder.stage(layer, tokens))
+
+
+def together(encoder: Backbone, layer: int, bottlenecks: Tensor, tokens: Tokens) -> tuple[Tensor, Tokens]:
+    """Run one layer over [b ; x]; returns b_m and x_m.
+
+    The bottlenecks come first, where a sequence without valid steps finds something to attend to.
+
+    Args:
+        encoder: the layer's encoder.
+        layer: index of the layer.
+        bottlenecks: b, (B, B_n, D).
+        tokens: x, (B, N, D).
+    """
+    count = bottlenecks.shape[1]
+    padding = None if tokens.padding is None else functional.pad(tokens.padding, (count, 0), value=False)
+    after = run_layer(encoder, layer, Tokens(torch.cat([bottlenecks, tokens.values], dim=1), padding)).values
+    return after[:, :count], Tokens(after[:, count:], tokens.padding)
+
+
+def _tokens(encoder: Backbone, hidden: Hidden) -> Tokens:
+    if not isinstance(hidden, Tokens):
+        raise UsageError(f"fusion mbt takes transformers, and {type(encoder).__name__} is none")
+    return hidden
+
+
+def _check(settings: Mbt.Settings, encoders: Encoders) -> None:
+    """Refuse encoders that do not fit each other or the settings."""
+    num_layers = num_stages("mbt", encoders)
+    for m, encoder in encoders.items():
+        if set(encoder.channels) != {encoder.width}:  # stages of several widths: no layers of a transformer
+            kind = type(encoder).__name__
+            raise UsageError(f"fusion mbt takes transformers: set modalities.{m}.backbone to one, not {kind}")
+        # A backbone without the setting is taken to average.
+        pooling = getattr(encoder.settings, "pooling", "mean")
+        if settings.classifier == "gap" and pooling != "mean":
+            raise UsageError(
+                f"fusion mbt with classifier gap averages tokens: set modalities.{m}.pooling to mean, not {pooling}"
+            )
+    widths = {m: encoder.width for m, encoder in encoders.items()}
+    if len(set(widths.values())) > 1:
+        found = ", ".join(f"modalities.{m}.dim = {width}" for m, width in widths.items())
+        raise UsageError(f"fusion mbt needs the same dim in every encoder, not {found}")
+    if settings.fusion_layer is not None and settings.fusion_layer > num_layers:
+        raise UsageError(
+            f"fusion.fusion_layer = {settings.fusion_layer}: the encoders have {num_layers} layers; "
+            f"set it to 0 ... {num_layers} ({num_layers}: nothing is exchanged)"
+        )

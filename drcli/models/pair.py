@@ -1,0 +1,41 @@
+"""What the late fusions of exactly two modalities share: one of the two acts upon the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from drcli.errors import UsageError
+from drcli.models.fusion import Fusion
+from drcli.registry import known
+
+
+class Pair(Fusion):
+    """Base of the fusions in which one modality acts upon the other.
+
+    Attributes:
+        acting: the modality that acts.
+        other: the one that is acted upon.
+    """
+
+    num_modalities: ClassVar[tuple[int, int | None]] = (2, 2)
+
+    role: ClassVar[str]
+    """The setting that names the acting modality; where it is None, the recipe's first acts."""
+
+    def __init__(self, settings: BaseModel, widths: Mapping[str, int], num_classes: int) -> None:
+        super().__init__(settings, widths, num_classes)
+        named = getattr(settings, self.role)
+        for key, message in self.check(settings, widths):
+            raise UsageError(f"fusion.{key} = {named}: {message}")
+        self.acting = named or next(iter(widths))
+        (self.other,) = (m for m in widths if m != self.acting)
+
+    @classmethod
+    def check(cls, settings: BaseModel, modalities: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield the setting that does not fit these modalities, and why."""
+        named = getattr(settings, cls.role)
+        if named is not None and named not in modalities:
+            yield cls.role, f"is no modality of this model; {known(named, modalities)}"
