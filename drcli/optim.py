@@ -10,14 +10,22 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from drcli.recipe.schema import Adam, AdamW, Cosine, Optimizer, Schedule, Sgd, Step
+from drcli.recipe.schema import Adam, AdamW, Cosine, Optimizer, Schedule, Sgd, Step, Training
 
 MARKED = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
 _MARK = "__dynamo_disable"
 
 
-def build_optimizer(settings: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimiser that a recipe asks for, over the given parameters."""
+def build_optimizer(
+    settings: Optimizer, parameters: Iterable[nn.Parameter], *, fused: bool = False
+) -> torch.optim.Optimizer:
+    """Return the optimiser that a recipe asks for, over the given parameters.
+
+    Args:
+        settings: the `optimizer` block.
+        parameters: what it moves.
+        fused: update all parameters in one kernel; rounds differently than one after the other.
+    """
     _spare_the_compiler()
     parameters = list(parameters)
     match settings:
@@ -28,12 +36,25 @@ def build_optimizer(settings: Optimizer, parameters: Iterable[nn.Parameter]) -> 
                 momentum=settings.momentum,
                 weight_decay=settings.weight_decay,
                 nesterov=settings.nesterov,
+                fused=fused or None,
             )
         case AdamW():
             kind: type[torch.optim.Adam] = torch.optim.AdamW
         case Adam():
             kind = torch.optim.Adam
-    return kind(parameters, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay)
+    return kind(
+        parameters,
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=fused or None,
+    )
+
+
+def is_fused(training: Training, device: torch.device) -> bool:
+    """Whether the recipe's optimiser is fused on a device."""
+    return training.fused == "on" or (training.fused == "auto" and device.type == "cuda")
 
 
 def learning_rate(schedule: Schedule, base: float, epoch: int, epochs: int) -> float:

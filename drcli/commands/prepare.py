@@ -16,7 +16,7 @@ from rich.text import Text
 from data_prep import base
 from drcli.data.format import DatasetInfo
 from drcli.errors import UsageError
-from drcli.recipe.load import load_recipe
+from drcli.recipe.load import load_recipe, only
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
 from drcli.report.progress import stages
@@ -62,7 +62,7 @@ def prepare(request: PrepareRequest, progress: Console) -> Prepared:
     overrides = list(request.overrides)
     if request.split_dir is not None:
         overrides.append(f"dataset.prepare.split_dir={json.dumps(str(request.split_dir))}")
-    recipe = load_recipe(find_recipe(request.target), overrides)
+    recipe = load_recipe(find_recipe(request.target), overrides, only())
     if request.out is not None:
         recipe = replace(recipe, dataset=replace(recipe.dataset, root=request.out))
     return prepare_recipe(

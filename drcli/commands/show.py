@@ -21,7 +21,7 @@ def show(recipe: str, overrides: Sequence[str]) -> str:
     Raises:
         RecipeError: the recipe is missing or not valid.
     """
-    loaded, source = load_source(find_recipe(recipe), overrides)
+    loaded, source = load_source(find_recipe(recipe), overrides, lambda found: [found.method])
     return annotated_yaml(loaded, source) + "".join(f"{line}\n" for line in _about_parameters(loaded))
 
 

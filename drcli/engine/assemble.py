@@ -102,6 +102,8 @@ def assemble(recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDatas
         RecipeError: the dataset lacks a modality, or a backbone does not take its samples.
     """
     model = recipe_model(recipe, modalities, dataset.info).to(device)
+    if recipe.training.channels_last and device.type == "cuda":
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     block = recipe.methods[recipe.method]
     method: Method = METHODS.load(block.method)(block.settings)
     with seeded(recipe.seeds[0], "init", "method"):
@@ -122,6 +124,7 @@ def recipe_model(recipe: Recipe, modalities: tuple[str, ...], dataset: DatasetIn
         num_classes=len(dataset.classes),
         seed=recipe.seeds[0],
         precision=recipe.training.precision,
+        channels_last=recipe.training.channels_last,
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
+from drcli.engine.compiling import compile_forward
 from drcli.engine.device import set_determinism
 from drcli.engine.evaluate import evaluate_split
 from drcli.engine.listener import Listener
@@ -82,8 +83,9 @@ def _train(
     trainer = Trainer(assembly, directory, listener, teachers)
     trainer.resume()
     listener.run_started(run, first_epoch=trainer.next_epoch, rows=len(trainer.ctx.train))
-    for remark in assembly.method.remarks(trainer.ctx):
-        listener.note(f"{run.name}: {remark}")
+    for remark in [*assembly.method.remarks(trainer.ctx), compile_forward(trainer.ctx, assembly.method)]:
+        if remark is not None:
+            listener.note(f"{run.name}: {remark}")
     try:
         trainer.train()
     except torch.OutOfMemoryError as error:

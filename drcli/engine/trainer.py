@@ -21,7 +21,7 @@ from drcli.errors import CheckpointError, RunError
 from drcli.methods.base import Method
 from drcli.methods.context import Context
 from drcli.methods.teachers import Teacher
-from drcli.optim import build_optimizer, learning_rate, set_learning_rate
+from drcli.optim import build_optimizer, is_fused, learning_rate, set_learning_rate
 from drcli.recipe.schema import Recipe
 from drcli.seeding import generator, seed_global
 
@@ -81,7 +81,7 @@ class Trainer:
         trainable = [*assembly.model.parameters(), *assembly.extras.parameters()]
         return Context(
             model=assembly.model,
-            optimizer=build_optimizer(training.optimizer, trainable),
+            optimizer=build_optimizer(training.optimizer, trainable, fused=is_fused(training, assembly.device)),
             trainable=trainable,
             train=assembly.batches("train"),
             val=assembly.batches("val"),
@@ -91,6 +91,7 @@ class Trainer:
             device=assembly.device,
             training=training,
             teachers=teachers,
+            label=self.recipe.method,
         )
 
     def train(self) -> None:

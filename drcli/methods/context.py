@@ -14,7 +14,7 @@ from drcli.diagnosis import MeasureSettings, ModalityDiagnosis, diagnose
 from drcli.methods.teachers import Teacher
 from drcli.models.inference import extract_features
 from drcli.models.multimodal import MultimodalModel
-from drcli.optim import build_optimizer, set_learning_rate, take_step
+from drcli.optim import build_optimizer, is_fused, set_learning_rate, take_step
 from drcli.recipe.schema import Training
 from drcli.seeding import derive, generator
 
@@ -34,6 +34,7 @@ class Context:
         num_classes: C.
         eval_batch_size: rows of an evaluation step.
         seed: the run's seed.
+        label: the run's label among the recipe's methods, for messages.
         device: where the model is.
         training: the recipe's `training` block.
         teachers: trained encoders and heads by modality, for the methods that require them.
@@ -52,6 +53,7 @@ class Context:
     device: torch.device
     training: Training
     teachers: Mapping[str, Teacher] = field(default_factory=dict)
+    label: str = ""
     epoch: int = 0
     step: int = 0
     _features: dict[str, Features] = field(default_factory=dict)
@@ -86,7 +88,7 @@ class Context:
 
     def new_optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         """An optimiser of the recipe's kind over other parameters, at the current learning rate."""
-        optimizer = build_optimizer(self.training.optimizer, parameters)
+        optimizer = build_optimizer(self.training.optimizer, parameters, fused=is_fused(self.training, self.device))
         set_learning_rate(optimizer, self.optimizer.param_groups[0]["lr"])
         return optimizer
 
@@ -105,9 +107,9 @@ class Context:
         features_train, labels_train = self.features("train")
         features_val, labels_val = self.features("val")
         return diagnose(
-            features_train,
+            {m: x.to(self.device) for m, x in features_train.items()},
             labels_train,
-            features_val,
+            {m: x.to(self.device) for m, x in features_val.items()},
             labels_val,
             num_classes=self.num_classes,
             settings=settings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from drcli.methods import METHODS
@@ -13,13 +13,18 @@ from drcli.recipe.problems import ABSENT, Problem
 from drcli.recipe.schema import Cosine, Recipe, Sgd, Training
 
 
-def conflicts(recipe: Recipe) -> Iterator[Problem]:
-    """Yield values that are valid alone and not together."""
+def conflicts(recipe: Recipe, labels: Sequence[str]) -> Iterator[Problem]:
+    """Yield values that are valid alone and not together.
+
+    Args:
+        recipe: its blocks are valid, each by itself.
+        labels: the methods that are held against the rest.
+    """
     data = recipe.to_dict()
     for path, message in [
         *_of_training(recipe.training),
-        *_of_fusion(recipe),
-        *_of_methods(recipe),
+        *_of_fusion(recipe, labels),
+        *_of_methods(recipe, labels),
     ]:
         key = split_path(data, path)
         value: Any = data
@@ -41,18 +46,25 @@ def _of_training(training: Training) -> Iterator[tuple[str, str]]:
         )
 
 
-def _of_fusion(recipe: Recipe) -> Iterator[tuple[str, str]]:
+def _of_fusion(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Hold the fusion against the modalities, unless every method trains them one by one."""
     fusion = FUSIONS.load(recipe.fusion.name)
-    alone = all(METHODS.load(block.method).per_modality for block in recipe.methods.values())
-    if not alone and not _within(len(recipe.modalities), fusion.num_modalities):
+    if labels and all(METHODS.load(recipe.methods[label].method).per_modality for label in labels):
+        return
+    if not _within(len(recipe.modalities), fusion.num_modalities):
         yield "fusion.name", f"takes {_range(fusion.num_modalities)}, the recipe has {len(recipe.modalities)}"
+        return
+    check = getattr(fusion, "check", None)
+    found: Iterable[tuple[str, str]] = check(recipe.fusion.settings, tuple(recipe.modalities)) if check else ()
+    yield from ((f"fusion.{key}", message) for key, message in found)
 
 
-def _of_methods(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Hold each method against the recipe of its run: modalities, what the fusion provides, and its own `check`."""
+def _of_methods(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Hold methods against the recipe of their run: modalities, what the fusion provides, and their own `check`."""
     fusion = recipe.fusion
     provided = FUSIONS.load(fusion.name).provides | {TEACHERS}
-    for label, block in recipe.methods.items():
+    for label in labels:
+        block = recipe.methods[label]
         method = METHODS.load(block.method)
         key = f"methods.{label}"
         if not _within(len(recipe.modalities), method.num_modalities):

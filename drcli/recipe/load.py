@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,26 +38,39 @@ from drcli.recipe.validate import Checker, excessive, unfit
 from drcli.registry import known
 
 Settings = TypeVar("Settings", bound=BaseModel)
+Labels = Callable[[Recipe], Sequence[str]]
 
 BLOCKS = ("dataset", "modalities", "corrupt", "fusion", "methods", "training", "diagnosis")
 """Keys of a recipe that hold a block of their own."""
 
-# `--method all` means every label; the parameters of the fusion are a group beside the modalities'.
+# `--method all` means every label. The parameters of the fusion are a group beside the modalities', its loss
+# and its weight are named "joint" beside theirs.
 _RESERVED_LABEL = "all"
-_RESERVED_MODALITY = "fusion"
+_RESERVED_MODALITIES = ("fusion", "joint")
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def only(*labels: str) -> Labels:
+    """Say that these methods are used, whatever the recipe holds."""
+    return lambda _: labels
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = (), labels: Labels | None = None) -> Recipe:
     """Return the validated recipe of a file, with KEY=VALUE overrides set first.
+
+    Args:
+        path: the file.
+        overrides: KEY=VALUE.
+        labels: which methods must fit fusion and modalities, given the recipe; by default all. Those that
+            are not used need not: one recipe serves fusions that some of its methods refuse.
 
     Raises:
         RecipeError: the file or an override cannot be read, or the recipe has problems; all of them are
             in the one message, with line, dotted key, value and what is allowed.
     """
-    return load_source(path, overrides)[0]
+    return load_source(path, overrides, labels)[0]
 
 
-def load_source(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, Source]:
+def load_source(path: Path, overrides: Sequence[str] = (), labels: Labels | None = None) -> tuple[Recipe, Source]:
     """Return the validated recipe of a file, and the plain data and places that it was made of.
 
     Raises:
@@ -66,7 +79,7 @@ def load_source(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, Sour
     source = _without_shorthand(read_source(path))
     source = _without_shorthand(apply_overrides(source, parse_overrides(overrides)))
     source = replace(source, data={"name": path.stem, **source.data})
-    return _validated(source), source
+    return _validated(source, labels), source
 
 
 def recipe_from_dict(raw: Any, *, where: str) -> Recipe:
@@ -84,7 +97,7 @@ def recipe_from_dict(raw: Any, *, where: str) -> Recipe:
     return _validated(_without_shorthand(Source(where, raw, {})))
 
 
-def _validated(source: Source) -> Recipe:
+def _validated(source: Source, labels: Labels | None = None) -> Recipe:
     unusable = list(unfit(source.data))
     if unusable:
         raise refusal(source.where, [*source.problems, *unusable], source.places)
@@ -93,7 +106,7 @@ def _validated(source: Source) -> Recipe:
     recipe = _assemble(checker)
     checker.problems += excessive(source.data, checker.problems)
     if recipe is not None and not checker.problems:
-        checker.problems += conflicts(recipe)
+        checker.problems += conflicts(recipe, list(recipe.methods) if labels is None else labels(recipe))
     if recipe is None or checker.problems:
         raise refusal(source.where, checker.problems, source.places)
     return recipe
@@ -158,8 +171,8 @@ def _modalities(checker: Checker) -> dict[str, ModalityBlock] | None:
     for m in names or ():
         key = ("modalities", m)
         _check_name(checker, key)
-        if "." in m or m == _RESERVED_MODALITY:
-            checker.add(key, f"the name of a modality must not hold a dot, nor be {_RESERVED_MODALITY!r}")
+        if "." in m or m in _RESERVED_MODALITIES:
+            checker.add(key, "the name of a modality must not hold a dot, nor be 'fusion' or 'joint'")
         elif hasattr(nn.ModuleDict, m):
             checker.add(key, "PyTorch has a use of its own for this name; call the modality otherwise")
         block = _modality(checker, key)

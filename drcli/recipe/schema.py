@@ -111,7 +111,14 @@ class TrainingScalars(Block):
     batch_size: PositiveInt = 64
     eval_batch_size: PositiveInt | None = Field(None, description="null: 4 * batch_size")
     accumulate: PositiveInt = Field(1, description="parts of a batch that are computed one after the other")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: the model runs under autocast")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="bf16: the model runs under autocast; auto: bf16 on a GPU, fp32 on a CPU"
+    )
+    channels_last: bool = Field(True, description="maps and convolutions with their channels innermost in memory")
+    compile: Literal["off", "default", "reduce-overhead"] = Field(
+        "off", description="compile the forward pass; reduce-overhead uses CUDA graphs; minutes to start"
+    )
+    fused: Literal["auto", "on", "off"] = Field("auto", description="one kernel an optimiser step; auto: on a GPU")
     data: Literal["auto", "resident", "stream"] = Field(
         "auto", description="where arrays are while training: on the device, or read from the disk meanwhile"
     )

@@ -1,4 +1,4 @@
-"""The recipes that come with drcli, and how the command line's RECIPE becomes a file.
+"""The recipes and targets that come with drcli, and how the command line names their files.
 
 Imports neither pydantic nor yaml: `drcli ls` and `--help` use it.
 """
@@ -30,6 +30,28 @@ def find_recipe(text: str) -> Path:
     if text not in recipes:
         raise RecipeError(f"unknown recipe {text!r}; {known(text, recipes)} A path needs a slash or ends in .yaml.")
     return recipes[text]
+
+
+def shipped_targets() -> dict[str, Path]:
+    """Return the tables and figures that `drcli reproduce` knows, by name, in alphabetical order."""
+    return {path.stem: path for path in sorted((_folder() / "tables").glob("*.yaml"))}
+
+
+def find_target(text: str) -> Path:
+    """Return the file of a target: a path if it has a slash or ends in .yaml, else a shipped one.
+
+    Raises:
+        RecipeError: there is no such file, or no shipped target of that name (the nearest is offered).
+    """
+    targets = shipped_targets()
+    if "/" in text or text.endswith(".yaml"):
+        path = Path(text)
+        if not path.is_file():
+            raise RecipeError(f"{path}: no such file; targets that come with drcli need no path: {known('', targets)}")
+        return path
+    if text not in targets:
+        raise RecipeError(f"reproduce {text}: no table or figure of that name; {known(text, [*targets, 'all'])}")
+    return targets[text]
 
 
 def _existing(path: Path) -> Path:

@@ -22,7 +22,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("training.epoch=5", "Did you mean epochs?"),
         ("method=diagnose_relern", "method = diagnose_relern   must be a label of methods; known: "),
         ("methods.x.method=jiont", "methods.x.method = jiont   unknown method; known: "),
-        ("methods.jiont={}", "unknown method 'jiont'; known: joint, unimodal, diagnose_relearn. Did you mean"),
+        ("methods.jiont={}", "unknown method 'jiont'; known: joint, unimodal, "),
         ("modalities.audio.backbone=resnet_smal", "unknown backbone; known: "),
         ("modalities.audio.backbone=resnet_smal", "Did you mean resnet_small?"),
         ("fusion=concatenate", "unknown fusion; known: "),

@@ -100,7 +100,8 @@ def test_a_path_through_a_value_is_reported_with_the_other_problems(refused: Cal
         "some.yaml: 3 problems\n"
         "  command line  method.x = 3   cannot be set: method is relearn, not a block of keys\n"
         "  command line  training.epohcs = 1   unknown key; known: optimizer, schedule, epochs, batch_size, "
-        "eval_batch_size, accumulate, precision, data, clip_grad_norm, deterministic. Did you mean epochs?\n"
+        "eval_batch_size, accumulate, precision, channels_last, compile, fused, "
+        "data, clip_grad_norm, deterministic. Did you mean epochs?\n"
         "  command line  training.optimizer.name = sdg   unknown optimizer; known: sgd, adam, adamw. "
         "Did you mean sgd?"
     )

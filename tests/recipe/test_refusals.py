@@ -86,10 +86,10 @@ modalities: {audio: {backbone: broken}}
     module
 
 modalities: {a.b: {backbone: small}}
-    modalities.a.b   the name of a modality must not hold a dot, nor be 'fusion'
+    modalities.a.b   the name of a modality must not hold a dot, nor be 'fusion' or 'joint'
 
 modalities: {fusion: {backbone: small}}
-    modalities.fusion   the name of a modality must not hold a dot, nor be 'fusion'
+    modalities.fusion   the name of a modality must not hold a dot, nor be 'fusion' or 'joint'
 
 fusion: 3
     fusion = 3   must be a block of keys

@@ -1,0 +1,148 @@
+"""Adaptive gradient modulation (Li, Li, Hu, Lei, Li, Zhou; ICCV 2023, arXiv 2308.07686)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from torch import Tensor
+from torch.nn import functional
+
+from drcli.data.batches import Batch
+from drcli.methods.base import Losses, Method
+from drcli.methods.context import Context
+from drcli.methods.shapley import coalitions, shapley_weights, weighted_sum
+from drcli.methods.window import missed
+from drcli.models.fusion import Outputs
+from drcli.models.inference import evaluating
+
+FLOOR = 1e-8
+"""Least probability whose logarithm is taken."""
+
+
+class AGM(Method):
+    """Joint training whose gradient through each modality's response to the batch is scaled.
+
+    With f(S) the logits (B, C) when the (normalised) inputs outside the coalition S are 0, f of the empty
+    one 0, and t = 1, 2, ... counting the batches that are modulated,
+
+        phi_m = Shapley value of m in f; sum over m of phi_m = f(all)
+        s_m = mean over i of -log max(softmax(phi_m)_i[y_i], 1e-8)          a loss: lower is stronger
+        ratio_m = exp(M / (M - 1) * (mean over n of s_n - s_m))
+        ref_m = the same of T, where T_m is the mean of s_m over the batches before t; 1 at t = 1
+        kappa_m = exp(alpha * min(ref_m - ratio_m, cap))
+
+    in the epochs `starts` to `ends` the gradient is the sum over m of kappa_m (d phi_m / d theta)^T dL/df,
+    for every parameter. It is computed from L + sum over m of (kappa_m - 1) <phi_m, dL/df>, dL/df held
+    constant, which is L where kappa is 1. A batch takes 2^M - 2 forward passes beside the one of joint
+    training; they run in evaluation mode, so zeros do not enter batch normalisation's statistics. Works
+    with any fusion; with one modality kappa is 1. Where gradients are accumulated, a part counts as a batch.
+
+    Differences from the authors' code: any number of modalities instead of two or three; an all-zero
+    pass whose result the code discards is not run; their clipping by the head's gradient is left to
+    `training.clip_grad_norm`.
+    """
+
+    class Settings(BaseModel, extra="forbid", frozen=True):
+        """The recipe block of `agm`; the defaults are the authors' on CREMA-D.
+
+        Their window is 0 to 20 with epochs counted from 1: here, counted from 0, it ends at 19.
+        """
+
+        alpha: NonNegativeFloat = Field(1.0, allow_inf_nan=False, description="how far kappa follows the ratio")
+        cap: PositiveFloat | None = Field(10.0, allow_inf_nan=False, description="most of ref - ratio; null: no bound")
+        starts: NonNegativeInt = Field(0, description="first epoch that is modulated")
+        ends: int = Field(19, ge=-1, description="last epoch that is modulated; -1: none")
+        padded_gradient: bool = Field(
+            True,
+            description="whether gradients flow through the passes with zeros; without them all that is left is one "
+            "factor for every gradient, the mean of kappa",
+        )
+
+    neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0}
+
+    settings: Settings
+
+    def setup(self, ctx: Context) -> None:
+        """Start the running means at 0, which makes the first reference 1."""
+        self.weights = shapley_weights(ctx.model.modalities)
+        self.means = {m: torch.zeros((), device=ctx.device) for m in ctx.model.modalities}
+        self.count = 0
+
+    def remarks(self, ctx: Context) -> Iterable[str]:
+        """Say so where no epoch is in the window."""
+        return missed(self.settings.starts, self.settings.ends, ctx.epochs)
+
+    def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
+        """Return the joint loss, its gradient modulated in the window."""
+        losses = super().losses(ctx, outputs, batch)
+        if not self.settings.starts <= ctx.epoch <= self.settings.ends:
+            return losses
+        responses = self._responses(ctx, outputs, batch)
+        kappa = self._kappa({m: strength(phi.detach(), batch.labels) for m, phi in responses.items()})
+        for m, value in kappa.items():
+            ctx.log(f"coefficient/{m}", value)
+        (slope,) = torch.autograd.grad(losses["joint"], outputs.logits, retain_graph=True)
+        extra = torch.stack([(kappa[m] - 1) * (phi * slope).sum() for m, phi in responses.items()]).sum()
+        return {"joint": losses["joint"] + (extra - extra.detach())}  # changes the gradient, not the loss logged
+
+    def _responses(self, ctx: Context, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return phi_m, {m: (B, C)}."""
+        everyone = frozenset(ctx.model.modalities)
+        values = {everyone: outputs.logits}
+        with evaluating(ctx.model), torch.set_grad_enabled(self.settings.padded_gradient):
+            for coalition in coalitions(ctx.model.modalities):
+                if coalition != everyone:
+                    inputs = {m: x if m in coalition else torch.zeros_like(x) for m, x in batch.inputs.items()}
+                    values[coalition] = ctx.model(inputs, batch.lengths).logits
+        return {m: weighted_sum(weights, values) for m, weights in self.weights.items()}
+
+    def _kappa(self, strengths: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return kappa of this batch, and take its strengths into the running means."""
+        kappa = coefficients(strengths, self.means, alpha=self.settings.alpha, cap=self.settings.cap)
+        self.count += 1
+        for m, mean in self.means.items():
+            mean.mul_((self.count - 1) / self.count).add_(strengths[m] / self.count)
+        return kappa
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running means and the number of batches in them."""
+        return {"means": self.means, "count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        for m, mean in self.means.items():
+            mean.copy_(state["means"][m])
+        self.count = int(state["count"])
+
+
+def strength(response: Tensor, labels: Tensor) -> Tensor:
+    """Return s = mean over i of -log max(softmax(phi)_i[y_i], 1e-8), shape (), of a response (B, C)."""
+    right = functional.softmax(response, dim=1).gather(1, labels[:, None])
+    return -right.clamp(min=FLOOR).log().mean()
+
+
+def ratios(strengths: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return exp(M / (M - 1) * (mean over n of s_n - s_m)), {m: ()}; 1 for a single modality."""
+    count = len(strengths)
+    mean = torch.stack(list(strengths.values())).mean()
+    return {m: (count / max(count - 1, 1) * (mean - s)).exp() for m, s in strengths.items()}
+
+
+def coefficients(
+    strengths: Mapping[str, Tensor], means: Mapping[str, Tensor], *, alpha: float, cap: float | None
+) -> dict[str, Tensor]:
+    """Return kappa_m = exp(alpha * min(ref_m - ratio_m, cap)), {m: ()}.
+
+    Args:
+        strengths: s_m of this batch.
+        means: T_m over the batches before; 0 where there are none.
+        alpha: slope.
+        cap: bound, or None.
+    """
+    now, before = ratios(strengths), ratios(means)
+    bound = math.inf if cap is None else cap
+    return {m: (alpha * (before[m] - now[m]).clamp(max=bound)).exp() for m in strengths}

@@ -1,0 +1,58 @@
+"""Ensemble: encoders trained apart, their predictions averaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from drcli.data.batches import Batch
+from drcli.methods.base import Method
+from drcli.methods.context import Context
+from drcli.methods.heads import apply_heads, linear_heads
+from drcli.methods.teachers import TEACHERS
+from drcli.models.fusion import Outputs
+from drcli.models.multimodal import MultimodalModel
+
+
+class Ensemble(Method):
+    """The unimodal runs of the same seed, their probabilities averaged; nothing is trained.
+
+        p(y | x) = (1/M) sum over m of softmax(z_m)(y)
+
+    z_m are the logits of the unimodal run of modality m, at its selected epoch. The logits returned are
+    log p, so that their softmax is p. The recipe's fusion is not used: the encoders run by themselves
+    under an intermediate fusion, too. Kontras et al. (arXiv 2411.07335) found it hard to beat. The
+    unimodal ensemble of Du et al. (ICML 2023, arXiv 2305.01233) averages logits instead.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset({TEACHERS})
+    neutral: ClassVar[Mapping[str, Any] | None] = None
+    neutral_reason: ClassVar[str] = "it trains nothing jointly: its encoders come from unimodal runs"
+    moves: ClassVar[str] = "nothing; encoders and heads are those of the unimodal runs"
+    trains: ClassVar[bool] = False
+
+    def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
+        """Return room for the heads of the unimodal runs."""
+        self.heads = linear_heads(model)
+        return {"heads": self.heads}
+
+    def setup(self, ctx: Context) -> None:
+        """Take encoders and heads from the unimodal runs."""
+        for m in ctx.model.modalities:
+            ctx.model.encoders[m].load_state_dict(ctx.teachers[m].encoder)
+            self.heads[m].load_state_dict(ctx.teachers[m].head)
+
+    def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
+        """Return the log of the averaged probabilities (B, C), and the encoders' features."""
+        features = model.encode_alone(batch.inputs, batch.lengths)
+        return Outputs(features, log_mean_softmax(apply_heads(self.heads, features)))
+
+
+def log_mean_softmax(logits: Mapping[str, Tensor]) -> Tensor:
+    """Return log((1/M) sum over m of softmax(z_m)), (B, C), of logits {m: (B, C)}."""
+    log_probabilities = torch.stack([z.log_softmax(dim=1) for z in logits.values()])
+    return log_probabilities.logsumexp(dim=0) - math.log(len(logits))

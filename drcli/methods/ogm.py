@@ -1,0 +1,131 @@
+"""On-the-fly gradient modulation (Peng, Wei, Deng, Wang, Hu; CVPR 2022, arXiv 2203.15332)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from torch import Tensor, nn
+
+from drcli.data.batches import Batch
+from drcli.errors import RecipeError
+from drcli.methods.context import Context
+from drcli.methods.unimodal_scores import UnimodalScores
+from drcli.methods.window import missed
+from drcli.models.fusion import Outputs
+from drcli.recipe.schema import Sgd
+
+Tensors = Literal["conv4d", "non1d", "all"]
+
+
+class Ogm(UnimodalScores):
+    """Joint training that damps, at every step, the encoders of the modalities that are ahead.
+
+    With p_m = softmax(z_m) of the unimodal logits, for every modality m of two or more
+
+        s_m = sum over the batch of p_m(y)
+        r_m = s_m / (mean over n != m of s_n)         s_m / s_n where there are two: the paper's ratio
+        k_m = 1 - tanh(alpha * r_m)  if r_m > 1, else 1
+        g <- k_m * g, for the gradients of encoder m's `tensors`, in epochs starts ... ends
+
+    Batch normalisation, biases and the fusion keep their gradients, unless `tensors` says otherwise.
+    With one modality this is joint training. Where gradients are accumulated, s_m is that of the whole
+    batch.
+
+    Adam divides a gradient by its size, so that a factor mostly cancels: only how k_m changes from step
+    to step is left of it. The method is meant for SGD.
+
+    Differences from the authors' released code: any number of modalities (two there); a tie damps
+    nobody (the code damps the first by 1 - tanh(alpha)); alpha, a required flag there, has a default;
+    linear layers can be modulated too (`tensors: non1d`), which transformers consist of.
+    """
+
+    class Settings(UnimodalScores.Settings):
+        """The recipe block of `ogm` and `ogm_ge`."""
+
+        alpha: NonNegativeFloat = Field(0.3, allow_inf_nan=False, description="how strongly a lead is damped")
+        starts: NonNegativeInt = Field(0, description="first epoch of the modulation, from 0")
+        ends: int = Field(50, ge=-1, description="last epoch of the modulation, inclusive; -1: never")
+        tensors: Tensors = Field(
+            "conv4d", description="conv4d: weights of 2-d convolutions; non1d: of two dimensions or more; all: of any"
+        )
+
+    neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0}
+
+    settings: Settings
+
+    def setup(self, ctx: Context) -> None:
+        """Find the tensors to modulate.
+
+        Raises:
+            RecipeError: an encoder has none of the kind that the settings name.
+        """
+        kind = self.settings.tensors
+        self.modulated = {m: selected(encoder, kind) for m, encoder in ctx.model.encoders.items()}
+        for m, parameters in self.modulated.items():
+            if not parameters:
+                backbone = type(ctx.model.encoders[m]).__name__
+                raise RecipeError(
+                    f"methods.{ctx.label}.tensors = {kind}: the encoder of {m} ({backbone}) has no such weights; "
+                    f"set methods.{ctx.label}.tensors=non1d"
+                )
+
+    def remarks(self, ctx: Context) -> Iterable[str]:
+        """Name what makes the run nearly joint training: window, optimiser, or few weights to modulate."""
+        never = list(missed(self.settings.starts, self.settings.ends, ctx.epochs))
+        if never:
+            yield from never
+            return
+        if not isinstance(ctx.training.optimizer, Sgd):
+            yield f"{ctx.training.optimizer.name} divides gradients by their size, which mostly undoes the modulation"
+        for m, parameters in self.modulated.items():
+            share = count(parameters) / count(ctx.model.encoders[m].parameters())
+            if share < 0.5:
+                yield f"tensors: {self.settings.tensors} is {share:.0%} of the encoder of {m}; non1d takes its matrices"
+
+    def is_on(self, ctx: Context) -> bool:
+        """Whether gradients of this epoch are modulated."""
+        return len(ctx.model.modalities) > 1 and self.settings.starts <= ctx.epoch <= self.settings.ends
+
+    def modulate(self, ctx: Context, outputs: Outputs, batch: Batch) -> None:
+        """Damp the encoders' gradients."""
+        if not self.is_on(ctx):
+            return
+        logits = self.unimodal_logits(ctx.model, outputs.features)
+        for m, coefficient in coefficients(scores(logits, batch.labels), self.settings.alpha).items():
+            ctx.log(f"coefficient/{m}", coefficient)
+            torch._foreach_mul_(self.gradients(m), coefficient)  # one kernel for all of them
+
+    def gradients(self, modality: str) -> list[Tensor]:
+        """Return the gradients of one encoder that are modulated, as they stand in its parameters."""
+        return [parameter.grad for parameter in self.modulated[modality] if parameter.grad is not None]
+
+
+def selected(encoder: nn.Module, kind: Tensors) -> list[nn.Parameter]:
+    """Return an encoder's parameters of a kind: of 4 dimensions, of more than one, or all."""
+    parameters = list(encoder.parameters())
+    if kind == "all":
+        return parameters
+    return [parameter for parameter in parameters if parameter.dim() == 4 or (kind == "non1d" and parameter.dim() > 1)]
+
+
+def count(parameters: Iterable[nn.Parameter]) -> int:
+    """Return how many numbers there are in parameters."""
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def scores(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+    """Return s_m = sum over the batch of softmax(z_m)[y], {m: ()}, from z {m: (B, C)} and y (B,)."""
+    return {m: z.softmax(dim=1).gather(1, labels[:, None]).sum() for m, z in logits.items()}
+
+
+def coefficients(scores: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """Return k_m in [0, 1], {m: ()}, from the scores {m: ()} of two modalities or more."""
+    found = {}
+    for m, score in scores.items():
+        others = torch.stack([other for n, other in scores.items() if n != m]).mean()
+        ratio = score / others.clamp(min=torch.finfo(score.dtype).eps)
+        found[m] = torch.where(ratio > 1, 1 - torch.tanh(alpha * ratio), torch.ones_like(ratio))
+    return found

@@ -1,0 +1,49 @@
+"""Joint training from encoders that were trained alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from drcli.methods.base import Method
+from drcli.methods.context import Context
+from drcli.methods.teachers import TEACHERS
+
+
+class UniPretrained(Method):
+    """Encoders of the unimodal runs of the same seed under a new fusion, frozen or fine-tuned.
+
+    Everything else is joint training, over as many epochs. Frozen encoders are features: their parameters
+    get no gradient, and they run in evaluation mode, so that neither statistics of batch normalisation
+    move nor dropout acts. These are the baselines "uni-pre frozen" and "uni-pre finetuned" of Kontras et
+    al. (arXiv 2411.07335).
+    """
+
+    class Settings(Method.Settings):
+        """The recipe block of `uni_pretrained`."""
+
+        encoders: Literal["frozen", "finetuned"] = Field(
+            "finetuned", description="whether the encoders stay as the unimodal runs left them"
+        )
+
+    requires: ClassVar[frozenset[str]] = frozenset({TEACHERS})
+    neutral: ClassVar[Mapping[str, Any] | None] = None
+    neutral_reason: ClassVar[str] = "its encoders start from those of the unimodal runs, not from random weights"
+    moves: ClassVar[str] = (
+        "encoders: finetuned: every encoder and the fusion, by the optimiser; encoders: frozen: the fusion alone"
+    )
+
+    settings: Settings
+
+    def setup(self, ctx: Context) -> None:
+        """Start the encoders from the unimodal runs; frozen ones take no gradient."""
+        for m in ctx.model.modalities:
+            ctx.model.encoders[m].load_state_dict(ctx.teachers[m].encoder)
+        ctx.model.encoders.requires_grad_(self.settings.encoders == "finetuned")
+
+    def on_epoch_start(self, ctx: Context) -> None:
+        """Keep frozen encoders in evaluation mode."""
+        if self.settings.encoders == "frozen":
+            ctx.model.encoders.eval()

@@ -1,0 +1,80 @@
+"""Unimodal logits: where a method that looks at them takes them from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from drcli.data.batches import Batch
+from drcli.methods.base import Losses, Method
+from drcli.methods.context import Context
+from drcli.methods.heads import apply_heads, linear_heads
+from drcli.models import FUSIONS
+from drcli.models.fusion import Outputs
+from drcli.models.multimodal import MultimodalModel
+from drcli.recipe.schema import Recipe
+
+Source = Literal["slice", "head", "zero_others", "detached_probe"]
+"""What the fusion `offers`, or "detached_probe": linear layers on features that get no gradient from them."""
+
+
+class UnimodalScores(Method):
+    """Base of the methods that look at unimodal logits z_m and do not train the encoders on them.
+
+    Under `unimodal_logits: detached_probe` there is one linear layer a modality,
+
+        z_m = W_m stopgrad(h_m) + b_m,    loss probe_m = CE(z_m, y),
+
+    whose gradient ends at the features: encoders and fusion train as without it. Only where the recipe
+    clips gradients do the probes' count towards the norm.
+    """
+
+    class Settings(Method.Settings):
+        """What the recipe blocks of these methods have in common."""
+
+        unimodal_logits: Source = Field(
+            "slice", description="where a modality's own logits come from: what the fusion offers, or a probe"
+        )
+
+    settings: Settings
+
+    probes: nn.ModuleDict | None = None
+
+    @classmethod
+    def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
+        """Refuse unimodal logits that the fusion does not offer."""
+        settings, fusion = recipe.methods[recipe.method].settings, recipe.fusion
+        assert isinstance(settings, UnimodalScores.Settings)
+        able = [*FUSIONS.load(fusion.name).offers(fusion.settings), "detached_probe"]
+        if settings.unimodal_logits not in able:
+            yield f"methods.{recipe.method}.unimodal_logits", f"must be {' or '.join(able)} with fusion {fusion.name}"
+
+    def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
+        """Return the probes, where the settings ask for them."""
+        if self.settings.unimodal_logits != "detached_probe":
+            return {}
+        self.probes = linear_heads(model)
+        return {"probes": self.probes}
+
+    def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
+        """Return the joint loss and those of the probes, each of shape ()."""
+        losses = super().losses(ctx, outputs, batch)
+        if self.probes is None:
+            return losses
+        detached = {m: h.detach() for m, h in outputs.features.items()}
+        logits = apply_heads(self.probes, detached)
+        return {**losses, **{f"probe_{m}": functional.cross_entropy(z, batch.labels) for m, z in logits.items()}}
+
+    @torch.no_grad()
+    def unimodal_logits(self, model: MultimodalModel, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return logits of each modality alone, {m: (B, C)} and detached, from features {m: (B, D_m)}."""
+        source = self.settings.unimodal_logits
+        if source == "detached_probe":
+            assert self.probes is not None
+            return apply_heads(self.probes, features)
+        return model.unimodal_logits(features, source)
