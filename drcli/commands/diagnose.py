@@ -96,8 +96,8 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
         found = _from_checkpoint(path, root, where)
     settings = found.settings.model_copy(update={name: getattr(asked, name) for name in asked.model_fields_set})
     modalities = diagnose(
-        *found.train,
-        *found.val,
+        *_on(where, found.train),
+        *_on(where, found.val),
         num_classes=len(found.class_names),
         settings=settings,
         lambda_=settings.lambda_,
@@ -107,6 +107,14 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
             figure, modalities, *found.train, *found.val, class_names=found.class_names, title=str(path)
         )
     return Report(path, found.epoch, settings.lambda_, modalities)
+
+
+def _on(
+    device: torch.device, representations: tuple[Mapping[str, Tensor], Tensor]
+) -> tuple[Mapping[str, Tensor], Tensor]:
+    """Move features to where they are clustered."""
+    features, labels = representations
+    return {m: x.to(device) for m, x in features.items()}, labels
 
 
 def _from_file(path: Path) -> Representations:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from drcli.diagnosis.kmeans import kmeans
+
 # An engine takes features (N, D), the number of clusters, of restarts, and the seed; it returns (N,).
 Engine = Callable[[Tensor, int, int, int], Tensor]
 
@@ -48,9 +50,7 @@ def _as_matrix(features: Tensor) -> Tensor:
     return features.detach().to(torch.float64 if features.dtype == torch.float64 else torch.float32)
 
 
-def cluster(
-    features: Tensor, num_clusters: int, *, restarts: int = 10, seed: int = 0, engine: str = "sklearn"
-) -> Tensor:
+def cluster(features: Tensor, num_clusters: int, *, restarts: int = 10, seed: int = 0, engine: str = "auto") -> Tensor:
     """Return the K-means cluster of each sample; the same arguments give the same clusters.
 
     No global random generator is read or advanced.
@@ -60,7 +60,8 @@ def cluster(
         num_clusters: number of clusters K > 0.
         restarts: number of k-means++ starts, > 0; the one of least inertia is returned.
         seed: seed of the starts.
-        engine: name of the implementation; "sklearn" is the reference.
+        engine: "sklearn" is the reference and computes on one thread of the CPU; "torch" computes where the
+            features are; "auto" is "torch" for features on CUDA and "sklearn" for all others.
 
     Returns:
         (N,) int64 on the CPU, in 0..K-1. With fewer than K distinct points some clusters are empty.
@@ -95,4 +96,13 @@ def _cluster_sklearn(features: Tensor, num_clusters: int, restarts: int, seed: i
     return torch.from_numpy(kmeans.labels_).long()
 
 
-ENGINES: Mapping[str, Engine] = {"sklearn": _cluster_sklearn}
+def _cluster_torch(features: Tensor, num_clusters: int, restarts: int, seed: int) -> Tensor:
+    return kmeans(features, num_clusters, restarts, seed).cpu()
+
+
+def _cluster_auto(features: Tensor, num_clusters: int, restarts: int, seed: int) -> Tensor:
+    engine = _cluster_torch if features.is_cuda else _cluster_sklearn
+    return engine(features, num_clusters, restarts, seed)
+
+
+ENGINES: Mapping[str, Engine] = {"auto": _cluster_auto, "sklearn": _cluster_sklearn, "torch": _cluster_torch}

@@ -164,10 +164,11 @@ def _clusters(
 ) -> tuple[Tensor, Tensor]:
     """Return the clusters of train and of validation, each found on its own."""
     reference = train if settings.scaler == "from_train" else None
-    return (
-        cluster(scale_features(train), num_classes, restarts=settings.restarts, seed=seed),
-        cluster(scale_features(val, reference), num_classes, restarts=settings.restarts, seed=seed),
-    )
+    found = [
+        cluster(scaled, num_classes, restarts=settings.restarts, seed=seed, engine=settings.kmeans)
+        for scaled in (scale_features(train), scale_features(val, reference))
+    ]
+    return found[0], found[1]
 
 
 def _permuted_purities(

@@ -24,6 +24,10 @@ class MeasureSettings(BaseModel, extra="forbid", frozen=True):
         False,
         description="draw as many training rows as there are validation rows: purity is higher in small sets",
     )
+    kmeans: Literal["auto", "sklearn", "torch"] = Field(
+        "auto",
+        description="who clusters: scikit-learn, drcli's own on the features' device, or that on CUDA alone (auto)",
+    )
 
 
 class DiagnosisSettings(MeasureSettings, validate_by_name=True, validate_by_alias=True):

@@ -118,7 +118,7 @@ def test_a_moved_dataset_is_found_by_dataset_root(
 def test_an_unknown_setting_is_refused_with_the_nearest_spelling(refused: Refused, features: Path) -> None:
     message = refused("diagnose", features, "lamda=3", code=2)
     assert message.startswith("drcli diagnose: 1 problem\n")
-    assert "lamda = 3   unknown key; known: scaler, gap, restarts, match_sizes, lambda." in message
+    assert "lamda = 3   unknown key; known: scaler, gap, restarts, match_sizes, kmeans, lambda." in message
     assert "Did you mean lambda?" in message
 
 

@@ -111,7 +111,7 @@ def test_features_that_carry_a_gradient_are_accepted() -> None:
         (
             torch.zeros(3, 2),
             {"num_clusters": 2, "engine": "quantum"},
-            "unknown engine 'quantum'; known: sklearn",
+            "unknown engine 'quantum'; known: auto, sklearn, torch",
         ),
     ],
 )

@@ -14,6 +14,7 @@ from support.slow_diagnosis import slow_diagnosis
 from torch import Tensor
 
 from drcli.diagnosis import MeasureSettings, ModalityDiagnosis, diagnose, diagnose_modality
+from drcli.diagnosis.clustering import ENGINES
 
 CLASSES = 5
 Data = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -49,6 +50,13 @@ def test_diagnosis_equals_a_slow_independent_computation(kind: str, options: dic
     expected = slow_diagnosis(*found, num_classes=CLASSES, lambda_=3.0, options=options)
     diagnosis = run(found, **options).to_dict()
     assert {name: diagnosis[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("kmeans", "purity"), [("torch", 1 / CLASSES), ("auto", 1.0), ("sklearn", 1.0)])
+def test_the_settings_say_who_clusters(kmeans: str, purity: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINES, "torch", lambda features, *_: torch.zeros(len(features), dtype=torch.int64))
+    found = run(data(train=KINDS["tight"]), kmeans=kmeans)
+    assert (found.purity_train, found.purity_val) == pytest.approx((purity, purity))
 
 
 def test_separable_train_and_noisy_validation_pull_harder_than_separable_both() -> None:

@@ -1,0 +1,222 @@
+"""K-means of the diagnosis on a device against scikit-learn's: seconds, inertia, purity.
+
+    python benchmarks/kmeans.py [--device auto] [--repeats 3] [--seeds 10] [--out FILE.json]
+
+Three made-up sets of the size of real ones: overlapping classes behind a ReLU, scaled as the diagnosis
+scales features; 10 restarts. scikit-learn runs on one thread, as `kmeans: sklearn` does, and on every
+core. Each engine is warmed up, seconds are the median over repeats of wall-clock time with the device
+synchronised before each reading, the engines take turns, and features start where they are used. Other
+work on the machine shows. Inertia and purity are means over seeds, computed here in float64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from drcli.diagnosis import kmeans, purity, scale_features
+from drcli.engine.device import resolve_device
+
+RESTARTS = 10
+WIDTH = 512
+ALL_CORES = "scikit-learn, all cores"
+Engine = Callable[[int], Tensor]
+"""Clusters, (N,) on any device, by the seed."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A set of features.
+
+    Attributes:
+        name: the dataset whose training set has this size.
+        rows: N.
+        classes: K.
+        spread: deviation of a class around its centre, in deviations of the centres.
+    """
+
+    name: str
+    rows: int
+    classes: int
+    spread: float
+
+
+CASES = (
+    Case("cremad", 5954, 6, 3.0),
+    Case("kinetics_sounds", 14799, 31, 1.5),
+    Case("ucf101", 9537, 101, 1.2),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one engine did with one case.
+
+    Attributes:
+        case: name of the case.
+        engine: name of the engine.
+        seconds: median of the repeats.
+        repeats: seconds of each.
+        inertia: mean over seeds; None for every core, which ends where one thread does.
+        purity: the same.
+    """
+
+    case: str
+    engine: str
+    seconds: float
+    repeats: list[float]
+    inertia: float | None
+    purity: float | None
+
+
+def features_of(case: Case) -> tuple[Tensor, Tensor]:
+    """Features (N, 512) in [-1, 1] and labels (N,): Gaussian classes in 32 dimensions, mixed, cut at 0."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(case.classes, (case.rows,), generator=generator)
+    centres = torch.randn(case.classes, 32, generator=generator)
+    latent = centres[labels] + case.spread * torch.randn(case.rows, 32, generator=generator)
+    mixed = latent @ torch.randn(32, WIDTH, generator=generator) / 32**0.5
+    return scale_features(torch.relu(mixed + 0.5 * torch.randn(mixed.shape, generator=generator))), labels
+
+
+def engines_of(case: Case, features: Tensor, device: torch.device) -> dict[str, Engine]:
+    """The engines by name, each over features that lie where it computes."""
+    there, matrix = features.to(device), features.numpy()
+
+    def every_core(seed: int) -> Tensor:
+        model = KMeans(case.classes, n_init=RESTARTS, random_state=seed).fit(matrix)
+        return torch.from_numpy(model.labels_).long()
+
+    def one_thread(seed: int) -> Tensor:
+        with threadpool_limits(1):
+            return every_core(seed)
+
+    return {
+        f"drcli, {device.type}": lambda seed: kmeans.kmeans(there, case.classes, RESTARTS, seed),
+        "scikit-learn, 1 thread": one_thread,
+        ALL_CORES: every_core,
+    }
+
+
+def inertia(features: Tensor, clusters: Tensor, classes: int) -> float:
+    """Sum of squared distances to the means of the clusters."""
+    rows = features.double()
+    sums = rows.new_zeros(classes, rows.shape[1]).index_add_(0, clusters, rows)
+    means = sums / clusters.bincount(minlength=classes).clamp_min(1)[:, None]
+    return float((rows - means[clusters]).square().sum())
+
+
+def timed(work: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
+    """Seconds, and the result on the CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    result = work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started, result.cpu()
+
+
+def measure(case: Case, device: torch.device, repeats: int, seeds: int) -> list[Found]:
+    """Every engine on one case; the first `repeats` seeds are timed."""
+    features, labels = features_of(case)
+    engines = engines_of(case, features, device)
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    clusters: dict[str, list[Tensor]] = {name: [] for name in engines}
+    for engine in engines.values():
+        engine(0)
+    for seed in range(max(repeats, seeds)):
+        for name, engine in engines.items():
+            if name != ALL_CORES or seed < repeats:
+                taken, result = timed(partial(engine, seed), device)
+                seconds[name].append(taken)
+                clusters[name].append(result)
+    return [
+        Found(
+            case=case.name,
+            engine=name,
+            seconds=statistics.median(seconds[name][:repeats]),
+            repeats=seconds[name][:repeats],
+            inertia=mean(name, lambda found: inertia(features, found, case.classes), clusters[name]),
+            purity=mean(name, lambda found: purity(found, labels), clusters[name]),
+        )
+        for name in engines
+    ]
+
+
+def mean(engine: str, worth: Callable[[Tensor], float], clusters: list[Tensor]) -> float | None:
+    """Mean worth of the clusters over seeds, None for the engine that did not run all of them."""
+    return None if engine == ALL_CORES else statistics.mean(map(worth, clusters))
+
+
+def table_of(case: Case, found: list[Found]) -> Table:
+    """One case, a row an engine, against the first of scikit-learn's."""
+    ours, reference = found[0], found[1]
+    table = Table(title=f"{case.name}: {case.rows} x {WIDTH}, K = {case.classes}", title_justify="left")
+    table.add_column("engine", no_wrap=True)
+    for name in ("seconds", "drcli is faster", "inertia / 1 thread", "purity"):
+        table.add_column(name, justify="right")
+    for one in found:
+        table.add_row(
+            one.engine,
+            f"{one.seconds:.3f}",
+            "" if one is ours else f"{one.seconds / ours.seconds:.1f} x",
+            "" if one.inertia is None or reference.inertia is None else f"{one.inertia / reference.inertia:.4f}",
+            "" if one.purity is None else f"{one.purity:.4f}",
+        )
+    return table
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Where this was measured."""
+    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0))
+    return {"device": device.type, "name": name, "cores": cores, "threads": torch.get_num_threads()}
+
+
+def main() -> None:
+    """Measure, print a table a case, write JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each engine; the median counts")
+    parser.add_argument("--seeds", type=int, default=10, help="runs that inertia and purity are averaged over")
+    parser.add_argument("--out", type=Path, help="write the numbers here, as JSON")
+    arguments = parser.parse_args()
+    device, console = resolve_device(arguments.device), Console()
+    results: list[Found] = []
+    for case in CASES:
+        found = measure(case, device, arguments.repeats, arguments.seeds)
+        console.print(table_of(case, found))
+        results += found
+    if arguments.out:
+        report = {
+            "machine": machine(device),
+            "load": os.getloadavg()[0],
+            "torch": torch.__version__,
+            "cases": [asdict(case) for case in CASES],
+            "results": [asdict(found) for found in results],
+        }
+        arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
