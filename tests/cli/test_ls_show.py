@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -77,6 +78,25 @@ def test_show_says_where_each_value_comes_from(drcli: Drcli, recipe_file: Recipe
     assert ["epochs:", "7", "#", "command", "line"] in lines
     assert ["batch_size:", "16", "#", "line", str(number)] in lines
     assert ["deterministic:", "true", "#", "default"] in lines
+
+
+def test_show_tells_whose_the_parameters_are(drcli: Drcli, recipe_file: RecipeFile) -> None:
+    shown = drcli("show", recipe_file(), "fusion=mmtm").stdout
+    groups = re.findall(r"^#   (\w+): ([\d,]+) \((.*)\)$", shown, flags=re.MULTILINE)
+    assert [(group, what) for group, _, what in groups] == [
+        ("audio", "encoder resnet_small"),
+        ("visual", "encoder resnet_small"),
+        ("fusion", "mmtm"),
+    ]
+    assert groups[0][1] == groups[1][1] != "0"
+    assert (
+        "#   diagnose_relearn: every encoder and the fusion, by the optimiser; every encoder, by re-learning" in shown
+    )
+
+
+def test_show_of_a_dataset_that_is_not_prepared_says_what_it_cannot_know(drcli: Drcli, tmp_path: Path) -> None:
+    shown = drcli("show", "digits", f"dataset.root={tmp_path / 'nothing'}").stdout
+    assert "# Parameters: known when the dataset is prepared" in shown
 
 
 def test_version_is_the_packages(drcli: Drcli) -> None:

@@ -269,3 +269,16 @@ def test_permuting_the_modalities_permutes_the_coefficients(
     ours, theirs = (event_of(trainer)["modalities"] for trainer in (first, second))
     assert (list(ours), list(theirs)) == (["audio", "visual", "text"], ["text", "audio", "visual"])
     assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"every": 1}, False), ({"every": 2}, False), ({"every": 3}, True), ({"times": 0}, True)],
+)
+def test_a_run_that_will_never_relearn_says_so(
+    settings: dict[str, Any], said: bool, toy_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """Of four epochs, only those of index 1 and 2 can end in an event."""
+    trainer = make_trainer(toy_recipe(methods={"diagnose_relearn": {**SETTINGS, **settings}}), tmp_path)
+    remarks = list(trainer.assembly.method.remarks(trainer.ctx))
+    assert [line.startswith("no re-learning will happen") for line in remarks] == ([True] if said else [])

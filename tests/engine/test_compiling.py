@@ -1,0 +1,69 @@
+"""The compiled forward pass: given up with a reason, and never at the cost of a bit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.training import bits, make_trainer, trained, weights
+
+from drcli.engine.compiling import compile_forward
+from drcli.engine.trainer import Trainer
+from drcli.recipe.schema import Recipe
+
+SHORT = {"epochs": 1, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
+
+
+@pytest.fixture
+def trainer(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> Trainer:
+    return make_trainer(toy_recipe(method="joint", training={**SHORT, "compile": "default"}), tmp_path / "compiled")
+
+
+def test_what_is_not_asked_for_is_not_compiled(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    trainer = make_trainer(toy_recipe(training=SHORT), tmp_path)
+    assert compile_forward(trainer.ctx, trainer.assembly.method) is None
+    assert trainer.assembly.model._compiled_call_impl is None
+
+
+def test_a_compiler_that_fails_leaves_the_run_as_it_was(
+    trainer: Trainer, toy_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: Any, *_: Any, **__: Any) -> None:
+        def call(*_: Any, **__: Any) -> None:
+            raise RuntimeError("no compiler here\nand more of it")
+
+        self._compiled_call_impl = call
+
+    monkeypatch.setattr(torch.nn.Module, "compile", failing)
+    state = torch.get_rng_state()
+    said = compile_forward(trainer.ctx, trainer.assembly.method)
+    assert said == "torch.compile failed (RuntimeError: no compiler here); the model runs uncompiled"
+    assert torch.equal(torch.get_rng_state(), state)
+    trainer.train()
+    plain = trained(toy_recipe(method="joint", training=SHORT), tmp_path / "plain")
+    assert bits(weights(trainer)) == bits(weights(plain))
+
+
+def test_the_trial_changes_no_weight_and_no_statistics(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: None)  # as if it compiled to itself
+    before = bits(weights(trainer))
+    assert compile_forward(trainer.ctx, trainer.assembly.method) is None
+    assert bits(weights(trainer)) == before
+    assert all(parameter.grad is None for parameter in trainer.assembly.model.parameters())
+
+
+@pytest.mark.slow
+def test_a_compiled_run_trains_to_nearly_the_same_losses(
+    trainer: Trainer, toy_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's own, about its own
+        assert compile_forward(trainer.ctx, trainer.assembly.method) is None
+        trainer.train()
+    plain = trained(toy_recipe(method="joint", training=SHORT), tmp_path / "plain")
+    for name, tensor in weights(plain).items():
+        torch.testing.assert_close(weights(trainer)[name], tensor, rtol=1e-2, atol=1e-3, msg=name)
