@@ -7,12 +7,15 @@ BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
+# make table1 DATASET=digits, or DATA=DIR where the prepared datasets are DIR/cremad and so on
+REPRODUCE := $(BIN)/drcli reproduce $(if $(DATASET),--dataset $(DATASET)) $(if $(DATA),--data $(DATA)) \
+	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(OUT),--out $(OUT)) $(if $(FIGURES),--figures $(FIGURES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu coverage lint format type check clean
+.PHONY: help setup demo table1 table2 table3 table4 fig1 fig3 fig4 fig5 reproduce test test-slow test-gpu coverage lint format type check clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(DONE) ## virtual environment in .venv with drcli and all it needs
 
@@ -30,6 +33,33 @@ $(DONE): pyproject.toml constraints.txt
 
 demo: $(DONE) ## unimodal, joint training and D&R on the embedded dataset, one seed, and the table
 	$(BIN)/drcli train digits --method unimodal,joint,diagnose_relearn --seeds 0
+
+table1: $(DONE) ## comparison of methods, CREMA-D and Kinetics-Sounds; DATASET=digits takes the embedded data
+	$(REPRODUCE) $@
+
+table2: $(DONE) ## the same on UCF-101, RGB and optical flow
+	$(REPRODUCE) $@
+
+table3: $(DONE) ## three modalities and transformers, CMU-MOSI
+	$(REPRODUCE) $@
+
+table4: $(DONE) ## one modality scarcely informative
+	$(REPRODUCE) $@
+
+fig1: $(DONE) ## change against joint training and probes, noisy case
+	$(REPRODUCE) $@
+
+fig3: $(DONE) ## t-SNE of the test representations
+	$(REPRODUCE) $@
+
+fig4: $(DONE) ## purity gap and accuracy over epochs
+	$(REPRODUCE) $@
+
+fig5: $(DONE) ## sensitivity to lambda and H
+	$(REPRODUCE) $@
+
+reproduce: $(DONE) ## all tables and figures
+	$(REPRODUCE) all
 
 test: $(DONE) ## the tests
 	$(PYTEST) -n $(WORKERS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,48 +12,18 @@ from torch import Tensor
 
 from drcli.diagnosis import ModalityDiagnosis, reading
 from drcli.errors import UsageError
-from drcli.files import write_atomic
 from drcli.report.embedding import Array, Map, embed
+from drcli.report.style import GREY, METADATA, look, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-# Metadata by file type: a date would make two pictures of the same diagnosis differ.
-METADATA: Mapping[str, Mapping[str, Any]] = {
-    ".png": {},
-    ".svg": {"Date": None},
-    ".pdf": {"CreationDate": None},
-}
-# Petroff's ten colours, told apart with every kind of colour blindness (arXiv 2107.02270).
-COLOURS = (
-    "#3f90da",
-    "#ffa90e",
-    "#bd1f01",
-    "#94a4a2",
-    "#832db6",
-    "#a96b59",
-    "#e76300",
-    "#b9ac70",
-    "#717581",
-    "#92dadd",
-)
-MARKERS = ("o", "s", "^", "D")  # a further shape for each further ten classes
-TRAIN, VALIDATION, FLOOR, GREY = "#b9cde4", "#2b5c8f", "#e76300", "#444444"
+TRAIN, VALIDATION, FLOOR = "#b9cde4", "#2b5c8f", "#e76300"
 BAR = 0.28  # width of a bar; pairs stand 1 apart
 MOST_IN_LEGEND = 40
 MAPS_IN_ROW = 3
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "figure.constrained_layout.w_pad": 0.08,
-    "figure.constrained_layout.h_pad": 0.06,
-    "axes.edgecolor": "#555555",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.hashsalt": "drcli",  # otherwise the identifiers in an .svg are random
-}
 
 
 def check_suffix(path: Path) -> None:
@@ -98,15 +67,8 @@ def draw(
         RunError: the file cannot be written.
     """
     check_suffix(path)
-    import matplotlib as mpl
-
     maps = {m: embed(features_train[m], labels_train, features_val[m], labels_val) for m in diagnoses}
-    suffix = path.suffix.lower()
-    stream = io.BytesIO()
-    with mpl.rc_context(STYLE):
-        figure = _figure(diagnoses, maps, class_names, title)
-        figure.savefig(stream, format=suffix[1:], dpi=150, metadata=dict(METADATA[suffix]))
-    write_atomic(path, stream.getvalue())
+    write_figure(path, lambda: _figure(diagnoses, maps, class_names, title))
 
 
 def _figure(
@@ -171,7 +133,7 @@ def _floors(axes: Axes, places: Array, purities: Sequence[tuple[float, float]]) 
 def _map(axes: Axes, found: Map, modality: str, text: str) -> None:
     """Scatter one modality: train hollow, validation filled and in front, colour and shape by class."""
     for number in np.unique(found.labels):
-        colour, marker = _look(int(number))
+        colour, marker = look(int(number))
         train = found.points[(found.labels == number) & ~found.is_val]
         val = found.points[(found.labels == number) & found.is_val]
         axes.scatter(
@@ -202,11 +164,6 @@ def _map(axes: Axes, found: Map, modality: str, text: str) -> None:
     axes.annotate(textwrap.fill(text, 50), (0, 1), (0, 33), "axes fraction", "offset points", color=GREY, va="top")
 
 
-def _look(number: int) -> tuple[str, str]:
-    """Return colour and shape of a class."""
-    return COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
-
-
 def _map_legend(figure: SubFigure, class_names: Sequence[str]) -> None:
     """Put what colours, shapes and filling mean below the maps."""
     from matplotlib.lines import Line2D
@@ -217,7 +174,7 @@ def _map_legend(figure: SubFigure, class_names: Sequence[str]) -> None:
     handles = [point("#333333", "o", "none"), point("#333333", "o", "#333333")]
     names = ["train", "validation"]
     if len(class_names) <= MOST_IN_LEGEND:
-        handles += [point(colour, marker, colour) for colour, marker in map(_look, range(len(class_names)))]
+        handles += [point(colour, marker, colour) for colour, marker in map(look, range(len(class_names)))]
         names += [textwrap.shorten(name, 24, placeholder="...") for name in class_names]
     # Named afterwards: matplotlib leaves out names that begin with "_" and reads "$" as mathematics.
     legend = figure.legend(

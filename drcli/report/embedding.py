@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from drcli.diagnosis import scale_features
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Array = NDArray[Any]
 MOST_POINTS = 1000
@@ -44,11 +43,28 @@ def embed(train: Tensor, labels_train: Tensor, val: Tensor, labels_val: Tensor, 
         labels_val: (M,).
         seed: which rows are drawn if there are more than 1000, of both splits alike.
     """
+    import torch
+
     labels = np.concatenate([labels_train.cpu().numpy(), labels_val.cpu().numpy()])
     is_val = np.arange(len(labels)) >= len(train)
-    rows = np.random.default_rng(seed).permutation(len(labels))[:MOST_POINTS]
-    scaled = scale_features(torch.cat([train.cpu(), val.cpu()]))[torch.from_numpy(rows)]
-    return Map(_tsne(principal_components(scaled.double().numpy())), labels[rows], is_val[rows])
+    rows, points = embed_features(torch.cat([train.cpu(), val.cpu()]), seed=seed)
+    return Map(points, labels[rows], is_val[rows])
+
+
+def embed_features(features: Tensor, *, seed: int = 0) -> tuple[Array, Array]:
+    """Return which rows were taken, (P,), and their places in the plane, (P, 2); the same arguments, the same map.
+
+    Args:
+        features: (N, D).
+        seed: which rows are drawn if there are more than 1000.
+    """
+    import torch
+
+    from drcli.diagnosis import scale_features
+
+    rows = np.random.default_rng(seed).permutation(len(features))[:MOST_POINTS]
+    scaled = scale_features(features)[torch.from_numpy(rows)]
+    return rows, tsne(principal_components(scaled.double().numpy()))
 
 
 def principal_components(features: Array) -> Array:
@@ -59,7 +75,8 @@ def principal_components(features: Array) -> Array:
     return np.pad(components, ((0, 0), (0, max(0, 2 - components.shape[1]))))
 
 
-def _tsne(components: Array) -> Array:
+def tsne(components: Array) -> Array:
+    """Return the places in the plane (P, 2) of principal components (P, 2 or more), by t-SNE."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 

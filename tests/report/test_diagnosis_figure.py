@@ -12,8 +12,9 @@ from support.blobs import blobs
 
 from drcli.diagnosis import MeasureSettings, diagnose
 from drcli.errors import RunError, UsageError
-from drcli.report.diagnosis_figure import STYLE, check_suffix, draw
+from drcli.report.diagnosis_figure import check_suffix, draw
 from drcli.report.embedding import Map
+from drcli.report.style import STYLE
 
 STARTS = {"png": b"\x89PNG\r\n", "svg": b"<?xml", "pdf": b"%PDF"}
 

@@ -39,7 +39,7 @@ def test_rows_of_a_class_lie_together_and_the_map_repeats() -> None:
 
 
 def test_many_rows_are_thinned_out_in_both_splits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drcli.report.embedding._tsne", lambda components: components[:, :2])
+    monkeypatch.setattr("drcli.report.embedding.tsne", lambda components: components[:, :2])
     found = embed(*blobs(3 * MOST_POINTS), *blobs(MOST_POINTS))
     assert len(found.points) == len(found.labels) == len(found.is_val) == MOST_POINTS
     assert 0.2 < found.is_val.mean() < 0.3

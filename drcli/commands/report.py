@@ -1,0 +1,116 @@
+"""`drcli report`: what runs found, as an HTML page with its figures, or as tables in Markdown or LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drcli.errors import RunError, UsageError
+from drcli.files import reason, write_atomic
+from drcli.report.collect import RunRecord, collect
+from drcli.report.render import Format, render
+from drcli.report.tables import comparison_tables
+
+if TYPE_CHECKING:
+    from drcli.report.page.page import Page
+
+FORMATS = ("html", "markdown", "latex")
+DEFAULT_OUT = Path("report.html")
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """What the command line asks for.
+
+    Attributes:
+        folders: folders with runs at or below them.
+        out: file to write; None for report.html, and for standard output if it is not HTML.
+        form: html, markdown or latex.
+        figures: folder of the figures' files; None for one beside the page.
+        png: whether to write the figures as .png too.
+        maps: labels shown in maps and confusion matrices; empty for joint training and D&R.
+        no_maps: whether to leave the maps out.
+    """
+
+    folders: Sequence[Path]
+    out: Path | None
+    form: str
+    figures: Path | None
+    png: bool
+    maps: Sequence[str]
+    no_maps: bool
+
+
+def report(request: ReportRequest) -> str:
+    """Write what was asked for, and return what belongs on standard output.
+
+    Raises:
+        UsageError: an option is not valid, or a folder holds no run.
+        DataError: a file of a run is damaged.
+        RunError: a file cannot be written.
+    """
+    _check(request)
+    runs = collect(request.folders)
+    if request.form == "html":
+        return _write_page(request, runs)
+    text = _tables(runs, "markdown" if request.form == "markdown" else "latex")
+    if request.out is None:
+        return text
+    _write(request.out, text.encode("utf-8"))
+    return f"{request.out}\n"
+
+
+def _check(request: ReportRequest) -> None:
+    if request.form not in FORMATS:
+        raise UsageError(f"--format {request.form}: must be one of {', '.join(FORMATS)}")
+    if request.maps and request.no_maps:
+        raise UsageError("--maps and --no-maps: choose one of them")
+    if request.out is not None and request.out.is_dir():
+        raise UsageError(f"--out {request.out}: is a folder; name the file to write, such as {request.out}/report.html")
+    only_html = {
+        "--figures": request.figures,
+        "--png": request.png,
+        "--maps": request.maps,
+        "--no-maps": request.no_maps,
+    }
+    given = [name for name, value in only_html.items() if value]
+    if request.form != "html" and given:
+        raise UsageError(f"{', '.join(given)}: only for --format html; {request.form} has tables alone")
+
+
+def _tables(runs: Sequence[RunRecord], form: Format) -> str:
+    tables = comparison_tables(runs)
+    if not tables:
+        raise UsageError(f"{runs[0].folder}: no run is finished yet, so that there is no table; train to the end")
+    return "\n".join(render(table, form) for table in tables)
+
+
+def _write_page(request: ReportRequest, runs: Sequence[RunRecord]) -> str:
+    from drcli.report.page.page import Options, build
+
+    out = request.out or DEFAULT_OUT
+    page = build(runs, Options(request.maps, not request.no_maps))
+    folder = request.figures or out.with_name(f"{out.stem}_figures")
+    _write_figures(folder, page, png=request.png)
+    _write(out, page.html.encode("utf-8"))  # last: where the page is, its figures are
+    return f"{out}\n"
+
+
+def _write_figures(folder: Path, page: Page, *, png: bool) -> None:
+    from drcli.report.page.drawing import to_png
+
+    for drawing, svg in zip(page.drawings, page.svgs, strict=True):
+        _write(folder / f"{drawing.name}.svg", svg.encode("utf-8"))
+        if png:
+            _write(folder / f"{drawing.name}.png", to_png(drawing))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole, and the folders that it is in."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path.parent}: cannot be made ({reason(error)})") from error
+    write_atomic(path, data)

@@ -1,0 +1,205 @@
+"""`drcli reproduce`: train what a table or figure of the paper still lacks, then make it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from drcli.commands.train import open_or_prepare, stoppable
+from drcli.data.prepared import PreparedDataset
+from drcli.engine.device import resolve_device
+from drcli.engine.grid import run_grid
+from drcli.engine.listener import Listener, Listeners
+from drcli.errors import DrcliError, InterruptedRunError
+from drcli.recipe.shipped import find_target, shipped_targets
+from drcli.report.console import ConsoleListener, duration
+from drcli.report.render import rich_table
+from drcli.report.tensorboard import TensorBoardListener
+from drcli.reproduce.estimate import Speeds, Work, finished, speeds, total, work
+from drcli.reproduce.expand import Choice, Expanded, expand
+from drcli.reproduce.output import Output, write
+from drcli.reproduce.target import Target, load_target
+
+EVERYTHING = "all"
+
+
+@dataclass(frozen=True)
+class ReproduceRequest:
+    """What the command line asks for; see `drcli reproduce --help`."""
+
+    target: str
+    choice: Choice
+    figures: Path
+    device: str
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A target with its runs, and how fast those go as far as that is known."""
+
+    target: Target
+    expanded: Expanded
+    known: Speeds
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """What came of it: what was made, and what failed."""
+
+    outputs: Sequence[Output]
+    failed: Sequence[str]
+
+
+def planned(request: ReproduceRequest) -> list[Planned]:
+    """Return what a request comes to; nothing is trained, prepared or written.
+
+    Raises:
+        RecipeError: the target, or a recipe of it, is unknown or not valid.
+        UsageError: the seeds are none, or no recipe has any of the methods.
+    """
+    paths = shipped_targets().values() if request.target == EVERYTHING else [find_target(request.target)]
+    return [_planned(load_target(path), request.choice) for path in paths]
+
+
+def _planned(target: Target, choice: Choice) -> Planned:
+    expanded = expand(target, choice)
+    return Planned(target, expanded, speeds(expanded.grids, choice.out, target.seconds_per_epoch))
+
+
+def reproduce(plans: Sequence[Planned], request: ReproduceRequest, progress: Console) -> Reproduced:
+    """Show the plan, train what is missing, and write tables and figures.
+
+    Of several targets, one that fails does not stop the others.
+
+    Raises:
+        DrcliError: data is missing, a single target cannot be made, or an interrupt.
+    """
+    device = resolve_device(request.device)
+    progress.print(plan_table(plans))
+    outputs, failed = [], []
+    for plan in plans:
+        try:
+            failures = _train(plan, device, progress)
+            outputs.append(_write(plan, request))
+        except InterruptedRunError:
+            raise
+        except DrcliError as error:
+            if len(plans) == 1:
+                raise
+            failures = [f"{plan.target.name}: {error}"]
+            progress.print(Text(failures[0], style="yellow"))
+        failed += failures
+    return Reproduced(outputs, list(dict.fromkeys(failed)))
+
+
+def _train(plan: Planned, device: torch.device, progress: Console) -> list[str]:
+    """Train a target's runs, stored ones left as they are, and return what failed."""
+    progress.print(Text(f"{plan.target.name}: {plan.target.title}", style="bold"))
+    datasets = _datasets(plan.expanded, progress)  # all of them first: what is missing shows before hours of training
+    listener: Listener = Listeners(ConsoleListener(progress, len(plan.expanded.runs)), TensorBoardListener())
+    failed = []
+    with stoppable(listener):
+        for grid in plan.expanded.grids:
+            dataset = datasets[grid.recipe.dataset.root]
+            failed += run_grid(grid.runs, dataset, device=device, listener=listener).failed
+    return failed
+
+
+def _datasets(expanded: Expanded, progress: Console) -> dict[Path, PreparedDataset]:
+    """Open, or prepare where that takes no download, every dataset of a target."""
+    datasets: dict[Path, PreparedDataset] = {}
+    for grid in expanded.grids:
+        root = grid.recipe.dataset.root
+        if root not in datasets:
+            datasets[root] = open_or_prepare(grid.recipe, progress)
+    return datasets
+
+
+def _write(plan: Planned, request: ReproduceRequest) -> Output:
+    name = plan.target.name
+    if request.choice.dataset is not None:  # a stand-in does not overwrite the table on its own datasets
+        name = f"{name}-{Path(request.choice.dataset).stem}"
+    folders = [run.folder for run in plan.expanded.runs]
+    return write(plan.target, folders, request.figures, name, plan.expanded.notes)
+
+
+def plan_table(plans: Sequence[Planned]) -> Group:
+    """Return what is run, and how long that takes."""
+    out = Table("target", "runs of", "methods", "seeds")
+    out.add_column("finished", justify="right")
+    out.add_column("time left", justify="right")
+    for plan in plans:
+        for grid in plan.expanded.grids:
+            left = work(grid, plan.known)
+            methods = ", ".join(dict.fromkeys(run.name for run in grid.runs))
+            seeds = ",".join(map(str, dict.fromkeys(run.seed for run in grid.runs)))
+            time = "unknown" if left.unknown else duration(left.seconds)
+            out.add_row(plan.target.name, grid.recipe.name, methods, seeds, f"{left.finished} / {left.total}", time)
+    notes = dict.fromkeys(note for plan in plans for note in plan.expanded.notes)
+    return Group(out, *(Text(note, style="yellow") for note in notes), Text(str(_together(plans)), style="bold"))
+
+
+def _together(plans: Sequence[Planned]) -> Work:
+    """The work of all targets; a run that several share counts once."""
+    seen: set[str] = set()
+    parts = []
+    for plan in plans:
+        for grid in plan.expanded.grids:
+            fresh = [run for run in grid.runs if str(run.folder) not in seen]
+            seen |= {str(run.folder) for run in fresh}
+            parts.append(work(replace(grid, runs=fresh), plan.known))
+    return total(parts)
+
+
+def plan_json(plans: Sequence[Planned]) -> dict[str, Any]:
+    """Return the object of `drcli reproduce --plan --json`; `seconds` is null where no speed is known."""
+    together = _together(plans)
+    return {
+        "targets": [
+            {
+                "name": plan.target.name,
+                "runs": [
+                    {
+                        "recipe": grid.recipe.name,
+                        "method": run.recipe.method,
+                        **({"modality": run.modality} if run.modality is not None else {}),
+                        "seed": run.seed,
+                        "run_dir": str(run.folder),
+                        "finished": finished(run),
+                    }
+                    for grid in plan.expanded.grids
+                    for run in grid.runs
+                ],
+                "notes": list(plan.expanded.notes),
+            }
+            for plan in plans
+        ],
+        "seconds": None if together.unknown else together.seconds,
+    }
+
+
+def to_json(result: Reproduced) -> dict[str, Any]:
+    """Return the object of `drcli reproduce --json`."""
+    return {
+        "targets": [
+            {"name": made.name, "files": list(map(str, made.files)), "rows": made.rows, "notes": list(made.notes)}
+            for made in result.outputs
+        ],
+        **({"failed": list(result.failed)} if result.failed else {}),
+    }
+
+
+def show(result: Reproduced) -> Group:
+    """Return the tables, and where everything was written."""
+    parts: list[Any] = []
+    for made in result.outputs:
+        parts += [Text(f"{made.name}: {made.title}", style="bold"), *map(rich_table, made.tables)]
+        parts.append(Text("written: " + ", ".join(map(str, made.files)) + "\n"))
+    return Group(*parts)

@@ -1,0 +1,1 @@
+"""Figures over runs, after the paper's: one a file, each with `figure(runs) -> matplotlib Figure`."""

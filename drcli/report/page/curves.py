@@ -1,0 +1,45 @@
+"""Learning curves: accuracy over epochs by method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drcli.report.page.drawing import Drawing, add_legend, line_look, panel, style
+from drcli.report.page.section import Methods, Section
+from drcli.report.page.series import at, curve, draw_curve
+
+Records = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
+"""Lines of metrics.jsonl by name of the method, by seed."""
+
+SPLITS = {
+    "val": "Validation accuracy.",
+    "train": "Training accuracy, of the batches as they were trained on.",
+    "test": "Test accuracy, watched while training; it selected nothing unless the table says so.",
+}
+
+
+def curves(methods: Methods) -> Section | None:
+    """Return the section, or None where no run logged an accuracy."""
+    records = {name: [run.epochs() for run in runs] for name, runs in methods.items()}
+    recipe = next(iter(methods.values()))[0].recipe_name
+    drawings = [drawing for split in SPLITS if (drawing := _accuracy(recipe, split, records)) is not None]
+    intro = "Mean over seeds; the band is one standard deviation."
+    return Section("Learning curves", intro, drawings) if drawings else None
+
+
+def _accuracy(recipe: str, split: str, records: Records) -> Drawing | None:
+    found = [
+        (place, name, drawn)
+        for place, (name, seeds) in enumerate(records.items())
+        if (drawn := curve(at(seed, split, "accuracy") for seed in seeds)) is not None
+    ]
+    if not found:
+        return None
+    with style():
+        figure, axes = panel()
+        lines = [draw_curve(axes, drawn, **line_look(place)) for place, _, drawn in found]
+        axes.set(xlabel="epoch", ylabel="accuracy")
+        axes.margins(x=0.01)
+        add_legend(figure, axes, lines, [name for _, name, _ in found])
+    return Drawing(f"{recipe}-{split}-accuracy", figure, SPLITS[split])

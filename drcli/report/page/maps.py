@@ -1,0 +1,78 @@
+"""Maps of the test split's representations by t-SNE, one a modality, of one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drcli.report.collect import RunRecord
+from drcli.report.embedding import principal_components, tsne
+from drcli.report.page.drawing import MARKERS, SERIES, Drawing, add_legend, panel, style
+from drcli.report.page.section import Methods, Section
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_ROWS = 300
+MOST_IN_LEGEND = 40
+HEIGHT = 3.2  # inches
+
+
+def maps(methods: Methods, shown: Sequence[str]) -> Section | None:
+    """Return the section, or None where none of the methods shown kept its outputs."""
+    drawings = [drawing for name in shown for drawing in _of_run(name, methods[name][0])]
+    intro = (
+        f"t-SNE of at most {MOST_ROWS} rows of the test split, each dimension scaled to [-1, 1]. Colour and shape "
+        "are the true class. Distances between groups mean little; how well classes part is what to look at."
+    )
+    return Section("Maps of representations", intro, drawings) if drawings else None
+
+
+def number_of_maps(methods: Methods, shown: Sequence[str]) -> int:
+    """Return how many maps these methods would have; each takes most of a second."""
+    return sum(1 if methods[name][0].modality else len(methods[name][0].recipe["modalities"]) for name in shown)
+
+
+def _of_run(name: str, run: RunRecord) -> list[Drawing]:
+    outputs = run.outputs() or {}
+    kept = [m for m in run.recipe["modalities"] if f"features_{m}" in outputs]
+    return [
+        Drawing(
+            f"{run.recipe_name}-{name}-{m}-map",
+            _scatter(outputs[f"features_{m}"], outputs["labels"], [str(label) for label in outputs["classes"]]),
+            f"{name}, seed {run.seed}: representations of {m}.",
+        )
+        for m in kept
+    ]
+
+
+def _scatter(features: NDArray[Any], labels: NDArray[Any], classes: Sequence[str]) -> Figure:
+    rows = np.random.default_rng(0).permutation(len(features))[:MOST_ROWS]
+    points, labels = tsne(principal_components(scaled(features[rows]))), labels[rows]
+    with style():
+        figure, axes = panel(HEIGHT, left=0.14, bottom=0.14)
+        handles = [
+            axes.plot(
+                *points[labels == number].T,
+                MARKERS[number // len(SERIES) % len(MARKERS)],
+                color=SERIES[number % len(SERIES)],
+                markersize=3.6,
+            )[0]
+            for number in range(len(classes))
+        ]
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(True)
+        if len(classes) <= MOST_IN_LEGEND:
+            add_legend(figure, axes, handles, classes)
+    return figure
+
+
+def scaled(features: NDArray[Any]) -> NDArray[Any]:
+    """Return features (N, D) scaled linearly so that each dimension spans [-1, 1]; a constant one becomes -1."""
+    wide = features.astype(np.float64)
+    low, spread = wide.min(axis=0), np.ptp(wide, axis=0)
+    placed: NDArray[Any] = 2 * (wide - low) / np.where(spread > 0, spread, 1) - 1
+    return placed

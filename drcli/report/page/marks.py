@@ -1,0 +1,77 @@
+"""What to know before quoting the numbers: the honest marks, at the head of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from drcli.report.collect import RunRecord, by_name, by_recipe
+from drcli.report.page.cost import device
+from drcli.report.page.markup import Html, element
+
+WARNING, FINE = "warning", "fine"
+
+
+def marks(runs: Sequence[RunRecord]) -> Html:
+    """Return the list of marks on all runs."""
+    finished = [run for run in runs if run.summary is not None]
+    checks = (_selection, _seeds, _outputs, _machines) if finished else ()
+    found = [mark for check in checks for mark in check(finished)] + list(_unfinished(runs))
+    return element("ul", *(element("li", text, class_=kind) for kind, text in found), class_="marks")
+
+
+def _selection(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
+    on_test = _names(runs, lambda run: _says_test(run, "selection"))
+    watched = _names(runs, lambda run: _says_test(run, "monitor"))
+    if on_test:
+        yield WARNING, f"Epochs were selected on the test split, so that scores are optimistic: {on_test}."
+    else:
+        yield FINE, "Every epoch was selected on validation."
+    if watched:
+        yield WARNING, f"The test split was watched while training: {watched}."
+    else:
+        yield FINE, "Each run scored the test split once, at its end."
+
+
+def _says_test(run: RunRecord, key: str) -> bool:
+    return run.summary is not None and run.summary[key] == "test"
+
+
+def _seeds(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
+    counts = [len(group) for of_one in by_recipe(runs).values() for group in by_name(of_one).values()]
+    low, high = min(counts), max(counts)
+    if low == 1:
+        yield WARNING, "Some methods have one seed: nothing is known of their spread."
+    if low != high:
+        yield WARNING, f"Methods have between {low} and {high} seeds; differences are over the seeds that both have."
+    elif high > 1:
+        yield FINE, f"Every method has {high} seeds."
+
+
+def _outputs(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
+    missing = _names(runs, lambda run: not _has_outputs(run))
+    if missing and not any(map(_has_outputs, runs)):
+        yield WARNING, "No run kept its test_outputs.npz: there are neither maps nor confusion matrices."
+    elif missing:
+        yield WARNING, f"Without test_outputs.npz, and so without map and confusion matrix: {missing}."
+
+
+def _has_outputs(run: RunRecord) -> bool:
+    return (run.folder / "test_outputs.npz").exists()
+
+
+def _machines(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
+    devices = list(dict.fromkeys(map(device, runs)))
+    if len(devices) > 1:
+        yield WARNING, f"Run times are of different devices: {', '.join(devices)}."
+
+
+def _unfinished(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
+    left = sum(run.summary is None for run in runs)
+    if left:
+        yield WARNING, f"{left} of {len(runs)} runs are not finished, and left out."
+
+
+def _names(runs: Iterable[RunRecord], claim: Callable[[RunRecord], bool]) -> str:
+    """Return for which methods a claim holds, with the recipe before them; "" for none."""
+    found = {recipe: by_name(filter(claim, group)) for recipe, group in by_recipe(runs).items()}
+    return "; ".join(f"{recipe} {', '.join(names)}" for recipe, names in found.items() if names)

@@ -1,0 +1,215 @@
+"""Puts the page together: sections in their order, names that are unique, one file that fetches nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from itertools import groupby
+from string import Template
+
+from drcli.report.collect import RunRecord, by_name, by_recipe
+from drcli.report.comparison import compare, one_recipe_a_dataset
+from drcli.report.page import provenance
+from drcli.report.page.confusion import confusion
+from drcli.report.page.cost import cost
+from drcli.report.page.curves import curves
+from drcli.report.page.drawing import Drawing, inline, to_svg
+from drcli.report.page.learning_state import learning_state
+from drcli.report.page.maps import maps, number_of_maps
+from drcli.report.page.marks import marks
+from drcli.report.page.markup import Html, element, escaped, joined
+from drcli.report.page.results import results
+from drcli.report.page.section import Methods, Section, check_labels, featured
+from drcli.report.page.sensitivity import sensitivity
+from drcli.report.page.table import to_html
+from drcli.report.tables import rank_table
+
+MOST_MAPS = 6
+MOST_DRAWN = 6
+MOST_TITLED = 3
+LEFT_OUT = f"Figures are of the first {MOST_DRAWN} recipes; report this one alone to see its own."
+MAPS_LEFT_OUT = "More maps take time: --maps LABEL,LABEL draws those of these methods for every recipe."
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the page shows.
+
+    Attributes:
+        maps: labels shown in maps and confusion matrices; none for joint training and D&R.
+        draw_maps: whether there are maps at all.
+    """
+
+    maps: Collection[str] = ()
+    draw_maps: bool = True
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page, and its figures as files.
+
+    Attributes:
+        html: the whole page.
+        drawings: the figures; their names are unique.
+        svgs: text of the .svg file of each.
+    """
+
+    html: str
+    drawings: Sequence[Drawing]
+    svgs: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A heading of the first level with its sections."""
+
+    title: str
+    note: str
+    sections: Sequence[Section]
+
+
+def build(runs: Sequence[RunRecord], options: Options = Options()) -> Page:
+    """Return the page about runs; the same runs give the same page.
+
+    Args:
+        runs: as `drcli.report.collect.collect` returns them.
+        options: what to show.
+
+    Raises:
+        UsageError: no run has one of the labels in `options`.
+        DataError: a file of a run is damaged.
+    """
+    check_labels(runs, options.maps)
+    writer = _Writer()
+    main = joined(writer.part(part) for part in _parts(runs, options))
+    script = _asset("script.js")
+    html = Template(_asset("template.html")).substitute(
+        title=escaped(_title(runs)),
+        lead=escaped(_lead(runs)),
+        marks=marks(runs),
+        contents=writer.contents(),
+        main=main,
+        style=_asset("style.css"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    )
+    return Page(html, writer.drawings, writer.svgs)
+
+
+def _asset(name: str) -> str:
+    return files("drcli.report.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _title(runs: Sequence[RunRecord]) -> str:
+    names = list(by_recipe(runs))
+    named, more = (names, "") if len(names) <= MOST_TITLED else (names[:1], f" and {len(names) - 1} more recipes")
+    return f"Report on {', '.join(named)}{more}"
+
+
+def _lead(runs: Sequence[RunRecord]) -> str:
+    finished = [run for run in runs if run.summary is not None]
+    counts = {
+        "finished run": len(finished),
+        "method": len({run.name for run in finished}),
+        "recipe": len({run.recipe_name for run in finished}),
+        "seed": len({run.seed for run in finished}),
+    }
+    return ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
+
+
+def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
+    finished = [run for run in runs if run.summary is not None]
+    overall = [*_ranks(finished), *filter(None, [sensitivity(finished)])]
+    if overall:
+        yield Part("All recipes", "", overall)
+    drawn_maps = 0
+    for place, (recipe, group) in enumerate(by_recipe(finished).items()):
+        methods = by_name(group)
+        shown = featured(methods, options.maps)
+        drawn_maps += number_of_maps(methods, shown)
+        with_maps = options.draw_maps and (bool(options.maps) or drawn_maps <= MOST_MAPS)
+        notes = [f"Dataset {group[0].dataset}."] if group[0].dataset != recipe else []
+        notes += [LEFT_OUT] if place >= MOST_DRAWN else []
+        notes += [MAPS_LEFT_OUT] if options.draw_maps and not with_maps and place < MOST_DRAWN else []
+        sections = [results(group), *(_figures(methods, shown, with_maps) if place < MOST_DRAWN else ()), cost(methods)]
+        yield Part(recipe, " ".join(notes), sections)
+    origin = (provenance.unfinished, provenance.commands, provenance.environments, provenance.recipes)
+    yield Part("Provenance", "", [section for make in origin if (section := make(runs)) is not None])
+
+
+def _ranks(runs: Sequence[RunRecord]) -> list[Section]:
+    """Return the section of average ranks where there are several datasets, else nothing."""
+    datasets = one_recipe_a_dataset(runs)
+    table = rank_table({dataset: compare(group) for dataset, group in datasets.items()})
+    if len(datasets) == 1 or not table.rows:
+        return []
+    return [Section("Average rank", "The order of methods by mean accuracy, over datasets.", [to_html(table)])]
+
+
+def _figures(methods: Methods, shown: Sequence[str], with_maps: bool) -> list[Section]:
+    found = [curves(methods), learning_state(methods, shown)]
+    found += [maps(methods, shown)] if with_maps else []
+    return [section for section in [*found, confusion(methods, shown)] if section is not None]
+
+
+class _Writer:
+    """Writes parts as HTML; keeps the figures, and the headings for the table of contents."""
+
+    def __init__(self) -> None:
+        self.drawings: list[Drawing] = []
+        self.svgs: list[str] = []
+        self._ids: set[str] = set()
+        self._headings: list[tuple[str, str, list[tuple[str, str]]]] = []
+
+    def part(self, part: Part) -> Html:
+        name = self._unique(part.title)
+        self._headings.append((name, part.title, []))
+        sections = [self._section(f"{part.title} {section.title}", section) for section in part.sections]
+        note = element("p", part.note) if part.note else ""
+        return element("section", element("h2", part.title), note, *sections, id=name, class_="part")
+
+    def _section(self, name: str, section: Section) -> Html:
+        name = self._unique(name)
+        self._headings[-1][2].append((name, section.title))
+        content = []
+        for is_drawing, items in groupby(section.content, lambda item: isinstance(item, Drawing)):
+            group = list(items)
+            content.append(element("div", *map(self._item, group), class_="figures") if is_drawing else joined(group))
+        intro = element("p", section.intro, class_="intro")
+        return element("section", element("h3", section.title), intro, *content, id=name)
+
+    def _item(self, item: Html | Drawing) -> Html:
+        assert isinstance(item, Drawing)
+        drawing = replace(item, name=self._unique(item.name))
+        svg = to_svg(drawing)
+        self.drawings.append(drawing)
+        self.svgs.append(svg)
+        return element("figure", inline(drawing, svg), element("figcaption", drawing.caption))
+
+    def _unique(self, text: str) -> str:
+        """Return text as an id and a file name, with a number behind it where it is taken."""
+        stem = re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-") or "unnamed"
+        name = next(
+            name for number in range(1, len(self._ids) + 2) if (name := _numbered(stem, number)) not in self._ids
+        )
+        self._ids.add(name)
+        return name
+
+    def contents(self) -> Html:
+        items = [
+            element("li", _link(name, title), element("ul", *(element("li", _link(*one)) for one in below)))
+            for name, title, below in self._headings
+        ]
+        return element("ul", *items)
+
+
+def _numbered(stem: str, number: int) -> str:
+    return stem if number == 1 else f"{stem}-{number}"
+
+
+def _link(name: str, title: str) -> Html:
+    return element("a", title, href=f"#{name}")

@@ -1,0 +1,108 @@
+"""Where the runs come from: commands, environments, resolved recipes, and the runs that are not finished."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from drcli.report.collect import RunRecord, by_recipe
+from drcli.report.page.markup import Html, element
+from drcli.report.page.section import Section
+from drcli.report.page.table import to_html
+from drcli.report.render import TableText
+
+NOT_OF_THE_MACHINE = ("command", "dataset_fingerprint", "weights")
+
+
+def unfinished(runs: Sequence[RunRecord]) -> Section | None:
+    """Return the section that lists unfinished runs, or None where all are finished."""
+    rows = [_unfinished_row(run) for run in runs if run.summary is None]
+    table = TableText("Unfinished runs", ("recipe", "method", "seed", "epochs done", "epochs in all"), rows)
+    intro = "These stand in no table and no figure of this page. The command that started them goes on with them."
+    return Section("Unfinished runs", intro, [to_html(table)]) if rows else None
+
+
+def _unfinished_row(run: RunRecord) -> list[str]:
+    path = run.folder / "metrics.jsonl"
+    done = len(run.epochs()) if path.exists() else 0
+    training = run.recipe.get("training")
+    in_all = training.get("epochs", "-") if isinstance(training, Mapping) else "-"
+    return [run.recipe_name, run.name, str(run.seed), str(done), str(in_all)]
+
+
+def commands(runs: Sequence[RunRecord]) -> Section:
+    """Return the section of the commands that started the runs."""
+    lines = list(dict.fromkeys(_command(run) for run in runs))
+    block = element("pre", element("code", "\n".join(lines)), tabindex="0", class_="scroll")
+    return Section("Commands", "What was typed to make these runs, each command once.", [block])
+
+
+def _command(run: RunRecord) -> str:
+    command = run.environment.get("command")
+    if not isinstance(command, list) or not command:
+        return f"# {run.recipe_name} {run.name} seed {run.seed}: command not recorded"
+    program, *rest = map(str, command)
+    return shlex.join([Path(program).name, *rest])
+
+
+def environments(runs: Sequence[RunRecord]) -> Section:
+    """Return the section of the software and machines, one column a different environment."""
+    groups: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(_machine(run), sort_keys=True), []).append(run)
+    flat = [_flat(_machine(group[0])) for group in groups.values()]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    rows = [["runs", *(str(len(group)) for group in groups.values())]]
+    rows += [[key, *(one.get(key, "-") for one in flat)] for key in keys]
+    titles = ["what", *(f"environment {number + 1}" for number in range(len(flat)))]
+    tables = [to_html(TableText("Software and machine", titles, rows)), to_html(_data(runs))]
+    return Section("Environment", "What the runs recorded of the software and the machine they ran on.", tables)
+
+
+def _machine(run: RunRecord) -> dict[str, Any]:
+    return {key: value for key, value in run.environment.items() if key not in NOT_OF_THE_MACHINE}
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        found |= _flat(value) if isinstance(value, Mapping) else {key: "none" if value is None else str(value)}
+    return found
+
+
+def _data(runs: Sequence[RunRecord]) -> TableText:
+    """Which prepared data each recipe's runs saw, by the first digits of its fingerprint."""
+    pairs = {(run.recipe_name, run.dataset, str(run.environment.get("dataset_fingerprint", "-"))[:16]) for run in runs}
+    return TableText("Prepared data", ("recipe", "dataset", "fingerprint"), [list(pair) for pair in sorted(pairs)])
+
+
+def recipes(runs: Sequence[RunRecord]) -> Section:
+    """Return the section of the resolved recipes, folded, one for each method and what else differs."""
+    blocks = [_recipe(name, text, found) for name, group in by_recipe(runs).items() for text, found in _texts(group)]
+    intro = "Every setting with its value, as the runs stored them; runs that differ in the seed alone share one."
+    return Section("Resolved recipes", intro, blocks)
+
+
+def _texts(runs: Sequence[RunRecord]) -> list[tuple[str, list[RunRecord]]]:
+    found: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        without_seed = {key: value for key, value in run.recipe.items() if key != "seeds"}
+        found.setdefault(json.dumps(without_seed, default=str), []).append(run)
+    return [(_yaml(group), group) for group in found.values()]
+
+
+def _yaml(runs: Sequence[RunRecord]) -> str:
+    recipe = {**runs[0].recipe, "seeds": sorted({run.seed for run in runs})}
+    dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return yaml.dump(recipe, Dumper=dumper, sort_keys=False, default_flow_style=None, width=100)
+
+
+def _recipe(recipe: str, text: str, runs: Sequence[RunRecord]) -> Html:
+    title = f"{recipe}: {runs[0].label}"
+    block = element("pre", element("code", text), tabindex="0", class_="scroll")
+    return element("details", element("summary", title), block)

@@ -1,0 +1,58 @@
+"""A table whose columns can be sorted, in a box of its own that scrolls where the window is narrow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from drcli.report.page.markup import Html, element
+from drcli.report.render import TableText
+
+ABSENT = "-"
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+
+
+def to_html(table: TableText) -> Html:
+    """Return the table with its notes below it; a row's first cell names it, columns of numbers stand flush right.
+
+    A column is sorted by the number that its cells begin with, if all do, else by its text.
+    """
+    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+    keys = [_sort_keys(cells) for cells in columns]
+    numeric = [any(isinstance(key, float) for key in column) for column in keys]
+    head = element("tr", *map(_header, table.columns, numeric))
+    body = [_row(cells, [column[place] for column in keys], numeric) for place, cells in enumerate(table.rows)]
+    whole = element("table", element("caption", table.title), element("thead", head), element("tbody", *body))
+    # A box that scrolls has to be reachable by keyboard, and needs a name for that.
+    box = element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=table.title)
+    notes = element("ul", *(element("li", note) for note in table.notes), class_="notes") if table.notes else ""
+    return element("div", box, notes, class_="table")
+
+
+def mean_and_spread(mean: float, std: float | None, digits: int) -> str:
+    """Return "0.412 +- 0.020", or the mean alone."""
+    return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f} {PLUS_MINUS} {std:.{digits}f}"
+
+
+def _sort_keys(cells: Sequence[str]) -> list[float | str | None]:
+    """What to sort a column by; None, for an absent value, is last in both directions."""
+    found = {cell: re.match(r"\[?([+-]?\d+(\.\d+)?)", cell) for cell in cells if cell != ABSENT}
+    if all(found.values()):
+        return [float(number[1]) if (number := found.get(cell)) else None for cell in cells]
+    return [None if cell == ABSENT else cell for cell in cells]
+
+
+def _header(title: str, is_number: bool) -> Html:
+    button = element("button", title, type="button")
+    return element("th", button, scope="col", aria_sort="none", class_="number" if is_number else None)
+
+
+def _row(cells: Sequence[str], keys: Sequence[float | str | None], numeric: Sequence[bool]) -> Html:
+    tags = ["th", *["td"] * (len(cells) - 1)]
+    return element("tr", *map(_cell, tags, cells, keys, numeric))
+
+
+def _cell(tag: str, text: str, key: float | str | None, is_number: bool) -> Html:
+    shown = "\N{EN DASH}" if text == ABSENT else re.sub(r"(^|[ \[])-(?=\d)", "\\1\N{MINUS SIGN}", text)
+    scope = "row" if tag == "th" else None
+    return element(tag, shown, scope=scope, class_="number" if is_number else None, data_key="" if key is None else key)

@@ -1,0 +1,97 @@
+"""How long the runs of a target will take, from runs that are finished already."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from drcli.engine.plan import PlannedRun
+from drcli.engine.rundir import RunDirectory
+from drcli.report.console import duration
+from drcli.reproduce.expand import Grid
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is left to do.
+
+    Attributes:
+        total: number of runs.
+        finished: how many of them are finished.
+        seconds: estimate for those runs of the rest whose speed is known.
+        unknown: number of runs whose speed is not.
+    """
+
+    total: int
+    finished: int
+    seconds: float
+    unknown: int
+
+    def __str__(self) -> str:
+        if self.finished == self.total:
+            return f"{self.total} runs, all finished"
+        left = f"{self.total} runs, {self.finished} of them finished; the rest takes"
+        if self.unknown == self.total - self.finished:
+            return f"{left} a time that is not known yet: no run of the recipe is finished"
+        unknown = f", and {self.unknown} runs whose time is not known yet" if self.unknown else ""
+        return f"{left} about {duration(self.seconds)}{unknown}"
+
+
+Speeds = Mapping[tuple[str, str], float]
+
+
+def speeds(grids: Sequence[Grid], out: Path, recorded: Mapping[str, float]) -> Speeds:
+    """Return seconds an epoch by (recipe without variant, label); the label "" stands for all others.
+
+    Finished runs of the recipe and of its variants come first, then what the target recorded.
+    """
+    found: dict[tuple[str, str], list[float]] = {}
+    for base, name in dict.fromkeys((grid.base, folder) for grid in grids for folder in (grid.base, grid.recipe.name)):
+        for path in sorted((out / name).glob("**/summary.json")):
+            summary = _read(path)
+            if summary is not None:
+                trains = summary["epochs"] > 0  # an ensemble of trained encoders does not
+                speed = summary["seconds"] / summary["epochs"] if trains else 0.0
+                for label in (summary["method"], "") if trains else (summary["method"],):
+                    found.setdefault((base, label), []).append(speed)
+    measured = {key: fmean(values) for key, values in found.items()}
+    return {**{(base, ""): speed for base, speed in recorded.items()}, **measured}
+
+
+def _read(path: Path) -> Any:
+    """A summary; None for one that is damaged, which the run itself will refuse."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and {"seconds", "epochs", "method"} <= set(found) else None
+
+
+def work(grid: Grid, known: Speeds) -> Work:
+    """Return what is left of a grid; epochs that an unfinished run has behind it count as done."""
+    left = [run for run in grid.runs if not finished(run)]
+    each = [known.get((grid.base, run.recipe.method), known.get((grid.base, ""))) for run in left]
+    times = [speed * _epochs_left(run) for run, speed in zip(left, each, strict=True) if speed is not None]
+    return Work(len(grid.runs), len(grid.runs) - len(left), sum(times), len(left) - len(times))
+
+
+def total(parts: Iterable[Work]) -> Work:
+    """Return the work of all parts together."""
+    rows = [(part.total, part.finished, part.seconds, part.unknown) for part in parts]
+    runs, done, seconds, unknown = zip(*rows, strict=True)
+    return Work(sum(runs), sum(done), sum(seconds), sum(unknown))
+
+
+def finished(run: PlannedRun) -> bool:
+    """Return whether a run has its test scores."""
+    return RunDirectory(run.folder).summary.exists()
+
+
+def _epochs_left(run: PlannedRun) -> int:
+    metrics = RunDirectory(run.folder).metrics
+    done = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+    return max(0, run.recipe.training.epochs - done)

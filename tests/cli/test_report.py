@@ -1,0 +1,83 @@
+"""`drcli report`: the page, its figures, tables as text, and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.command_line import Drcli, Refused, tree
+from support.run_tree import MadeRun, small_study, write_runs
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return write_runs(tmp_path / "runs", small_study())
+
+
+def test_the_page_and_its_figures_are_written_where_asked(drcli: Drcli, runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "folder" / "mine.html"
+    assert drcli("report", runs, "--out", out, "--no-maps").stdout == f"{out}\n"
+    assert out.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    figures = sorted(path.name for path in (out.parent / "mine_figures").iterdir())
+    assert "digits-val-accuracy.svg" in figures
+    assert all(name.endswith(".svg") for name in figures)
+
+
+def test_the_same_runs_give_the_same_bytes(drcli: Drcli, runs: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        drcli("report", runs, "--out", tmp_path / name / "report.html", "--no-maps")
+    assert tree(tmp_path / "first") == tree(tmp_path / "second")
+
+
+def test_figures_can_be_pictures_in_another_folder(drcli: Drcli, tmp_path: Path) -> None:
+    runs = write_runs(tmp_path / "runs", [MadeRun()])
+    drcli("report", runs, "--out", tmp_path / "r.html", "--figures", tmp_path / "paper", "--png")
+    assert {path.suffix for path in (tmp_path / "paper").iterdir()} == {".svg", ".png"}
+    assert not (tmp_path / "r_figures").exists()
+
+
+@pytest.mark.parametrize(("form", "sign"), [("markdown", "| method |"), ("latex", r"\toprule")])
+def test_tables_alone_go_to_standard_output_or_to_a_file(
+    drcli: Drcli, runs: Path, tmp_path: Path, form: str, sign: str
+) -> None:
+    shown = drcli("report", runs, "--format", form).stdout
+    assert sign in shown
+    out = tmp_path / "tables" / "table.txt"
+    assert drcli("report", runs, "--format", form, "--out", out).stdout == f"{out}\n"
+    assert out.read_text(encoding="utf-8") == shown
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--format", "pdf"], "--format pdf: must be one of html, markdown, latex"),
+        (["--maps", "joint", "--no-maps"], "--maps and --no-maps: choose one of them"),
+        (
+            ["--format", "latex", "--png", "--no-maps"],
+            "--png, --no-maps: only for --format html; latex has tables alone",
+        ),
+        (["--maps", "jont"], "--maps jont: no run has this label; labels here: joint, diagnose_relearn"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(refused: Refused, runs: Path, options: list[str], message: str) -> None:
+    assert refused("report", runs, *options, code=2) == f"{message}\n"
+
+
+def test_a_folder_as_the_page_is_refused(refused: Refused, runs: Path) -> None:
+    said = refused("report", runs, "--out", runs, code=2)
+    assert said == f"--out {runs}: is a folder; name the file to write, such as {runs}/report.html\n"
+
+
+def test_a_file_where_a_folder_should_be_is_named(refused: Refused, runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = refused("report", runs, "--out", tmp_path / "file" / "report.html", "--no-maps", code=1)
+    assert said.startswith(f"{tmp_path / 'file'}")
+
+
+def test_tables_of_runs_that_are_all_unfinished_are_refused(refused: Refused, tmp_path: Path) -> None:
+    runs = write_runs(tmp_path / "runs", [MadeRun(finished=False)])
+    assert "no run is finished yet" in refused("report", runs, "--format", "markdown", code=2)
+
+
+def test_a_folder_without_runs_is_refused(refused: Refused, tmp_path: Path) -> None:
+    assert refused("report", tmp_path, code=2).startswith(f"{tmp_path}: no run here or below")

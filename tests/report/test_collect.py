@@ -1,0 +1,145 @@
+"""Runs read back from their folders."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.run_folders import write_run
+
+from drcli.errors import DataError, UsageError
+from drcli.report.collect import by_name, by_recipe, collect
+
+
+def test_runs_come_by_recipe_then_in_the_registrys_order_then_by_modality_and_seed(tmp_path: Path) -> None:
+    write_run(tmp_path, 0.6, label="diagnose_relearn", recipe="b")
+    write_run(tmp_path, 0.5, label="unimodal", modality="visual", recipe="b")
+    write_run(tmp_path, 0.5, label="unimodal", modality="audio", recipe="b")
+    for seed in (10, 2):
+        write_run(tmp_path, 0.5, recipe="b", seed=seed)
+    write_run(tmp_path, 0.5, recipe="a")
+    found = [(run.recipe_name, run.name, run.seed) for run in collect([tmp_path])]
+    assert found == [
+        ("a", "joint", 0),
+        ("b", "joint", 2),
+        ("b", "joint", 10),
+        ("b", "unimodal:audio", 0),
+        ("b", "unimodal:visual", 0),
+        ("b", "diagnose_relearn", 0),
+    ]
+
+
+def test_a_folder_inside_another_counts_once(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, 0.5)
+    assert len(collect([folder, tmp_path, tmp_path / "toy"])) == 1
+
+
+def test_a_record_tells_label_method_dataset_and_lines(tmp_path: Path) -> None:
+    write_run(tmp_path, 0.5, label="cautious", method="diagnose_relearn", seed=3, recipe="mine", epochs=5)
+    (run,) = collect([tmp_path])
+    assert (run.label, run.method, run.dataset, run.recipe_name, run.seed) == (
+        "cautious",
+        "diagnose_relearn",
+        "toy",
+        "mine",
+        3,
+    )
+    assert [line["epoch"] for line in run.epochs()] == [0, 1, 2, 3, 4]
+    assert [line["kind"] for line in run.events()] == ["monitor", "monitor"]
+
+
+def test_an_unfinished_unimodal_run_learns_its_modality_from_its_folder(tmp_path: Path) -> None:
+    write_run(tmp_path, None, label="unimodal", modality="visual")
+    write_run(tmp_path, None)
+    assert [(run.name, run.summary) for run in collect([tmp_path])] == [("joint", None), ("unimodal:visual", None)]
+
+
+def test_test_outputs_are_read_where_they_were_kept(tmp_path: Path) -> None:
+    write_run(tmp_path, 0.5, outputs=True)
+    write_run(tmp_path, 0.5, seed=1)
+    kept, absent = (run.outputs() for run in collect([tmp_path]))
+    assert absent is None
+    assert kept is not None
+    assert (kept["labels"].shape, kept["features_audio"].shape) == ((30,), (30, 4))
+
+
+def test_runs_group_by_recipe_and_by_name(tmp_path: Path) -> None:
+    for recipe in ("a", "b"):
+        for seed in (0, 1):
+            write_run(tmp_path, 0.5, recipe=recipe, seed=seed)
+    write_run(tmp_path, 0.5, recipe="a", label="pmr", method="joint")
+    groups = by_recipe(collect([tmp_path]))
+    assert {name: [run.seed for run in runs] for name, runs in by_name(groups["a"]).items()} == {
+        "joint": [0, 1],
+        "pmr": [0],
+    }
+    assert list(groups) == ["a", "b"]
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no run here or below; give the folders that `drcli train` wrote to"):
+        collect([tmp_path])
+
+
+def test_the_same_run_in_two_places_is_refused(tmp_path: Path) -> None:
+    first, second = write_run(tmp_path / "x", 0.5), write_run(tmp_path / "y", 0.6)
+    with pytest.raises(UsageError) as caught:
+        collect([tmp_path])
+    assert str(second) in str(caught.value)
+    assert f"toy joint seed 0 is in {first} already" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("recipe.yaml", "[1", "damaged"),
+        ("recipe.yaml", "3", "no name"),
+        ("recipe.yaml", "{name: a, dataset: 5}", r"no dataset\.name"),
+        ("environment.json", "[]", "no block of keys"),
+        ("environment.json", "{", "damaged"),
+        ("summary.json", "{", "damaged"),
+        ("summary.json", '{"seed": 0}', "no selection"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path, name: str, text: str, message: str) -> None:
+    path = write_run(tmp_path, 0.5) / name
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        collect([tmp_path])
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seeds", [0, 1]), ("seeds", ["a"]), ("methods", {}), ("modalities", ["audio"])]
+)
+def test_a_recipe_of_more_than_one_run_is_damaged(tmp_path: Path, key: str, value: object) -> None:
+    write_run(tmp_path, 0.5, **{key: value})
+    with pytest.raises(DataError, match=rf"recipe\.yaml: damaged \({key}"):
+        collect([tmp_path])
+
+
+def test_damaged_lines_and_arrays_are_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, 0.5)
+    (folder / "metrics.jsonl").write_text("{\n")
+    (folder / "test_outputs.npz").write_bytes(b"PK\x03\x04 cut short")
+    (run,) = collect([tmp_path])
+    with pytest.raises(DataError, match=r"metrics\.jsonl: damaged"):
+        run.epochs()
+    with pytest.raises(DataError, match=r"test_outputs\.npz: damaged"):
+        run.outputs()
+
+
+def test_arrays_that_hold_code_are_refused(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, 0.5)
+    np.savez(folder / "test_outputs.npz", labels=np.array([print], dtype=object))
+    with pytest.raises(DataError, match=r"test_outputs\.npz: damaged"):
+        collect([tmp_path])[0].outputs()
+
+
+def test_collecting_imports_no_torch() -> None:
+    code = "import sys, drcli.report.collect, drcli.report.tables; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,149 @@
+"""The numbers of the tables, against numpy and scipy on the summaries themselves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from support.run_folders import write_run
+
+from drcli.report.collect import by_recipe, collect
+from drcli.report.comparison import average_ranks, compare, comparison_csv, how_selected
+from drcli.report.tables import comparison_tables, rank_table
+
+SCORES = {
+    "joint": [0.82, 0.84, 0.80, 0.83],
+    "pmr": [0.85, 0.86, 0.86, 0.84],
+    "agm": [0.81, 0.86, 0.79, 0.83],
+}
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Three methods and four seeds; `agm` lacks seed 3, and an unfinished run lies beside them."""
+    for label, accuracies in SCORES.items():
+        for seed, accuracy in enumerate(accuracies):
+            write_run(
+                tmp_path,
+                None if (label, seed) == ("agm", 3) else accuracy,
+                label=label,
+                method=METHOD[label],
+                seed=seed,
+            )
+    write_run(tmp_path, 0.7, label="unimodal", modality="audio")
+    return tmp_path
+
+
+METHOD = {"joint": "joint", "pmr": "pmr", "agm": "agm"}
+
+
+def recomputed(out: Path, label: str) -> dict[str, object]:
+    """A row of comparison.csv by another way: straight from the files, with numpy and scipy."""
+    found = {path.parent.name: json.loads(path.read_text()) for path in (out / "toy" / label).glob("*/summary.json")}
+    joint = {path.parent.name: json.loads(path.read_text()) for path in (out / "toy/joint").glob("*/summary.json")}
+    accuracy = np.array([found[seed]["test"]["accuracy"] for seed in sorted(found)])
+    differences = accuracy - [joint[seed]["test"]["accuracy"] for seed in sorted(found)]
+    low, high = stats.t.interval(0.95, len(differences) - 1, loc=differences.mean(), scale=stats.sem(differences))
+    f1 = np.array([summary["test"]["macro_f1"] for summary in found.values()])
+    return {
+        "n": len(accuracy),
+        "accuracy_mean": accuracy.mean(),
+        "accuracy_std": accuracy.std(ddof=1),
+        "macro_f1_mean": f1.mean(),
+        "macro_f1_std": f1.std(ddof=1),
+        "difference_to_joint": differences.mean(),
+        "difference_n": len(differences),
+        "difference_t95_low": low,
+        "difference_t95_high": high,
+        "seconds": 12.0,
+        "probe_audio": np.mean([s["unimodal"]["audio"]["probe_accuracy"] for s in found.values()]),
+    }
+
+
+@pytest.mark.parametrize("label", ["pmr", "agm"])
+def test_numbers_equal_those_recomputed_from_the_summaries(out: Path, label: str) -> None:
+    rows = {name: compare(runs) for name, runs in by_recipe(collect([out])).items()}
+    (row,) = [row for row in csv.DictReader(io.StringIO(comparison_csv(rows))) if row["method"] == label]
+    expected = recomputed(out, label)
+    assert {key: float(row[key]) for key in expected} == pytest.approx(expected)
+    assert (row["recipe"], row["selection"], row["test_watched"]) == ("toy", "val", "false")
+
+
+def test_the_bootstrap_interval_is_close_to_scipys(out: Path) -> None:
+    row = next(row for row in compare(collect([out])) if row.name == "pmr")
+    differences = np.subtract(SCORES["pmr"], SCORES["joint"])
+    expected = stats.bootstrap((differences,), np.mean, n_resamples=10_000, method="percentile").confidence_interval
+    assert row.difference is not None
+    assert row.difference.bootstrap95 == pytest.approx([expected.low, expected.high], abs=0.003)
+
+
+def test_the_table_shows_the_same_numbers_in_per_cent(out: Path) -> None:
+    (table,) = comparison_tables(collect([out]))
+    cells = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    expected = recomputed(out, "agm")
+    assert cells["agm"]["accuracy"] == f"{100 * expected['accuracy_mean']:.1f} ± {100 * expected['accuracy_std']:.1f}"  # type: ignore[operator]
+    assert cells["agm"]["seeds"] == "3"
+    assert cells["pmr"]["minus joint"].startswith("+3.0 [")
+    assert cells["joint"]["minus joint"] == cells["joint"]["bootstrap"] == "-"
+    assert cells["unimodal:audio"]["visual probe"] == "-"
+    assert cells["unimodal:audio"]["minus joint"] == "-12.0"  # one seed: no interval
+    assert cells["unimodal:audio"]["bootstrap"] == "-"
+
+
+def test_fewer_pairs_than_seeds_are_said(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        write_run(tmp_path, 0.5 + seed / 10, label="pmr", seed=seed)
+    for seed in (0, 1):
+        write_run(tmp_path, 0.5, seed=seed)
+    (table,) = comparison_tables(collect([tmp_path]))
+    assert next(row for row in table.rows if row[0] == "pmr")[6].endswith("(n = 2)")
+
+
+def test_selection_on_test_and_a_watched_test_split_are_marked(tmp_path: Path) -> None:
+    write_run(tmp_path, 0.5, selection="test")
+    write_run(tmp_path, 0.6, label="pmr", monitor="test")
+    runs = collect([tmp_path])
+    (table,) = comparison_tables(runs)
+    assert [row[2] for row in table.rows] == ["50.0†", "60.0‡"]
+    assert [note[0] for note in table.notes[-2:]] == ["†", "‡"]
+    assert how_selected(runs) == "epochs selected on test, val; the test split was watched while training"
+
+
+def test_unmarked_tables_say_validation(out: Path) -> None:
+    (table,) = comparison_tables(collect([out]))
+    assert not any(mark in cell for row in table.rows for cell in row for mark in "†‡")
+    assert table.notes[0].endswith("epochs selected on val.")
+
+
+def test_the_training_of_shared_encoders_counts(tmp_path: Path) -> None:
+    path = write_run(tmp_path, 0.5) / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "teacher_seconds": 30.0}))
+    assert compare(collect([tmp_path]))[0].seconds == 42.0
+
+
+def test_ranks_are_averaged_over_datasets_among_the_methods_that_all_have(tmp_path: Path) -> None:
+    for recipe, scores in {"a": {"joint": 0.5, "pmr": 0.6, "agm": 0.7}, "b": {"joint": 0.5, "pmr": 0.5}}.items():
+        for label, accuracy in scores.items():
+            write_run(tmp_path, accuracy, label=label, recipe=recipe, dataset={"name": f"set-{recipe}"})
+        write_run(tmp_path, 0.9, label="unimodal", modality="audio", recipe=recipe, dataset={"name": f"set-{recipe}"})
+    rows = {name: compare(runs) for name, runs in by_recipe(collect([tmp_path])).items()}
+    assert average_ranks(rows) == {"pmr": 1.25, "joint": 1.75}  # (1 + 1.5) / 2 and (2 + 1.5) / 2
+    tables = comparison_tables(collect([tmp_path]))
+    assert tables[-1].rows == [("pmr", "1.25"), ("joint", "1.75")] == rank_table(rows).rows
+
+
+def test_variants_of_one_dataset_are_not_ranked(tmp_path: Path) -> None:
+    for recipe in ("toy", "toy-noisy"):
+        write_run(tmp_path, 0.5, recipe=recipe)
+    titles = [table.title for table in comparison_tables(collect([tmp_path]))]
+    assert titles == ["toy: test scores in per cent", "toy-noisy (dataset toy): test scores in per cent"]
+
+
+def test_unfinished_runs_alone_make_no_table(tmp_path: Path) -> None:
+    write_run(tmp_path, None)
+    assert comparison_tables(collect([tmp_path])) == []

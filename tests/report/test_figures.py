@@ -1,0 +1,128 @@
+"""The figures over runs: files of the right kind, of the right numbers, and refusals that say what lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from support.run_folders import write_run
+
+from drcli.errors import DataError
+from drcli.report.collect import RunRecord, collect
+from drcli.report.figures import learning, noisy_case, representations, sensitivity
+from drcli.report.style import write_figure
+
+Make = Callable[[list[RunRecord]], Figure]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[RunRecord]:
+    """Joint training, D&R at four settings, and one unimodal run; two seeds."""
+    for seed in (0, 1):
+        write_run(tmp_path, 0.8 + 0.02 * seed, seed=seed, outputs=True)
+    for value in (1.0, 3.0):
+        for every in (5, 10):
+            block = {"lambda": value, "every": every}
+            for seed in (0, 1):
+                accuracy = 0.8 + 0.01 * value + 0.001 * every + 0.02 * seed
+                recipe = f"toy-lambda{value:g}-every{every}"
+                write_run(tmp_path, accuracy, label="diagnose_relearn", seed=seed, recipe=recipe, block=block)
+    write_run(tmp_path, 0.7, label="unimodal", modality="audio")
+    return collect([tmp_path])
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> list[RunRecord]:
+    """Joint training and D&R of one recipe, two seeds."""
+    for seed in (0, 1):
+        write_run(tmp_path / "pair", 0.8, seed=seed, outputs=seed == 1, monitor="test")
+        write_run(tmp_path / "pair", 0.9, label="diagnose_relearn", seed=seed, outputs=seed == 1, monitor="test")
+    return collect([tmp_path / "pair"])
+
+
+@pytest.mark.parametrize("make", [noisy_case.figure, learning.figure])
+@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG\r\n"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
+def test_a_figure_is_a_file_of_its_kind_the_same_each_time(
+    pair: list[RunRecord], tmp_path: Path, make: Make, suffix: str, start: bytes
+) -> None:
+    path = tmp_path / f"figure{suffix}"
+    write_figure(path, lambda: make(pair))
+    first = path.read_bytes()
+    write_figure(path, lambda: make(pair))
+    assert first.startswith(start)
+    assert path.read_bytes() == first
+
+
+def texts(figure: Figure) -> str:
+    from matplotlib.text import Text
+
+    return "\n".join(artist.get_text() for artist in figure.findobj(Text))  # type: ignore[attr-defined]
+
+
+def test_sensitivity_means_over_seeds_and_pairs_with_joint(runs: list[RunRecord]) -> None:
+    joint, cells = sensitivity.sensitivity(runs)
+    assert joint == pytest.approx(0.81)
+    assert set(cells) == {(1.0, 5), (1.0, 10), (3.0, 5), (3.0, 10)}
+    assert cells[3.0, 10] == pytest.approx((0.85, 0.04))
+    shown = texts(sensitivity.figure(runs))
+    assert "85.0\n(+4.0)" in shown
+    assert "epochs selected on val" in shown
+
+
+def test_sensitivity_without_joint_training_is_refused(runs: list[RunRecord]) -> None:
+    with pytest.raises(DataError, match="it needs finished runs of joint training and of D&R"):
+        sensitivity.figure([run for run in runs if run.method != "joint"])
+
+
+def test_curves_hold_a_line_a_seed_over_the_epochs_that_all_have(runs: list[RunRecord]) -> None:
+    joint = [run for run in runs if run.label == "joint"]
+    accuracy, purity = learning.accuracy_curve(joint, "val"), learning.purity_curve(joint, "audio", "purity_val")
+    assert accuracy is not None
+    assert purity is not None
+    np.testing.assert_allclose(accuracy.values[:, 2], [0.6, 0.61])
+    np.testing.assert_array_equal(purity.epochs, [2, 4])
+    np.testing.assert_allclose(purity.values, [[0.6, 0.6], [0.61, 0.61]])
+    assert learning.accuracy_curve(joint, "test") is None
+
+
+def test_test_curves_are_drawn_where_the_runs_have_them_and_say_so(
+    runs: list[RunRecord], pair: list[RunRecord]
+) -> None:
+    assert "test accuracy (selects nothing)" in texts(learning.figure(pair))
+    assert "test accuracy" not in texts(learning.figure([run for run in runs if run.label == "joint"]))
+
+
+def test_relearning_events_are_lines_in_every_picture(pair: list[RunRecord]) -> None:
+    for axes in learning.figure(pair).axes:
+        dotted = [line for line in axes.lines if line.get_linestyle() == ":"]
+        assert [list(line.get_xdata()) for line in dotted] == [[4, 4]]  # type: ignore[arg-type]
+
+
+def test_runs_without_purities_are_refused_with_the_remedy(runs: list[RunRecord]) -> None:
+    for run in runs:
+        (run.folder / "events.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"diagnosis\.monitor_every=2"):
+        learning.figure(runs)
+
+
+def test_representations_come_from_the_first_seed_that_all_methods_share(pair: list[RunRecord]) -> None:
+    of_one = [run for run in pair if not (run.label == "joint" and run.seed == 0)]
+    figure = representations.figure(of_one)
+    assert len(figure.axes) == 4  # two methods, two modalities
+    assert "seed 1" in texts(figure)
+    with pytest.raises(DataError, match=r"no test_outputs\.npz"):
+        representations.figure(pair)  # seed 0 kept none
+    with pytest.raises(DataError, match="no seed is finished for every method"):
+        representations.figure(of_one[:1] + [run for run in pair if run.label != "joint" and run.seed == 0])
+
+
+def test_the_noisy_case_shows_differences_and_probes_by_recipe(runs: list[RunRecord], pair: list[RunRecord]) -> None:
+    figure = noisy_case.figure(pair)
+    assert len(figure.axes) == 2
+    assert figure.axes[0].patches[0].get_width() == pytest.approx(10.0)  # type: ignore[attr-defined]
+    assert "the test split was watched while training" in texts(figure)
+    with pytest.raises(DataError, match="of joint training and of another method"):
+        noisy_case.figure([run for run in runs if run.label == "joint"])

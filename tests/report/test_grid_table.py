@@ -1,0 +1,76 @@
+"""What the user sees of runs that train at once."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from drcli.engine.plan import PlannedRun, plan
+from drcli.recipe.schema import Recipe
+from drcli.report.console import run_line
+from drcli.report.grid_table import GridConsole
+
+SUMMARY: dict[str, Any] = {
+    "selected_epoch": 2,
+    "seconds": 61.0,
+    "test": {"accuracy": 0.8412},
+    "unimodal": {"audio": {"probe_accuracy": 0.7}},
+}
+
+
+@pytest.fixture
+def runs(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> list[PlannedRun]:
+    """Joint training for 4 epochs with seeds 3 and 5."""
+    return plan(toy_recipe(), ["joint"], [3, 5], tmp_path)
+
+
+def record(epoch: int) -> dict[str, Any]:
+    return {"epoch": epoch, "train": {"loss": 1.23456}, "val": {"loss": 0.98765, "accuracy": 0.625}}
+
+
+def listen(*, terminal: bool) -> tuple[GridConsole, io.StringIO]:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=120, color_system=None, height=40)
+    return GridConsole(console, total=2), stream
+
+
+def test_without_a_terminal_a_look_at_a_run_is_one_line(runs: list[PlannedRun]) -> None:
+    console, stream = listen(terminal=False)
+    console.run_advanced(runs[0], record(1))
+    console.note("joint seed 5: went on at epoch 2")
+    console.run_failed(runs[1], "joint/seed5: out of memory")
+    console.run_finished(runs[0], SUMMARY, stored=False)
+    console.close()
+    assert stream.getvalue().splitlines() == [
+        "joint seed 3, epochs 2 / 4, train loss 1.2346, val loss 0.9877, val acc 62.5 %",
+        "joint seed 5: went on at epoch 2",
+        "failed: joint/seed5: out of memory",
+        run_line(runs[0], SUMMARY, stored=False),
+    ]
+
+
+def test_on_a_terminal_the_table_holds_the_runs_that_train(runs: list[PlannedRun]) -> None:
+    console, stream = listen(terminal=True)
+    for number, run in enumerate(runs):
+        console.run_advanced(run, record(number))
+    assert cells(console) == [["joint", "joint"], ["3", "5"], ["1 / 4", "2 / 4"]]
+    console.run_finished(runs[0], SUMMARY, stored=True)
+    assert cells(console) == [["joint"], ["5"], ["2 / 4"]]
+    assert console.table().caption == "1 of 2 runs finished"
+    console.run_failed(runs[1], "out of memory")
+    assert cells(console) == [[], [], []]
+    assert console.table().caption == "1 of 2 runs finished, 1 failed"
+    console.close()
+    console.close()
+    assert "stored result" in stream.getvalue()
+    assert "failed: out of memory" in stream.getvalue()
+
+
+def cells(console: GridConsole) -> list[list[str]]:
+    """The first three columns of the table."""
+    return [list(column.cells) for column in console.table().columns[:3]]

@@ -1,0 +1,67 @@
+"""Tables as text: nothing in a cell is taken for markup."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from drcli.report.render import TableText, escape_latex, escape_markdown, render, rich_table
+
+TABLE = TableText(
+    "Scores in %", ("method", "a_b"), [("uni_frozen", "84.1 ± 1.2"), ("x|y", "-3.8 [-8.0, +0.5]")], ["n & m"]
+)
+
+
+def test_markdown_is_a_table_between_title_and_notes() -> None:
+    assert render(TABLE, "markdown").splitlines() == [
+        "**Scores in %**",
+        "",
+        "| method | a_b |",
+        "|---|---:|",
+        "| uni_frozen | 84.1 ± 1.2 |",
+        r"| x\|y | -3.8 [-8.0, +0.5] |",
+        "",
+        "- n & m",
+    ]
+
+
+def test_latex_is_a_booktabs_table_with_everything_escaped() -> None:
+    lines = [line.strip() for line in render(TABLE, "latex").splitlines()]
+    assert lines[lines.index(r"\toprule") + 1 : lines.index(r"\bottomrule")] == [
+        r"method & a\_b \\",
+        r"\midrule",
+        r"uni\_frozen & 84.1 $\pm$ 1.2 \\",
+        r"x|y & $-$3.8 [$-$8.0, +0.5] \\",
+    ]
+    assert r"\caption{Scores in \%}" in lines
+    assert r"{\footnotesize n \& m\par}" in lines
+    assert r"\begin{tabular}{lr}" in lines
+
+
+@pytest.mark.parametrize(
+    ("text", "latex", "markdown"),
+    [
+        (r"a\b", r"a\textbackslash{}b", r"a\\b"),
+        ("{x}^2~#$", r"\{x\}\textasciicircum{}2\textasciitilde{}\#\$", "{x}^2~#$"),
+        ("<script>", "$<$script$>$", r"\<script>"),
+        ("*50.0†", r"*50.0$^\dagger$", r"\*50.0†"),
+        ("two\nlines", "two lines", "two lines"),
+        ("e-5 is no -5", "e-5 is no $-$5", "e-5 is no -5"),
+        ("`code`", "`code`", r"\`code\`"),
+    ],
+)
+def test_characters_with_a_meaning_are_escaped(text: str, latex: str, markdown: str) -> None:
+    assert escape_latex(text) == latex
+    assert escape_markdown(text) == markdown
+
+
+def test_a_bracket_at_the_start_of_a_row_is_no_length_of_the_break_before() -> None:
+    assert "    {[a]} \\\\" in render(TableText("t", ("[a]",), [("[b]",)]), "latex")
+
+
+def test_on_a_terminal_brackets_are_no_markup() -> None:
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(rich_table(TableText("[red]t", ("[bold]c",), [("[x]",)], ["[dim]n"])))
+    assert all(text in stream.getvalue() for text in ("[red]t", "[bold]c", "[x]", "[dim]n"))
