@@ -11,6 +11,7 @@ from torch import Tensor
 from drcli.data.prepared import Split
 from drcli.engine import probe
 from drcli.engine.probe import STRENGTHS, probe_accuracy
+from drcli.errors import RunError
 
 Pairs = dict[str, tuple[Tensor, Split]]
 SIZES = {"train": 120, "val": 60, "test": 90}
@@ -44,6 +45,29 @@ def test_equals_a_slow_independent_computation(spread: float) -> None:
     best = max(scores, key=lambda pair: pair[0])  # the first of equals
     assert probe_accuracy(pairs, "test") == pytest.approx(best[1], abs=1e-12)
     assert probe_accuracy(pairs, "val") == pytest.approx(best[0], abs=1e-12)
+
+
+@pytest.mark.parametrize("spread", [1.0, 2.0, 4.0])
+def test_is_within_a_sample_of_scikit_learns(spread: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every strength; scikit-learn stops as it does by default, short of the optimum."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    pairs = {name: (x.numpy(), split.labels.numpy()) for name, (x, split) in made(spread=spread).items()}
+    for strength in STRENGTHS:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300)).fit(*pairs["train"])
+        monkeypatch.setattr(probe, "STRENGTHS", (strength,))
+        ours = probe_accuracy(made(spread=spread), "test")
+        assert abs(ours - model.score(*pairs["test"])) * SIZES["test"] < 1.5
+
+
+@pytest.mark.parametrize("split", SIZES)
+def test_features_that_are_not_finite_are_refused(split: str) -> None:
+    pairs = made()
+    pairs[split][0][3, 2] = float("nan")
+    with pytest.raises(RunError, match=f"^the features of split {split} are not finite; train with a lower"):
+        probe_accuracy(pairs, "test")
 
 
 def test_is_deterministic_and_leaves_the_generators_alone() -> None:
