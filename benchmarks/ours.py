@@ -1,0 +1,74 @@
+"""drcli's own training, epoch by epoch, so that it can take turns with something else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drcli.data.prepared import PreparedDataset
+from drcli.engine.assemble import assemble
+from drcli.engine.compiling import compile_forward
+from drcli.engine.device import set_determinism
+from drcli.engine.listener import Listener
+from drcli.engine.rundir import RunDirectory
+from drcli.engine.trainer import Trainer
+from drcli.recipe.schema import Recipe
+
+
+def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe, with so many epochs."""
+    return replace(recipe, training=recipe.training.model_copy(update={"epochs": epochs}))
+
+
+class Records(Listener):
+    """Keeps what each epoch's line of metrics.jsonl says."""
+
+    def __init__(self) -> None:
+        self.epochs: list[Mapping[str, Any]] = []
+
+    def epoch_finished(self, record: Mapping[str, Any]) -> None:
+        """Keep it."""
+        self.epochs.append(record)
+
+
+class Ours:
+    """The engine's trainer, taken one epoch further at a time.
+
+    Args:
+        recipe: of one run.
+        dataset: the prepared dataset.
+        device: where to train.
+        folder: the run directory, which must exist.
+
+    Attributes:
+        problem: why the model is not compiled though the recipe asks for it; else None.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: PreparedDataset, device: torch.device, folder: Path) -> None:
+        set_determinism(recipe.training.deterministic)
+        self.records = Records()
+        assembly = assemble(recipe, tuple(recipe.modalities), dataset, device)
+        self.trainer = Trainer(assembly, RunDirectory(folder), self.records)
+        self.problem = compile_forward(self.trainer.ctx, assembly.method)
+
+    def epoch(self) -> None:
+        """Train one more epoch, evaluate, and write the run's files, as `drcli train` does."""
+        set_determinism(self.trainer.recipe.training.deterministic)
+        done = len(self.records.epochs)
+        self.trainer.recipe = with_epochs(self.trainer.recipe, done + 1)
+        self.trainer.next_epoch = done
+        self.trainer.train()
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy of the last epoch."""
+        return float(self.records.epochs[-1]["val"]["accuracy"])
+
+    def training_seconds(self, epochs: int) -> list[float]:
+        """Seconds that the last epochs spent on the training rows alone, without evaluation and files."""
+        rows = len(self.trainer.ctx.train)
+        return [rows / float(record["clips_per_second"]) for record in self.records.epochs[-epochs:]]

@@ -1,0 +1,186 @@
+"""The benchmarks run in a tiny form, print their table and write their numbers; no time is asserted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from data_prep import DATASETS
+from data_prep.base import run as prepare
+from drcli.data.prepared import open_dataset
+from drcli.recipe.load import load_recipe
+from drcli.recipe.shipped import find_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+SMALL = ("modalities.audio.backbone=resnet_small", "modalities.visual.backbone=resnet_small")
+TINY = (*SMALL, "modalities.visual.size=16", "training.batch_size=8", "training.data=resident")
+
+
+@pytest.fixture(autouse=True)
+def _same_torch() -> Iterator[None]:
+    """A benchmark leaves torch as other tests expect it."""
+    mode, cudnn = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    yield
+    torch.set_deterministic_debug_mode(mode)
+    torch.backends.cudnn.benchmark = cudnn
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts import each other from the root of the checkout, and add it to the path themselves."""
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    monkeypatch.setattr(sys, "argv", ["benchmark"])
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few of the digits, prepared."""
+    root = tmp_path_factory.mktemp("data") / "digits"
+    prepare("digits", DATASETS.load("digits").Settings(draws=2), source=None, out=root, limit=120)
+    return root
+
+
+def numbers(script: str, *arguments: object, folder: Path) -> dict[str, Any]:
+    """What a benchmark writes as JSON."""
+    path = folder / "found.json"
+    import_module(f"benchmarks.{script}").main([*map(str, arguments), "--device", "cpu", "--json", str(path)])
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    assert found["machine"]["device"] == "cpu"
+    assert found["machine"]["threads"] == torch.get_num_threads()
+    return found
+
+
+def of(digits: Path) -> tuple[str, ...]:
+    return (f"dataset.root={digits}", "dataset.prepare.draws=2")
+
+
+def test_throughput_holds_every_variant_against_the_conventional_loop(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["conventional", "conventional bf16", "conventional files only", "drcli", "drcli data=stream"]
+    options = ("--dataset", "digits", "--workers", 0, "--warmup", 0, "--repeats", 2, "--variants", ",".join(names))
+    found = numbers("throughput", *options, *of(digits), folder=tmp_path)
+    assert [one["name"] for one in found["results"]] == names
+    conventional, *others = found["results"]
+    assert conventional["faster"] == 1.0
+    rows = open_dataset(digits).info.rows["train"]
+    for one in found["results"]:
+        assert len(one["repeats"]) == 2
+        assert (one["accuracy"] is None) == ("files only" in one["name"])
+        assert one["clips_per_second"] * one["seconds"] == pytest.approx(rows)
+    for one in others:
+        pairs = [c / o for c, o in zip(conventional["repeats"], one["repeats"], strict=True)]
+        assert one["faster"] == pytest.approx(sum(pairs) / 2)
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in names)
+
+
+def test_throughput_makes_arrays_of_cremads_form(tmp_path: Path) -> None:
+    options = ("--dataset", "cremad-size", "--clips", 12, "--workers", 0, "--warmup", 0, "--repeats", 1)
+    variants = ("--variants", "conventional channels_last,drcli", "--scratch", tmp_path)
+    found = numbers("throughput", *options, *variants, *TINY, folder=tmp_path)
+    assert [one["faster"] for one in found["results"]] == [None, None]  # nothing to compare with was asked for
+    assert {path.name for path in tmp_path.iterdir()} == {"found.json"}  # scratch files are gone
+
+
+def test_an_unknown_variant_is_refused_with_those_that_there_are(digits: Path) -> None:
+    main = import_module("benchmarks.throughput").main
+    with pytest.raises(SystemExit, match=r"--variants: 'fast' is none of conventional, .*drcli data=stream"):
+        main(["--device", "cpu", "--variants", "fast", *of(digits)])
+
+
+def test_the_conventional_loop_reads_the_inputs_that_ours_makes(digits: Path, tmp_path: Path) -> None:
+    conventional, ours = import_module("benchmarks.conventional"), import_module("benchmarks.ours")
+    recipe = load_recipe(find_recipe("digits"), of(digits)).for_run("joint", 0)
+    dataset = open_dataset(digits)
+    rows = conventional.export(recipe, dataset, tmp_path / "files", ("visual",))
+    (tmp_path / "run").mkdir()
+    batches = ours.Ours(recipe, dataset, CPU, tmp_path / "run").trainer.ctx.train
+    batch = batches.take(torch.arange(len(batches)))
+    assert rows["train"].labels == batch.labels.tolist()
+    read = [rows["train"][row][0] for row in range(len(batches))]
+    for m, exact in {"audio": 1e-5, "visual": 0.02}.items():  # pictures have 8 bits
+        difference = torch.stack([inputs[m] for inputs in read]) - batch.inputs[m]
+        assert difference.abs().max() < exact
+
+
+def test_the_conventional_loop_crops_and_flips_frames_in_training_only(tmp_path: Path) -> None:
+    conventional, generated = import_module("benchmarks.conventional"), import_module("benchmarks.generated")
+    ours = import_module("benchmarks.ours")
+    recipe = load_recipe(find_recipe("cremad"), TINY).for_run("joint", 0)
+    dataset = generated.make(tmp_path / "arrays", generated.cremad_like(12, "stft", {}))
+    rows = conventional.export(recipe, dataset, tmp_path / "files", ("visual",))
+    (tmp_path / "run").mkdir()
+    batches = ours.Ours(recipe, dataset, CPU, tmp_path / "run").trainer.ctx.val
+    theirs = torch.stack([rows["val"][row][0]["visual"] for row in range(4)])
+    assert theirs.shape == (4, 2, 3, 16, 16)
+    assert (theirs - batches.take(torch.arange(4)).inputs["visual"]).abs().max() < 0.15  # JPEG
+    torch.manual_seed(0)
+    assert not torch.equal(rows["train"][0][0]["visual"], rows["train"][0][0]["visual"])
+
+
+def test_compute_only_gives_the_share_of_a_resident_batch(digits: Path, tmp_path: Path) -> None:
+    found = numbers("compute_only", "--warmup", 0, "--repeats", 1, "--side", 64, *of(digits), folder=tmp_path)
+    assert found["share_of_pass"] == pytest.approx(found["steps"] / found["training_pass"])
+    assert found["share_of_epoch"] == pytest.approx((found["steps"] + found["forward"]) / found["epoch"])
+    assert found["share_of_peak"] == pytest.approx(found["rate"] / found["peak"])
+    assert found["operations"] > 1e6
+
+
+def test_diagnosis_projects_the_whole_run_from_a_short_one(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = numbers("diagnosis", "--epochs", 3, "--repeats", 1, *of(digits), folder=tmp_path)
+    (run,) = found["runs"]
+    assert run["schedule"] == {"epochs": 3, "events": 1}
+    assert (found["whole"]["epochs"], found["whole"]["events"]) == (60, 3)
+    epochs = run["first"] + 59 * run["epoch"]
+    whole = run["start"] + run["compilation"] + epochs + 3 * run["event"] + run["finish"]
+    assert found["whole"]["seconds"] == pytest.approx(whole)
+    assert found["diagnosis_share"] == pytest.approx(3 * run["event"] / (epochs + 3 * run["event"]))
+    assert all(run["parts"][name] > 0 for name in ("evaluation", "K-means and purity", "test", "probes", "files"))
+    assert "whole run, projected" in capsys.readouterr().out
+
+
+def test_cremad_size_runs_without_an_event_and_says_that_it_was_not_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = numbers("cremad_size", "--clips", 12, "--epochs", 1, "--scratch", tmp_path, *TINY, folder=tmp_path)
+    assert found["clips"] == {"train": 12, "val": 12, "test": 12}
+    assert found["bytes"] == 36 * (6 * 3 * 256 * 340 + 2 * 257 * 188)
+    assert found["projected"]
+    assert found["seconds"] is None
+    assert found["run"]["schedule"] == {"epochs": 1, "events": 0}
+    assert "not measured" in capsys.readouterr().out
+
+
+def test_cremad_size_refuses_where_there_is_no_room(tmp_path: Path) -> None:
+    main = import_module("benchmarks.cremad_size").main
+    with pytest.raises(SystemExit, match=r"[\d.]+ GB and some to spare are needed, .* free; take fewer with --clips"):
+        main(["--device", "cpu", "--clips", str(10**8), "--scratch", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scaling_varies_one_number_in_a_process_of_its_own(tmp_path: Path) -> None:
+    options = ("--axes", "modalities", "--sizes", "3", "--size", 8, "--epochs", 3, "--repeats", 1)
+    found = numbers("scaling", *options, folder=tmp_path)
+    assert [one["case"]["modalities"] for one in found["results"]] == [3]
+    assert all(one["process"] > 0 and one["device"] is None for one in found["results"])
+
+
+def test_works_take_turns_and_ratios_are_those_of_a_turn() -> None:
+    measuring = import_module("benchmarks.measuring")
+    order: list[str] = []
+    works = {name: lambda name=name: order.append(name) for name in "ab"}
+    seconds = measuring.in_turns(works, CPU, warmup=1, repeats=2, say=False)
+    assert order == ["a", "b"] * 3
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
+    assert measuring.ratio([2.0, 8.0, 3.0], [1.0, 2.0, 3.0]) == 2.0  # of 2, 4 and 1
