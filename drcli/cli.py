@@ -135,7 +135,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
 
 @app.command()
 @reports_errors
-def train(
+def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     recipe: RecipeArg,
     overrides: OverridesArg = None,
     method: Annotated[
@@ -145,14 +145,43 @@ def train(
     seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2; default: the recipe's.")] = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     device: DeviceOpt = "auto",
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="GPUs, or processes on the CPU, that train each run together; default: 1.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over where a run is there already.")] = False,
+    engine: Annotated[
+        str,
+        typer.Option(help="local: one run after another; ray: many at once, nodes share the working directory."),
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster, such as auto; default: RAY_ADDRESS, or this machine alone.")
+    ] = None,
+    cpus_per_run: Annotated[int | None, typer.Option(min=1, help="Cores and threads of a Ray run; default: 1.")] = None,
+    gpus_per_run: Annotated[
+        float | None, typer.Option(min=0, max=1, help="GPU share of a Ray run, such as 0.25; default: 1 if any.")
+    ] = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Train methods and seeds; a finished run is shown, an unfinished one goes on."""
     from drcli.commands import train as command
 
-    request = command.TrainRequest(recipe, overrides or [], method, seeds, out, device, fresh)
+    request = command.TrainRequest(
+        recipe,
+        overrides or [],
+        method,
+        seeds,
+        out,
+        device,
+        fresh,
+        engine=engine,
+        address=address,
+        cpus_per_run=cpus_per_run,
+        gpus_per_run=gpus_per_run,
+        devices=devices,
+    )
     result = command.train(request, _console(stderr=True))
+    if result is None:
+        return  # the main process of torchrun shows it
     if as_json or result.runs:  # where every run failed there is nothing to compare
         _emit(as_json, lambda: command.to_json(result), lambda: command.table(result))
     if result.failed:
@@ -168,7 +197,7 @@ def diagnose(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="lambda, restarts, scaler, gap or match_sizes; dataset.root where the data was moved.",
+            help="lambda, restarts, scaler, gap, match_sizes or kmeans; dataset.root where the data was moved.",
         ),
     ] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw purities and representations (.png, .svg, .pdf).")] = None,
@@ -198,3 +227,66 @@ def evaluate(
 
     result = command.evaluate(checkpoint, overrides or [], split, device)
     _emit(as_json, lambda: result, lambda: command.table(result))
+
+
+@app.command()
+@reports_errors
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Folders with runs at or below them.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; default: report.html, or standard output for tables.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="html, or only the tables: markdown or latex.")] = "html",
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder of the figures as .svg files; default: beside the page.")
+    ] = None,
+    png: Annotated[bool, typer.Option("--png", help="Write the figures as .png files too.")] = False,
+    maps: Annotated[
+        str | None,
+        typer.Option(metavar="LABEL[,LABEL]", help="Methods in maps and confusion matrices; default: joint and D&R."),
+    ] = None,
+    no_maps: Annotated[
+        bool, typer.Option("--no-maps", help="Leave out the maps, which take most of the time.")
+    ] = False,
+) -> None:
+    """Report runs as one HTML page that needs no network, or as tables."""
+    from drcli.commands import report as command
+
+    labels = maps.split(",") if maps is not None else []
+    typer.echo(command.report(command.ReportRequest(folders, out, form, figures, png, labels, no_maps)), nl=False)
+
+
+@app.command()
+@reports_errors
+def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
+    name: Annotated[str, typer.Argument(help="table1 to table4, fig1, fig3, fig4, fig5, all, or a path to a YAML.")],
+    overrides: OverridesArg = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Recipe in place of the paper's datasets, such as digits or avmnist.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the prepared datasets, DIR/<dataset>; default: dataset.root.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2; default: the recipe's.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    figures: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("reproduced"),
+    device: DeviceOpt = "auto",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be run and how long it takes; run nothing.")
+    ] = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Make a table or figure of the paper; runs that are finished are not trained again."""
+    from drcli.commands import reproduce as command
+    from drcli.reproduce.expand import Choice
+
+    request = command.ReproduceRequest(name, Choice(overrides or [], dataset, data, seeds, out), figures, device)
+    plans = command.planned(request)
+    if plan:
+        _emit(as_json, lambda: command.plan_json(plans), lambda: command.plan_table(plans))
+        return
+    result = command.reproduce(plans, request, _console(stderr=True))
+    _emit(as_json, lambda: command.to_json(result), lambda: command.show(result))
+    if result.failed:
+        typer.echo("drcli: " + "\n".join(result.failed), err=True)
+        raise typer.Exit(1)

@@ -19,6 +19,10 @@ class RunError(DrcliError):
     """A run failed while it worked: a non-finite loss, a full disk, a locked run directory."""
 
 
+class PeerError(DrcliError):
+    """One of several processes of a run failed while the others wait for it: all of them must end."""
+
+
 class UsageError(DrcliError):
     """The command line asks for something that cannot be done."""
 

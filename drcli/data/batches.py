@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from drcli.data.input import Corruption, InputSettings
 from drcli.data.prepared import Split
 from drcli.data.rows import Residence, Rows, ahead, to_device
 from drcli.seeding import generator
+from drcli.world import ALONE, World
 
 PICTURES = ("frames", "flow")
 
@@ -31,22 +32,38 @@ class Batch:
         labels: class indices (B,), int64.
         index: row numbers in the split (B,), int64, on the CPU.
         lengths: valid steps {m: (B,)} of the modalities that are sequences.
+        share_of: labels and row numbers of the whole batch, where these are the rows of one of several
+            processes; else None.
     """
 
     inputs: dict[str, Tensor]
     labels: Tensor
     index: Tensor
     lengths: dict[str, Tensor] = field(default_factory=dict)
+    share_of: Batch | None = None
 
-    def split(self, count: int) -> tuple[Batch, ...]:
-        """Return the batch in `count` parts of nearly equal size, each of two rows or more where it can be."""
+    @property
+    def whole(self) -> Batch:
+        """The batch over all processes: this one, or, without inputs, the one that this is a share of."""
+        return self if self.share_of is None else self.share_of
+
+    def split(self, count: int, world: World = ALONE) -> tuple[Batch, ...]:
+        """Return the batch in `count` parts of nearly equal size, each of two rows or more where it can be.
+
+        A share is split as the whole batch would be: each part is the share of a part.
+        """
         if count == 1:
             return (self,)
-        size = -(-len(self.labels) // count)
-        return tuple(self._rows(rows) for rows in parts(torch.arange(len(self.labels)), size))
+        found, start = [], 0
+        for span in spans(len(self.whole.labels), count):
+            own = world.share(span.stop - span.start)
+            stop = start + own.stop - own.start
+            whole = None if self.share_of is None else self.share_of._rows(span)  # noqa: SLF001 - of its own class
+            found.append(replace(self._rows(slice(start, stop)), share_of=whole))
+            start = stop
+        return tuple(found)
 
-    def _rows(self, rows: Tensor) -> Batch:
-        span = slice(int(rows[0]), int(rows[-1]) + 1)
+    def _rows(self, span: slice) -> Batch:
         inputs = {m: x[span] for m, x in self.inputs.items()}
         lengths = {m: x[span] for m, x in self.lengths.items()}
         return Batch(inputs, self.labels[span], self.index[span], lengths)
@@ -86,6 +103,8 @@ class Draws:
         frames: stored frames to take, {m: (B, T)}.
         boxes: crops {m: (B, 4)}; without one, pictures are resized whole.
         noise: seed of the noise {m: int}; without one, the noise is the row's own.
+        whole: row numbers of the whole batch, where these are the rows of one of several processes.
+        rows: where in it they are (B,).
     """
 
     index: Tensor
@@ -93,6 +112,20 @@ class Draws:
     frames: dict[str, Tensor] = field(default_factory=dict)
     boxes: dict[str, Tensor] = field(default_factory=dict)
     noise: dict[str, int] = field(default_factory=dict)
+    whole: Tensor | None = None
+    rows: Tensor | None = None
+
+    def of(self, rows: Tensor) -> Draws:
+        """Return the choices for some rows (B,) of the batch."""
+        return Draws(
+            self.index[rows],
+            None if self.flips is None else self.flips[rows],
+            {m: x[rows] for m, x in self.frames.items()},
+            {m: x[rows] for m, x in self.boxes.items()},
+            self.noise,
+            whole=self.index,
+            rows=rows,
+        )
 
 
 class Batches:
@@ -103,11 +136,22 @@ class Batches:
         plans: how each modality becomes inputs, in the recipe's order.
         device: where batches go.
         residence: where the arrays are meanwhile; the batches are the same bit for bit.
+        world: the processes that share shuffled batches.
+        accumulate: parts of a shuffled batch, each of which is shared.
     """
 
     def __init__(
-        self, split: Split, plans: Mapping[str, InputPlan], device: torch.device, residence: Residence = "auto"
+        self,
+        split: Split,
+        plans: Mapping[str, InputPlan],
+        device: torch.device,
+        residence: Residence = "auto",
+        *,
+        world: World = ALONE,
+        accumulate: int = 1,
     ) -> None:
+        self.world = world
+        self.accumulate = accumulate
         self.split = split
         self.device = device
         self.plans = dict(plans)
@@ -126,32 +170,60 @@ class Batches:
 
         Noise is fixed: it depends on split, row and modality alone.
         """
-        yield from self._make(parts(torch.arange(len(self)) if rows is None else rows, batch_size), None)
+        yield from self._make(self._draw(index, None) for index in self._parts(batch_size, rows))
+
+    def dealt(self, batch_size: int, rows: Tensor | None = None) -> Iterator[Batch]:
+        """The batches of `in_order` that are this process's: they are dealt to the processes in turn."""
+        own = self._parts(batch_size, rows)[self.world.rank :: self.world.size]
+        yield from self._make(self._draw(index, None) for index in own)
+
+    def collected(self, rows: Tensor, batch_size: int, order: Tensor | None = None) -> Tensor:
+        """Return the rows of all processes, in the order of `in_order`, from those of the dealt batches.
+
+        Args:
+            rows: (n, K), what was computed for this process's batches.
+            batch_size: as `dealt` was given.
+            order: row numbers as `dealt` was given.
+        """
+        sizes = [len(part) for part in self._parts(batch_size, order)]
+        hands = [range(peer.rank, len(sizes), peer.size) for peer in self.world.peers()]
+        found = self.world.gathered(rows, [sum(sizes[i] for i in hand) for hand in hands])
+        numbers = [i for hand in hands for i in hand]
+        pieces = dict(zip(numbers, torch.split(found, [sizes[i] for i in numbers]), strict=True))
+        return torch.cat([pieces[i] for i in range(len(sizes))])
+
+    def _parts(self, batch_size: int, rows: Tensor | None) -> tuple[Tensor, ...]:
+        return parts(torch.arange(len(self)) if rows is None else rows, batch_size)
 
     def shuffled(
         self, batch_size: int, order: torch.Generator, augment: torch.Generator | None = None
     ) -> Iterator[Batch]:
-        """All rows in a random order; the last batch may be smaller.
+        """All rows in a random order; the last batch may be smaller. Of each, several processes get shares.
 
         Args:
             batch_size: rows of a batch.
             order: CPU generator that the order is drawn from.
             augment: CPU generator of frames, crops, flips and noise; without it, evaluation transforms.
         """
-        yield from self._make(parts(torch.randperm(len(self), generator=order), batch_size), augment)
+        indices = parts(torch.randperm(len(self), generator=order), batch_size)
+        yield from self._make(self._draw_share(index, augment) for index in indices)
 
     def take(self, index: Tensor, augment: torch.Generator | None = None) -> Batch:
         """Return the rows `index` (B,) as a batch, with evaluation transforms unless `augment` is given."""
         draws = self._draw(index, augment)
         return self._batch(draws, self._read(draws))
 
-    def _make(self, indices: Iterable[Tensor], augment: torch.Generator | None) -> Iterator[Batch]:
-        jobs = (self._draw(index, augment) for index in indices)
+    def _make(self, jobs: Iterable[Draws]) -> Iterator[Batch]:
         if not self.rows.prefetches:
             yield from (self._batch(draws, self._read(draws)) for draws in jobs)
             return
         for draws, stored in ahead(jobs, lambda draws: (draws, self._read(draws))):
             yield self._batch(draws, stored)
+
+    def _draw_share(self, index: Tensor, augment: torch.Generator | None) -> Draws:
+        """Draw for a whole batch, and keep what is this process's."""
+        draws = self._draw(index, augment)
+        return draws if self.world.size == 1 else draws.of(own_rows(len(index), self.accumulate, self.world))
 
     def _draw(self, index: Tensor, augment: torch.Generator | None) -> Draws:
         """Draw all that is random in a batch, in a fixed order."""
@@ -186,7 +258,10 @@ class Batches:
         where = to_device(draws.index, self.device)
         lengths = {m: steps[where] for m, steps in self._lengths.items()}
         inputs = {m: self._input(m, stored[m], draws, lengths.get(m)) for m in self.plans}
-        return Batch(inputs, self._labels[where], draws.index, lengths)
+        whole = None
+        if draws.whole is not None:
+            whole = Batch({}, self._labels[to_device(draws.whole, self.device)], draws.whole)
+        return Batch(inputs, self._labels[where], draws.index, lengths, whole)
 
     def _input(self, modality: str, stored: Tensor, draws: Draws, lengths: Tensor | None) -> Tensor:
         plan = self.plans[modality]
@@ -211,7 +286,9 @@ class Batches:
         """Standard normal (B, *shape): new in every epoch of training, fixed by row in evaluation."""
         if modality in draws.noise:
             stream = torch.Generator(self.device).manual_seed(draws.noise[modality])
-            return torch.randn(len(draws.index), *shape, generator=stream, device=self.device)
+            rows = draws.index if draws.whole is None else draws.whole
+            noise = torch.randn(len(rows), *shape, generator=stream, device=self.device)
+            return noise if draws.rows is None else noise[to_device(draws.rows, self.device)]
         if modality not in self._fixed_noise and 4 * len(self) * math.prod(shape) <= KEPT_NOISE:
             self._fixed_noise[modality] = self._noise_of(modality, range(len(self)), shape).to(self.device)
         if modality in self._fixed_noise:
@@ -237,6 +314,18 @@ def parts(index: Tensor, size: int) -> tuple[Tensor, ...]:
         *full, _ = torch.split(index, size)
         return (*full[:-1], index[len(index) - size - 1 :])
     return torch.split(index, size)
+
+
+def spans(rows: int, count: int) -> list[slice]:
+    """Return `count` parts of a batch of so many rows: nearly equal, each of two rows or more where it can be."""
+    sizes = [len(part) for part in parts(torch.arange(rows), -(-rows // count))]
+    return [slice(sum(sizes[:i]), sum(sizes[: i + 1])) for i in range(len(sizes))]
+
+
+def own_rows(rows: int, count: int, world: World) -> Tensor:
+    """Return which rows of a batch are a process's: its share of each of the `count` parts."""
+    whole = torch.arange(rows)
+    return torch.cat([whole[span][world.share(span.stop - span.start)] for span in spans(rows, count)])
 
 
 def _norm(info: ModalityInfo, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
 from drcli.recipe.show import differences
 from drcli.seeding import seeded
+from drcli.world import ALONE, World
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Assembly:
         method: the method, built.
         extras: the method's extra modules, on `device`.
         device: where the model is.
+        world: the processes that train it together.
     """
 
     recipe: Recipe
@@ -47,6 +49,7 @@ class Assembly:
     method: Method
     extras: nn.ModuleDict
     device: torch.device
+    world: World = ALONE
     _batches: dict[str, Batches] = field(default_factory=dict)
 
     @property
@@ -60,7 +63,10 @@ class Assembly:
         if split not in self._batches:
             opened = self.dataset.split(split)
             plans = input_plans(self.recipe, self.modalities, self.dataset.info)
-            self._batches[split] = Batches(opened, plans, self.device, self.recipe.training.data)
+            training = self.recipe.training
+            self._batches[split] = Batches(
+                opened, plans, self.device, training.data, world=self.world, accumulate=training.accumulate
+            )
         return self._batches[split]
 
 
@@ -95,8 +101,12 @@ def _check_pictures(modality: str, plan: InputPlan) -> None:
         )
 
 
-def assemble(recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDataset, device: torch.device) -> Assembly:
+def assemble(
+    recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDataset, device: torch.device, world: World = ALONE
+) -> Assembly:
     """Build model and method of a run, with the initial weights of its seed.
+
+    Of several processes on GPUs, layers of batch normalisation take their statistics over the whole batch.
 
     Raises:
         RecipeError: the dataset lacks a modality, or a backbone does not take its samples.
@@ -104,11 +114,13 @@ def assemble(recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDatas
     model = recipe_model(recipe, modalities, dataset.info).to(device)
     if recipe.training.channels_last and device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if world.size > 1 and device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     block = recipe.methods[recipe.method]
     method: Method = METHODS.load(block.method)(block.settings)
     with seeded(recipe.seeds[0], "init", "method"):
         extras = nn.ModuleDict(method.build(model)).to(device)
-    return Assembly(recipe, modalities, dataset, model, method, extras, device)
+    return Assembly(recipe, modalities, dataset, model, method, extras, device, world)
 
 
 def recipe_model(recipe: Recipe, modalities: tuple[str, ...], dataset: DatasetInfo) -> MultimodalModel:

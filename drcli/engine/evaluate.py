@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drcli.data.batches import Batch
 from drcli.data.prepared import Split
 from drcli.engine.assemble import Assembly
 from drcli.engine.probe import probe_accuracy
 from drcli.metrics import Scores, score
-from drcli.models.fusion import Outputs
-from drcli.models.inference import evaluating
+from drcli.models.inference import evaluating, over_rows
+
+LOGITS = ""
+"""Stands for the logits among the features: a name that no modality has."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +41,19 @@ class SplitOutputs:
 def run_split(assembly: Assembly, split: str) -> SplitOutputs:
     """Run the model over a split, once, in evaluation mode."""
     batches = assembly.batches(split)
+
+    def predict(batch: Batch) -> dict[str, Tensor]:
+        outputs = assembly.method.predict(assembly.model, batch)
+        return {LOGITS: outputs.logits.float(), **outputs.features}
+
     with evaluating(assembly.model, assembly.extras):
-        pieces = [
-            assembly.method.predict(assembly.model, batch) for batch in batches.in_order(assembly.eval_batch_size)
-        ]
-    features = {m: torch.cat([piece.features[m].cpu() for piece in pieces]) for m in pieces[0].features}
-    return SplitOutputs(batches.split, _logits(pieces), features)
+        found = over_rows(batches, assembly.eval_batch_size, predict)
+    return SplitOutputs(batches.split, found.pop(LOGITS), found)
 
 
-def _logits(pieces: list[Outputs]) -> Tensor:
-    return torch.cat([piece.logits.float().cpu() for piece in pieces])
-
-
-def probe_modalities(outputs: Mapping[str, SplitOutputs], split: str) -> dict[str, dict[str, float]]:
+def probe_modalities(
+    outputs: Mapping[str, SplitOutputs], split: str, device: torch.device
+) -> dict[str, dict[str, float]]:
     """Return the linear-probe accuracy of each frozen encoder on a split (the unimodal evaluation).
 
     The probe is fitted on train and its strength is chosen on val.
@@ -58,11 +61,12 @@ def probe_modalities(outputs: Mapping[str, SplitOutputs], split: str) -> dict[st
     Args:
         outputs: of "train", "val" and `split`.
         split: the split to score.
+        device: where the probes are fitted.
     """
     return {
         m: {
             "probe_accuracy": probe_accuracy(
-                {name: (found.features[m], found.split) for name, found in outputs.items()}, split
+                {name: (found.features[m], found.split) for name, found in outputs.items()}, split, device=device
             )
         }
         for m in outputs[split].features
@@ -72,4 +76,4 @@ def probe_modalities(outputs: Mapping[str, SplitOutputs], split: str) -> dict[st
 def evaluate_split(assembly: Assembly, split: str) -> tuple[SplitOutputs, dict[str, dict[str, float]]]:
     """Return outputs and linear probes of a split; every split that this needs is run once."""
     outputs = {name: run_split(assembly, name) for name in dict.fromkeys(("train", "val", split))}
-    return outputs[split], probe_modalities(outputs, split)
+    return outputs[split], assembly.world.on_main(lambda: probe_modalities(outputs, split, assembly.device))

@@ -15,6 +15,7 @@ from drcli.engine.plan import PlannedRun
 from drcli.engine.run import execute
 from drcli.errors import CheckpointError, RunError
 from drcli.statistics import spread, t_interval
+from drcli.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,11 @@ def run_grid(
     device: torch.device,
     listener: Listener,
     fresh: bool = False,
+    world: World = ALONE,
 ) -> GridResult:
     """Execute runs one after another; a run that fails does not stop the others.
+
+    Several processes call it with the same runs, and each returns the result.
 
     Raises:
         DrcliError: something that concerns every run, or the only one.
@@ -49,12 +53,25 @@ def run_grid(
     failed = []
     for run in runs:
         try:
-            done[run.name].append(execute(run, dataset, device=device, listener=listener, fresh=fresh))
+            done[run.name].append(execute(run, dataset, device=device, listener=listener, fresh=fresh, world=world))
         except (RunError, CheckpointError) as error:
             if isinstance(error, CheckpointError) and len(runs) == 1:
                 raise
             failed.append(str(error))
             listener.note(f"failed: {error}")
+    return put_together(runs, done, failed)
+
+
+def put_together(
+    runs: Sequence[PlannedRun], done: Mapping[str, Sequence[dict[str, Any]]], failed: list[str]
+) -> GridResult:
+    """Return the result of a grid.
+
+    Args:
+        runs: what was planned.
+        done: summaries of the finished runs by name.
+        failed: messages of the others.
+    """
     joint = next((run.name for run in runs if run.recipe.methods[run.recipe.method].method == "joint"), None)
     summaries = [summary for of_name in done.values() for summary in of_name]
     return GridResult(summaries, summarise(done, joint), failed)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
 from drcli.engine.compiling import compile_forward
 from drcli.engine.device import set_determinism
-from drcli.engine.evaluate import evaluate_split
+from drcli.engine.evaluate import SplitOutputs, evaluate_split
 from drcli.engine.listener import Listener
 from drcli.engine.plan import PlannedRun
 from drcli.engine.rundir import RunDirectory
 from drcli.engine.trainer import Trainer
-from drcli.errors import RunError
+from drcli.errors import PeerError, RunError
 from drcli.files import locked, make_folder, write_json
 from drcli.methods.teachers import Teacher
 from drcli.models.pretrained import digest, load_pretrained
+from drcli.world import ALONE, World
 
 LESS_MEMORY = "lower training.batch_size, or set training.accumulate=2 and training.eval_batch_size"
 
@@ -34,10 +36,12 @@ def execute(
     device: torch.device,
     listener: Listener,
     fresh: bool = False,
+    world: World = ALONE,
 ) -> dict[str, Any]:
     """Train a run, or what is left of it, and return its summary with test scores.
 
-    A finished run is not trained again; an unfinished one goes on where it was.
+    A finished run is not trained again; an unfinished one goes on where it was. Where several processes
+    train it together, all of them call this, the main one writes the files, and the others read them.
 
     Args:
         run: what to train, and where.
@@ -45,23 +49,30 @@ def execute(
         device: where to train.
         listener: who is told.
         fresh: start over, whatever is there.
+        world: the processes that train it together.
 
     Raises:
         UsageError: the run directory cannot be written.
         RecipeError: another recipe was trained there.
         RunError: another process is training there, or the run failed.
+        PeerError: this process failed, and the others wait for it.
     """
-    make_folder(run.folder, remedy="choose another folder with --out")
-    with locked(run.folder):
-        directory = RunDirectory(run.folder)
+    directory = RunDirectory(run.folder)
+
+    def claim() -> dict[str, Any] | None:
+        make_folder(run.folder, remedy="choose another folder with --out")
+        held.enter_context(locked(run.folder))
         directory.sweep()
         if fresh:
             directory.clear()
-        directory.claim(run.recipe, dataset.info.fingerprint, device)
-        summary = directory.read_summary()
+        directory.claim(run.recipe, dataset.info.fingerprint, device, devices=world.size)
+        return directory.read_summary()
+
+    with ExitStack() as held:
+        summary = world.on_main(claim)
         stored = summary is not None
         if summary is None:
-            summary = _train(run, dataset, directory, device, listener)
+            summary = _train(run, dataset, directory, device, listener, world)
         summary = {**summary, "run_dir": str(run.folder), "checkpoint": str(directory.checkpoint)}
         listener.run_finished(run, summary, stored=stored)
         return summary
@@ -73,13 +84,16 @@ def _train(
     directory: RunDirectory,
     device: torch.device,
     listener: Listener,
+    world: World,
 ) -> dict[str, Any]:
     set_determinism(run.recipe.training.deterministic)
-    assembly = assemble(run.recipe, run.modalities, dataset, device)
+    assembly = assemble(run.recipe, run.modalities, dataset, device, world)
     wanted = {m: run.recipe.modalities[m].input.weights for m in run.modalities}
     digests = load_pretrained(assembly.model, {m: weights for m, weights in wanted.items() if weights is not None})
     teachers = {m: load_teacher(folder, dataset) for m, folder in run.teachers.items()}
-    directory.claim_weights(digests | {f"teacher {m}": digest(teacher.encoder) for m, teacher in teachers.items()})
+    digests |= {f"teacher {m}": digest(teacher.encoder) for m, teacher in teachers.items()}
+    world.on_main(lambda: directory.claim_weights(digests))
+    world.equalise([*assembly.model.state_dict().values(), *assembly.extras.state_dict().values()])
     trainer = Trainer(assembly, directory, listener, teachers)
     trainer.resume()
     listener.run_started(run, first_epoch=trainer.next_epoch, rows=len(trainer.ctx.train))
@@ -89,7 +103,8 @@ def _train(
     try:
         trainer.train()
     except torch.OutOfMemoryError as error:
-        raise RunError(f"{run.folder}: out of memory on {device}; {LESS_MEMORY}") from error
+        kind = RunError if world.size == 1 else PeerError
+        raise kind(f"{run.folder}: out of memory on {device}; {LESS_MEMORY}") from error
     except RunError as error:
         kept = f"{directory.checkpoint} holds epoch {trainer.selected.epoch}"
         left = kept if trainer.selected.epoch >= 0 else "no epoch was finished, so there is no checkpoint"
@@ -117,6 +132,23 @@ def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, second
     check_identity(assembly, state, directory.checkpoint)
     load_weights(assembly, state, directory.checkpoint)
     outputs, probes = evaluate_split(assembly, "test")
+    epoch, seconds = int(state["epoch"]), seconds + time.perf_counter() - started
+    return assembly.world.on_main(
+        lambda: _conclude(run, assembly, directory, outputs, probes, epoch=epoch, seconds=seconds)
+    )
+
+
+def _conclude(
+    run: PlannedRun,
+    assembly: Assembly,
+    directory: RunDirectory,
+    outputs: SplitOutputs,
+    probes: Mapping[str, Mapping[str, float]],
+    *,
+    epoch: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """Write the test outputs and the summary of a run, and return the latter."""
     directory.write_outputs(outputs, assembly.dataset.info.classes)
     training = run.recipe.training
     summary = {
@@ -125,9 +157,9 @@ def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, second
         "seed": run.seed,
         "selection": run.recipe.selection,
         "monitor": run.recipe.monitor,
-        "selected_epoch": state["epoch"],
+        "selected_epoch": epoch,
         "epochs": training.epochs if assembly.method.trains else 0,
-        "seconds": seconds + time.perf_counter() - started,
+        "seconds": seconds,
         "events": directory.count_events("relearn"),
         **({"teacher_seconds": _seconds_of(run.teachers.values())} if run.teachers else {}),
         "test": outputs.scores().to_dict(),

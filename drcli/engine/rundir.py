@@ -78,8 +78,14 @@ class RunDirectory:
         for path in self.folder.glob(".*.tmp"):
             path.unlink()
 
-    def claim(self, recipe: Recipe, fingerprint: str, device: torch.device) -> None:
+    def claim(self, recipe: Recipe, fingerprint: str, device: torch.device, *, devices: int = 1) -> None:
         """Write down what run this is, or check that it is the one that is here already.
+
+        Args:
+            recipe: of the run.
+            fingerprint: of the data.
+            device: where it is trained.
+            devices: how many processes train it together.
 
         Raises:
             RecipeError: another recipe was trained here; the differences are shown.
@@ -89,7 +95,7 @@ class RunDirectory:
             self._check(recipe, fingerprint)
             return
         text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
-        write_json(self.environment, environment(fingerprint, device))
+        write_json(self.environment, environment(fingerprint, device, devices))
         write_atomic(self.recipe, text.encode())
 
     def _check(self, recipe: Recipe, fingerprint: str) -> None:
@@ -175,7 +181,7 @@ def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     return found
 
 
-def environment(fingerprint: str, device: torch.device) -> dict[str, Any]:
+def environment(fingerprint: str, device: torch.device, devices: int = 1) -> dict[str, Any]:
     """Return what a run's bits depend on beside recipe and seed."""
     accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
@@ -184,6 +190,7 @@ def environment(fingerprint: str, device: torch.device) -> dict[str, Any]:
         "packages": {name: version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "device": device.type,
+        "devices": devices,
         "accelerator": accelerator,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),

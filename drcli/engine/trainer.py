@@ -92,6 +92,7 @@ class Trainer:
             training=training,
             teachers=teachers,
             label=self.recipe.method,
+            world=assembly.world,
         )
 
     def train(self) -> None:
@@ -108,7 +109,7 @@ class Trainer:
         ctx, method = self.ctx, self.assembly.method
         ctx.epoch = epoch
         ctx.weights_changed()
-        seed_global(self.seed, "epoch", epoch)
+        seed_global(self.seed, "epoch", epoch, *ctx.world.stream)
         rate = learning_rate(
             self.recipe.training.schedule,
             self.recipe.training.optimizer.lr,
@@ -127,7 +128,8 @@ class Trainer:
         record["seconds"] = time.perf_counter() - started
         record["clips_per_second"] = len(ctx.train) / (trained - started)
         self.seconds += record["seconds"]
-        self._write_down(record, [{"epoch": epoch, **event} for event in events if event is not None])
+        found = [{"epoch": epoch, **event} for event in events if event is not None]
+        ctx.world.on_main(lambda: self._write_down(record, found))
 
     def _train_rows(self) -> dict[str, float]:
         """Train on every row once and return the means of the step's scalars."""
@@ -135,8 +137,9 @@ class Trainer:
         log = ScalarLog(ctx.epoch)
         order, augment = (generator(self.seed, name, ctx.epoch) for name in ("order", "augment"))
         for batch in ctx.train.shuffled(ctx.training.batch_size, order, augment):
-            log.add(method.training_step(ctx, batch), len(batch.labels))
-            self.listener.rows_done(len(batch.labels))
+            rows = len(batch.whole.labels)
+            log.add(method.training_step(ctx, batch), rows)
+            self.listener.rows_done(rows)
         return log.means()
 
     def _score_train(self) -> dict[str, float]:
@@ -171,7 +174,7 @@ class Trainer:
         if self.recipe.selection != "last" and accuracy <= self.selected.accuracy:
             return False
         selected = Selected(self.ctx.epoch, accuracy)
-        checkpoint.save(self.directory.checkpoint, self.state(selected))
+        self.ctx.world.on_main(lambda: checkpoint.save(self.directory.checkpoint, self.state(selected)))
         self.selected = selected
         return True
 
@@ -223,7 +226,7 @@ class Trainer:
                 raise CheckpointError(
                     f"{self.directory.last}: not of this run ({error}); start over with --fresh"
                 ) from error
-        self.directory.truncate(self.next_epoch)
+        self.ctx.world.on_main(lambda: self.directory.truncate(self.next_epoch))
 
 
 def num_epochs(method: Method, recipe: Recipe) -> int:

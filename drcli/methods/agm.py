@@ -82,7 +82,8 @@ class AGM(Method):
         if not self.settings.starts <= ctx.epoch <= self.settings.ends:
             return losses
         responses = self._responses(ctx, outputs, batch)
-        kappa = self._kappa({m: strength(phi.detach(), batch.labels) for m, phi in responses.items()})
+        strengths = {m: strength(phi.detach(), batch.labels) for m, phi in responses.items()}
+        kappa = self._kappa(ctx.averaged(strengths, batch))
         for m, value in kappa.items():
             ctx.log(f"coefficient/{m}", value)
         (slope,) = torch.autograd.grad(losses["joint"], outputs.logits, retain_graph=True)

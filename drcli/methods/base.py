@@ -56,6 +56,9 @@ class Method:
     trains: ClassVar[bool] = True
     """Whether there are epochs; if not, the model is evaluated as `setup` leaves it."""
 
+    distributed_reason: ClassVar[str] = ""
+    """Why several devices cannot train one run together; empty: they can."""
+
     def __init__(self, settings: Any) -> None:
         self.settings = settings
 
@@ -81,24 +84,27 @@ class Method:
         """Take one step on a batch and return its detached losses and accuracy, each of shape ().
 
         Where the recipe accumulates gradients, `forward`, `losses` and `backward` see one part of the
-        batch after the other, and `modulate` all of it.
+        batch after the other, and `modulate` all of it. Of several processes each computes on its rows,
+        and its share of the mean losses; gradients are summed before `modulate`, which sees outputs and
+        labels of the whole batch.
         """
         ctx.optimizer.zero_grad(set_to_none=True)
         scalars: Scalars = {}
         parts = []
         for part in ctx.parts(batch):
-            share = len(part.labels) / len(batch.labels)
+            share = len(part.labels) / len(batch.whole.labels)
             outputs = self.forward(ctx, part)
             losses = self.losses(ctx, outputs, part)
             self.backward(ctx, losses if share == 1 else {name: share * loss for name, loss in losses.items()})
             for name, loss in losses.items():
                 scalars[f"loss_{name}"] = scalars.get(f"loss_{name}", 0) + share * loss.detach()
             parts.append(outputs)
-        outputs = joined(parts)
-        self.modulate(ctx, outputs, batch)
+        outputs = ctx.gathered(joined(parts), batch)
+        ctx.world.sum_gradients(ctx.trainable)
+        self.modulate(ctx, outputs, batch.whole)
         ctx.apply_gradients()
-        correct = (outputs.logits.argmax(dim=1) == batch.labels).float().mean()
-        return {**scalars, "accuracy": correct, **ctx.take_logged()}
+        correct = (outputs.logits.argmax(dim=1) == batch.whole.labels).float().mean()
+        return {**ctx.summed(scalars), "accuracy": correct, **ctx.take_logged()}
 
     def forward(self, ctx: Context, batch: Batch) -> Outputs:
         """Run the model on a batch."""
@@ -106,7 +112,11 @@ class Method:
         return outputs
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
-        """Return the named losses, each of shape () and not yet summed."""
+        """Return the named losses, each of shape () and not yet summed: means over the batch's rows.
+
+        A statistic of the batch inside them goes through `ctx.summed` or `ctx.averaged`, which make it that
+        of the whole batch where several processes share one.
+        """
         return {"joint": functional.cross_entropy(outputs.logits, batch.labels)}
 
     def backward(self, ctx: Context, losses: Losses) -> None:
@@ -117,7 +127,13 @@ class Method:
         total.backward()  # type: ignore[no-untyped-call]
 
     def modulate(self, ctx: Context, outputs: Outputs, batch: Batch) -> None:
-        """Change the gradients in place, before the optimiser steps; the outputs are detached."""
+        """Change the gradients in place, before the optimiser steps.
+
+        Args:
+            ctx: the run.
+            outputs: those of the whole batch, detached.
+            batch: the whole batch; its inputs are missing where several processes share it.
+        """
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
         """Return the logits (B, C) that the method predicts with, and the encoders' features."""

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from drcli.data.batches import Batches
+from drcli.data.batches import Batch, Batches
 from drcli.errors import RunError
 from drcli.methods.base import Method
 from drcli.methods.context import Context
 from drcli.metrics import score
 from drcli.models.backbone import Backbone
 from drcli.models.fusion import Concat
-from drcli.models.inference import evaluating
+from drcli.models.inference import evaluating, over_rows
 from drcli.models.multimodal import MultimodalModel
 from drcli.optim import learning_rate, set_learning_rate
 from drcli.seeding import seed_global
@@ -109,6 +109,7 @@ def _trial(ctx: Context, model: MultimodalModel, k: str) -> Context:
         seed=ctx.derive("estimate", k),
         device=ctx.device,
         training=ctx.training,
+        world=ctx.world,
         epoch=ctx.epoch,
     )
 
@@ -121,7 +122,7 @@ def _grow(trial: Context, epochs: int) -> Growth:
         trial.epoch = epoch
         rate = learning_rate(training.schedule, training.optimizer.lr, epoch, training.epochs)
         set_learning_rate(trial.optimizer, rate)
-        seed_global(trial.seed, "epoch", epoch)
+        seed_global(trial.seed, "epoch", epoch, *trial.world.stream)
         order, augment = (trial.generator(name) for name in ("order", "augment"))
         trial.model.train()
         for batch in trial.train.shuffled(training.batch_size, order, augment):
@@ -132,8 +133,10 @@ def _grow(trial: Context, epochs: int) -> Growth:
 
 def _loss(trial: Context, batches: Batches) -> float:
     """Mean cross-entropy over the samples of a whole split, in evaluation mode."""
+
+    def predict(batch: Batch) -> dict[str, Tensor]:
+        return {"logits": trial.model(batch.inputs, batch.lengths).logits}
+
     with evaluating(trial.model):
-        logits = [
-            trial.model(batch.inputs, batch.lengths).logits.cpu() for batch in batches.in_order(trial.eval_batch_size)
-        ]
-    return score(torch.cat(logits), batches.split.labels, batches.split.weight).loss
+        found = over_rows(batches, trial.eval_batch_size, predict)
+    return score(found["logits"], batches.split.labels, batches.split.weight).loss

@@ -9,14 +9,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from drcli.data.batches import Batch, Batches
+from drcli.data.batches import Batch, Batches, own_rows
+from drcli.data.rows import to_device
 from drcli.diagnosis import MeasureSettings, ModalityDiagnosis, diagnose
 from drcli.methods.teachers import Teacher
+from drcli.models.fusion import Outputs
 from drcli.models.inference import extract_features
 from drcli.models.multimodal import MultimodalModel
 from drcli.optim import build_optimizer, is_fused, set_learning_rate, take_step
 from drcli.recipe.schema import Training
 from drcli.seeding import derive, generator
+from drcli.world import ALONE, World
 
 Features = tuple[dict[str, Tensor], Tensor]
 
@@ -38,6 +41,7 @@ class Context:
         device: where the model is.
         training: the recipe's `training` block.
         teachers: trained encoders and heads by modality, for the methods that require them.
+        world: the processes that train the run together.
         epoch: index of the current epoch, from 0.
         step: optimiser steps taken so far.
     """
@@ -54,6 +58,7 @@ class Context:
     training: Training
     teachers: Mapping[str, Teacher] = field(default_factory=dict)
     label: str = ""
+    world: World = ALONE
     epoch: int = 0
     step: int = 0
     _features: dict[str, Features] = field(default_factory=dict)
@@ -74,7 +79,35 @@ class Context:
 
     def parts(self, batch: Batch) -> tuple[Batch, ...]:
         """The batch in the parts whose gradients are accumulated: one, unless the recipe says otherwise."""
-        return batch.split(self.training.accumulate)
+        return batch.split(self.training.accumulate, self.world)
+
+    def summed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return sums over a batch from those over this process's rows of it, {name: ()}, without gradient."""
+        return self.world.summed(values)
+
+    def averaged(self, values: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return means over a batch from those over this process's rows of it, {name: ()}, without gradient.
+
+        Args:
+            values: means over the rows of `batch`.
+            batch: a batch or a part of one.
+        """
+        if self.world.size == 1:
+            return dict(values)
+        share = len(batch.labels) / len(batch.whole.labels)
+        return self.world.summed({name: share * value for name, value in values.items()})
+
+    def gathered(self, outputs: Outputs, batch: Batch) -> Outputs:
+        """Return the outputs for a whole batch, in its order, from those for this process's rows of it."""
+        if self.world.size == 1:
+            return outputs
+        shares = [own_rows(len(batch.whole.labels), self.training.accumulate, peer) for peer in self.world.peers()]
+        packed = torch.cat([outputs.logits, *outputs.features.values()], dim=1)
+        back = torch.cat(shares).argsort()  # where the rows of the batch are among those in the order of the ranks
+        rows = self.world.gathered(packed, [len(own) for own in shares])[to_device(back, packed.device)]
+        widths = [outputs.logits.shape[1], *(x.shape[1] for x in outputs.features.values())]
+        logits, *features = torch.split(rows, widths, dim=1)
+        return Outputs(dict(zip(outputs.features, features, strict=True)), logits)
 
     def log(self, name: str, value: Tensor) -> None:
         """Write a number () of this step into the epoch's log, such as "coefficient/audio"."""
@@ -106,14 +139,16 @@ class Context:
         """Purities, gap and strength of every modality, from `features`; nothing is changed."""
         features_train, labels_train = self.features("train")
         features_val, labels_val = self.features("val")
-        return diagnose(
-            {m: x.to(self.device) for m, x in features_train.items()},
-            labels_train,
-            {m: x.to(self.device) for m, x in features_val.items()},
-            labels_val,
-            num_classes=self.num_classes,
-            settings=settings,
-            lambda_=lambda_,
+        return self.world.on_main(
+            lambda: diagnose(
+                {m: x.to(self.device) for m, x in features_train.items()},
+                labels_train,
+                {m: x.to(self.device) for m, x in features_val.items()},
+                labels_val,
+                num_classes=self.num_classes,
+                settings=settings,
+                lambda_=lambda_,
+            )
         )
 
     def remember(self, split: Literal["train", "val"], features: Features) -> None:

@@ -94,7 +94,7 @@ class PMR(Method):
         if not self.settings.starts <= ctx.epoch <= self.settings.ends:
             return losses
         similarity = {m: similarities(outputs.features[m], c) for m, c in self.prototypes.items()}
-        scores = right_scores({m: q.detach() for m, q in similarity.items()}, batch.labels)
+        scores = ctx.summed(right_scores({m: q.detach() for m, q in similarity.items()}, batch.labels))
         behind = coefficients(scores, self.settings.coef)
         for m, value in behind.items():
             ctx.log(f"coefficient/{m}", value)

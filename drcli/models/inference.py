@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from drcli.data.batches import Batches
+from drcli.data.batches import Batch, Batches
 from drcli.models.multimodal import MultimodalModel
 
 
@@ -24,6 +24,35 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
     finally:
         for layer, training in modes:
             layer.training = training
+
+
+def over_rows(
+    batches: Batches,
+    batch_size: int,
+    compute: Callable[[Batch], Mapping[str, Tensor]],
+    rows: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Return what `compute` gives for each row, {name: (N, K)} on the CPU, in order.
+
+    Several processes share the batches, and each returns the whole.
+
+    Args:
+        batches: the split.
+        batch_size: rows of a step.
+        compute: gives {name: (B, K)}, float32 and the same names for every batch.
+        rows: row numbers (N,), in the order wanted; None: all rows in stored order.
+    """
+    pieces: dict[str, list[Tensor]] = {}
+    for batch in batches.dealt(batch_size, rows):
+        for name, values in compute(batch).items():
+            pieces.setdefault(name, []).append(values.cpu())
+    own = {name: torch.cat(values) for name, values in pieces.items()}
+    if batches.world.size == 1:
+        return own
+    widths = batches.world.on_main(lambda: {name: values.shape[1] for name, values in own.items()})
+    packed = torch.cat(list(own.values()), dim=1) if own else torch.empty(0, sum(widths.values()))
+    columns = torch.split(batches.collected(packed, batch_size, rows), list(widths.values()), dim=1)
+    return {name: column.contiguous() for name, column in zip(widths, columns, strict=True)}
 
 
 def extract_features(
@@ -42,10 +71,7 @@ def extract_features(
     Returns:
         Features {m: (N, D_m)} in float32, and labels (N,).
     """
-    pieces: dict[str, list[Tensor]] = {m: [] for m in model.modalities}
     with evaluating(model):
-        for batch in batches.in_order(batch_size, rows):
-            for m, features in model.encode(batch.inputs, batch.lengths).items():
-                pieces[m].append(features.cpu())
+        features = over_rows(batches, batch_size, lambda batch: model.encode(batch.inputs, batch.lengths), rows)
     labels = batches.split.labels
-    return {m: torch.cat(parts) for m, parts in pieces.items()}, labels if rows is None else labels[rows]
+    return {m: features[m] for m in model.modalities}, labels if rows is None else labels[rows]

@@ -1,0 +1,394 @@
+"""Several runs as Ray tasks: on the cores and GPUs of this machine, or of a cluster's.
+
+Ray places the runs, starts a run once the unimodal runs it needs are over, and repeats one whose worker
+is lost; the repeated run goes on from its `last.pt`. Every node therefore needs the working directory of
+the command, the run directories and the prepared dataset under the same paths: a shared file system. The
+progress is read from the runs' own logs there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drcli.data.prepared import PreparedDataset
+from drcli.engine.device import resolve_device
+from drcli.engine.grid import GridResult, put_together
+from drcli.engine.listener import Listener, Listeners
+from drcli.engine.plan import PlannedRun
+from drcli.engine.run import execute
+from drcli.engine.rundir import RunDirectory
+from drcli.errors import CheckpointError, DrcliError, RunError, UsageError
+from drcli.files import locked, make_folder, read_json_lines
+
+RETRIES = 3
+"""How often a run whose worker is lost is taken up by another."""
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the logs of the runs."""
+
+END_WITHIN = 10.0
+"""Seconds that cancelled workers have to end."""
+
+GO_ON = "every finished epoch is saved, repeat the command to go on where it was"
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """What the command line asks for.
+
+    Attributes:
+        address: of a running cluster; None takes that of RAY_ADDRESS, or starts Ray on this machine.
+        cpus_per_run: cores that a run is given, and its torch threads.
+        gpus_per_run: share of a GPU that a run is given; None: a whole one where there is one.
+        device: auto, cpu or cuda, where the run trains.
+    """
+
+    address: str | None = None
+    cpus_per_run: int = 1
+    gpus_per_run: float | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Share:
+    """What each run is given: cores, and a share of a GPU in [0, 1]."""
+
+    cpus: int
+    gpus: float
+
+    @property
+    def device(self) -> torch.device:
+        """Where the run trains; Ray shows a worker the GPUs that it may use, and no other."""
+        return torch.device("cuda" if self.gpus > 0 else "cpu")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a worker takes over from the command, so that relative paths mean the same there.
+
+    Attributes:
+        folder: the working directory.
+        command: the command line, for environment.json.
+    """
+
+    folder: str
+    command: list[str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run: its summary or its error.
+
+    Errors travel as values: raised in a task, they would come back as Ray's own with a traceback inside.
+
+    Attributes:
+        summary: as `execute` returns it, or None.
+        error: why there is none.
+        stored: whether the run was finished before.
+        notes: what its worker said on the way.
+    """
+
+    summary: dict[str, Any] | None = None
+    error: DrcliError | None = None
+    stored: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class GridListener(Listener):
+    """Hears of several runs that train at once; of `Listener` it hears `run_finished`, `note` and `close`."""
+
+    def run_advanced(self, run: PlannedRun, record: Mapping[str, Any]) -> None:
+        """A run has finished epochs; `record` is the last line of its metrics.jsonl."""
+
+    def run_failed(self, run: PlannedRun, message: str) -> None:
+        """A run has failed; the others go on."""
+
+
+class Noted(Listener):
+    """Keeps on the worker what the command is told at the end of the run."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.stored = False
+
+    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int) -> None:
+        """Note where a run goes on that was begun before, here or by a worker that was lost."""
+        del rows
+        if first_epoch:
+            self.notes.append(f"{run.name} seed {run.seed}: went on at epoch {first_epoch}")
+
+    def run_finished(self, run: PlannedRun, summary: Mapping[str, Any], *, stored: bool) -> None:
+        """Keep whether it was finished before."""
+        del run, summary
+        self.stored = stored
+
+    def note(self, text: str) -> None:
+        """Keep a line."""
+        self.notes.append(text)
+
+
+def import_ray() -> Any:
+    """Return the package `ray`.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        return import_module("ray")
+    except ModuleNotFoundError as error:
+        raise UsageError("--engine ray: Ray is not installed; run pip install 'drcli[cluster]'") from error
+
+
+@contextmanager
+def connected(options: RayOptions) -> Iterator[Share]:
+    """Connect to a cluster, or start Ray on this machine until the body ends; yields what a run is given.
+
+    A connection that this process has already is used, and kept.
+
+    Raises:
+        UsageError: no cluster answers, or it cannot give a run what is asked for.
+    """
+    ray = import_ray()
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray, options.address)
+    try:
+        yield share(options, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports to its makers, unasked
+    try:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        asked = "--engine ray" if address is None else f"--address {address}"
+        raise UsageError(
+            f"{asked}: no Ray cluster answers ({_first_line(error)}); "
+            "start one with ray start --head, or leave --address and RAY_ADDRESS out to use this machine alone"
+        ) from error
+
+
+def share(options: RayOptions, nodes: Sequence[Mapping[str, float]]) -> Share:
+    """Return what a run is given.
+
+    Args:
+        options: what is asked for.
+        nodes: "CPU" and "GPU" of each node, a key missing where it has none.
+
+    Raises:
+        UsageError: device and share contradict each other, or no node has so much: Ray would wait for ever.
+    """
+    if options.device != "cuda":
+        resolve_device(options.device)  # refuses unknown names; GPUs are looked for on the nodes, not here
+    gpus = options.gpus_per_run
+    if gpus is None:
+        there = any(node.get("GPU", 0) > 0 for node in nodes)
+        gpus = float(options.device == "cuda" or (options.device == "auto" and there))
+    if (gpus > 0, options.device) in {(True, "cpu"), (False, "cuda")}:
+        raise UsageError(f"--gpus-per-run {gpus:g}: contradicts --device {options.device}; leave one of them out")
+    if not any(node.get("CPU", 0) >= options.cpus_per_run and node.get("GPU", 0) >= gpus for node in nodes):
+        have = "; ".join(sorted({f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes}))
+        raise UsageError(
+            f"a run asks for {options.cpus_per_run} CPU and {gpus:g} GPU, no node has both ({have}); "
+            "lower --cpus-per-run or --gpus-per-run, or choose --device cpu"
+        )
+    return Share(options.cpus_per_run, gpus)
+
+
+def run_ray_grid(
+    runs: Sequence[PlannedRun],
+    dataset: PreparedDataset,
+    *,
+    each: Share,
+    listener: GridListener,
+    on_worker: Listener | None = None,
+    fresh: bool = False,
+) -> GridResult:
+    """Execute runs as Ray tasks, many at a time; result and failures are those of `run_grid`.
+
+    Leaving early, by Ctrl-C or an error, ends the workers of this grid; every finished epoch is on disk.
+
+    Args:
+        runs: in the order of `plan`: a run comes after those whose encoders it needs.
+        dataset: the prepared dataset; the workers open it under the same path.
+        each: what each run is given.
+        listener: who is told here.
+        on_worker: who else is told, epoch by epoch, where a run trains; copied to each worker.
+        fresh: start over, whatever is there. All folders are cleared before the first run, so that a
+            worker that takes up a lost one's run finds what that one left.
+
+    Raises:
+        RunError: with `fresh`, another process is training in one of the folders.
+        DrcliError: something that concerns every run, or the only one.
+    """
+    ray = import_ray()
+    if fresh:
+        for run in runs:
+            _clear(run.folder)
+    logs = Logs(runs)
+    pending = _submit(ray, runs, dataset, each, on_worker or Listener())
+    try:
+        outcomes = _gather(ray, pending, logs, listener, alone=len(runs) == 1)
+    finally:
+        _end(ray, list(pending))
+    return _result(runs, [outcomes[run.folder] for run in runs])
+
+
+def _clear(folder: Path) -> None:
+    make_folder(folder, remedy="choose another folder with --out")
+    with locked(folder):
+        RunDirectory(folder).clear()
+
+
+def _end(ray: Any, tasks: list[Any]) -> None:
+    """Cancel what still runs, and wait until its workers have let go of the run directories."""
+    if not tasks:
+        return
+    _, running = ray.wait(tasks, num_returns=len(tasks), timeout=0)
+    for task in running:  # and no other: to cancel one that has just ended can bring Ray down (seen with 2.60)
+        ray.cancel(task, force=True)
+    ray.wait(tasks, num_returns=len(tasks), timeout=END_WITHIN)
+
+
+def _submit(
+    ray: Any, runs: Sequence[PlannedRun], dataset: PreparedDataset, each: Share, on_worker: Listener
+) -> dict[Any, PlannedRun]:
+    """Hand every run to Ray and return the runs by the references of their outcomes."""
+    origin = Origin(str(Path.cwd()), sys.argv)
+    remote = ray.remote(train_here).options(num_cpus=each.cpus, num_gpus=each.gpus, max_retries=RETRIES)
+    tasks: dict[Path, Any] = {}
+    for run in runs:
+        teachers = [tasks[folder] for folder in run.teachers.values()]
+        tasks[run.folder] = remote.remote(run, dataset, each, origin, on_worker, *teachers)
+    return {tasks[run.folder]: run for run in runs}
+
+
+def train_here(
+    run: PlannedRun, dataset: PreparedDataset, each: Share, origin: Origin, on_worker: Listener, *teachers: Outcome
+) -> Outcome:
+    """Execute a run in this process, which is a Ray worker's, and return what came of it.
+
+    Args:
+        run: what to train, and where.
+        dataset: the prepared dataset.
+        each: cores and GPU of the run.
+        origin: the command that asked for it.
+        on_worker: who is told.
+        teachers: outcomes of the runs it needs. Ray waits for them; whether they are any good, `execute` sees.
+    """
+    del teachers
+    noted = Noted()
+    try:
+        _take_over(origin, each)
+        summary = execute(run, dataset, device=each.device, listener=Listeners(noted, on_worker))
+    except DrcliError as error:
+        return Outcome(error=error, notes=tuple(noted.notes))
+    finally:
+        on_worker.close()
+    return Outcome(summary, stored=noted.stored, notes=tuple(noted.notes))
+
+
+def _take_over(origin: Origin, each: Share) -> None:
+    try:
+        os.chdir(origin.folder)
+    except OSError as error:
+        raise RunError(
+            f"{origin.folder}: not on node {os.uname().nodename} ({error.strerror}); "
+            "--engine ray needs the working directory on a file system that all nodes share"
+        ) from error
+    sys.argv[:] = origin.command
+    torch.set_num_threads(each.cpus)
+
+
+def _gather(
+    ray: Any, pending: dict[Any, PlannedRun], logs: Logs, listener: GridListener, *, alone: bool
+) -> dict[Path, Outcome]:
+    """Wait for all tasks, taking each out of `pending` as it ends; returns the outcomes by run directory."""
+    outcomes: dict[Path, Outcome] = {}
+    while pending:
+        ready, _ = ray.wait(list(pending), num_returns=len(pending), timeout=LOOK_EVERY)
+        for run in pending.values():
+            if (record := logs.news(run)) is not None:
+                listener.run_advanced(run, record)
+        for task in ready:
+            run = pending.pop(task)
+            outcomes[run.folder] = outcome = _outcome(ray, task, run)
+            _tell(listener, run, outcome, alone=alone)
+    return outcomes
+
+
+def _outcome(ray: Any, task: Any, run: PlannedRun) -> Outcome:
+    """Return what a task returned; what Ray gives up is a failure of the run."""
+    errors = ray.exceptions
+    try:
+        outcome: Outcome = ray.get(task)
+    except errors.RayError as error:
+        lost = error.cause if isinstance(error, errors.RayTaskError) else error
+        if not isinstance(lost, errors.RayError):
+            raise  # not a user's doing: the traceback is wanted
+        return Outcome(error=RunError(f"{run.folder}: Ray has given the run up ({_first_line(lost)}); {GO_ON}"))
+    return outcome
+
+
+def _tell(listener: GridListener, run: PlannedRun, outcome: Outcome, *, alone: bool) -> None:
+    """Tell of a run that has ended, or raise an error that is not its own affair."""
+    for text in outcome.notes:
+        listener.note(text)
+    error = outcome.error
+    if error is not None:
+        if not isinstance(error, RunError | CheckpointError) or (alone and isinstance(error, CheckpointError)):
+            raise error
+        listener.run_failed(run, str(error))
+    elif outcome.summary is not None:
+        listener.run_finished(run, outcome.summary, stored=outcome.stored)
+
+
+def _result(runs: Sequence[PlannedRun], outcomes: Sequence[Outcome]) -> GridResult:
+    done: dict[str, list[dict[str, Any]]] = {run.name: [] for run in runs}
+    for run, outcome in zip(runs, outcomes, strict=True):
+        if outcome.summary is not None:
+            done[run.name].append(outcome.summary)
+    return put_together(runs, done, [str(outcome.error) for outcome in outcomes if outcome.error is not None])
+
+
+class Logs:
+    """The metrics.jsonl of runs that other processes write.
+
+    Args:
+        runs: whose logs are looked at; what they hold now is no news.
+    """
+
+    def __init__(self, runs: Iterable[PlannedRun]) -> None:
+        self._seen: dict[Path, tuple[int, int]] = {}
+        for run in runs:
+            self.news(run)
+
+    def news(self, run: PlannedRun) -> dict[str, Any] | None:
+        """Return the last line of a run's log, or None if nothing was added since the last call."""
+        path = RunDirectory(run.folder).metrics
+        try:
+            state = path.stat()
+            mark = (state.st_mtime_ns, state.st_size)
+            if self._seen.get(path) == mark:
+                return None
+            self._seen[path] = mark
+            lines = read_json_lines(path)
+        except (OSError, RunError):  # not there yet, or caught while another node writes: the next look tells
+            return None
+        return lines[-1] if lines else None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
