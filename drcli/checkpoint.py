@@ -11,12 +11,15 @@ import hashlib
 import io
 import pickle
 import struct
+from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import torch
+from torch import Tensor
 
 from drcli.errors import CheckpointError
 from drcli.files import write_atomic
@@ -34,7 +37,48 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save({"checkpoint_version": CHECKPOINT_VERSION, **state}, buffer)
-    write_atomic(path, _sealed(buffer.getvalue()))
+    write_atomic(path, *_sealed(buffer.getbuffer()))
+
+
+class Saver:
+    """Saves checkpoints in the order asked for, in a thread of its own, while training goes on.
+
+    A run that is killed loses what was not yet written: at most the two last saves.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
+        self._pending: deque[Future[None]] = deque()
+
+    def save(self, path: Path, state: Mapping[str, Any]) -> None:
+        """Copy a state and have it saved.
+
+        Raises:
+            RunError: an earlier one could not be written.
+        """
+        while len(self._pending) > 1:
+            self._pending.popleft().result()
+        self._pending.append(self._thread.submit(save, path, copied(state)))
+
+    def flush(self) -> None:
+        """Wait until everything is on the disk.
+
+        Raises:
+            RunError: something could not be written.
+        """
+        while self._pending:
+            self._pending.popleft().result()
+
+
+def copied(value: Any) -> Any:
+    """Return plain containers with copies of their tensors, on the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(copied(item) for item in value)
+    return value
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -72,10 +116,10 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def _sealed(archive: bytes) -> bytes:
-    """The archive with its digest as zip comment; its last two bytes are the comment's length."""
-    body = archive[:-2] + struct.pack("<H", _COMMENT_SIZE)
-    return body + _MARK + hashlib.sha256(body).hexdigest().encode()
+def _sealed(archive: memoryview) -> tuple[memoryview, bytes]:
+    """The archive, and its digest as zip comment; the archive's last two bytes are the comment's length."""
+    archive[-2:] = struct.pack("<H", _COMMENT_SIZE)
+    return archive, _MARK + hashlib.sha256(archive).hexdigest().encode()
 
 
 def _verify(path: Path, data: bytes) -> None:

@@ -9,13 +9,19 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from drcli.errors import RunError, UsageError
 
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
-def write_atomic(path: Path, data: bytes) -> None:
+
+def write_atomic(path: Path, *pieces: Buffer) -> None:
     """Replace a file by new contents: readers see the old file or the new one, whole.
+
+    Args:
+        path: the file.
+        pieces: its contents, one after the other.
 
     Raises:
         RunError: the contents could not be written; the old file, if any, is as it was.
@@ -23,7 +29,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
-            stream.write(data)
+            stream.writelines(pieces)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

@@ -75,7 +75,7 @@ def test_bytes_behind_the_end_are_found(saved: Path) -> None:
 def test_more_than_tensors_and_plain_values_is_refused_on_loading(value: Any, tmp_path: Path) -> None:
     path, buffer = tmp_path / "checkpoint.pt", io.BytesIO()
     torch.save({"checkpoint_version": 1, "x": value}, buffer)
-    path.write_bytes(checkpoint._sealed(buffer.getvalue()))
+    path.write_bytes(b"".join(checkpoint._sealed(buffer.getbuffer())))
     with pytest.raises(CheckpointError, match="refused, it holds more than tensors and plain values"):
         checkpoint.load(path)
 
@@ -95,3 +95,27 @@ def test_a_checkpoint_that_cannot_be_written_keeps_the_old_one(saved: Path, monk
 def test_a_bad_checkpoint_is_unreadable_data() -> None:
     assert issubclass(CheckpointError, DataError)
     assert CheckpointError.exit_code == 3
+
+
+def test_a_saver_writes_what_was_true_when_it_was_asked(tmp_path: Path) -> None:
+    """The state goes on changing while it is written."""
+    saver, weight = checkpoint.Saver(), torch.zeros(3)
+    for epoch in range(5):
+        weight += 1
+        saver.save(tmp_path / f"{epoch}.pt", {"epoch": epoch, "nested": [{"weight": weight}]})
+    weight += 100
+    saver.flush()
+    for epoch in range(5):
+        state = checkpoint.load(tmp_path / f"{epoch}.pt")
+        assert state["nested"][0]["weight"].tolist() == [epoch + 1.0] * 3
+
+
+def test_a_saver_keeps_the_order_and_reports_what_could_not_be_written(tmp_path: Path) -> None:
+    saver = checkpoint.Saver()
+    saver.save(tmp_path / "one.pt", {"epoch": 0})
+    saver.save(tmp_path / "missing" / "two.pt", {"epoch": 1})
+    saver.save(tmp_path / "one.pt", {"epoch": 2})
+    with pytest.raises(RunError, match=r"missing/two.pt: cannot be written"):
+        saver.flush()
+    saver.flush()
+    assert checkpoint.load(tmp_path / "one.pt")["epoch"] == 2

@@ -106,10 +106,15 @@ def _train(
         kind = RunError if world.size == 1 else PeerError
         raise kind(f"{run.folder}: out of memory on {device}; {LESS_MEMORY}") from error
     except RunError as error:
-        kept = f"{directory.checkpoint} holds epoch {trainer.selected.epoch}"
-        left = kept if trainer.selected.epoch >= 0 else "no epoch was finished, so there is no checkpoint"
-        raise RunError(f"{run.folder}: {error}\n  {left}") from error
+        raise RunError(f"{run.folder}: {error}\n  {_left(directory)}") from error
     return _finish(run, assembly, directory, trainer.seconds)
+
+
+def _left(directory: RunDirectory) -> str:
+    """Say what a run that failed has left behind."""
+    if not directory.checkpoint.exists():
+        return "no epoch was finished, so there is no checkpoint"
+    return f"{directory.checkpoint} holds epoch {checkpoint.load(directory.checkpoint)['epoch']}"
 
 
 def load_teacher(folder: Path, dataset: PreparedDataset) -> Teacher:

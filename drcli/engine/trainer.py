@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
@@ -74,6 +75,7 @@ class Trainer:
         self.next_epoch = 0
         self.selected = Selected()
         self.seconds = 0.0
+        self.saver = checkpoint.Saver()
         assembly.method.setup(self.ctx)
 
     def _context(self, teachers: Mapping[str, Teacher]) -> Context:
@@ -101,8 +103,14 @@ class Trainer:
         Raises:
             RunError: a loss is not finite, or a file cannot be written.
         """
-        for epoch in range(self.next_epoch, num_epochs(self.assembly.method, self.recipe)):
-            self._epoch(epoch)
+        try:
+            for epoch in range(self.next_epoch, num_epochs(self.assembly.method, self.recipe)):
+                self._epoch(epoch)
+        except BaseException:
+            with suppress(RunError):  # what stops the run is the news
+                self.saver.flush()
+            raise
+        self.ctx.world.on_main(self.saver.flush)
 
     def _epoch(self, epoch: int) -> None:
         started = time.perf_counter()
@@ -174,7 +182,7 @@ class Trainer:
         if self.recipe.selection != "last" and accuracy <= self.selected.accuracy:
             return False
         selected = Selected(self.ctx.epoch, accuracy)
-        self.ctx.world.on_main(lambda: checkpoint.save(self.directory.checkpoint, self.state(selected)))
+        self.ctx.world.on_main(lambda: self.saver.save(self.directory.checkpoint, self.state(selected)))
         self.selected = selected
         return True
 
@@ -184,7 +192,7 @@ class Trainer:
         for event in events:
             self.directory.log_event(event)
             self.listener.diagnosed(event)
-        checkpoint.save(self.directory.last, self.state())
+        self.saver.save(self.directory.last, self.state())
 
     def state(self, selected: Selected | None = None) -> dict[str, Any]:
         """All that a run needs to go on from the end of this epoch.

@@ -11,7 +11,7 @@ import pytest
 from support.command_line import PROGRAM, Drcli, Process, RecipeFile, tree
 
 from drcli import checkpoint
-from drcli.files import locked, write_atomic
+from drcli.files import Buffer, locked, write_atomic
 
 
 def fill_disk(patch: pytest.MonkeyPatch, *, after: int) -> None:
@@ -58,11 +58,11 @@ def test_a_full_disk_keeps_the_checkpoint_of_the_epoch_before(
     recipe, written = recipe_file(selection="last"), []
     with pytest.MonkeyPatch.context() as patch:
 
-        def write(path: Path, data: bytes) -> None:
+        def write(path: Path, *pieces: Buffer) -> None:
             written.append(path.name)
             if written == ["checkpoint.pt", "last.pt", "checkpoint.pt"]:
                 fill_disk(patch, after=0)
-            write_atomic(path, data)
+            write_atomic(path, *pieces)
 
         patch.setattr(checkpoint, "write_atomic", write)
         result = drcli("train", recipe, "--out", tmp_path, code=1)
