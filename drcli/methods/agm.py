@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor
-from torch.nn import functional
 
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method
+from drcli.methods.clipping import clip_where_large
 from drcli.methods.context import Context
 from drcli.methods.shapley import coalitions, shapley_weights, weighted_sum
+from drcli.methods.strengths import coefficients, strength
 from drcli.methods.window import missed
 from drcli.models.fusion import Outputs
 from drcli.models.inference import evaluating
-
-FLOOR = 1e-8
-"""Least probability whose logarithm is taken."""
 
 
 class AGM(Method):
@@ -41,9 +38,11 @@ class AGM(Method):
     training; they run in evaluation mode, so zeros do not enter batch normalisation's statistics. Works
     with any fusion; with one modality kappa is 1. Where gradients are accumulated, a part counts as a batch.
 
+    kappa can reach e^(alpha * cap): as in the authors' code, in every step where an entry of the fusion's
+    weights has a gradient beyond [-1, 1], all gradients are clipped to the norm `clip`.
+
     Differences from the authors' code: any number of modalities instead of two or three; an all-zero
-    pass whose result the code discards is not run; their clipping by the head's gradient is left to
-    `training.clip_grad_norm`.
+    pass whose result the code discards is not run.
     """
 
     class Settings(BaseModel, extra="forbid", frozen=True):
@@ -56,13 +55,11 @@ class AGM(Method):
         cap: PositiveFloat | None = Field(10.0, allow_inf_nan=False, description="most of ref - ratio; null: no bound")
         starts: NonNegativeInt = Field(0, description="first epoch that is modulated")
         ends: int = Field(19, ge=-1, description="last epoch that is modulated; -1: none")
-        padded_gradient: bool = Field(
-            True,
-            description="whether gradients flow through the passes with zeros; without them all that is left is one "
-            "factor for every gradient, the mean of kappa",
+        clip: PositiveFloat | None = Field(
+            1.0, description="norm that gradients are clipped to where one of the fusion's exceeds 1; null: never"
         )
 
-    neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0}
+    neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0, "clip": None}
 
     settings: Settings
 
@@ -94,7 +91,7 @@ class AGM(Method):
         """Return phi_m, {m: (B, C)}."""
         everyone = frozenset(ctx.model.modalities)
         values = {everyone: outputs.logits}
-        with evaluating(ctx.model), torch.set_grad_enabled(self.settings.padded_gradient):
+        with evaluating(ctx.model), torch.enable_grad():
             for coalition in coalitions(ctx.model.modalities):
                 if coalition != everyone:
                     inputs = {m: x if m in coalition else torch.zeros_like(x) for m, x in batch.inputs.items()}
@@ -109,6 +106,12 @@ class AGM(Method):
             mean.mul_((self.count - 1) / self.count).add_(strengths[m] / self.count)
         return kappa
 
+    def modulate(self, ctx: Context, outputs: Outputs, batch: Batch) -> None:
+        """Clip the gradients where those of the fusion are large."""
+        watched = [p.grad for p in ctx.model.fusion.parameters() if p.grad is not None and p.dim() > 1]
+        if self.settings.clip is not None and watched:
+            clip_where_large([p.grad for p in ctx.trainable if p.grad is not None], watched, self.settings.clip)
+
     def state_dict(self) -> dict[str, Any]:
         """The running means and the number of batches in them."""
         return {"means": self.means, "count": self.count}
@@ -118,32 +121,3 @@ class AGM(Method):
         for m, mean in self.means.items():
             mean.copy_(state["means"][m])
         self.count = int(state["count"])
-
-
-def strength(response: Tensor, labels: Tensor) -> Tensor:
-    """Return s = mean over i of -log max(softmax(phi)_i[y_i], 1e-8), shape (), of a response (B, C)."""
-    right = functional.softmax(response, dim=1).gather(1, labels[:, None])
-    return -right.clamp(min=FLOOR).log().mean()
-
-
-def ratios(strengths: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return exp(M / (M - 1) * (mean over n of s_n - s_m)), {m: ()}; 1 for a single modality."""
-    count = len(strengths)
-    mean = torch.stack(list(strengths.values())).mean()
-    return {m: (count / max(count - 1, 1) * (mean - s)).exp() for m, s in strengths.items()}
-
-
-def coefficients(
-    strengths: Mapping[str, Tensor], means: Mapping[str, Tensor], *, alpha: float, cap: float | None
-) -> dict[str, Tensor]:
-    """Return kappa_m = exp(alpha * min(ref_m - ratio_m, cap)), {m: ()}.
-
-    Args:
-        strengths: s_m of this batch.
-        means: T_m over the batches before; 0 where there are none.
-        alpha: slope.
-        cap: bound, or None.
-    """
-    now, before = ratios(strengths), ratios(means)
-    bound = math.inf if cap is None else cap
-    return {m: (alpha * (before[m] - now[m]).clamp(max=bound)).exp() for m in strengths}

@@ -18,8 +18,10 @@ from torch.nn import functional
 
 from drcli.data.batches import Batch
 from drcli.engine.trainer import Trainer
-from drcli.methods.agm import AGM, coefficients, ratios, strength
+from drcli.methods.agm import AGM
 from drcli.methods.shapley import coalitions, shapley_weights, weighted_sum
+from drcli.methods.strengths import coefficients, ratios, strength
+from drcli.models.fusion import Outputs
 from drcli.models.inference import evaluating
 from drcli.recipe.schema import Recipe
 
@@ -154,14 +156,27 @@ def test_every_gradient_is_that_of_hooks_on_the_responses(trainer: Callable[...,
         assert torch.allclose(ours[name], parameter.grad, rtol=1e-3, atol=1e-6), name
 
 
-def test_without_gradient_through_the_zeros_one_factor_is_left(trainer: Callable[..., Trainer]) -> None:
-    made = trainer(alpha=3.0, padded_gradient=False)
-    batch, model = first_batch(made), copy.deepcopy(made.ctx.model)
-    ours = gradients(made, batch)
-    mean = torch.stack(list(made.ctx.take_logged().values())).mean()
-    functional.cross_entropy(model(batch.inputs).logits, batch.labels).backward()
-    for name, parameter in model.named_parameters():
-        assert torch.allclose(ours[name], mean * parameter.grad, rtol=1e-3, atol=1e-6), name
+@pytest.mark.parametrize(("largest", "norm"), [(0.9, 5.0), (1.1, 1.5), (-1.1, 1.5)])
+def test_gradients_are_clipped_where_one_of_the_fusions_is_large(
+    largest: float, norm: float, trainer: Callable[..., Trainer]
+) -> None:
+    """All of them, to the norm 1.5 from 5; the direction stays."""
+    made = trainer(clip=1.5)
+    parameters = made.ctx.trainable
+    torch.manual_seed(0)
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter).clamp(-1, 1) / 100
+    weight = made.ctx.model.fusion.linear.weight
+    weight.grad[0, 0] = largest
+    bias = made.ctx.model.fusion.linear.bias
+    others = sum(float(p.grad.square().sum()) for p in parameters if p is not bias)
+    bias.grad.fill_(math.sqrt((25.0 - others) / bias.numel()))  # beyond 1 each, and no weight matrix
+    before = [parameter.grad.clone() for parameter in parameters]
+    made.assembly.method.modulate(made.ctx, Outputs({}, torch.zeros(1)), first_batch(made))
+    after = torch.cat([parameter.grad.flatten() for parameter in parameters])
+    assert float(after.norm()) == pytest.approx(norm, rel=1e-5)
+    whole = torch.cat([gradient.flatten() for gradient in before])
+    torch.testing.assert_close(after, whole * norm / 5.0)
 
 
 def test_the_loss_that_is_logged_is_the_joint_one(trainer: Callable[..., Trainer]) -> None:

@@ -1,0 +1,42 @@
+"""How strong a modality's response is, and what AGM makes of it (Li et al. 2023, arXiv 2308.07686)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+FLOOR = 1e-8
+"""Least probability whose logarithm is taken."""
+
+
+def strength(response: Tensor, labels: Tensor) -> Tensor:
+    """Return s = mean over i of -log max(softmax(phi)_i[y_i], 1e-8), shape (), of a response (B, C)."""
+    right = functional.softmax(response, dim=1).gather(1, labels[:, None])
+    return -right.clamp(min=FLOOR).log().mean()
+
+
+def ratios(strengths: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return exp(M / (M - 1) * (mean over n of s_n - s_m)), {m: ()}; 1 for a single modality."""
+    count = len(strengths)
+    mean = torch.stack(list(strengths.values())).mean()
+    return {m: (count / max(count - 1, 1) * (mean - s)).exp() for m, s in strengths.items()}
+
+
+def coefficients(
+    strengths: Mapping[str, Tensor], means: Mapping[str, Tensor], *, alpha: float, cap: float | None
+) -> dict[str, Tensor]:
+    """Return kappa_m = exp(alpha * min(ref_m - ratio_m, cap)), {m: ()}.
+
+    Args:
+        strengths: s_m of this batch.
+        means: T_m over the batches before; 0 where there are none.
+        alpha: slope.
+        cap: bound, or None.
+    """
+    now, before = ratios(strengths), ratios(means)
+    bound = math.inf if cap is None else cap
+    return {m: (alpha * (before[m] - now[m]).clamp(max=bound)).exp() for m in strengths}
