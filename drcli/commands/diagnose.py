@@ -87,7 +87,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
     asked = validate_settings(Settings, dict(others), where="drcli diagnose")
     where = resolve_device(device)
     if figure is not None:
-        diagnosis_figure.check_suffix(figure)
+        diagnosis_figure.check_place(figure)
     if path.suffix == ".npz":
         if root is not None:
             raise UsageError(f"dataset.root={root}: {path} holds the features themselves; leave it out")

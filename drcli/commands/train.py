@@ -233,7 +233,13 @@ def to_json(result: GridResult) -> dict[str, Any]:
 def table(result: GridResult) -> Table:
     """Return the comparison: accuracy over seeds, probes by modality, difference to joint training."""
     selected = "; ".join(sorted({how_selected(run["selection"], run["monitor"]) for run in result.runs}))
-    out = Table(title=f"Test accuracy (epoch {selected})", title_justify="left")
+    place = os.path.commonpath([run["run_dir"] for run in result.runs])
+    out = Table(
+        title=f"Test accuracy (epoch {selected})",
+        title_justify="left",
+        caption=f"runs, with their checkpoint.pt: {place}",
+        caption_justify="left",
+    )
     modalities = list(dict.fromkeys(m for run in result.runs for m in run["unimodal"]))
     for name, justify in (("method", "left"), ("seeds", "right"), ("accuracy", "right")):
         out.add_column(name, justify=justify)  # type: ignore[arg-type]

@@ -26,12 +26,14 @@ MOST_IN_LEGEND = 40
 MAPS_IN_ROW = 3
 
 
-def check_suffix(path: Path) -> None:
-    """Refuse a picture whose type is not known.
+def check_place(path: Path) -> None:
+    """Refuse a picture whose type is not known, or whose folder is not there.
 
     Raises:
-        UsageError: the suffix is none of .png, .svg, .pdf.
+        UsageError: the suffix is none of .png, .svg, .pdf, or there is no such folder.
     """
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}; make it, or name another")
     if path.suffix.lower() not in METADATA:
         raise UsageError(f"{path}: a figure ends in {', '.join(METADATA)}, not {path.suffix!r}; rename it")
 
@@ -66,7 +68,7 @@ def draw(
         UsageError: the suffix is unknown.
         RunError: the file cannot be written.
     """
-    check_suffix(path)
+    check_place(path)
     maps = {m: embed(features_train[m], labels_train, features_val[m], labels_val) for m in diagnoses}
     write_figure(path, lambda: _figure(diagnoses, maps, class_names, title))
 

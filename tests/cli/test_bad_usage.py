@@ -78,10 +78,11 @@ def test_a_figure_of_an_unknown_type_is_refused_before_any_work(figure: str, ref
 
 
 @pytest.mark.parametrize("place", ["missing/figure.png", "file/figure.png"])
-def test_a_figure_that_cannot_be_written_is_refused(place: str, refused: Refused, finished: Path, in_tmp: Path) -> None:
+def test_a_figure_without_a_folder_is_refused_before_any_work(place: str, refused: Refused, in_tmp: Path) -> None:
     (in_tmp / "file").write_text("in the way")
-    message = refused("diagnose", finished / "checkpoint.pt", "--figure", in_tmp / place, code=1)
-    assert message.startswith(f"{in_tmp / place}: cannot be written")
+    message = refused("diagnose", in_tmp / "none.pt", "--figure", in_tmp / place, code=2)
+    folder = (in_tmp / place).parent
+    assert message == f"{in_tmp / place}: there is no folder {folder}; make it, or name another\n"
     assert list(tree(in_tmp)) == ["file"]
 
 
