@@ -31,7 +31,7 @@ class Payload:
 def sealed(state: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    return checkpoint._sealed(buffer.getvalue())
+    return b"".join(checkpoint._sealed(buffer.getbuffer()))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -221,7 +221,7 @@ def test_curation_ends_with_its_block_also_after_an_error() -> None:
         assert not torch.equal(model(inputs).logits, before)
     assert torch.equal(model(inputs).logits, before)
     with pytest.raises(KeyError), model.fusion.curating("audio"):
-        model({})
+        model({"audio": inputs["audio"]})
     assert torch.equal(model(inputs).logits, before)
 
 
