@@ -87,7 +87,7 @@ def counted(assembly: Assembly) -> Iterator[Passes]:
 
     def counting(original: Any) -> Any:
         def begin(self: Any, x: Any, lengths: Any = None) -> Any:
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters()):
                 passes.trained += len(x)
             else:
                 passes.looked += len(x)
@@ -157,6 +157,8 @@ def seams(method: type[Method]) -> list[str]:
 
 def measure(recipe: Recipe, epochs: int, repeats: int, device: torch.device) -> dict[str, dict[str, Any]]:
     """Return the costs by name; joint training is measured first, and again in every turn."""
+    import sklearn.cluster  # noqa: F401 - the diagnosis imports it, which is paid once a process
+
     dataset = open_or_prepare(recipe, Console(stderr=True))
     set_determinism(recipe.training.deterministic)
     joint = [label for label, block in recipe.methods.items() if block.method == "joint"][:1]

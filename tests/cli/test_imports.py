@@ -72,3 +72,21 @@ def test_the_first_epoch_on_digits_waits_for_no_package_it_does_not_need(tmp_pat
     needless = HEAVY - {"torch", "pydantic", "numpy"} | {"torch._dynamo", "tensorboard"}
     assert not modules & needless
     assert (tmp_path / "data" / "digits" / "dataset.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+    ids=str,
+)
+def test_threads_do_not_wait_spinning_unless_somebody_says_so(
+    given: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    program = "import os, sys; import drcli.__main__ as m; sys.argv[1:] = ['--version']\n"
+    program += "try: m.main()\nfinally: print(os.environ.get('GOMP_SPINCOUNT'))"
+    stdout, _ = start(program=program).communicate(timeout=120)
+    assert stdout.splitlines()[-1] == str(spins)

@@ -111,8 +111,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def train(recipe: Path, out: Path) -> Path:
-    invoke("train", recipe, "--out", out, "--device", "cpu")
+def train(recipe: Path, out: Path, *overrides: str) -> Path:
+    invoke("train", recipe, *overrides, "--out", out, "--device", "cpu")
     return out / "tiny" / "diagnose_relearn" / "seed0"
 
 
@@ -153,11 +153,12 @@ def test_killed_three_times_it_ends_with_the_same_bits(digits: Path, tmp_path: P
 @pytest.mark.slow
 def test_killed_twenty_times_it_ends_with_the_same_bits(digits: Path, tmp_path: Path) -> None:
     """Each time in a process from nothing, whatever it was doing: importing, opening, training, saving."""
-    whole = result(train(digits, tmp_path / "whole"))
+    longer = "training.epochs=80"  # so that twenty kills come before the end
+    whole = result(train(digits, tmp_path / "whole", longer))
     draw = random.Random(20)
     folder = tmp_path / "killed" / "tiny" / "diagnose_relearn" / "seed0"
     for attempt in range(20):
-        process = start("train", digits, "--out", tmp_path / "killed", "--device", "cpu", program=DRCLI)
+        process = start("train", digits, longer, "--out", tmp_path / "killed", "--device", "cpu", program=DRCLI)
         if attempt % 4 == 0:
             time.sleep(draw.uniform(0, 4))
             process.kill()
@@ -165,4 +166,4 @@ def test_killed_twenty_times_it_ends_with_the_same_bits(digits: Path, tmp_path: 
             kill_later(process, folder, lambda running=process: running.poll() is None, draw.uniform(0, 0.08))
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-    assert result(train(digits, tmp_path / "killed")) == whole
+    assert result(train(digits, tmp_path / "killed", longer)) == whole
