@@ -21,7 +21,7 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor
 
-from drcli.errors import CheckpointError
+from drcli.errors import CheckpointError, RunError
 from drcli.files import write_atomic
 
 CHECKPOINT_VERSION = 1
@@ -43,12 +43,14 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 class Saver:
     """Saves checkpoints in the order asked for, in a thread of its own, while training goes on.
 
-    A run that is killed loses what was not yet written: at most the two last saves.
+    A run that is killed loses what was not yet written: at most the two last saves. After one that failed
+    nothing more is written: a `last.pt` must not speak of a `checkpoint.pt` that is not there.
     """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
         self._pending: deque[Future[None]] = deque()
+        self._failed: RunError | None = None
 
     def save(self, path: Path, state: Mapping[str, Any]) -> None:
         """Copy a state and have it saved.
@@ -56,9 +58,8 @@ class Saver:
         Raises:
             RunError: an earlier one could not be written.
         """
-        while len(self._pending) > 1:
-            self._pending.popleft().result()
-        self._pending.append(self._thread.submit(save, path, copied(state)))
+        self._wait(leave=1)
+        self._pending.append(self._thread.submit(self._write, path, copied(state)))
 
     def flush(self) -> None:
         """Wait until everything is on the disk.
@@ -66,8 +67,20 @@ class Saver:
         Raises:
             RunError: something could not be written.
         """
-        while self._pending:
+        self._wait(leave=0)
+
+    def _wait(self, leave: int) -> None:
+        while len(self._pending) > (0 if self._failed else leave):
             self._pending.popleft().result()
+        if self._failed is not None:
+            raise self._failed
+
+    def _write(self, path: Path, state: Mapping[str, Any]) -> None:
+        if self._failed is None:
+            try:
+                save(path, state)
+            except RunError as error:
+                self._failed = error
 
 
 def copied(value: Any) -> Any:
