@@ -57,10 +57,11 @@ def plan(recipe: Recipe, labels: Sequence[str], seeds: Sequence[int], out: Path)
         if TEACHERS in method.requires:
             with_unimodal, teacher = _with_unimodal(recipe)
             needed = _unimodal_runs(with_unimodal, teacher, seeds, out)
+        runs |= {run.folder: run for run in needed if run.folder not in runs}
         own = _unimodal_runs if method.per_modality else _joint_runs
-        for run in [*needed, *own(recipe, label, seeds, out)]:
+        for run in own(recipe, label, seeds, out):
             teachers = {other.modality: other.folder for other in needed if other.seed == run.seed and other.modality}
-            runs.setdefault(run.folder, run if run in needed else replace(run, teachers=teachers))
+            runs.setdefault(run.folder, replace(run, teachers=teachers))
     return list(runs.values())
 
 

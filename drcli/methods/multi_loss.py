@@ -13,7 +13,7 @@ from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method
 from drcli.methods.context import Context
 from drcli.methods.heads import apply_heads, linear_heads
-from drcli.models import FUSIONS
+from drcli.methods.unimodal_scores import not_offered, offered
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.schema import Recipe
@@ -48,12 +48,10 @@ class MultiLoss(Method):
     @classmethod
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Refuse unimodal logits that the fusion does not offer."""
-        settings, name = recipe.methods[recipe.method].settings, recipe.fusion.name
+        settings = recipe.methods[recipe.method].settings
         assert isinstance(settings, cls.Settings)
-        offered = FUSIONS.load(name).offers(recipe.fusion.settings)
-        able = ["own", *(how for how in ("slice", "head") if how in offered)]
-        if settings.unimodal_logits not in able:
-            yield f"methods.{recipe.method}.unimodal_logits", f"must be {' or '.join(able)} with fusion {name}"
+        able = ["own", *(how for how in ("slice", "head") if how in offered(recipe))]
+        yield from not_offered(recipe, settings.unimodal_logits, able)
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return the heads, if they are of its own."""

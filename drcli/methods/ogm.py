@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from drcli.data.batches import Batch
 from drcli.errors import RecipeError
 from drcli.methods.context import Context
+from drcli.methods.strengths import right_scores
 from drcli.methods.unimodal_scores import UnimodalScores
 from drcli.methods.window import missed
 from drcli.models.fusion import Outputs
@@ -94,7 +95,7 @@ class Ogm(UnimodalScores):
         if not self.is_on(ctx):
             return
         logits = self.unimodal_logits(ctx.model, outputs.features)
-        for m, coefficient in coefficients(scores(logits, batch.labels), self.settings.alpha).items():
+        for m, coefficient in coefficients(right_scores(logits, batch.labels), self.settings.alpha).items():
             ctx.log(f"coefficient/{m}", coefficient)
             torch._foreach_mul_(self.gradients(m), coefficient)  # one kernel for all of them
 
@@ -114,11 +115,6 @@ def selected(encoder: nn.Module, kind: Tensors) -> list[nn.Parameter]:
 def count(parameters: Iterable[nn.Parameter]) -> int:
     """Return how many numbers there are in parameters."""
     return sum(parameter.numel() for parameter in parameters)
-
-
-def scores(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
-    """Return s_m = sum over the batch of softmax(z_m)[y], {m: ()}, from z {m: (B, C)} and y (B,)."""
-    return {m: z.softmax(dim=1).gather(1, labels[:, None]).sum() for m, z in logits.items()}
 
 
 def coefficients(scores: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:

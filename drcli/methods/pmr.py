@@ -13,7 +13,8 @@ from torch.nn import functional
 from drcli.data.batches import Batch
 from drcli.methods.base import Event, Losses, Method
 from drcli.methods.context import Context
-from drcli.methods.prototypes import class_means, coefficients, entropy, features_of_share, right_scores, similarities
+from drcli.methods.prototypes import class_means, coefficients, entropy, features_of_share, similarities
+from drcli.methods.strengths import right_scores
 from drcli.methods.window import missed
 from drcli.models.fusion import Outputs
 

@@ -44,11 +44,6 @@ def similarities(features: Tensor, prototypes: Tensor) -> Tensor:
     return -torch.cdist(features, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def right_scores(similarity: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
-    """Return S_m = sum over i of softmax(q_m)_i[y_i], {m: ()}, of similarities (B, C)."""
-    return {m: q.softmax(dim=1).gather(1, labels[:, None]).sum() for m, q in similarity.items()}
-
-
 def coefficients(scores: Mapping[str, Tensor], form: Literal["clip", "hard"]) -> dict[str, Tensor]:
     """Return how much each modality is behind, {m: ()} in [0, 1].
 

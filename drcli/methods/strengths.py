@@ -1,4 +1,4 @@
-"""How strong a modality's response is, and what AGM makes of it (Li et al. 2023, arXiv 2308.07686)."""
+"""How strong a modality is: the score that OGM and PMR take, and AGM's with its coefficients."""
 
 from __future__ import annotations
 
@@ -13,8 +13,20 @@ FLOOR = 1e-8
 """Least probability whose logarithm is taken."""
 
 
+def right_scores(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+    """Return S_m = sum over i of softmax(z_m)_i[y_i], {m: ()}, from z {m: (B, C)} and y (B,).
+
+    OGM takes it of logits (Peng et al. 2022, arXiv 2203.15332), PMR of similarities to prototypes (Fan et
+    al. 2023, arXiv 2211.07089).
+    """
+    return {m: z.softmax(dim=1).gather(1, labels[:, None]).sum() for m, z in logits.items()}
+
+
 def strength(response: Tensor, labels: Tensor) -> Tensor:
-    """Return s = mean over i of -log max(softmax(phi)_i[y_i], 1e-8), shape (), of a response (B, C)."""
+    """Return s = mean over i of -log max(softmax(phi)_i[y_i], 1e-8), shape (), of a response (B, C).
+
+    AGM (Li et al. 2023, arXiv 2308.07686): a loss, so that lower is stronger.
+    """
     right = functional.softmax(response, dim=1).gather(1, labels[:, None])
     return -right.clamp(min=FLOOR).log().mean()
 

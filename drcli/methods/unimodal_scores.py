@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -48,11 +48,9 @@ class UnimodalScores(Method):
     @classmethod
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Refuse unimodal logits that the fusion does not offer."""
-        settings, fusion = recipe.methods[recipe.method].settings, recipe.fusion
+        settings = recipe.methods[recipe.method].settings
         assert isinstance(settings, UnimodalScores.Settings)
-        able = [*FUSIONS.load(fusion.name).offers(fusion.settings), "detached_probe"]
-        if settings.unimodal_logits not in able:
-            yield f"methods.{recipe.method}.unimodal_logits", f"must be {' or '.join(able)} with fusion {fusion.name}"
+        yield from not_offered(recipe, settings.unimodal_logits, [*offered(recipe), "detached_probe"])
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return the probes, where the settings ask for them."""
@@ -78,3 +76,16 @@ class UnimodalScores(Method):
             assert self.probes is not None
             return apply_heads(self.probes, features)
         return model.unimodal_logits(features, source)
+
+
+def offered(recipe: Recipe) -> Sequence[str]:
+    """Return which unimodal logits the recipe's fusion offers."""
+    names: Sequence[str] = FUSIONS.load(recipe.fusion.name).offers(recipe.fusion.settings)
+    return names
+
+
+def not_offered(recipe: Recipe, asked: str, able: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the conflict of a run whose `unimodal_logits` are none of those that it is able to take."""
+    if asked not in able:
+        key = f"methods.{recipe.method}.unimodal_logits"
+        yield key, f"must be {' or '.join(able)} with fusion {recipe.fusion.name}"

@@ -84,11 +84,7 @@ class CentralNet(Fusion):
         return ("head",)
 
     def run(self, encoders: Encoders, inputs: Features, lengths: Mapping[str, Tensor]) -> Outputs:
-        """Run encoders and central network, level by level.
-
-        Raises:
-            UsageError: an encoder gives tokens, not maps.
-        """
+        """Run encoders and central network, level by level."""
         hidden = begin(encoders, inputs, lengths)
         central: Tensor | None = None
         for level, block in enumerate(self.blocks):

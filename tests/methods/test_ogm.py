@@ -17,8 +17,9 @@ from drcli.data.batches import Batch
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
 from drcli.methods.base import joined
-from drcli.methods.ogm import Ogm, coefficients, scores, selected
+from drcli.methods.ogm import Ogm, coefficients, selected
 from drcli.methods.ogm_ge import noise
+from drcli.methods.strengths import right_scores
 from drcli.models import BACKBONES
 from drcli.models.fusion import Outputs
 from drcli.recipe.schema import Recipe
@@ -90,7 +91,7 @@ def test_three_modalities_are_held_against_the_mean_of_the_others_by_hand() -> N
 def test_scores_by_hand() -> None:
     """Logits (0, ln 3): p = (1/4, 3/4); the true classes are 1 and 0."""
     logits = torch.log(torch.tensor([[1.0, 3.0], [1.0, 3.0]]))
-    assert floats(scores({"audio": logits}, torch.tensor([1, 0]))) == {"audio": pytest.approx(1.0)}
+    assert floats(right_scores({"audio": logits}, torch.tensor([1, 0]))) == {"audio": pytest.approx(1.0)}
 
 
 @pytest.mark.parametrize("modalities", [THREE[:2], THREE], ids=len)
@@ -99,7 +100,7 @@ def test_scores_and_coefficients_are_those_of_the_literal_reference(modalities: 
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(5, (8,), generator=generator)
     logits = {m: 3 * torch.randn(8, 5, generator=generator) for m in modalities}
-    ours = scores(logits, labels)
+    ours = right_scores(logits, labels)
     theirs = slow_scores({m: z.tolist() for m, z in logits.items()}, labels.tolist())
     assert floats(ours) == pytest.approx(theirs, rel=1e-5)
     found = floats(coefficients(ours, 0.4))
@@ -174,7 +175,7 @@ def test_accumulated_gradients_are_damped_by_the_scores_of_the_whole_batch(
     found = trainer.assembly.method.training_step(trainer.ctx, batch)
     whole = joined([twin.assembly.method.forward(twin.ctx, part) for part in twin.ctx.parts(batch)])
     logits = twin.assembly.method.unimodal_logits(twin.assembly.model, whole.features)
-    for m, k in coefficients(scores(logits, batch.labels), 0.5).items():
+    for m, k in coefficients(right_scores(logits, batch.labels), 0.5).items():
         assert float(found[f"coefficient/{m}"]) == pytest.approx(float(k), rel=1e-5)
 
 

@@ -19,7 +19,8 @@ from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
 from drcli.methods import prototypes as prototypes_module
 from drcli.methods.pmr import PMR, leading_entropy, prototype_loss
-from drcli.methods.prototypes import class_means, coefficients, draw_rows, entropy, right_scores, similarities
+from drcli.methods.prototypes import class_means, coefficients, draw_rows, entropy, similarities
+from drcli.methods.strengths import right_scores
 from drcli.models.fusion import Outputs
 from drcli.models.inference import extract_features
 from drcli.recipe.schema import Recipe
