@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
 RESAMPLES = 10_000
@@ -13,6 +13,11 @@ RESAMPLES = 10_000
 def spread(values: Sequence[float]) -> float | None:
     """Return the sample standard deviation (n - 1), or None for fewer than two values."""
     return stdev(values) if len(values) > 1 else None
+
+
+def paired_differences(values: Mapping[int, float], reference: Mapping[int, float]) -> list[float]:
+    """Return value minus reference for every seed that both have, in the order of the values."""
+    return [value - reference[seed] for seed, value in values.items() if seed in reference]
 
 
 def t_interval(differences: Sequence[float], confidence: float = 0.95) -> list[float] | None:

@@ -14,7 +14,7 @@ from drcli.engine.listener import Listener
 from drcli.engine.plan import PlannedRun
 from drcli.engine.run import execute
 from drcli.errors import CheckpointError, RunError
-from drcli.statistics import spread, t_interval
+from drcli.statistics import paired_differences, spread, t_interval
 from drcli.world import ALONE, World
 
 
@@ -92,9 +92,7 @@ def summarise(done: Mapping[str, Sequence[Mapping[str, Any]]], joint: str | None
         if not summaries:
             continue
         accuracies = _by_seed(summaries)
-        differences = [
-            accuracy - reference[seed] for seed, accuracy in accuracies.items() if name != joint and seed in reference
-        ]
+        differences = paired_differences(accuracies, reference) if name != joint else []
         rows.append(
             {
                 "method": name,

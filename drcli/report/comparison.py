@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from drcli.report.collect import RunRecord, by_name, by_recipe
-from drcli.statistics import bootstrap_interval, ranks, spread, t_interval
+from drcli.statistics import bootstrap_interval, paired_differences, ranks, spread, t_interval
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _accuracies(runs: Iterable[RunRecord]) -> dict[int, float]:
 
 
 def _difference(accuracies: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
-    found = [accuracy - reference[seed] for seed, accuracy in accuracies.items() if seed in reference]
+    found = paired_differences(accuracies, reference)
     return Difference(len(found), fmean(found), t_interval(found), bootstrap_interval(found)) if found else None
 
 
