@@ -118,7 +118,7 @@ class Marks(Listener):
     started: float = 0.0
     epochs: list[tuple[float, float]] = field(default_factory=list)
 
-    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int) -> None:  # noqa: ARG002
+    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int, data: str = "") -> None:  # noqa: ARG002
         """The first epoch begins, or its compilation."""
         self.started = now(self.device)
 

@@ -40,7 +40,7 @@ class Rows:
 
     def describe(self) -> str:
         """Say in a few words where the arrays are."""
-        size = f"{self.nbytes / 1e9:.2f} GB"
+        size = f"{self.nbytes / 1e9:.1f} GB" if self.nbytes >= 1e9 else f"{self.nbytes / 1e6:.1f} MB"
         if self.resident:
             return f"{size} resident on {self.device.type}"
         return f"{size} streamed from memory maps" if self.prefetches else f"{size} in memory maps"

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class Listener:
     """Hears what happens in a run; the default hears it and does nothing."""
 
-    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int) -> None:
-        """A run starts, or goes on at `first_epoch`; an epoch has `rows` training rows."""
+    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int, data: str = "") -> None:
+        """A run starts, or goes on at `first_epoch`: `rows` training rows an epoch, and `data` says where they are."""
 
     def rows_done(self, rows: int) -> None:
         """That many more rows of the current epoch were trained on."""
@@ -40,10 +40,10 @@ class Listeners(Listener):
     def __init__(self, *listeners: Listener) -> None:
         self.listeners = listeners
 
-    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int) -> None:
+    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int, data: str = "") -> None:
         """Pass it on."""
         for listener in self.listeners:
-            listener.run_started(run, first_epoch=first_epoch, rows=rows)
+            listener.run_started(run, first_epoch=first_epoch, rows=rows, data=data)
 
     def rows_done(self, rows: int) -> None:
         """Pass it on."""

@@ -120,9 +120,9 @@ class Noted(Listener):
         self.notes: list[str] = []
         self.stored = False
 
-    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int) -> None:
+    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int, data: str = "") -> None:
         """Note where a run goes on that was begun before, here or by a worker that was lost."""
-        del rows
+        del rows, data
         if first_epoch:
             self.notes.append(f"{run.name} seed {run.seed}: went on at epoch {first_epoch}")
 

@@ -96,7 +96,8 @@ def _train(
     world.equalise([*assembly.model.state_dict().values(), *assembly.extras.state_dict().values()])
     trainer = Trainer(assembly, directory, listener, teachers)
     trainer.resume()
-    listener.run_started(run, first_epoch=trainer.next_epoch, rows=len(trainer.ctx.train))
+    train = trainer.ctx.train
+    listener.run_started(run, first_epoch=trainer.next_epoch, rows=len(train), data=train.rows.describe())
     for remark in [*assembly.method.remarks(trainer.ctx), compile_forward(trainer.ctx, assembly.method)]:
         if remark is not None:
             listener.note(f"{run.name}: {remark}")

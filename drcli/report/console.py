@@ -35,7 +35,7 @@ class ConsoleListener(Listener):
         self.started = 0
         self.live: Live | None = None
 
-    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int) -> None:
+    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int, data: str = "") -> None:
         """Announce the run and open its table."""
         self.started += 1
         self.epochs = run.recipe.training.epochs
@@ -44,6 +44,8 @@ class ConsoleListener(Listener):
         self.rows: deque[tuple[str, ...]] = deque(maxlen=ROWS)
         where = f", going on at epoch {first_epoch}" if first_epoch else ""
         title = f"[{self.started}/{self.total}] {run.name} seed {run.seed}: {self.epochs} epochs{where}"
+        if data:
+            title += f", training data {data}"
         self.console.print(Text(title, style="bold"))
         if self.console.is_terminal:
             self._open(rows)

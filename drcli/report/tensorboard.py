@@ -22,9 +22,9 @@ class TensorBoardListener(Listener):
     def __init__(self) -> None:
         self.file: EventFile | None = None
 
-    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int) -> None:
+    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int, data: str = "") -> None:
         """Remember where this run's files go; they are opened with the first numbers."""
-        del rows
+        del rows, data
         self.folder = RunDirectory(run.folder).tensorboard
         self.first_epoch = first_epoch
 

@@ -74,6 +74,19 @@ def test_the_order_is_the_generators(batches: Batches) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize(
+    ("residence", "said"),
+    [("auto", "in memory maps"), ("resident", "resident on cpu"), ("stream", "streamed from memory maps")],
+)
+def test_where_the_arrays_are_is_said_with_their_size(
+    residence: Residence, said: str, toy_dataset: PreparedDataset
+) -> None:
+    split = toy_dataset.split("train")
+    plans = {"audio": InputPlan(toy_dataset.info.modalities["audio"])}
+    rows = Batches(split, plans, CPU, residence).rows
+    assert rows.describe() == f"{split.arrays['audio'].nbytes / 1e6:.1f} MB {said}"
+
+
 @pytest.mark.parametrize("residence", ["resident", "stream"])
 def test_where_the_arrays_are_changes_no_bit(residence: Residence, toy_dataset: PreparedDataset) -> None:
     plans = {m: InputPlan(info) for m, info in toy_dataset.info.modalities.items()}

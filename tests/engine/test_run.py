@@ -49,9 +49,11 @@ class Heard(Listener):
     def __init__(self) -> None:
         self.started: list[int] = []
         self.stored: list[bool] = []
+        self.data: list[str] = []
 
-    def run_started(self, run: Any, *, first_epoch: int, rows: int) -> None:
+    def run_started(self, run: Any, *, first_epoch: int, rows: int, data: str = "") -> None:
         self.started.append(first_epoch)
+        self.data.append(data)
 
     def run_finished(self, run: Any, summary: Any, *, stored: bool) -> None:
         self.stored.append(stored)
@@ -109,6 +111,7 @@ def test_fresh_starts_over(run: Run, tmp_path: Path) -> None:
     heard = Heard()
     run(listener=heard, fresh=True, seeds=[3])
     assert (heard.started, heard.stored) == ([0], [False])
+    assert heard.data[0].endswith("in memory maps")
     assert len(log(tmp_path / "run" / "metrics.jsonl")) == 2
     assert not (tmp_path / "run" / "tensorboard").exists()
 

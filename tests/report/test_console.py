@@ -59,12 +59,12 @@ def listen(*, terminal: bool, total: int = 2) -> tuple[ConsoleListener, io.Strin
 
 def test_without_a_terminal_an_epoch_is_one_line(run: PlannedRun) -> None:
     listener, stream = listen(terminal=False)
-    listener.run_started(run, first_epoch=0, rows=60)
+    listener.run_started(run, first_epoch=0, rows=60, data="1.2 MB in memory maps")
     for epoch in range(2):
         listener.rows_done(60)
         listener.epoch_finished(record(epoch, selected=epoch == 1))
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "[1/2] joint seed 3: 4 epochs"
+    assert lines[0] == "[1/2] joint seed 3: 4 epochs, training data 1.2 MB in memory maps"
     assert lines[1].split() == " ".join(COLUMNS).split()
     assert lines[2].split() == ["0", "1.2346", "50.0", "%", "0.9877", "62.5", "%", "1234", "0:06"]
     assert lines[3].split() == ["1*", "1.2346", "50.0", "%", "0.9877", "62.5", "%", "1234", "0:04"]

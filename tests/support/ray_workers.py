@@ -19,6 +19,6 @@ def register_toy() -> None:
 class DiesWithAudio(Listener):
     """Takes its process with it whenever the unimodal run of audio starts."""
 
-    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int) -> None:
+    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int, data: str = "") -> None:
         if run.modality == "audio":
             os.kill(os.getpid(), signal.SIGKILL)
