@@ -14,27 +14,17 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from drcli.errors import DataError, DrcliError, UsageError
 from drcli.files import read_json_lines
 from drcli.methods import METHODS
+from drcli.report import stored
 
 RECIPE_FILE = "recipe.yaml"
 _REMEDY = "restore it, or leave its folder out"
 # libyaml reads a recipe about ten times faster; a wheel of PyYAML without it still works.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# What tables and figures rely on, as paths through the file.
-_RECIPE_KEYS = (("name",), ("dataset", "name"), ("method",), ("methods",), ("modalities",), ("seeds",))
-_SUMMARY_KEYS = (
-    ("seed",),
-    ("selection",),
-    ("monitor",),
-    ("seconds",),
-    ("test", "accuracy"),
-    ("test", "macro_f1"),
-    ("test", "n"),
-    ("unimodal",),
-)
 
 
 @dataclass(frozen=True)
@@ -91,7 +81,7 @@ class RunRecord:
         Raises:
             DataError: the file is damaged.
         """
-        return _lines(self.folder / "metrics.jsonl")
+        return _lines(self.folder / "metrics.jsonl", stored.Epoch)
 
     def events(self) -> list[dict[str, Any]]:
         """Return the lines of events.jsonl, one a diagnosis.
@@ -99,7 +89,7 @@ class RunRecord:
         Raises:
             DataError: the file is damaged.
         """
-        return _lines(self.folder / "events.jsonl")
+        return _lines(self.folder / "events.jsonl", stored.Event)
 
     def outputs(self) -> dict[str, NDArray[Any]] | None:
         """Return what the model gave for the N rows of the test split, or None where it was not kept.
@@ -115,10 +105,10 @@ class RunRecord:
             return None
         try:
             # Opened here: numpy leaves a path open when what it holds is no archive.
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                return {name: stored[name] for name in stored.files}
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
         except Exception as error:
-            raise DataError(f"{path}: damaged ({error}); {_REMEDY}") from error
+            raise _damaged(path, error) from error
 
 
 def collect(folders: Iterable[Path]) -> list[RunRecord]:
@@ -175,24 +165,15 @@ def _refuse_doubles(runs: Sequence[RunRecord]) -> None:
 
 
 def _read_run(folder: Path) -> RunRecord:
-    recipe = _mapping(folder / RECIPE_FILE, lambda text: yaml.load(text, Loader=_LOADER), _RECIPE_KEYS)  # noqa: S506
-    _check_method(recipe, folder / RECIPE_FILE)
-    environment = _mapping(folder / "environment.json", json.loads, ())
+    path = folder / RECIPE_FILE
+    recipe = _mapping(path, lambda text: yaml.load(text, Loader=_LOADER), stored.Recipe)  # noqa: S506
+    if recipe["method"] not in recipe["methods"]:
+        raise _damaged(path, f"methods has no block {recipe['method']!r}")
+    environment = _mapping(folder / "environment.json", json.loads, stored.Environment)
     path = folder / "summary.json"
-    summary = _mapping(path, json.loads, _SUMMARY_KEYS) if path.exists() else None
+    summary = _mapping(path, json.loads, stored.Summary) if path.exists() else None
     modality = _modality_of_folder(folder, recipe) if summary is None else summary.get("modality")
     return RunRecord(folder, recipe, environment, summary, modality)
-
-
-def _check_method(recipe: Mapping[str, Any], path: Path) -> None:
-    """A run's recipe names one seed, and a block for the method that it trained."""
-    blocks, seeds = recipe["methods"], recipe["seeds"]
-    if not isinstance(blocks, dict) or not isinstance(blocks.get(recipe["method"]), dict):
-        raise DataError(f"{path}: damaged (methods has no block {recipe['method']!r}); {_REMEDY}")
-    if not isinstance(seeds, list) or len(seeds) != 1 or not isinstance(seeds[0], int):
-        raise DataError(f"{path}: damaged (seeds must hold the one seed of the run, not {seeds!r}); {_REMEDY}")
-    if not isinstance(recipe["modalities"], dict):
-        raise DataError(f"{path}: damaged (modalities is no block); {_REMEDY}")
 
 
 def _modality_of_folder(folder: Path, recipe: Mapping[str, Any]) -> str | None:
@@ -201,25 +182,29 @@ def _modality_of_folder(folder: Path, recipe: Mapping[str, Any]) -> str | None:
     return parent.name if parent.name in recipe["modalities"] and parent.parent.name == recipe["method"] else None
 
 
-def _mapping(path: Path, parse: Callable[[str], Any], keys: Sequence[tuple[str, ...]]) -> dict[str, Any]:
-    """Read a file that holds a mapping with at least these keys."""
+def _mapping(path: Path, parse: Callable[[str], Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Read a file that holds one block of keys."""
     try:
         found = parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: damaged ({error}); {_REMEDY}") from error
-    for key in keys:
-        block = found
-        for part in key:
-            if not isinstance(block, dict) or part not in block:
-                raise DataError(f"{path}: damaged (no {'.'.join(key)}); {_REMEDY}")
-            block = block[part]
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: damaged (no block of keys); {_REMEDY}")
-    return found
+        raise _damaged(path, error) from error
+    return _checked(path, found, model)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _lines(path: Path, model: type[BaseModel]) -> list[dict[str, Any]]:
     try:
-        return read_json_lines(path)
+        found = read_json_lines(path)
     except DrcliError as error:
         raise DataError(str(error)) from error
+    return [_checked(path, line, model) for line in found]
+
+
+def _checked(path: Path, found: Any, model: type[BaseModel]) -> dict[str, Any]:
+    problem = stored.problem(found, model)
+    if problem is not None:
+        raise _damaged(path, problem)
+    return found  # type: ignore[no-any-return]  # a block of keys: it has no problem
+
+
+def _damaged(path: Path, why: object) -> DataError:
+    return DataError(f"{path}: damaged ({why}); {_REMEDY}")

@@ -96,12 +96,14 @@ def test_the_same_run_in_two_places_is_refused(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("recipe.yaml", "[1", "damaged"),
-        ("recipe.yaml", "3", "no name"),
-        ("recipe.yaml", "{name: a, dataset: 5}", r"no dataset\.name"),
+        ("recipe.yaml", "3", "no block of keys"),
+        ("recipe.yaml", "{name: a, dataset: {}}", r"no dataset\.name"),
+        ("recipe.yaml", "{name: a, dataset: 5}", r"damaged \(dataset: "),
         ("environment.json", "[]", "no block of keys"),
         ("environment.json", "{", "damaged"),
         ("summary.json", "{", "damaged"),
         ("summary.json", '{"seed": 0}', "no selection"),
+        ("summary.json", '{"seed": "0"}', r"damaged \(seed: "),
     ],
 )
 def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -130,6 +132,24 @@ def test_damaged_lines_and_arrays_are_named(tmp_path: Path) -> None:
         run.epochs()
     with pytest.raises(DataError, match=r"test_outputs\.npz: damaged"):
         run.outputs()
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "message"),
+    [
+        ("metrics.jsonl", "[]", "no block of keys"),
+        ("metrics.jsonl", '{"epoch": 0, "train": {"loss": "low"}}', r"train\.loss: "),
+        ("metrics.jsonl", '{"epoch": 0, "train": {"loss": 1.0}}', r"no val"),
+        ("events.jsonl", '{"epoch": 0, "kind": "relearn"}', "no modalities"),
+        ("events.jsonl", '{"epoch": 0, "kind": "relearn", "modalities": {"a": {"gap": []}}}', r"no modalities\.a\."),
+    ],
+)
+def test_a_line_that_lacks_what_a_curve_needs_is_named(tmp_path: Path, name: str, line: str, message: str) -> None:
+    path = write_run(tmp_path, 0.5) / name
+    path.write_text(line + "\n")
+    (run,) = collect([tmp_path])
+    with pytest.raises(DataError, match=rf"{name}: damaged \({message}"):
+        run.epochs() if name == "metrics.jsonl" else run.events()
 
 
 def test_arrays_that_hold_code_are_refused(tmp_path: Path) -> None:
