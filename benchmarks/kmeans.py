@@ -1,6 +1,6 @@
 """K-means of the diagnosis on a device against scikit-learn's: seconds, inertia, purity.
 
-    python benchmarks/kmeans.py [--device auto] [--repeats 3] [--seeds 10] [--out FILE.json]
+    python benchmarks/kmeans.py [--device auto] [--repeats 3] [--seeds 10] [--json FILE]
 
 Three made-up sets of the size of real ones: overlapping classes behind a ReLU, scaled as the diagnosis
 scales features; 10 restarts. scikit-learn runs on one thread, as `kmeans: sklearn` does, and on every
@@ -11,28 +11,20 @@ work on the machine shows. Inertia and purity are means over seeds, computed her
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.measuring import now, parser_of, polite, ratio, table_of, write_report
 from drcli.diagnosis import kmeans, purity, scale_features
 from drcli.engine.device import resolve_device
 
@@ -125,17 +117,6 @@ def inertia(features: Tensor, clusters: Tensor, classes: int) -> float:
     return float((rows - means[clusters]).square().sum())
 
 
-def timed(work: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
-    """Seconds, and the result on the CPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    result = work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started, result.cpu()
-
-
 def measure(case: Case, device: torch.device, repeats: int, seeds: int) -> list[Found]:
     """Every engine on one case; the first `repeats` seeds are timed."""
     features, labels = features_of(case)
@@ -147,9 +128,11 @@ def measure(case: Case, device: torch.device, repeats: int, seeds: int) -> list[
     for seed in range(max(repeats, seeds)):
         for name, engine in engines.items():
             if name != ALL_CORES or seed < repeats:
-                taken, result = timed(partial(engine, seed), device)
-                seconds[name].append(taken)
-                clusters[name].append(result)
+                started = now(device)
+                result = engine(seed)
+                seconds[name].append(now(device) - started)
+                clusters[name].append(result.cpu())
+                print(f"{case.name}, {name}: {seconds[name][-1]:.3f} s (seed {seed})", file=sys.stderr)
     return [
         Found(
             case=case.name,
@@ -168,54 +151,38 @@ def mean(engine: str, worth: Callable[[Tensor], float], clusters: list[Tensor]) 
     return None if engine == ALL_CORES else statistics.mean(map(worth, clusters))
 
 
-def table_of(case: Case, found: list[Found]) -> Table:
-    """One case, a row an engine, against the first of scikit-learn's."""
+def show(case: Case, found: Sequence[Found]) -> None:
+    """Print one case, a row an engine, against the first of scikit-learn's."""
     ours, reference = found[0], found[1]
-    table = Table(title=f"{case.name}: {case.rows} x {WIDTH}, K = {case.classes}", title_justify="left")
-    table.add_column("engine", no_wrap=True)
-    for name in ("seconds", "drcli is faster", "inertia / 1 thread", "purity"):
-        table.add_column(name, justify="right")
-    for one in found:
-        table.add_row(
+    rows = [
+        (
             one.engine,
             f"{one.seconds:.3f}",
-            "" if one is ours else f"{one.seconds / ours.seconds:.1f} x",
+            "" if one is ours else f"{ratio(one.repeats, ours.repeats):.1f} x",
             "" if one.inertia is None or reference.inertia is None else f"{one.inertia / reference.inertia:.4f}",
             "" if one.purity is None else f"{one.purity:.4f}",
         )
-    return table
+        for one in found
+    ]
+    columns = ("engine", "seconds", "drcli is faster", "inertia / 1 thread", "purity")
+    table_of(f"{case.name}: {case.rows} x {WIDTH}, K = {case.classes}", columns, rows)
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    """Where this was measured."""
-    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
-    cores = len(os.sched_getaffinity(0))
-    return {"device": device.type, "name": name, "cores": cores, "threads": torch.get_num_threads()}
-
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a table a case, write JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser = parser_of(__doc__)
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each engine; the median counts")
     parser.add_argument("--seeds", type=int, default=10, help="runs that inertia and purity are averaged over")
-    parser.add_argument("--out", type=Path, help="write the numbers here, as JSON")
-    arguments = parser.parse_args()
-    device, console = resolve_device(arguments.device), Console()
-    results: list[Found] = []
-    for case in CASES:
-        found = measure(case, device, arguments.repeats, arguments.seeds)
-        console.print(table_of(case, found))
-        results += found
-    if arguments.out:
-        report = {
-            "machine": machine(device),
-            "load": os.getloadavg()[0],
-            "torch": torch.__version__,
-            "cases": [asdict(case) for case in CASES],
-            "results": [asdict(found) for found in results],
-        }
-        arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    asked = parser.parse_args(argv)
+    found: list[Found] = []
+    with polite():
+        device = resolve_device(asked.device)
+        for case in CASES:
+            rows = measure(case, device, asked.repeats, asked.seeds)
+            show(case, rows)
+            found += rows
+    report = {"cases": [asdict(case) for case in CASES], "results": [asdict(one) for one in found]}
+    write_report(asked.json, device, report)
 
 
 if __name__ == "__main__":

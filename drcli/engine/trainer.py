@@ -273,6 +273,8 @@ class ScalarLog:
             self._check()
 
     def _check(self) -> None:
+        if self.checked == len(self.sizes):  # as it is at the end where CHECK_EVERY divides the steps
+            return
         for name, values in self.values.items():
             finite = torch.isfinite(torch.stack(values[self.checked :])).cpu()
             if not finite.all():

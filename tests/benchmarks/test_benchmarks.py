@@ -176,6 +176,18 @@ def test_scaling_varies_one_number_in_a_process_of_its_own(tmp_path: Path) -> No
     assert all(one["process"] > 0 and one["device"] is None for one in found["results"])
 
 
+def test_kmeans_holds_ours_against_scikit_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = import_module("benchmarks.kmeans")
+    monkeypatch.setattr(script, "CASES", (script.Case("small", 200, 3, 1.0),))
+    found = numbers("kmeans", "--repeats", 2, "--seeds", 3, folder=tmp_path)["results"]
+    assert [one["engine"] for one in found] == ["drcli, cpu", "scikit-learn, 1 thread", "scikit-learn, all cores"]
+    assert [len(one["repeats"]) for one in found] == [2, 2, 2]
+    ours, one_thread, every_core = found
+    assert ours["inertia"] == pytest.approx(one_thread["inertia"], rel=0.01)
+    assert 1 / 3 < ours["purity"] <= 1.0
+    assert (every_core["inertia"], every_core["purity"]) == (None, None)
+
+
 def test_works_take_turns_and_ratios_are_those_of_a_turn() -> None:
     measuring = import_module("benchmarks.measuring")
     order: list[str] = []

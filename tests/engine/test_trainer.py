@@ -157,6 +157,14 @@ def test_losses_are_looked_at_every_64_steps() -> None:
         scalars.add({"loss_a": torch.tensor(1.0)}, 2)
 
 
+@pytest.mark.parametrize("steps", [63, 64, 65, 128])
+def test_means_are_there_wherever_the_last_look_was(steps: int) -> None:
+    scalars = ScalarLog(0)
+    for step in range(steps):
+        scalars.add({"loss_a": torch.tensor(float(step))}, 2)
+    assert scalars.means() == {"loss": (steps - 1) / 2, "loss_a": (steps - 1) / 2}
+
+
 def test_means_weigh_each_step_by_its_rows() -> None:
     scalars = ScalarLog(0)
     scalars.add({"loss_a": torch.tensor(1.0), "loss_b": torch.tensor(4.0), "accuracy": torch.tensor(0.0)}, 3)
