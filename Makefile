@@ -7,9 +7,11 @@ BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
-# make table1 DATASET=digits, or DATA=DIR where the prepared datasets are DIR/cremad and so on
-REPRODUCE := $(BIN)/drcli reproduce $(if $(DATASET),--dataset $(DATASET)) $(if $(DATA),--data $(DATA)) \
-	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(OUT),--out $(OUT)) $(if $(FIGURES),--figures $(FIGURES))
+# make table1 DATASET=digits, or DATA=DIR where the prepared datasets are DIR/cremad and so on; ENGINE=ray spreads the
+# runs, SET='monitor=test training.precision=fp32' changes values of the recipes
+REPRODUCE := $(BIN)/drcli reproduce $(if $(DATASET),--dataset "$(DATASET)") $(if $(DATA),--data "$(DATA)") \
+	$(if $(SEEDS),--seeds "$(SEEDS)") $(if $(OUT),--out "$(OUT)") $(if $(FIGURES),--figures "$(FIGURES)") \
+	$(if $(ENGINE),--engine "$(ENGINE)") $(if $(DEVICES),--devices "$(DEVICES)")
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo table1 table2 table3 table4 fig1 fig3 fig4 fig5 reproduce test test-slow test-gpu coverage lint format type check clean
@@ -35,31 +37,31 @@ demo: $(DONE) ## unimodal, joint training and D&R on the embedded dataset, one s
 	$(BIN)/drcli train digits --method unimodal,joint,diagnose_relearn --seeds 0
 
 table1: $(DONE) ## comparison of methods, CREMA-D and Kinetics-Sounds; DATASET=digits takes the embedded data
-	$(REPRODUCE) $@
+	$(REPRODUCE) $@ $(SET)
 
 table2: $(DONE) ## the same on UCF-101, RGB and optical flow
-	$(REPRODUCE) $@
+	$(REPRODUCE) $@ $(SET)
 
 table3: $(DONE) ## three modalities and transformers, CMU-MOSI
-	$(REPRODUCE) $@
+	$(REPRODUCE) $@ $(SET)
 
 table4: $(DONE) ## one modality scarcely informative
-	$(REPRODUCE) $@
+	$(REPRODUCE) $@ $(SET)
 
 fig1: $(DONE) ## change against joint training and probes, noisy case
-	$(REPRODUCE) $@
+	$(REPRODUCE) $@ $(SET)
 
 fig3: $(DONE) ## t-SNE of the test representations
-	$(REPRODUCE) $@
+	$(REPRODUCE) $@ $(SET)
 
 fig4: $(DONE) ## purity gap and accuracy over epochs
-	$(REPRODUCE) $@
+	$(REPRODUCE) $@ $(SET)
 
 fig5: $(DONE) ## sensitivity to lambda and H
-	$(REPRODUCE) $@
+	$(REPRODUCE) $@ $(SET)
 
 reproduce: $(DONE) ## all tables and figures
-	$(REPRODUCE) all
+	$(REPRODUCE) all $(SET)
 
 test: $(DONE) ## the tests
 	$(PYTEST) -n $(WORKERS)

@@ -33,6 +33,19 @@ OverridesArg = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Values in place of the recipe's, such as training.epochs=5."),
 ]
 DeviceOpt = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU where there is one.")]
+DevicesOpt = Annotated[
+    int | None, typer.Option(min=1, help="GPUs, or processes on the CPU, that train each run together; default: 1.")
+]
+EngineOpt = Annotated[
+    str, typer.Option(help="local: one run after another; ray: many at once, nodes share the working directory.")
+]
+AddressOpt = Annotated[
+    str | None, typer.Option(help="Ray cluster, such as auto; default: RAY_ADDRESS, or this machine alone.")
+]
+CpusOpt = Annotated[int | None, typer.Option(min=1, help="Cores and threads of a Ray run; default: 1.")]
+GpusOpt = Annotated[
+    float | None, typer.Option(min=0, max=1, help="GPU share of a Ray run, such as 0.25; default: 1 if any.")
+]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
@@ -145,40 +158,28 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2; default: the recipe's.")] = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     device: DeviceOpt = "auto",
-    devices: Annotated[
-        int | None, typer.Option(min=1, help="GPUs, or processes on the CPU, that train each run together; default: 1.")
-    ] = None,
+    devices: DevicesOpt = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over where a run is there already.")] = False,
-    engine: Annotated[
-        str,
-        typer.Option(help="local: one run after another; ray: many at once, nodes share the working directory."),
-    ] = "local",
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster, such as auto; default: RAY_ADDRESS, or this machine alone.")
-    ] = None,
-    cpus_per_run: Annotated[int | None, typer.Option(min=1, help="Cores and threads of a Ray run; default: 1.")] = None,
-    gpus_per_run: Annotated[
-        float | None, typer.Option(min=0, max=1, help="GPU share of a Ray run, such as 0.25; default: 1 if any.")
-    ] = None,
+    engine: EngineOpt = "local",
+    address: AddressOpt = None,
+    cpus_per_run: CpusOpt = None,
+    gpus_per_run: GpusOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Train methods and seeds; a finished run is shown, an unfinished one goes on."""
     from drcli.commands import train as command
+    from drcli.commands.engines import EngineOptions
 
-    request = command.TrainRequest(
-        recipe,
-        overrides or [],
-        method,
-        seeds,
-        out,
-        device,
-        fresh,
-        engine=engine,
+    options = EngineOptions(
+        device=device,
+        name=engine,
         address=address,
         cpus_per_run=cpus_per_run,
         gpus_per_run=gpus_per_run,
         devices=devices,
+        fresh=fresh,
     )
+    request = command.TrainRequest(recipe, overrides or [], method, seeds, out, options)
     result = command.train(request, _console(stderr=True))
     if result is None:
         return  # the main process of torchrun shows it
@@ -271,6 +272,11 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     out: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     figures: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("reproduced"),
     device: DeviceOpt = "auto",
+    devices: DevicesOpt = None,
+    engine: EngineOpt = "local",
+    address: AddressOpt = None,
+    cpus_per_run: CpusOpt = None,
+    gpus_per_run: GpusOpt = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what would be run and how long it takes; run nothing.")
     ] = False,
@@ -278,9 +284,18 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
 ) -> None:
     """Make a table or figure of the paper; runs that are finished are not trained again."""
     from drcli.commands import reproduce as command
+    from drcli.commands.engines import EngineOptions
     from drcli.reproduce.expand import Choice
 
-    request = command.ReproduceRequest(name, Choice(overrides or [], dataset, data, seeds, out), figures, device)
+    options = EngineOptions(
+        device=device,
+        name=engine,
+        address=address,
+        cpus_per_run=cpus_per_run,
+        gpus_per_run=gpus_per_run,
+        devices=devices,
+    )
+    request = command.ReproduceRequest(name, Choice(overrides or [], dataset, data, seeds, out), figures, options)
     plans = command.planned(request)
     if plan:
         _emit(as_json, lambda: command.plan_json(plans), lambda: command.plan_table(plans))

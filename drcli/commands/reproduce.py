@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from drcli.commands.train import open_or_prepare, stoppable
+from drcli.commands.engines import Engine, EngineOptions, select_engine
+from drcli.commands.train import open_or_prepare
 from drcli.data.prepared import PreparedDataset
-from drcli.engine.device import resolve_device
-from drcli.engine.grid import run_grid
-from drcli.engine.listener import Listener, Listeners
-from drcli.errors import DrcliError, InterruptedRunError
+from drcli.engine.assemble import prepare_settings
+from drcli.engine.grid import check_folders
+from drcli.errors import CheckpointError, DrcliError, InterruptedRunError
 from drcli.recipe.shipped import find_target, shipped_targets
-from drcli.report.console import ConsoleListener, duration
+from drcli.report.console import duration
 from drcli.report.render import rich_table
-from drcli.report.tensorboard import TensorBoardListener
 from drcli.reproduce.estimate import Speeds, Work, finished, speeds, total, work
-from drcli.reproduce.expand import Choice, Expanded, expand
+from drcli.reproduce.expand import Choice, Expanded, Grid, expand
 from drcli.reproduce.output import Output, write
 from drcli.reproduce.target import Target, load_target
 
@@ -37,7 +36,7 @@ class ReproduceRequest:
     target: str
     choice: Choice
     figures: Path
-    device: str
+    engine: EngineOptions
 
 
 @dataclass(frozen=True)
@@ -81,12 +80,12 @@ def reproduce(plans: Sequence[Planned], request: ReproduceRequest, progress: Con
     Raises:
         DrcliError: data is missing, a single target cannot be made, or an interrupt.
     """
-    device = resolve_device(request.device)
+    engine = select_engine(request.engine)
     progress.print(plan_table(plans))
     outputs, failed = [], []
     for plan in plans:
         try:
-            failures = _train(plan, device, progress)
+            failures = _train(plan, engine, progress)
             outputs.append(_write(plan, request))
         except InterruptedRunError:
             raise
@@ -99,27 +98,31 @@ def reproduce(plans: Sequence[Planned], request: ReproduceRequest, progress: Con
     return Reproduced(outputs, list(dict.fromkeys(failed)))
 
 
-def _train(plan: Planned, device: torch.device, progress: Console) -> list[str]:
+def _train(plan: Planned, engine: Engine, progress: Console) -> list[str]:
     """Train a target's runs, stored ones left as they are, and return what failed."""
     progress.print(Text(f"{plan.target.name}: {plan.target.title}", style="bold"))
-    datasets = _datasets(plan.expanded, progress)  # all of them first: what is missing shows before hours of training
-    listener: Listener = Listeners(ConsoleListener(progress, len(plan.expanded.runs)), TensorBoardListener())
+    grids = plan.expanded.grids
+    datasets = _datasets(grids, progress)
+    for grid, dataset in zip(grids, datasets, strict=True):  # what is in the way shows before hours of training
+        check_folders(grid.runs, dataset)
     failed = []
-    with stoppable(listener):
-        for grid in plan.expanded.grids:
-            dataset = datasets[grid.recipe.dataset.root]
-            failed += run_grid(grid.runs, dataset, device=device, listener=listener).failed
+    for grid, dataset in zip(grids, datasets, strict=True):
+        try:
+            failed += engine(grid.runs, dataset, progress).failed
+        except CheckpointError as error:  # of a grid of one run
+            failed.append(str(error))
+            progress.print(Text(f"failed: {error}", style="yellow"))
     return failed
 
 
-def _datasets(expanded: Expanded, progress: Console) -> dict[Path, PreparedDataset]:
-    """Open, or prepare where that takes no download, every dataset of a target."""
-    datasets: dict[Path, PreparedDataset] = {}
-    for grid in expanded.grids:
-        root = grid.recipe.dataset.root
-        if root not in datasets:
-            datasets[root] = open_or_prepare(grid.recipe, progress)
-    return datasets
+def _datasets(grids: Sequence[Grid], progress: Console) -> list[PreparedDataset]:
+    """Open, or prepare where that takes no download, the dataset of each grid; one folder is opened once."""
+    opened: dict[str, PreparedDataset] = {}
+    keys = [json.dumps([str(grid.recipe.dataset.root), prepare_settings(grid.recipe)]) for grid in grids]
+    for key, grid in zip(keys, grids, strict=True):
+        if key not in opened:
+            opened[key] = open_or_prepare(grid.recipe, progress)
+    return [opened[key] for key in keys]
 
 
 def _write(plan: Planned, request: ReproduceRequest) -> Output:

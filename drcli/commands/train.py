@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from data_prep import DATASETS
+from drcli.commands.engines import Engine, EngineOptions, select_engine, train_here
 from drcli.commands.prepare import prepare_recipe
 from drcli.data.format import INFO_FILE
 from drcli.data.prepared import PreparedDataset, open_dataset
 from drcli.engine.assemble import prepare_settings
 from drcli.engine.device import resolve_device
-from drcli.engine.distributed import check_devices, check_runs, joined, launched, on_devices
-from drcli.engine.grid import GridResult, run_grid
-from drcli.engine.listener import Listener, Listeners
+from drcli.engine.distributed import check_devices, check_runs, joined, launched
+from drcli.engine.grid import GridResult
 from drcli.engine.plan import PlannedRun, plan, select_labels, select_seeds
-from drcli.engine.ray_grid import RayOptions, connected, import_ray, run_ray_grid
-from drcli.errors import DrcliError, InterruptedRunError, PeerError, UsageError
+from drcli.errors import DrcliError, PeerError, UsageError
 from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
-from drcli.report.console import ConsoleListener, how_selected, percent
-from drcli.report.grid_table import GridConsole
-from drcli.report.tensorboard import TensorBoardListener
-from drcli.world import ALONE, World
+from drcli.report.console import how_selected, percent
+from drcli.world import World
 
 
 @dataclass(frozen=True)
@@ -48,16 +41,7 @@ class TrainRequest:
     method: str | None
     seeds: str | None
     out: Path
-    device: str
-    fresh: bool
-    engine: str = "local"
-    address: str | None = None
-    cpus_per_run: int | None = None
-    gpus_per_run: float | None = None
-    devices: int | None = None
-
-
-Engine = Callable[[Sequence[PlannedRun], PreparedDataset, Console], GridResult]
+    engine: EngineOptions
 
 
 def train(request: TrainRequest, progress: Console) -> GridResult | None:
@@ -78,17 +62,18 @@ def _train(request: TrainRequest, progress: Console) -> GridResult:
 def _train_launched(world: World, request: TrainRequest, progress: Console) -> GridResult | None:
     """Train as one of the processes that torchrun has started; the main one alone speaks, and returns the result."""
     progress.quiet = not world.is_main
+    asked = request.engine
     try:
-        if request.devices is not None or request.engine != "local":
-            name = f"--engine {request.engine}" if request.devices is None else f"--devices {request.devices}"
+        if asked.devices is not None or asked.name != "local":
+            name = f"--engine {asked.name}" if asked.devices is None else f"--devices {asked.devices}"
             raise UsageError(f"{name}: torchrun has started {world.size} processes already; leave it out")
         _, runs, recipe = _planned(request)
-        device = resolve_device(request.device)
+        device = resolve_device(asked.device)
         check_devices(int(os.environ["LOCAL_WORLD_SIZE"]), device)
         with joined(world, device, "env://", int(os.environ["LOCAL_RANK"])) as own:
             dataset = world.on_main(lambda: open_or_prepare(recipe, progress))
             check_runs(runs, dataset, device, world.size)
-            result = _train_here(own, request.fresh, runs, dataset, progress, world)
+            result = train_here(own, asked.fresh, runs, dataset, progress, world)
     except DrcliError as error:
         if world.is_main or isinstance(error, PeerError):
             raise
@@ -97,92 +82,12 @@ def _train_launched(world: World, request: TrainRequest, progress: Console) -> G
 
 
 def _planned(request: TrainRequest) -> tuple[Engine, list[PlannedRun], Recipe]:
-    engine = select_engine(request)
+    engine = select_engine(request.engine)
     recipe = load_recipe(
         find_recipe(request.recipe), request.overrides, lambda found: select_labels(found, request.method)
     )
     labels, seeds = select_labels(recipe, request.method), select_seeds(recipe, request.seeds)
     return engine, plan(recipe, labels, seeds, request.out), recipe
-
-
-def select_engine(request: TrainRequest) -> Engine:
-    """Return what executes the runs of a request.
-
-    Raises:
-        UsageError: the engine or device is unknown or not there, or an option belongs to the other engine.
-    """
-    ray_only = {
-        "--address": request.address,
-        "--cpus-per-run": request.cpus_per_run,
-        "--gpus-per-run": request.gpus_per_run,
-    }
-    if request.engine == "ray":
-        if request.devices is not None:
-            raise UsageError(f"--devices {request.devices}: belongs to --engine local; leave one of them out")
-        import_ray()
-        options = RayOptions(request.address, request.cpus_per_run or 1, request.gpus_per_run, request.device)
-        return partial(_train_on_ray, options, request.fresh)
-    if request.engine != "local":
-        raise UsageError(f"--engine {request.engine}: must be local or ray")
-    for name, value in ray_only.items():
-        if value is not None:
-            raise UsageError(f"{name} {value}: belongs to --engine ray; add that, or leave it out")
-    device = resolve_device(request.device)
-    if request.devices is None or request.devices == 1:
-        return partial(_train_here, device, request.fresh)
-    check_devices(request.devices, device)
-    return partial(_train_on_devices, request.devices, device, request.fresh)
-
-
-def _train_here(
-    device: torch.device,
-    fresh: bool,
-    runs: Sequence[PlannedRun],
-    dataset: PreparedDataset,
-    progress: Console,
-    world: World = ALONE,
-) -> GridResult:
-    heard = (ConsoleListener(progress, len(runs)), TensorBoardListener()) if world.is_main else ()
-    listener = Listeners(*heard)
-    with stoppable(listener):
-        return run_grid(runs, dataset, device=device, listener=listener, fresh=fresh, world=world)
-
-
-def _train_on_devices(
-    count: int,
-    device: torch.device,
-    fresh: bool,
-    runs: Sequence[PlannedRun],
-    dataset: PreparedDataset,
-    progress: Console,
-) -> GridResult:
-    check_runs(runs, dataset, device, count)
-    width = None if progress.is_terminal else progress.width
-    with stoppable(Listener()):
-        return on_devices(count, device, partial(_train_as_one, fresh, list(runs), dataset, width, sys.argv))
-
-
-def _train_as_one(
-    fresh: bool,
-    runs: Sequence[PlannedRun],
-    dataset: PreparedDataset,
-    width: int | None,
-    command: list[str],
-    world: World,
-    device: torch.device,
-) -> GridResult:
-    """Train as one of the processes that this command has started."""
-    sys.argv[:] = command  # for environment.json
-    return _train_here(device, fresh, runs, dataset, Console(stderr=True, width=width), world)
-
-
-def _train_on_ray(
-    options: RayOptions, fresh: bool, runs: Sequence[PlannedRun], dataset: PreparedDataset, progress: Console
-) -> GridResult:
-    listener, on_worker = GridConsole(progress, len(runs)), TensorBoardListener()
-    # Ray prints what happens to workers, and puts its own handler on SIGTERM, which `stoppable` replaces.
-    with redirect_stdout(sys.stderr), connected(options) as each, stoppable(listener):
-        return run_ray_grid(runs, dataset, each=each, listener=listener, on_worker=on_worker, fresh=fresh)
 
 
 def open_or_prepare(recipe: Recipe, progress: Console) -> PreparedDataset:
@@ -200,25 +105,6 @@ def open_or_prepare(recipe: Recipe, progress: Console) -> PreparedDataset:
     for warning in (*limited, *dataset.warnings):
         progress.print(Text(warning, style="yellow"))
     return dataset
-
-
-@contextmanager
-def stoppable(listener: Listener) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into one message; every finished epoch is on disk already."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise InterruptedRunError(
-            "stopped; every finished epoch is saved. Repeat the same command to go on where it was"
-        ) from None
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        listener.close()
 
 
 def to_json(result: GridResult) -> dict[str, Any]:

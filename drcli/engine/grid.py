@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -13,6 +13,7 @@ from drcli.data.prepared import PreparedDataset
 from drcli.engine.listener import Listener
 from drcli.engine.plan import PlannedRun
 from drcli.engine.run import execute
+from drcli.engine.rundir import RunDirectory
 from drcli.errors import CheckpointError, RunError
 from drcli.statistics import paired_differences, spread, t_interval
 from drcli.world import ALONE, World
@@ -49,6 +50,8 @@ def run_grid(
     Raises:
         DrcliError: something that concerns every run, or the only one.
     """
+    if not fresh:
+        world.on_main(lambda: check_folders(runs, dataset))
     done: dict[str, list[dict[str, Any]]] = {run.name: [] for run in runs}
     failed = []
     for run in runs:
@@ -60,6 +63,17 @@ def run_grid(
             failed.append(str(error))
             listener.note(f"failed: {error}")
     return put_together(runs, done, failed)
+
+
+def check_folders(runs: Iterable[PlannedRun], dataset: PreparedDataset) -> None:
+    """Refuse what the folders hold before the first run is trained, not when its turn comes.
+
+    Raises:
+        RecipeError: another recipe was trained in one of them.
+        DataError: other data was used in one of them, or it is damaged.
+    """
+    for run in runs:
+        RunDirectory(run.folder).check(run.recipe, dataset.info.fingerprint)
 
 
 def put_together(

@@ -21,7 +21,7 @@ import torch
 
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.device import resolve_device
-from drcli.engine.grid import GridResult, put_together
+from drcli.engine.grid import GridResult, check_folders, put_together
 from drcli.engine.listener import Listener, Listeners
 from drcli.engine.plan import PlannedRun
 from drcli.engine.run import execute
@@ -237,6 +237,8 @@ def run_ray_grid(
     if fresh:
         for run in runs:
             _clear(run.folder)
+    else:
+        check_folders(runs, dataset)
     logs = Logs(runs)
     pending = _submit(ray, runs, dataset, each, on_worker or Listener())
     try:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "numpy", "scikit-learn", "scipy")
 
 
-STARTING_OVER = "repeat the command with --fresh to start over, or with another --out"
+STARTING_OVER = "delete the folder, or train with --fresh, to start over; or choose another --out, or name=NAME"
 
 
 class RunDirectory:
@@ -91,14 +91,21 @@ class RunDirectory:
             RecipeError: another recipe was trained here; the differences are shown.
             DataError: other data was used here.
         """
-        if self.recipe.exists() and self.environment.exists():
-            self._check(recipe, fingerprint)
+        if self.check(recipe, fingerprint):
             return
         text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
         write_json(self.environment, environment(fingerprint, device, devices))
         write_atomic(self.recipe, text.encode())
 
-    def _check(self, recipe: Recipe, fingerprint: str) -> None:
+    def check(self, recipe: Recipe, fingerprint: str) -> bool:
+        """Return whether this run was begun here already.
+
+        Raises:
+            RecipeError: another recipe was trained here; the differences are shown.
+            DataError: other data was used here, or the files are damaged.
+        """
+        if not (self.recipe.exists() and self.environment.exists()):
+            return False
         there = _read(self.recipe, yaml.safe_load)
         changed = differences(without_root(there), without_root(recipe.to_dict()))
         if changed:
@@ -107,6 +114,7 @@ class RunDirectory:
         used = _read(self.environment, json.loads).get("dataset_fingerprint")
         if used != fingerprint:
             raise DataError(f"{self.folder}: this run was started on other data than the recipe's now; {STARTING_OVER}")
+        return True
 
     def claim_weights(self, digests: Mapping[str, str]) -> None:
         """Write down which pre-trained weights the run starts from, or check that they are the same.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,21 +24,23 @@ class Work:
         finished: how many of them are finished.
         seconds: estimate for those runs of the rest whose speed is known.
         unknown: number of runs whose speed is not.
+        epochs: epochs that those have left together.
     """
 
     total: int
     finished: int
     seconds: float
     unknown: int
+    epochs: int = 0
 
     def __str__(self) -> str:
         if self.finished == self.total:
             return f"{self.total} runs, all finished"
         left = f"{self.total} runs, {self.finished} of them finished; the rest takes"
         if self.unknown == self.total - self.finished:
-            return f"{left} a time that is not known yet: no run of the recipe is finished"
-        unknown = f", and {self.unknown} runs whose time is not known yet" if self.unknown else ""
-        return f"{left} about {duration(self.seconds)}{unknown}"
+            return f"{left} {self.epochs:,} epochs; how long one takes here shows in the first run"
+        unknown = f", and {self.epochs:,} epochs of {self.unknown} runs whose speed is not known yet"
+        return f"{left} about {duration(self.seconds)}{unknown if self.unknown else ''}"
 
 
 Speeds = Mapping[tuple[str, str], float]
@@ -75,15 +77,16 @@ def work(grid: Grid, known: Speeds) -> Work:
     """Return what is left of a grid; epochs that an unfinished run has behind it count as done."""
     left = [run for run in grid.runs if not finished(run)]
     each = [known.get((grid.base, run.recipe.method), known.get((grid.base, ""))) for run in left]
-    times = [speed * _epochs_left(run) for run, speed in zip(left, each, strict=True) if speed is not None]
-    return Work(len(grid.runs), len(grid.runs) - len(left), sum(times), len(left) - len(times))
+    epochs = [_epochs_left(run) for run in left]
+    times = [speed * count for speed, count in zip(each, epochs, strict=True) if speed is not None]
+    unknown = [count for speed, count in zip(each, epochs, strict=True) if speed is None]
+    return Work(len(grid.runs), len(grid.runs) - len(left), sum(times), len(unknown), sum(unknown))
 
 
 def total(parts: Iterable[Work]) -> Work:
     """Return the work of all parts together."""
-    rows = [(part.total, part.finished, part.seconds, part.unknown) for part in parts]
-    runs, done, seconds, unknown = zip(*rows, strict=True)
-    return Work(sum(runs), sum(done), sum(seconds), sum(unknown))
+    runs, done, seconds, unknown, epochs = zip(*map(astuple, parts), strict=True)
+    return Work(sum(runs), sum(done), sum(seconds), sum(unknown), sum(epochs))
 
 
 def finished(run: PlannedRun) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from drcli.errors import UsageError
 from drcli.files import make_folder, write_atomic
 from drcli.report.collect import RECIPE_FILE, RunRecord, by_recipe, collect
 from drcli.report.comparison import compare, comparison_csv, row_values
@@ -59,11 +60,13 @@ def write(target: Target, folders: Sequence[Path], folder: Path, name: str, note
         notes: lines below the table.
 
     Raises:
-        UsageError: no run was started, or the folder cannot be written.
+        UsageError: no run is finished, or the folder cannot be written.
         DataError: a run is damaged, or the figure lacks runs.
         RunError: a file cannot be written.
     """
     runs = _in_order(folders)
+    if all(run.summary is None for run in runs):
+        raise UsageError(f"{target.name}: none of its {len(folders)} runs is finished, so nothing is written")
     make_folder(folder, remedy="choose another folder with --figures")
     rows = {recipe: compare(group) for recipe, group in by_recipe(runs).items()}
     plain = {recipe: [row_values(row) for row in of_one] for recipe, of_one in rows.items()}
@@ -82,7 +85,8 @@ def write(target: Target, folders: Sequence[Path], folder: Path, name: str, note
 
 def _in_order(folders: Sequence[Path]) -> list[RunRecord]:
     places = {folder.resolve(): place for place, folder in enumerate(folders)}
-    found = collect([folder for folder in folders if (folder / RECIPE_FILE).exists()])
+    begun = collect([folder for folder in folders if (folder / RECIPE_FILE).exists()])
+    found = [run for run in begun if run.folder.resolve() in places]  # not what else lies below them
     return sorted(found, key=lambda run: places[run.folder.resolve()])
 
 

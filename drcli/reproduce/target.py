@@ -46,6 +46,13 @@ class Group(Block):
     variants: tuple[Variant, ...] = Field((Variant(),), min_length=1)
     grid: dict[Name, Axis] | None = Field(None, description="every combination of values, in place of variants")
 
+    @model_validator(mode="after")
+    def _expands(self) -> Group:
+        if self.grid is not None and "variants" in self.model_fields_set:
+            raise ValueError("has variants and a grid; leave one of them out")
+        self.all_variants()  # values of a grid that give no name are refused here
+        return self
+
     def all_variants(self) -> list[Variant]:
         """Return the variants, those of the grid written out: `lambda3-every10`."""
         if self.grid is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.command_line import Drcli, RecipeFile, Refused, tree
+from support.command_line import Drcli, Process, RecipeFile, Refused, tree
 
 from drcli.engine.trainer import Trainer
 
@@ -48,7 +48,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_a_table_is_trained_written_and_printed(drcli: Drcli, target: Make, tmp_path: Path) -> None:
     done = drcli(*target())
-    assert "4 runs, 0 of them finished; the rest takes a time that is not known yet" in done.stderr
+    assert "4 runs, 0 of them finished; the rest takes 8 epochs; how long one takes here shows in the" in done.stderr
     assert "toy: test scores in per cent" in done.stdout
     made = tmp_path / "made"
     assert sorted(tree(made)) == ["tiny.csv", "tiny.md", "tiny.tex"]
@@ -90,6 +90,71 @@ def test_an_interrupted_target_finishes_only_what_is_missing(
     trained.clear()
     assert "4 runs, all finished" in drcli(*arguments).stderr
     assert trained == []
+
+
+def test_what_is_in_the_way_shows_before_anything_is_trained(
+    drcli: Drcli, refused: Refused, target: Make, recipe_file: RecipeFile, trained: list[Path], tmp_path: Path
+) -> None:
+    options = ("--method", "diagnose_relearn", "--seeds", "1", "--out", tmp_path / "runs", "--device", "cpu")
+    drcli("train", recipe_file(), *options, "training.epochs=1")
+    trained.clear()
+    message = refused(*target(), code=2)
+    assert "diagnose_relearn/seed1: a run of another recipe is here; delete the folder" in message
+    assert trained == []
+
+
+def test_a_damaged_run_does_not_stop_the_other_grids(drcli: Drcli, target: Make, tmp_path: Path) -> None:
+    variants = [{"name": name, "set": [f"training.optimizer.lr={rate}"]} for name, rate in (("a", 0.01), ("b", 0.02))]
+    arguments = (*target(runs=[{"labels": ["joint"], "variants": variants}]), "--seeds", "0")
+    drcli(*arguments)
+    for name in ("a", "b"):
+        (tmp_path / f"runs/toy-{name}/joint/seed0/summary.json").unlink()
+    (tmp_path / "runs/toy-a/joint/seed0/last.pt").write_bytes(b"cut")
+    done = drcli(*arguments, code=1)
+    assert "toy-a/joint/seed0/last.pt" in done.stderr
+    assert (tmp_path / "runs/toy-b/joint/seed0/summary.json").exists()
+
+
+def test_where_every_run_failed_the_last_table_stays(
+    drcli: Drcli, refused: Refused, target: Make, tmp_path: Path
+) -> None:
+    drcli(*target())
+    before = tree(tmp_path / "made")
+    for run in (tmp_path / "runs").glob("toy/*/seed*"):
+        (run / "summary.json").unlink()
+        (run / "last.pt").write_bytes(b"cut")
+    assert "none of its 4 runs is finished, so nothing is written" in refused(*target(), code=2)
+    assert tree(tmp_path / "made") == before
+
+
+def test_each_variant_finds_the_data_of_its_own_settings(refused: Refused, target: Make) -> None:
+    """Two settings of `prepare` cannot lie in one folder, and the second is told so before anything is trained."""
+    variants = [{}, {"name": "few", "set": ["dataset.prepare.rows=30"]}]
+    assert "prepared with other settings" in refused(
+        *target(runs=[{"labels": ["joint"], "variants": variants}]), code=3
+    )
+
+
+def test_the_engine_is_chosen_as_in_train(refused: Refused, target: Make) -> None:
+    assert refused(*target(), "--engine", "rya", code=2) == "--engine rya: must be local or ray\n"
+    assert "belongs to --engine ray" in refused(*target(), "--gpus-per-run", "0.5", code=2)
+
+
+def figures_of(table: Path) -> list[dict[str, str]]:
+    """A table's rows without the time they took."""
+    rows = csv.DictReader(io.StringIO(table.read_text()))
+    return [{key: cell for key, cell in row.items() if "seconds" not in key} for row in rows]
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_table(drcli: Drcli, process: Process, target: Make, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'drcli[cluster]'")
+    spread_out = process(*target(), "--engine", "ray")
+    _, stderr = spread_out.communicate(timeout=240)
+    assert spread_out.returncode == 0, stderr
+    found = figures_of(tmp_path / "made/tiny.csv")
+    drcli(*target(), "--out", tmp_path / "local")
+    assert figures_of(tmp_path / "made/tiny.csv") == found
 
 
 def test_a_plan_runs_and_writes_nothing(drcli: Drcli, target: Make, trained: list[Path], tmp_path: Path) -> None:
@@ -148,6 +213,8 @@ def test_another_dataset_makes_a_file_of_its_own(
         ({"kind": "figure"}, "draw: a figure says which it is"),
         ({"runs": [{"labels": ["joint"], "variants": [{"set": ["seeds=[1]"]}]}]}, "needs a name"),
         ({"sedes": [1]}, "sedes: "),
+        ({"runs": [{"labels": ["joint"], "grid": {"a": {"key": "k", "values": ["a/b"]}}}]}, "runs.0.name: "),
+        ({"runs": [{"labels": ["joint"], "grid": {}, "variants": [{}]}]}, "has variants and a grid"),
     ],
 )
 def test_a_target_that_cannot_be_is_refused(

@@ -267,7 +267,7 @@ def test_out_of_another_run_is_refused_with_the_differences(refused: Refused, dr
     recipe, out = finished.parents[3] / "toy.yaml", finished.parents[2]
     changes = ("training.optimizer.lr=0.1", "training.epochs=3")
     message = refused("train", recipe, *changes, "--out", out, code=2)
-    assert message.startswith(f"{finished}: a run of another recipe is here; repeat the command with --fresh")
+    assert message.startswith(f"{finished}: a run of another recipe is here; delete the folder, or train with --fresh")
     assert "training.optimizer.lr: 0.05 there, 0.1 asked" in message
     assert "training.epochs: 2 there, 3 asked" in message
     assert tree(finished) == before
