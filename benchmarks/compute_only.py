@@ -6,7 +6,8 @@
 The training pass is held against as many rows of one resident batch through the same step, the whole
 epoch against that and the forward passes of val; what is missing is data, scores, files and the loop. The
 three take turns. Work is counted in floating-point operations of convolutions and matrix products, and
-held against the largest rate that a matrix product reaches here at the run's precision.
+held against the largest rate that a matrix product reaches here at the run's precision. Last, one epoch runs
+under torch's profiler, which slows it down, for the operators that take most of the time.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import measuring  # noqa: E402
 from benchmarks.datasets import add_options, data_of, joint_run, scratch  # noqa: E402
 from benchmarks.measuring import percent, ratio, seconds_of  # noqa: E402
+from benchmarks.operators import Operator, operators_of, show_operators  # noqa: E402
 from benchmarks.ours import Ours  # noqa: E402
 from drcli.data.batches import Batch  # noqa: E402
 from drcli.data.prepared import PreparedDataset  # noqa: E402
@@ -53,6 +55,7 @@ class Found:
         rate: operations a second while training on the resident batch.
         peak: operations a second of a large matrix product.
         share_of_peak: rate / peak.
+        operators: of one more epoch, by their time.
     """
 
     epoch: float
@@ -65,6 +68,7 @@ class Found:
     rate: float
     peak: float
     share_of_peak: float
+    operators: list[Operator]
 
 
 class Resident:
@@ -160,6 +164,7 @@ def measure(
         rate=rate,
         peak=reached,
         share_of_peak=rate / reached,
+        operators=operators_of(ours.epoch, device),
     )
 
 
@@ -174,6 +179,7 @@ def show(found: Found, title: str) -> None:
         f"a step: {found.operations / 1e9:.2f} GFLOP; on the resident batch {found.rate / 1e9:.1f} GFLOP/s, "
         f"{percent(found.share_of_peak)} of the {found.peak / 1e9:.1f} of a large matrix product"
     )
+    show_operators(found.operators, "operators of an epoch, by their own time")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

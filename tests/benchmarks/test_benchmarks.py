@@ -133,6 +133,10 @@ def test_compute_only_gives_the_share_of_a_resident_batch(digits: Path, tmp_path
     assert found["share_of_epoch"] == pytest.approx((found["steps"] + found["forward"]) / found["epoch"])
     assert found["share_of_peak"] == pytest.approx(found["rate"] / found["peak"])
     assert found["operations"] > 1e6
+    shares = [one["share"] for one in found["operators"]]
+    assert sum(shares) == pytest.approx(1.0)
+    assert shares == sorted(shares, reverse=True)
+    assert any("conv" in one["name"] for one in found["operators"][:3])
 
 
 def test_diagnosis_projects_the_whole_run_from_a_short_one(
