@@ -31,7 +31,7 @@ def operators_of(work: Callable[[], object], device: torch.device) -> list[Opera
     """Run a piece of work once under torch's profiler, which slows it down, and return its operators by time."""
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as profiled:
+    with profile(activities=activities, acc_events=True) as profiled:
         work()
         if on_gpu:
             torch.cuda.synchronize(device)
