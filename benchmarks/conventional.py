@@ -211,11 +211,12 @@ class Loading:
     def __init__(self, loaders: Loaders) -> None:
         self.loaders = loaders
 
-    def epoch(self) -> None:
-        """Read every row of train and val once."""
+    def epochs(self, count: int = 1) -> None:
+        """Read every row of train and val, so many times."""
         for loader in self.loaders.values():
-            for _ in loader:
-                pass
+            for _ in range(count):
+                for _ in loader:
+                    pass
 
 
 class Conventional:
@@ -246,6 +247,11 @@ class Conventional:
         self.optimizer = build_optimizer(recipe.training.optimizer, self.model.parameters())
         self.best = -1.0
         self.accuracy = 0.0
+
+    def epochs(self, count: int = 1) -> None:
+        """Train so many epochs."""
+        for _ in range(count):
+            self.epoch()
 
     def epoch(self) -> None:
         """Train on every row once, evaluate, and save the model if it is the best so far."""

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import now, parser_of, polite, ratio, table_of, write_report
 from drcli.diagnosis import kmeans, purity, scale_features
-from drcli.engine.device import resolve_device
+from drcli.engine.device import resolve_device, set_determinism
 
 RESTARTS = 10
 WIDTH = 512
@@ -177,6 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found: list[Found] = []
     with polite():
         device = resolve_device(asked.device)
+        set_determinism(True)  # as recipes have it by default
         for case in CASES:
             rows = measure(case, device, asked.repeats, asked.seeds)
             show(case, rows)

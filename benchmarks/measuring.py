@@ -23,6 +23,9 @@ from drcli.errors import DrcliError
 
 Work = Callable[[], object]
 
+EPOCHS = {"cpu": 1, "cuda": 3}
+"""Epochs of a turn: only the last one's files are waited for, as at the end of a run."""
+
 
 def now(device: torch.device) -> float:
     """Seconds of the clock, read once the device has done all that it was given."""

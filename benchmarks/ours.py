@@ -55,11 +55,14 @@ class Ours:
         self.trainer = Trainer(assembly, RunDirectory(folder), self.records)
         self.problem = compile_forward(self.trainer.ctx, assembly.method)
 
-    def epoch(self) -> None:
-        """Train one more epoch, evaluate, and write the run's files, as `drcli train` does."""
+    def epochs(self, count: int = 1) -> None:
+        """Train so many epochs more, evaluate, and write the run's files, as `drcli train` does.
+
+        Only the last one's files are waited for: in between they are written while training goes on.
+        """
         set_determinism(self.trainer.recipe.training.deterministic)
         done = len(self.records.epochs)
-        self.trainer.recipe = with_epochs(self.trainer.recipe, done + 1)
+        self.trainer.recipe = with_epochs(self.trainer.recipe, done + count)
         self.trainer.next_epoch = done
         self.trainer.train()
 

@@ -19,6 +19,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -29,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.conventional import Conventional, Loaders, Loading, export, loaders_of  # noqa: E402
 from benchmarks.datasets import CREMAD_SIZE, add_options, data_of, joint_run, scratch  # noqa: E402
-from benchmarks.measuring import in_turns, now, parser_of, polite, ratio, table_of, write_report  # noqa: E402
+from benchmarks.measuring import EPOCHS, in_turns, now, parser_of, polite, ratio, table_of, write_report  # noqa: E402
 from benchmarks.ours import Ours  # noqa: E402
 from drcli.data.prepared import PreparedDataset  # noqa: E402
 from drcli.engine.device import resolve_device  # noqa: E402
@@ -147,8 +148,10 @@ def measure(asked: argparse.Namespace, device: torch.device, folder: Path) -> li
     overrides, data = data_of(asked, folder, times=2)
     recipes = {name: joint_run(asked.dataset, overrides, fields) for name, fields in variants.items()}
     loops, start = build(recipes, data, folder, device, asked.workers)
-    works = {name: loop.epoch for name, loop in loops.items()}
-    seconds = in_turns(works, device, warmup=asked.warmup, repeats=asked.repeats)
+    each = asked.epochs or EPOCHS[device.type]
+    works = {name: partial(loop.epochs, each) for name, loop in loops.items()}
+    turns = in_turns(works, device, warmup=asked.warmup, repeats=asked.repeats)
+    seconds = {name: [taken / each for taken in repeats] for name, repeats in turns.items()}
     rows = data.info.rows["train"]
     return [
         Found(
@@ -191,8 +194,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a table, write JSON."""
     parser = parser_of(__doc__)
     parser.add_argument("--workers", type=int, default=2, help="worker processes of the conventional loop")
-    parser.add_argument("--warmup", type=int, default=1, help="epochs of each variant that are not counted")
-    parser.add_argument("--repeats", type=int, default=5, help="epochs of each variant that are")
+    parser.add_argument("--warmup", type=int, default=1, help="turns of each variant that are not counted")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each variant that are")
+    parser.add_argument("--epochs", type=int, help="epochs of a turn; default: 1 on a CPU, 3 on a GPU")
     parser.add_argument("--variants", help="only these, separated by commas; the first column of the table names them")
     add_options(parser)
     asked = parser.parse_intermixed_args(argv)

@@ -12,7 +12,7 @@ import io
 import pickle
 import struct
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,8 @@ class Saver:
             RunError: an earlier one could not be written.
         """
         self._wait(leave=1)
-        self._pending.append(self._thread.submit(self._write, path, copied(state)))
+        kept = copied(state)
+        self._pending.append(self._thread.submit(self._write, path, kept, _mark()))
 
     def flush(self) -> None:
         """Wait until everything is on the disk.
@@ -75,22 +76,48 @@ class Saver:
         if self._failed is not None:
             raise self._failed
 
-    def _write(self, path: Path, state: Mapping[str, Any]) -> None:
+    def _write(self, path: Path, state: Mapping[str, Any], made: torch.cuda.Event | None) -> None:
         if self._failed is None:
             try:
-                save(path, state)
+                save(path, state if made is None else fetched(state, made))
             except RunError as error:
                 self._failed = error
 
 
-def copied(value: Any) -> Any:
-    """Return plain containers with copies of their tensors, on the CPU."""
+def copied(state: Any) -> Any:
+    """Return plain containers with copies of their tensors, on the same device: a GPU copies while it works."""
+    return _each_tensor(state, lambda tensor: tensor.detach().clone())
+
+
+def fetched(state: Any, made: torch.cuda.Event) -> Any:
+    """Return plain containers with their tensors on the CPU, without waiting for what a GPU was given since.
+
+    Args:
+        state: with tensors on a GPU.
+        made: what comes after the last of them was made.
+    """
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_event(made)
+    with torch.cuda.stream(stream):
+        return _each_tensor(state, Tensor.cpu)
+
+
+def _mark() -> torch.cuda.Event | None:
+    """What comes after all that the GPU was given so far; None where none is used."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return None
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return event
+
+
+def _each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
+        return change(value)
     if isinstance(value, Mapping):
-        return {key: copied(item) for key, item in value.items()}
+        return {key: _each_tensor(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(copied(item) for item in value)
+        return type(value)(_each_tensor(item, change) for item in value)
     return value
 
 

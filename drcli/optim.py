@@ -91,8 +91,26 @@ def take_step(optimizer: torch.optim.Optimizer) -> None:
     The wrappers import torch's compiler, which takes as long as importing torch, only to tell it where
     not to trace. See `_spare_the_compiler`.
     """
+    _complete_momentum(optimizer)
     with torch.no_grad():
         inspect.unwrap(type(optimizer).step)(optimizer)
+
+
+def _complete_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Give parameters without momentum one of zero, where others have it: their next step is a first step.
+
+    Fused SGD makes momentum for all parameters at once or for none, and takes no mixture.
+    """
+    if not isinstance(optimizer, torch.optim.SGD):
+        return
+    for group in optimizer.param_groups:
+        if not (group["fused"] and group["momentum"]):
+            continue
+        moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+        without = [p for p in moved if optimizer.state.get(p, {}).get("momentum_buffer") is None]
+        if len(without) < len(moved):
+            for parameter in without:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _spare_the_compiler() -> None:

@@ -9,6 +9,12 @@ import pytest
 import torch
 from support.training import CPU, StopAfter, StoppedError, bits, log, make_trainer, weights
 
+from drcli import checkpoint
+from drcli.data.batches import Batches, InputPlan
+from drcli.data.format import ModalityInfo
+from drcli.data.input import InputSettings
+from drcli.data.prepared import Split
+from drcli.data.rows import Residence
 from drcli.diagnosis import diagnose
 from drcli.engine.assemble import restore
 from drcli.engine.evaluate import run_split
@@ -20,7 +26,7 @@ pytestmark = [
 ]
 
 CUDA = torch.device("cuda")
-SHORT = {"epochs": 3, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.02}}
+SHORT = {"epochs": 3, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.02}, "precision": "fp32"}
 # After three epochs in float32 (TF32 off) rounding has grown by steps, never by more than this.
 WEIGHTS = {"rtol": 1e-3, "atol": 1e-3}
 FEATURES = {"rtol": 1e-4, "atol": 1e-4}
@@ -104,3 +110,46 @@ def test_an_event_on_the_device_is_the_event_on_the_cpu(toy_recipe: Callable[...
         trainer.assembly.method.relearn(trainer.ctx, "audio", 0.25)
         after.append({name: tensor.cpu() for name, tensor in weights(trainer).items()})
     torch.testing.assert_close(after[1], after[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("residence", ["resident", "stream"])
+def test_frames_give_the_same_inputs_as_on_the_cpu(residence: Residence) -> None:
+    """Crops, flips and frames are drawn on the CPU, and evaluation shows the middle frames."""
+    generator = torch.Generator().manual_seed(0)
+    stored = torch.randint(0, 256, (6, 5, 3, 12, 16), dtype=torch.uint8, generator=generator)
+    split = Split("train", {"visual": stored}, torch.arange(6) % 2, torch.arange(6), torch.ones(6, dtype=torch.float64))
+    info = ModalityInfo((5, 3, 12, 16), "uint8", (127.5,) * 3, (50.0,) * 3, "frames")
+    plans = {"visual": InputPlan(info, InputSettings(frames=2, size=8, flip=True))}
+    here, there = Batches(split, plans, CPU), Batches(split, plans, CUDA, residence)
+    for one, other in zip(here.in_order(4), there.in_order(4), strict=True):
+        torch.testing.assert_close(other.inputs["visual"].cpu(), one.inputs["visual"], **FEATURES)
+    epochs = [list(batches.shuffled(4, *_generators())) for batches in (here, there)]
+    for one, other in zip(*epochs, strict=True):
+        assert torch.equal(other.labels.cpu(), one.labels)
+        torch.testing.assert_close(other.inputs["visual"].cpu(), one.inputs["visual"], **FEATURES)
+
+
+def _generators() -> tuple[torch.Generator, torch.Generator]:
+    return torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+
+
+def test_a_step_does_not_wait_for_the_device(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    trainer = make_trainer(toy_recipe(method="joint", training=SHORT), tmp_path, device=CUDA)
+    batches = trainer.ctx.train.shuffled(16, *_generators())
+    trainer.assembly.method.training_step(trainer.ctx, next(batches))  # the first one loads what torch needs
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer.assembly.method.training_step(trainer.ctx, next(batches))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_saver_writes_what_was_on_the_device_when_it_was_asked(tmp_path: Path) -> None:
+    saver, weight = checkpoint.Saver(), torch.zeros(2**20, device=CUDA)
+    for epoch in range(5):
+        weight += 1
+        saver.save(tmp_path / f"{epoch}.pt", {"nested": [{"weight": weight}]})
+    weight += 100
+    saver.flush()
+    for epoch in range(5):
+        assert checkpoint.load(tmp_path / f"{epoch}.pt")["nested"][0]["weight"].unique().tolist() == [epoch + 1.0]

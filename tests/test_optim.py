@@ -49,6 +49,27 @@ def test_steps_equal_torchs_bit_for_bit(
     assert all(parameter.requires_grad for parameter in ours.parameters())
 
 
+@pytest.mark.parametrize("settings", [SETTINGS[0][0], SETTINGS[2][0]])
+def test_a_fused_step_starts_the_momentum_of_parameters_that_lost_theirs(settings: Optimizer) -> None:
+    """As an unfused one does; torch's own fused step takes no mixture of momenta that are there and that are not."""
+    torch.manual_seed(0)
+    fused, plain = (nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)) for _ in range(2))
+    plain.load_state_dict(fused.state_dict())
+    steps = {
+        model: build_optimizer(settings, model.parameters(), fused=is_fused)
+        for model, is_fused in ((fused, True), (plain, False))
+    }
+    for step in range(4):
+        x, y = torch.randn(8, 5), torch.randint(3, (8,))
+        for model, optimizer in steps.items():
+            optimizer.zero_grad(set_to_none=True)
+            nn.functional.cross_entropy(model(x), y).backward()
+            if step == 2:
+                del optimizer.state[model[0].weight]
+            take_step(optimizer)
+        torch.testing.assert_close(fused.state_dict(), plain.state_dict())
+
+
 @pytest.mark.parametrize(
     ("schedule", "epochs", "expected"),
     [

@@ -13,14 +13,14 @@ from drcli.data import transforms
 from drcli.data.format import ModalityInfo
 from drcli.data.input import Corruption, InputSettings
 from drcli.data.prepared import Split
-from drcli.data.rows import Residence, Rows, ahead, to_device
+from drcli.data.rows import Residence, Rows, ahead, free_memory, to_device
 from drcli.seeding import generator
 from drcli.world import ALONE, World
 
 PICTURES = ("frames", "flow")
 
 KEPT_NOISE = 256 * 2**20
-"""Bytes up to which the fixed noise of a split and modality is kept instead of drawn at every pass."""
+"""Bytes up to which the fixed noise of a split and modality is kept in memory instead of drawn at every pass."""
 
 
 @dataclass(frozen=True)
@@ -289,11 +289,15 @@ class Batches:
             rows = draws.index if draws.whole is None else draws.whole
             noise = torch.randn(len(rows), *shape, generator=stream, device=self.device)
             return noise if draws.rows is None else noise[to_device(draws.rows, self.device)]
-        if modality not in self._fixed_noise and 4 * len(self) * math.prod(shape) <= KEPT_NOISE:
+        if modality not in self._fixed_noise and self._keeps_noise(4 * len(self) * math.prod(shape)):
             self._fixed_noise[modality] = self._noise_of(modality, range(len(self)), shape).to(self.device)
         if modality in self._fixed_noise:
             return self._fixed_noise[modality][to_device(draws.index, self.device)]
         return to_device(self._noise_of(modality, draws.index.tolist(), shape), self.device)
+
+    def _keeps_noise(self, nbytes: int) -> bool:
+        """On a GPU a quarter of what is free may go into it: drawing it on the CPU takes seconds a pass."""
+        return nbytes <= (free_memory(self.device) // 4 if self.device.type == "cuda" else KEPT_NOISE)
 
     def _noise_of(self, modality: str, rows: Iterable[int], shape: tuple[int, ...]) -> Tensor:
         streams = (generator(0, "noise", self.split.name, modality, row) for row in rows)

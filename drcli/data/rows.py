@@ -65,7 +65,8 @@ class Rows:
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Return a tensor on a device; a copy to an accelerator does not wait for it."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor if tensor.is_pinned() else tensor.pin_memory()
+        # Page-locked memory cannot be filled through a view whose rows share their elements.
+        tensor = tensor if tensor.is_pinned() else tensor.contiguous().pin_memory()
         return tensor.to(device, non_blocking=True)
     return tensor.to(device)
 
@@ -90,7 +91,10 @@ def _copy(array: Tensor, device: torch.device) -> Tensor:
 
 
 def _fits(nbytes: int, device: torch.device) -> bool:
-    if device.type != "cuda":
-        return False
+    return device.type == "cuda" and nbytes <= free_memory(device) // 2
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU that are free, or that torch holds and does not use."""
     free, _ = torch.cuda.mem_get_info(device)
-    return nbytes <= free // 2
+    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))

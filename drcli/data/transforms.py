@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from drcli.data.rows import to_device
+
 SCALE = (0.08, 1.0)  # share of the picture's area that a crop takes
 RATIO = (3 / 4, 4 / 3)  # width over height of a crop
 
@@ -57,7 +59,7 @@ def crop_and_resize(pictures: Tensor, boxes: Tensor, size: int) -> Tensor:
     """
     height, width = pictures.shape[-2:]
     flat = pictures.reshape(len(pictures), -1, height, width)
-    boxes = boxes.to(flat.device, flat.dtype)
+    boxes = to_device(boxes.to(flat.dtype), flat.device)
     steps = (torch.arange(size, device=flat.device, dtype=flat.dtype) + 0.5) / size
     # grid_sample counts from -1 to 1 between the outer edges of the picture.
     y = (boxes[:, :1] + boxes[:, 2:3] * steps) / height * 2 - 1
@@ -89,7 +91,7 @@ def mirror(inputs: Tensor, rows: Tensor, *, is_flow: bool) -> Tensor:
         signs = torch.ones(inputs.shape[-3], device=inputs.device)
         signs[0] = -1.0
         mirrored = mirrored * signs[:, None, None]
-    chosen = rows.to(inputs.device).reshape(-1, *[1] * (inputs.dim() - 1))
+    chosen = to_device(rows, inputs.device).reshape(-1, *[1] * (inputs.dim() - 1))
     return torch.where(chosen, mirrored, inputs)
 
 

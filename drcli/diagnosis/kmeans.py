@@ -169,8 +169,9 @@ def lloyd(points: Points, labels: Tensor, gaps: Tensor, num_clusters: int) -> tu
         done |= (labels == before).all(dim=1) | ((centres - previous).square().sum(dim=(1, 2)) <= limit)
         if step % LOOK_EVERY[device.type] == 0:
             stop = done if step < MAX_STEPS else torch.ones_like(done)
-            finished.append((labels[stop], gaps[stop].sum(dim=1, dtype=torch.float64)))
-            labels, gaps, centres, done = (kept[~stop] for kept in (labels, gaps, centres, done))
+            ends, goes_on = stop.nonzero().flatten(), stop.logical_not().nonzero().flatten()
+            finished.append((labels[ends], gaps[ends].sum(dim=1, dtype=torch.float64)))
+            labels, gaps, centres, done = (kept[goes_on] for kept in (labels, gaps, centres, done))
             if len(labels) == 0:
                 break
     all_labels, inertia = (torch.cat(parts) for parts in zip(*finished, strict=True))
@@ -221,6 +222,9 @@ def _centres(points: Points, labels: Tensor, num_clusters: int) -> tuple[Tensor,
 
 def _counts(labels: Tensor, num_clusters: int) -> Tensor:
     """Return how many rows each cluster has, (R, K) int64."""
+    if labels.device.type == "cuda" and labels.numel() * num_clusters <= 4 * MEMORY:
+        # A deterministic index_add_ sorts on CUDA; this only reads.
+        return (labels[:, None] == torch.arange(num_clusters, device=labels.device)[:, None]).sum(dim=2)
     keys = _keys(labels, num_clusters)
     return keys.new_zeros(len(labels) * num_clusters).index_add_(0, keys, torch.ones_like(keys)).view(-1, num_clusters)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from drcli.methods.teachers import Teacher
 from drcli.models.pretrained import digest, load_pretrained
 from drcli.world import ALONE, World
 
-LESS_MEMORY = "lower training.batch_size, or set training.accumulate=2 and training.eval_batch_size"
+LESS_MEMORY = (
+    "lower training.batch_size, or set training.accumulate=2, training.eval_batch_size, or training.data=stream"
+)
 
 
 def execute(
@@ -72,10 +74,21 @@ def execute(
         summary = world.on_main(claim)
         stored = summary is not None
         if summary is None:
-            summary = _train(run, dataset, directory, device, listener, world)
+            with _enough_memory(run, device, world):
+                summary = _train(run, dataset, directory, device, listener, world)
         summary = {**summary, "run_dir": str(run.folder), "checkpoint": str(directory.checkpoint)}
         listener.run_finished(run, summary, stored=stored)
         return summary
+
+
+@contextmanager
+def _enough_memory(run: PlannedRun, device: torch.device, world: World) -> Iterator[None]:
+    """End with the remedy where a GPU's memory does not do, for data, steps or evaluation."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        kind = RunError if world.size == 1 else PeerError
+        raise kind(f"{run.folder}: out of memory on {device}; {LESS_MEMORY}") from error
 
 
 def _train(
@@ -103,9 +116,6 @@ def _train(
             listener.note(f"{run.name}: {remark}")
     try:
         trainer.train()
-    except torch.OutOfMemoryError as error:
-        kind = RunError if world.size == 1 else PeerError
-        raise kind(f"{run.folder}: out of memory on {device}; {LESS_MEMORY}") from error
     except RunError as error:
         raise RunError(f"{run.folder}: {error}\n  {_left(directory)}") from error
     return _finish(run, assembly, directory, trainer.seconds)

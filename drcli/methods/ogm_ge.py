@@ -44,5 +44,4 @@ def noise(gradient: Tensor, generator: torch.Generator) -> Tensor:
     """Return Gaussian noise of a gradient's shape and its elements' standard deviation; 0 for one element."""
     if gradient.numel() == 1:
         return torch.zeros_like(gradient)
-    drawn = torch.randn(gradient.shape, generator=generator, device=gradient.device, dtype=gradient.dtype)
-    return drawn * gradient.std()
+    return torch.empty_like(gradient).normal_(generator=generator).mul_(gradient.std())

@@ -55,6 +55,9 @@ class Fusion(nn.Module):
     provides: ClassVar[frozenset[str]] = frozenset()
     """What methods may require of it beyond logits, such as "gates"."""
 
+    graphs: ClassVar[bool] = True
+    """Whether CUDA graphs may replay it: its forward pass replaces no tensor that the next one reads."""
+
     def __init__(self, settings: BaseModel, widths: Mapping[str, int], num_classes: int) -> None:
         super().__init__()
         self.settings = settings

@@ -45,8 +45,8 @@ def over_rows(
     pieces: dict[str, list[Tensor]] = {}
     for batch in batches.dealt(batch_size, rows):
         for name, values in compute(batch).items():
-            pieces.setdefault(name, []).append(values.cpu())
-    own = {name: torch.cat(values) for name, values in pieces.items()}
+            pieces.setdefault(name, []).append(values)
+    own = {name: torch.cat(values).cpu() for name, values in pieces.items()}  # the device is waited for once
     if batches.world.size == 1:
         return own
     widths = batches.world.on_main(lambda: {name: values.shape[1] for name, values in own.items()})

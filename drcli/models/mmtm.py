@@ -119,6 +119,7 @@ class MmtmFusion(Fusion):
         head: Literal["average", "concat"] = Field("average", description="a head a modality, averaged; or one of all")
 
     provides: ClassVar[frozenset[str]] = frozenset({"gates"})
+    graphs: ClassVar[bool] = False  # the gates' averages are replaced at every step
 
     settings: Settings
 

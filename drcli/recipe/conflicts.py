@@ -12,6 +12,8 @@ from drcli.recipe.overrides import split_path
 from drcli.recipe.problems import ABSENT, Problem
 from drcli.recipe.schema import Cosine, Recipe, Sgd, Training
 
+GRAPHS = "reduce-overhead"
+
 
 def conflicts(recipe: Recipe, labels: Sequence[str]) -> Iterator[Problem]:
     """Yield values that are valid alone and not together.
@@ -44,6 +46,8 @@ def _of_training(training: Training) -> Iterator[tuple[str, str]]:
             "training.accumulate",
             "must leave parts of two rows or more: at most batch_size / 2",
         )
+    if training.compile == GRAPHS and training.accumulate > 1:
+        yield "training.compile", "CUDA graphs write each part's gradients over the last one's; take default"
 
 
 def _of_fusion(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -54,6 +58,8 @@ def _of_fusion(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, str
     if not _within(len(recipe.modalities), fusion.num_modalities):
         yield "fusion.name", f"takes {_range(fusion.num_modalities)}, the recipe has {len(recipe.modalities)}"
         return
+    if recipe.training.compile == GRAPHS and not getattr(fusion, "graphs", True):
+        yield "training.compile", f"CUDA graphs overwrite the averages that {recipe.fusion.name} keeps; take default"
     check = getattr(fusion, "check", None)
     found: Iterable[tuple[str, str]] = check(recipe.fusion.settings, tuple(recipe.modalities)) if check else ()
     yield from ((f"fusion.{key}", message) for key, message in found)

@@ -48,6 +48,21 @@ def test_a_compiler_that_fails_leaves_the_run_as_it_was(
     assert bits(weights(trainer)) == bits(weights(plain))
 
 
+def test_evaluation_is_tried_too(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing_in_evaluation(self: Any, **_: Any) -> None:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            if not self.training:
+                raise RuntimeError("no graph of this")
+            return self.forward(*arguments, **keywords)
+
+        self._compiled_call_impl = call
+
+    monkeypatch.setattr(torch.nn.Module, "compile", failing_in_evaluation)
+    said = compile_forward(trainer.ctx, trainer.assembly.method)
+    assert said == "torch.compile failed (RuntimeError: no graph of this); the model runs uncompiled"
+    assert trainer.assembly.model.training
+
+
 def test_the_trial_changes_no_weight_and_no_statistics(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: None)  # as if it compiled to itself
     before = bits(weights(trainer))

@@ -13,7 +13,7 @@ from reference.mmtm import slow_gates
 from support.training import bits, make_trainer, weights
 from torch import Tensor, nn
 
-from drcli.errors import UsageError
+from drcli.errors import RecipeError, UsageError
 from drcli.models.backbone import Backbone
 from drcli.models.hidden import Maps, Tokens
 from drcli.models.mmtm import Gate, Mmtm, MmtmFusion
@@ -21,7 +21,9 @@ from drcli.models.multimodal import MultimodalModel
 from drcli.models.resnet18 import ResNet18
 from drcli.models.resnet_small import ResNetSmall
 from drcli.models.transformer import Transformer
+from drcli.recipe.load import load_recipe, only
 from drcli.recipe.schema import Recipe
+from drcli.recipe.shipped import find_recipe
 
 SHAPES = {"audio": (1, 12, 9), "visual": (2, 3, 8, 8), "text": (6, 5)}
 LENGTHS = {"text": torch.tensor([6, 1, 3, 4])}
@@ -287,3 +289,11 @@ def test_relearning_changes_encoder_parameters_alone(toy_recipe: Callable[..., R
     assert all(found["strength"] > 0 for found in event["modalities"].values())
     changed = {name for name, tensor in weights(trainer).items() if not torch.equal(tensor, before[name])}
     assert changed == {f"encoders.{name}" for name, _ in trainer.assembly.model.encoders.named_parameters()}
+
+
+def test_cuda_graphs_are_refused_where_averages_would_be_overwritten() -> None:
+    path = find_recipe("digits_mmtm")
+    with pytest.raises(RecipeError, match=r"training\.compile = reduce-overhead +CUDA graphs overwrite the averages"):
+        load_recipe(path, ["training.compile=reduce-overhead"], only("joint"))
+    load_recipe(path, ["training.compile=reduce-overhead"], only("unimodal"))  # one encoder, no gates
+    load_recipe(path, ["training.compile=default"], only("joint"))
