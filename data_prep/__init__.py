@@ -16,6 +16,7 @@ DATASETS = Registry(
             "data_prep.kinetics_sounds:KineticsSounds", "31 classes of Kinetics-400; audio, visual"
         ),
         "ucf101": Entry("data_prep.ucf101:Ucf101", "101 actions; RGB pictures and optical flow"),
+        "arrays": Entry("data_prep.arrays:Arrays", "your own arrays, from train.npz, val.npz and test.npz"),
     },
     group="drcli.datasets",
 )
