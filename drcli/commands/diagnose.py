@@ -102,11 +102,12 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
         settings=settings,
         lambda_=settings.lambda_,
     )
+    report = Report(path, found.epoch, settings.lambda_, modalities)
     if figure is not None:
         diagnosis_figure.draw(
-            figure, modalities, *found.train, *found.val, class_names=found.class_names, title=str(path)
+            figure, modalities, *found.train, *found.val, class_names=found.class_names, title=title_of(report)
         )
-    return Report(path, found.epoch, settings.lambda_, modalities)
+    return report
 
 
 def _on(
@@ -156,10 +157,15 @@ def to_json(report: Report) -> dict[str, Any]:
     }
 
 
+def title_of(report: Report) -> str:
+    """Return what was diagnosed, and with which slope from gap to strength."""
+    epoch = "" if report.epoch is None else f", epoch {report.epoch}"
+    return f"{report.path}{epoch}, lambda {report.lambda_:g}"
+
+
 def table(report: Report) -> Table:
     """Return the findings, a row a modality."""
-    epoch = "" if report.epoch is None else f", epoch {report.epoch}"
-    out = Table(title=f"{report.path}{epoch}, lambda {report.lambda_:g}", title_justify="left")
+    out = Table(title=title_of(report), title_justify="left")
     out.add_column("modality")
     for name in ("purity train", "purity val", "gap", "gap of permuted labels", "strength"):
         out.add_column(name, justify="right")

@@ -47,7 +47,7 @@ def report(request: ReportRequest) -> str:
     """Write what was asked for, and return what belongs on standard output.
 
     Raises:
-        UsageError: an option is not valid, or a folder holds no run.
+        UsageError: an option is not valid, a folder holds no run, or no run for a table is finished.
         DataError: a file of a run is damaged.
         RunError: a file cannot be written.
     """
@@ -55,7 +55,8 @@ def report(request: ReportRequest) -> str:
     runs = collect(request.folders)
     if request.form == "html":
         return _write_page(request, runs)
-    text = _tables(runs, "markdown" if request.form == "markdown" else "latex")
+    form: Format = "markdown" if request.form == "markdown" else "latex"
+    text = "\n".join(render(table, form) for table in comparison_tables(runs))
     if request.out is None:
         return text
     _write(request.out, text.encode("utf-8"))
@@ -78,13 +79,6 @@ def _check(request: ReportRequest) -> None:
     given = [name for name, value in only_html.items() if value]
     if request.form != "html" and given:
         raise UsageError(f"{', '.join(given)}: only for --format html; {request.form} has tables alone")
-
-
-def _tables(runs: Sequence[RunRecord], form: Format) -> str:
-    tables = comparison_tables(runs)
-    if not tables:
-        raise UsageError(f"{runs[0].folder}: no run is finished yet, so that there is no table; train to the end")
-    return "\n".join(render(table, form) for table in tables)
 
 
 def _write_page(request: ReportRequest, runs: Sequence[RunRecord]) -> str:

@@ -153,14 +153,14 @@ class RunDirectory:
         """Keep what the model gives for the test split, for confusion matrices and maps.
 
         Arrays: `labels` (N,), `weight` (N,) of the rows, `logits` (N, C) float32, `classes` (C,), and
-        `features_<modality>` (N, D_m) float16.
+        `features_<modality>` (N, D_m) float16, or float32 where that is too narrow.
         """
         arrays = {
             "labels": outputs.split.labels.numpy(),
             "weight": outputs.split.weight.numpy(),
             "logits": outputs.logits.numpy(),
             "classes": np.array(classes),
-            **{f"features_{m}": x.half().numpy() for m, x in outputs.features.items()},
+            **{f"features_{m}": _narrowed(x).numpy() for m, x in outputs.features.items()},
         }
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
@@ -169,6 +169,12 @@ class RunDirectory:
     def read_summary(self) -> dict[str, Any] | None:
         """The summary of a finished run, or None."""
         return _read(self.summary, json.loads) if self.summary.exists() else None
+
+
+def _narrowed(features: torch.Tensor) -> torch.Tensor:
+    """Return features as float16, or as float32 where a number is beyond 65504, the largest of float16."""
+    narrow = features.half()
+    return narrow if bool(narrow.isfinite().all()) else features.float()
 
 
 def without_root(recipe: Mapping[str, Any]) -> dict[str, Any]:

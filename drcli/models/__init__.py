@@ -5,7 +5,7 @@ from drcli.registry import Entry, Registry
 BACKBONES = Registry(
     "backbone",
     {
-        "resnet18": Entry("drcli.models.resnet18:ResNet18", "ResNet-18 for any number of channels, frames folded; 512-d"),
+        "resnet18": Entry("drcli.models.resnet18:ResNet18", "ResNet-18, any number of channels, frames folded; 512-d"),
         "resnet_small": Entry("drcli.models.resnet_small:ResNetSmall", "3 stages of one block, width 16; 64-d"),
         "transformer": Entry("drcli.models.transformer:Transformer", "encoder for sequences (L, D); padding is masked"),
         "vit": Entry("drcli.models.vit:ViT", "vision transformer for pictures, clips and spectrograms"),

@@ -22,6 +22,7 @@ from drcli.methods import METHODS
 from drcli.report import stored
 
 RECIPE_FILE = "recipe.yaml"
+MOST_NAMED = 6  # runs that a sentence lists
 _REMEDY = "restore it, or leave its folder out"
 # libyaml reads a recipe about ten times faster; a wheel of PyYAML without it still works.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -75,6 +76,12 @@ class RunRecord:
         """The seed."""
         return int(self.recipe["seeds"][0])
 
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy of a finished run, a fraction."""
+        assert self.summary is not None
+        return float(self.summary["test"]["accuracy"])
+
     def epochs(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl, one an epoch.
 
@@ -106,9 +113,13 @@ class RunRecord:
         try:
             # Opened here: numpy leaves a path open when what it holds is no archive.
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+                found = {name: arrays[name] for name in arrays.files}
         except Exception as error:
             raise _damaged(path, error) from error
+        problem = stored.outputs_problem(found)
+        if problem is not None:
+            raise _damaged(path, problem)
+        return found
 
 
 def collect(folders: Iterable[Path]) -> list[RunRecord]:
@@ -130,14 +141,45 @@ def collect(folders: Iterable[Path]) -> list[RunRecord]:
     return runs
 
 
+def finished(runs: Iterable[RunRecord]) -> list[RunRecord]:
+    """Return the runs that have a summary, order kept."""
+    return [run for run in runs if run.summary is not None]
+
+
 def by_recipe(runs: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
     """Return the runs by the name of their recipe, order kept."""
     return _grouped(runs, lambda run: run.recipe_name)
 
 
+def by_variant(runs: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Return the runs by the variant of their recipe: "noisy" of `digits-noisy`, "" of `digits`; order kept."""
+    return _grouped(runs, lambda run: run.recipe_name.partition("-")[2])
+
+
 def by_name(runs: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
     """Return the runs of one recipe by their name in tables, order kept."""
     return _grouped(runs, lambda run: run.name)
+
+
+def by_label(runs: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Return the runs of one recipe by their label, order kept."""
+    return _grouped(runs, lambda run: run.label)
+
+
+def named(runs: Iterable[RunRecord], among: Iterable[RunRecord]) -> str:
+    """Return in words which of one recipe's runs these are: "joint, pmr seed 2 and agm".
+
+    A seed is said where the name has others that are not among them.
+    """
+    everyone = by_name(among)
+    parts = [
+        part
+        for name, group in by_name(runs).items()
+        for part in ([name] if len(group) == len(everyone[name]) else [f"{name} seed {run.seed}" for run in group])
+    ]
+    more = len(parts) - MOST_NAMED
+    shown = parts if more <= 1 else [*parts[:MOST_NAMED], f"{more} more"]
+    return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
 
 
 def _grouped(runs: Iterable[RunRecord], key: Callable[[RunRecord], str]) -> dict[str, list[RunRecord]]:

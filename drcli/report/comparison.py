@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from drcli.report.collect import RunRecord, by_name, by_recipe
+from drcli.report.collect import RunRecord, by_name, by_recipe, finished
 from drcli.statistics import bootstrap_interval, paired_differences, ranks, spread, t_interval
 
 
@@ -17,12 +17,14 @@ class Difference:
     """Accuracy minus that of joint training, over the seeds that both have.
 
     Attributes:
+        to: name of that joint training.
         n: number of such seeds.
         mean: mean difference, a fraction.
         t95: [low, high] of Student's t, None for one seed.
         bootstrap95: [low, high] of the percentile bootstrap, None for one seed.
     """
 
+    to: str
     n: int
     mean: float
     t95: list[float] | None
@@ -42,7 +44,7 @@ class Row:
         macro_f1: mean macro-F1.
         macro_f1_std: as `accuracy_std`.
         probes: mean accuracy of the linear probe on each encoder.
-        difference: to joint training; None for joint training itself, and where no seed is shared.
+        difference: to joint training, see `reference`; None for that itself, and where no seed is shared.
         seconds: mean duration of a run, that of the encoders that it starts from included.
         selections: splits that epochs were selected on.
         watched: whether the test split was scored while training.
@@ -64,14 +66,24 @@ class Row:
 
 def compare(runs: Iterable[RunRecord]) -> list[Row]:
     """Return one row a name from the finished runs of one recipe, in the order of the runs."""
-    finished = [run for run in runs if run.summary is not None]
-    joint = next((run.name for run in finished if run.method == "joint"), None)
-    groups = by_name(finished)
-    reference = _accuracies(groups[joint]) if joint is not None else {}
-    return [_row(name, group, reference if name != joint else {}) for name, group in groups.items()]
+    groups = by_name(finished(runs))
+    joint = reference(groups)
+    return [_row(name, group, [] if joint in {None, name} else groups[joint]) for name, group in groups.items()]
 
 
-def _row(name: str, runs: Sequence[RunRecord], reference: Mapping[int, float]) -> Row:
+def reference(methods: Mapping[str, Sequence[RunRecord]]) -> str | None:
+    """Return the name of the joint training that differences are to; None where there is none.
+
+    Of several labels whose method is joint training it is `joint`, if that is one, else the first.
+
+    Args:
+        methods: finished runs of one recipe by name.
+    """
+    names = [name for name, runs in methods.items() if runs[0].method == "joint"]
+    return "joint" if "joint" in names else next(iter(names), None)
+
+
+def _row(name: str, runs: Sequence[RunRecord], joint: Sequence[RunRecord]) -> Row:
     accuracies = _accuracies(runs)
     scores = [run.summary["test"]["macro_f1"] for run in runs if run.summary]
     summaries = [run.summary for run in runs if run.summary]
@@ -84,7 +96,7 @@ def _row(name: str, runs: Sequence[RunRecord], reference: Mapping[int, float]) -
         macro_f1=fmean(scores),
         macro_f1_std=spread(scores),
         probes=_probes(runs),
-        difference=_difference(accuracies, reference),
+        difference=_difference(runs, joint),
         seconds=fmean(summary["seconds"] + summary.get("teacher_seconds", 0) for summary in summaries),
         selections=frozenset(summary["selection"] for summary in summaries),
         watched=any(summary["monitor"] == "test" for summary in summaries),
@@ -92,12 +104,14 @@ def _row(name: str, runs: Sequence[RunRecord], reference: Mapping[int, float]) -
 
 
 def _accuracies(runs: Iterable[RunRecord]) -> dict[int, float]:
-    return {run.seed: run.summary["test"]["accuracy"] for run in runs if run.summary}
+    return {run.seed: run.accuracy for run in runs}
 
 
-def _difference(accuracies: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
-    found = paired_differences(accuracies, reference)
-    return Difference(len(found), fmean(found), t_interval(found), bootstrap_interval(found)) if found else None
+def _difference(runs: Sequence[RunRecord], joint: Sequence[RunRecord]) -> Difference | None:
+    found = paired_differences(_accuracies(runs), _accuracies(joint))
+    if not found:
+        return None
+    return Difference(joint[0].name, len(found), fmean(found), t_interval(found), bootstrap_interval(found))
 
 
 def _probes(runs: Iterable[RunRecord]) -> dict[str, float]:
@@ -110,10 +124,19 @@ def _probes(runs: Iterable[RunRecord]) -> dict[str, float]:
 
 def how_selected(runs: Iterable[RunRecord]) -> str:
     """Return how honest test scores of the runs are: "epochs selected on val", and whether test was watched."""
-    finished = [run.summary for run in runs if run.summary is not None]
-    text = f"epochs selected on {', '.join(sorted({summary['selection'] for summary in finished}))}"
-    watched = any(summary["monitor"] == "test" for summary in finished)
+    summaries = [run.summary for run in runs if run.summary is not None]
+    text = selected_on(summary["selection"] for summary in summaries)
+    watched = any(summary["monitor"] == "test" for summary in summaries)
     return f"{text}; the test split was watched while training" if watched else text
+
+
+def selected_on(selections: Iterable[str]) -> str:
+    """Return "epochs selected on val" in words for all of `val`, `test` and `last`."""
+    found = set(selections)
+    splits = ", ".join(sorted(found - {"last"}))
+    if "last" not in found:
+        return f"epochs selected on {splits}"
+    return f"epochs selected on {splits}, or the last epoch" if splits else "the last epoch of each run"
 
 
 def one_recipe_a_dataset(runs: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:

@@ -13,7 +13,8 @@ from torch import Tensor
 from drcli.diagnosis import ModalityDiagnosis, reading
 from drcli.errors import UsageError
 from drcli.report.embedding import Array, Map, embed
-from drcli.report.style import GREY, METADATA, look, write_figure
+from drcli.report.figures.class_map import add_class_legend, draw_map, legend_height
+from drcli.report.style import GREY, METADATA, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 TRAIN, VALIDATION, FLOOR = "#b9cde4", "#2b5c8f", "#e76300"
 BAR = 0.28  # width of a bar; pairs stand 1 apart
-MOST_IN_LEGEND = 40
 MAPS_IN_ROW = 3
 
 
@@ -83,8 +83,10 @@ def _figure(
 
     columns = min(len(diagnoses), MAPS_IN_ROW)
     rows = -(-len(diagnoses) // MAPS_IN_ROW)
-    figure = Figure(figsize=(max(7.0, 4.4 * columns), 3.8 + 4.8 * rows), layout="constrained")
-    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.8, 4.8 * rows]).flat
+    width = max(7.0, 4.4 * columns)
+    heights = (3.8, 0.3 + 4.5 * rows + legend_height(class_names, width))
+    figure = Figure(figsize=(width, sum(heights)), layout="constrained")
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
     above.suptitle(_shortened(title), fontsize=11, color=GREY, parse_math=False)
     _bars(above.subplots(), diagnoses)
     grid = list(below.subplots(rows, columns, squeeze=False).flat)
@@ -92,7 +94,8 @@ def _figure(
         _map(axes, maps[m], m, reading(diagnoses[m]))
     for axes in grid[len(diagnoses) :]:
         axes.set_axis_off()
-    _map_legend(below, class_names)
+    _split_legend(below)
+    add_class_legend(below, class_names)
     return figure
 
 
@@ -114,13 +117,13 @@ def _bars(axes: Axes, diagnoses: Mapping[str, ModalityDiagnosis]) -> None:
     ]
     _floors(axes, places + BAR / 2, val)
     for place, d in zip(places, found, strict=True):
-        text = f"gap {d.gap:.2f} (labels permuted: {d.gap_permuted:.2f})\nstrength {d.strength:.2f}"
+        text = f"gap {d.gap:.2f}\ngap with permuted labels {d.gap_permuted:.2f}\nstrength {d.strength:.2f}"
         axes.text(place, 1.13, text, ha="center", va="bottom")
-    axes.set(ylim=(0, 1.3), xlim=(-0.5, len(found) - 0.5), ylabel="purity", yticks=np.linspace(0, 1, 6))
+    axes.set(ylim=(0, 1.4), xlim=(-0.5, len(found) - 0.5), ylabel="purity", yticks=np.linspace(0, 1, 6))
     axes.set_xticks(places, list(diagnoses), fontsize=12, fontweight="bold", parse_math=False)
     axes.spines["left"].set_bounds(0, 1)
     axes.tick_params(axis="x", length=0)
-    names = ["train", "validation", "the same clusters, labels permuted"]
+    names = ["purity of train", "purity of validation", "purity with permuted labels"]
     axes.legend(handles, names, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)
 
 
@@ -133,59 +136,16 @@ def _floors(axes: Axes, places: Array, purities: Sequence[tuple[float, float]]) 
 
 
 def _map(axes: Axes, found: Map, modality: str, text: str) -> None:
-    """Scatter one modality: train hollow, validation filled and in front, colour and shape by class."""
-    for number in np.unique(found.labels):
-        colour, marker = look(int(number))
-        train = found.points[(found.labels == number) & ~found.is_val]
-        val = found.points[(found.labels == number) & found.is_val]
-        axes.scatter(
-            train[:, 0],
-            train[:, 1],
-            s=16,
-            marker=marker,
-            facecolors="none",
-            edgecolors=colour,
-            alpha=0.7,
-            zorder=2,
-        )
-        axes.scatter(
-            val[:, 0],
-            val[:, 1],
-            s=20,
-            marker=marker,
-            color=colour,
-            edgecolors="white",
-            linewidths=0.4,
-            zorder=3,
-        )
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(visible=True, color="#cccccc")
-    axes.margins(0.04)
+    """Draw one modality: train hollow, validation filled and in front."""
+    draw_map(axes, found.points, found.labels, hollow=~found.is_val)
     axes.set_title(modality, fontsize=12, fontweight="bold", loc="left", pad=36, parse_math=False)
     # Two lines of text fit between the map and its title.
     axes.annotate(textwrap.fill(text, 50), (0, 1), (0, 33), "axes fraction", "offset points", color=GREY, va="top")
 
 
-def _map_legend(figure: SubFigure, class_names: Sequence[str]) -> None:
-    """Put what colours, shapes and filling mean below the maps."""
+def _split_legend(figure: SubFigure) -> None:
+    """Say above the maps what hollow and filled points are."""
     from matplotlib.lines import Line2D
 
-    def point(colour: str, marker: str, fill: str) -> Artist:
-        return Line2D([], [], ls="", marker=marker, ms=6, mec=colour, mfc=fill)
-
-    handles = [point("#333333", "o", "none"), point("#333333", "o", "#333333")]
-    names = ["train", "validation"]
-    if len(class_names) <= MOST_IN_LEGEND:
-        handles += [point(colour, marker, colour) for colour, marker in map(look, range(len(class_names)))]
-        names += [textwrap.shorten(name, 24, placeholder="...") for name in class_names]
-    # Named afterwards: matplotlib leaves out names that begin with "_" and reads "$" as mathematics.
-    legend = figure.legend(
-        handles,
-        ["-"] * len(names),
-        loc="outside lower center",
-        ncols=min(len(names), 12),
-        frameon=False,
-        fontsize=9,
-    )
-    for text, name in zip(legend.get_texts(), names, strict=True):
-        text.set(text=name, parse_math=False)
+    handles = [Line2D([], [], ls="", marker="o", ms=6, mec=GREY, mfc=fill) for fill in ("none", GREY)]
+    figure.legend(handles, ["train", "validation"], loc="outside upper center", ncols=2, frameon=False)

@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-_FILE = Path(__file__).with_name("published.csv")
+from drcli.report.collect import RunRecord, finished
 
-# Our labels whose names in publications are others.
-_NAMES = {"uni_frozen": "uni_pretrained_frozen", "uni_finetuned": "uni_pretrained_finetuned"}
+_FILE = Path(__file__).with_name("published.csv")
+FROM_SCRATCH = "from scratch"
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,11 @@ class Published:
     """One published figure.
 
     Attributes:
-        method: name of the method; our label for it, where we have one.
+        method: name of the method, see `name_in_print`.
         dataset: name of the dataset.
         modalities: which modalities were used.
         backbone: encoder, in the words of the source.
-        metric: accuracy or macro_f1.
-        value: a fraction.
+        value: accuracy, a fraction.
         std: standard deviation as a fraction, if it was given.
         selection: the split that the epoch was selected on, "" where the source does not say.
         source: paper and table.
@@ -38,7 +37,6 @@ class Published:
     dataset: str
     modalities: frozenset[str]
     backbone: str
-    metric: str
     value: float
     std: float | None
     selection: str
@@ -51,45 +49,67 @@ class Published:
         return self.source, self.backbone, self.selection
 
 
+def beside(runs: Iterable[RunRecord]) -> list[Published]:
+    """Return the published figures that may stand beside one recipe's runs, in the file's order.
+
+    There are none where data has noise on it or features are joined otherwise than by concatenation: the
+    sources have neither.
+    """
+    multimodal = [run for run in finished(runs) if run.modality is None]
+    if not multimodal or not all(map(_as_published, multimodal)):
+        return []
+    modalities = multimodal[0].recipe["modalities"]
+    return lookup(
+        multimodal[0].dataset,
+        modalities=modalities,
+        backbones={str(block.get("backbone")) for block in modalities.values()},
+        pretrained=any(block.get("weights") is not None for block in modalities.values()),
+    )
+
+
+def _as_published(run: RunRecord) -> bool:
+    prepare = run.recipe["dataset"].get("prepare") or {}
+    noisy = any(key.endswith("snr_db") and value is not None for key, value in prepare.items())
+    return not noisy and not run.recipe.get("corrupt") and (run.recipe.get("fusion") or {}).get("name") == "concat"
+
+
+def name_in_print(run: RunRecord) -> str:
+    """Return the name of a run's method in `published.csv`, whatever its label."""
+    encoders = run.recipe["methods"][run.label].get("encoders")
+    return f"{run.method}_{encoders}" if run.method == "uni_pretrained" else run.method
+
+
 def lookup(
-    dataset: str,
-    *,
-    modalities: Collection[str],
-    backbones: Collection[str],
-    metric: str = "accuracy",
-    method: str | None = None,
+    dataset: str, *, modalities: Iterable[str], backbones: Set[str], pretrained: bool = False
 ) -> list[Published]:
-    """Return the published figures for a dataset with these modalities and backbones, in the file's order.
+    """Return the published accuracies for a dataset with these modalities and encoders, in the file's order.
 
     A source may say more than the name of the backbone ("resnet18 from scratch"); its first word counts.
 
     Args:
         dataset: name of the dataset.
         modalities: all of them, in any order.
-        backbones: names of the backbones in use.
-        metric: accuracy or macro_f1.
-        method: a label; None for every method.
+        backbones: names of the backbones in use; sources have one for all modalities.
+        pretrained: whether an encoder starts from weights: figures of encoders from scratch are left out.
     """
     return [
         figure
         for figure in _figures()
-        if (figure.dataset, figure.metric, figure.modalities) == (dataset, metric, frozenset(modalities))
-        and figure.backbone.partition(" ")[0] in backbones
-        and method in {None, figure.method}
+        if (figure.dataset, figure.modalities) == (dataset, frozenset(modalities))
+        and backbones == {figure.backbone.partition(" ")[0]}
+        and not (pretrained and FROM_SCRATCH in figure.backbone)
     ]
 
 
 @cache
 def _figures() -> tuple[Published, ...]:
-    ours = {published: label for label, published in _NAMES.items()}
     with _FILE.open(encoding="utf-8", newline="") as stream:
         return tuple(
             Published(
-                method=ours.get(row["method"], row["method"]),
+                method=row["method"],
                 dataset=row["dataset"],
                 modalities=frozenset(row["modalities"].split("+")),
                 backbone=row["backbone"],
-                metric=row["metric"],
                 value=float(row["value"]) / 100,
                 std=float(row["std"]) / 100 if row["std"] else None,
                 selection=row["selection"],
@@ -97,4 +117,5 @@ def _figures() -> tuple[Published, ...]:
                 note=row["note"],
             )
             for row in csv.DictReader(stream)
+            if row["metric"] == "accuracy"
         )

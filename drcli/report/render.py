@@ -21,6 +21,7 @@ _LATEX = {
     "±": r"$\pm$",
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
+    "|": r"\textbar{}",
     "<": r"$<$",
     ">": r"$>$",
 }
@@ -71,7 +72,9 @@ def _markdown(table: TableText) -> str:
 
 def escape_markdown(text: str) -> str:
     """Return text that Markdown shows as it is, also inside a table's cell."""
-    return re.sub(r"([\\|*<`])", r"\\\1", " ".join(text.split()))
+    # "]" ends the text of a link only before these, "&" begins an entity only with ";", "_" is in words as it is.
+    special = r"[\\|*<`$~]|\](?=[(\[:])|&(?=#?\w+;)|\b_\B|\B_\b"
+    return re.sub(special, r"\\\g<0>", " ".join(text.split()))
 
 
 def _latex(table: TableText) -> str:
@@ -100,6 +103,7 @@ def _latex(table: TableText) -> str:
 def escape_latex(text: str) -> str:
     """Return text that LaTeX sets as it is, with true minus signs before numbers."""
     text = "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    text = re.sub("-(?=-)", "-{}", text)  # or it becomes a dash
     return re.sub(r"(^|[ \[])-(?=\d)", r"\1$-$", text)
 
 

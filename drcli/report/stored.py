@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
@@ -13,6 +15,7 @@ class _Stored(BaseModel):
 
 class _Dataset(_Stored):
     name: str
+    prepare: dict[str, Any] | None = None
 
 
 class Recipe(_Stored):
@@ -22,7 +25,9 @@ class Recipe(_Stored):
     dataset: _Dataset
     method: str
     methods: dict[str, dict[str, Any]]
-    modalities: dict[str, Any]
+    modalities: dict[str, dict[str, Any]]
+    corrupt: dict[str, Any] | None = None
+    fusion: dict[str, Any] | None = None
     seeds: Annotated[list[int], Field(min_length=1, max_length=1)]
 
 
@@ -30,7 +35,11 @@ class Environment(_Stored):
     """environment.json: whatever was noted of the machine."""
 
 
-class _Scores(_Stored):
+class _Finite(_Stored):
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class _Scores(_Finite):
     accuracy: float
 
 
@@ -39,17 +48,18 @@ class _TestScores(_Scores):
     n: int
 
 
-class _Probe(_Stored):
+class _Probe(_Finite):
     probe_accuracy: float
 
 
-class Summary(_Stored):
+class Summary(_Finite):
     """summary.json: the test scores of a finished run."""
 
     seed: int
     selection: str
     monitor: str
     seconds: float
+    teacher_seconds: float = 0.0
     test: _TestScores
     unimodal: dict[str, _Probe]
 
@@ -90,3 +100,19 @@ def problem(found: object, model: type[BaseModel]) -> str | None:
         key = ".".join(map(str, first["loc"]))
         return f"no {key}" if first["type"] == "missing" else f"{key}: {first['msg']}"
     return None
+
+
+def outputs_problem(arrays: Mapping[str, NDArray[Any]]) -> str | None:
+    """Return what is wrong with the arrays of test_outputs.npz, in a few words; None where they fit together."""
+    lacking = [name for name in ("labels", "weight", "logits", "classes") if name not in arrays]
+    if lacking:
+        return f"no {lacking[0]}"
+    n, c = arrays["labels"].size, arrays["classes"].size
+    widths = {name: array.shape[-1:] for name, array in arrays.items() if name.startswith("features_")}
+    shapes = {"labels": (n,), "weight": (n,), "logits": (n, c), "classes": (c,)}
+    shapes |= {name: (n, *width) for name, width in widths.items()}
+    wrong = [name for name, shape in shapes.items() if arrays[name].shape != shape]
+    if wrong:
+        return f"{wrong[0]} has the shape {arrays[wrong[0]].shape}, not {shapes[wrong[0]]}"
+    labels = arrays["labels"]
+    return None if labels.dtype.kind in "iu" and set(labels.tolist()) <= set(range(c)) else "labels that are no class"

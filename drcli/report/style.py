@@ -18,20 +18,21 @@ METADATA: Mapping[str, Mapping[str, Any]] = {
     ".svg": {"Date": None},
     ".pdf": {"CreationDate": None},
 }
-# Petroff's ten colours, told apart with every kind of colour blindness (arXiv 2107.02270).
+# Any two of them, the darkest and the palest too, lie further apart than those of the usual palettes, with each
+# kind of colour blindness as well; tests/report/test_style.py says how far.
 COLOURS = (
-    "#3f90da",
-    "#ffa90e",
-    "#bd1f01",
-    "#94a4a2",
-    "#832db6",
-    "#a96b59",
-    "#e76300",
-    "#b9ac70",
-    "#717581",
-    "#92dadd",
+    "#218fff",
+    "#f5a404",
+    "#eb00aa",
+    "#5e8f00",
+    "#0000f1",
+    "#24d9ab",
+    "#c7aeff",
+    "#204200",
+    "#6c017a",
+    "#875959",
 )
-MARKERS = ("o", "s", "^", "D")  # a further shape for each further ten classes
+MARKERS = ("o", "s", "^", "D")
 GREY = "#444444"
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -46,8 +47,11 @@ STYLE: dict[Any, Any] = {
 
 
 def look(number: int) -> tuple[str, str]:
-    """Return colour and shape of a class, a method or whatever else is counted from 0."""
-    return COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
+    """Return colour and shape of a class, a method or whatever else is counted from 0; the first forty differ.
+
+    Neighbours differ in both: small hollow points are told apart by their shapes as much as by their colours.
+    """
+    return COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
 def write_figure(path: Path, make: Callable[[], Figure]) -> None:

@@ -3,148 +3,178 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from string import ascii_lowercase
 
-from drcli.report.collect import RunRecord, by_recipe
-from drcli.report.comparison import Difference, Row, average_ranks, compare, one_recipe_a_dataset
-from drcli.report.published import Published, lookup
+from drcli.errors import UsageError
+from drcli.report.collect import RunRecord, by_name, by_recipe, by_variant, finished, named
+from drcli.report.comparison import Row, average_ranks, compare, one_recipe_a_dataset, reference, selected_on
+from drcli.report.published import Published, beside, name_in_print
 from drcli.report.render import TableText
+from drcli.report.unequal import unequal
 
 ABSENT = "-"
-DIFFERENCE_NOTE = (
-    "minus joint: accuracy minus that of joint training, paired by seed, with the 95 % interval of Student's t;"
-)
 SELECTED_ON_TEST, TEST_WATCHED = "†", "‡"
+Setting = tuple[str, str, str]
 
 
 def comparison_tables(runs: Sequence[RunRecord]) -> list[TableText]:
-    """Return one table a recipe, and where there are several datasets one of average ranks.
+    """Return one table a recipe, and where there are several datasets those of average ranks.
 
-    Runs that are not finished are left out; a recipe without a finished run has no table.
+    Runs that are not finished are left out, and named below the table.
+
+    Args:
+        runs: at least one.
+
+    Raises:
+        UsageError: no run is finished.
     """
-    finished = [run for run in runs if run.summary is not None]
-    tables = [comparison_table(group) for group in by_recipe(finished).values()]
-    datasets = one_recipe_a_dataset(finished)
-    if len(datasets) > 1:
-        ranked = rank_table({dataset: compare(group) for dataset, group in datasets.items()})
-        tables += [ranked] if ranked.rows else []
-    return tables
+    if not finished(runs):
+        raise UsageError(f"{runs[0].folder}: no run is finished yet, so that there is no table; train to the end")
+    groups = by_recipe(runs)
+    tables = [comparison_table(group) for group in groups.values() if finished(group)]
+    empty = [f"{recipe}: none of its runs is finished." for recipe, group in groups.items() if not finished(group)]
+    tables[-1] = replace(tables[-1], notes=[*tables[-1].notes, *empty])
+    return [*tables, *rank_tables(runs)]
 
 
 def comparison_table(runs: Sequence[RunRecord]) -> TableText:
-    """Return the table of one recipe's finished runs, of which there is at least one."""
-    rows = compare(runs)
-    modalities = list(dict.fromkeys(m for row in rows for m in row.probes))
-    settings, figures = _published(runs[0])
-    theirs = [name for name in dict.fromkeys(figure.method for figure in figures) if name not in {r.name for r in rows}]
+    """Return the table of one recipe's runs, of which at least one is finished."""
+    rows = {row.name: row for row in compare(runs)}
+    modalities = list(dict.fromkeys(m for row in rows.values() for m in row.probes))
+    figures = beside(runs)
+    letters = dict(zip(dict.fromkeys(figure.setting for figure in figures), ascii_lowercase, strict=False))
+    printed = _names_in_print(runs)
     columns = ["method", "seeds", "accuracy", "macro-F1", *(f"{m} probe" for m in modalities)]
-    columns += ["minus joint", "bootstrap", "s / run", *(f"published {letter}" for letter in settings.values())]
-    known = {(figure.method, settings[figure.setting]): figure for figure in figures}
-
-    def published(name: str) -> list[str]:
-        return [_figure(known.get((name, letter))) for letter in settings.values()]
-
-    ours = [[*_cells(row, modalities), *published(row.name)] for row in rows]
-    only = [[name, *[ABSENT] * (6 + len(modalities)), *published(name)] for name in theirs]
+    columns += ["minus joint", "bootstrap", "s / run", *(f"published {letter}" for letter in letters.values())]
+    known = {(figure.method, figure.setting): _mean(figure.value, figure.std) for figure in figures}
+    theirs = [name for name in dict.fromkeys(figure.method for figure in figures) if name not in printed.values()]
+    cells = [(printed.get(name, ""), _cells(row, rows, modalities)) for name, row in rows.items()]
+    absent = [ABSENT] * (6 + len(modalities))
+    cells += [(name, [f"{name} (published)" if name in rows else name, *absent]) for name in theirs]
+    body = [[*ours, *(known.get((method, setting), ABSENT) for setting in letters)] for method, ours in cells]
     name, dataset = runs[0].recipe_name, runs[0].dataset
-    title = (
-        f"{name}: test scores in per cent"
-        if name == dataset
-        else f"{name} (dataset {dataset}): test scores in per cent"
-    )
-    notes = [*_notes(rows), *_published_notes(settings, figures)]
-    return TableText(title, columns, [*ours, *only], notes)
+    title = f"{name}{'' if name == dataset else f' (dataset {dataset})'}: test scores in per cent"
+    return TableText(title, columns, body, [*_notes(runs, list(rows.values())), *_published_notes(letters, figures)])
 
 
-def rank_table(rows: Mapping[str, Sequence[Row]]) -> TableText:
-    """Return the table of average ranks over datasets; it has no rows where no method is on all of them.
+def _names_in_print(runs: Sequence[RunRecord]) -> dict[str, str]:
+    """Return which published method stands beside each of ours.
 
-    Args:
-        rows: rows by dataset.
+    Where several labels are of one method, its figure stands beside the label of its name, if there is one.
     """
+    multimodal = [run for run in finished(runs) if run.modality is None]
+    found = {name: name_in_print(group[0]) for name, group in by_name(multimodal).items()}
+    return {name: method for name, method in found.items() if name == method or found.get(method) != method}
+
+
+def rank_tables(runs: Sequence[RunRecord]) -> list[TableText]:
+    """Return tables of average ranks over datasets, one a variant such as `noisy` of `digits-noisy`.
+
+    A variant has one where its finished runs are of several datasets, which have two methods in common.
+    """
+    groups = by_variant(finished(runs)).values()
+    tables = [_rank_table(group) for group in groups if len({run.dataset for run in group}) > 1]
+    return [table for table in tables if len(table.rows) > 1]
+
+
+def _rank_table(runs: Sequence[RunRecord]) -> TableText:
+    """Rank methods over one recipe a dataset; there are no rows where no method is in all of them."""
+    chosen = {group[0].recipe_name: group for group in one_recipe_a_dataset(runs).values()}
+    rows = {recipe: compare(group) for recipe, group in chosen.items()}
     found = average_ranks(rows)
-    note = "1 is the best; methods that every dataset has, ranked by mean accuracy; equal ones share their mean rank"
-    names = ", ".join(rows)
+    used = [row for of_one in rows.values() for row in of_one if row.name in found]
+    marks = {name: _mark([row for row in used if row.name == name]) for name in found}
+    notes = ["1 is the best; methods that every dataset has, ranked by mean accuracy; equal ones share their rank."]
+    counts = sorted({row.n for row in used})
+    notes += [f"Means are over {counts[0]} to {counts[-1]} seeds."] if len(counts) > 1 else []
+    others = [recipe for recipe in by_recipe(runs) if recipe not in chosen]
+    notes += [f"Left out, another recipe of the dataset is here: {', '.join(others)}."] if others else []
     return TableText(
-        f"Average rank over {names}",
+        f"Average rank over {', '.join(rows)}",
         ("method", "rank"),
-        [(name, f"{rank:.2f}") for name, rank in found.items()],
-        [note],
+        [(name, f"{rank:.2f}{marks[name]}") for name, rank in found.items()],
+        [*notes, *filter(None, map(unequal, chosen.values())), *_marked(used)],
     )
 
 
-def _cells(row: Row, modalities: Sequence[str]) -> list[str]:
-    mark = _mark(row)
+def _cells(row: Row, rows: Mapping[str, Row], modalities: Sequence[str]) -> list[str]:
+    mark = _mark([row])
     return [
         row.name,
         str(row.n),
-        _mean(row.accuracy, row.accuracy_std) + mark,
-        _mean(row.macro_f1, row.macro_f1_std) + mark,
-        *(_mean(row.probes.get(m), None) for m in modalities),
-        *_difference(row),
+        _mean(row.accuracy, row.accuracy_std, mark),
+        _mean(row.macro_f1, row.macro_f1_std, mark),
+        *(_mean(row.probes.get(m), None, mark) for m in modalities),
+        *_difference(row, rows),
         f"{row.seconds:.0f}",
     ]
 
 
-def _mark(row: Row) -> str:
-    return (SELECTED_ON_TEST if "test" in row.selections else "") + (TEST_WATCHED if row.watched else "")
+def _mark(rows: Sequence[Row]) -> str:
+    """What to know of a figure that these rows are behind."""
+    on_test = any("test" in row.selections for row in rows)
+    return (SELECTED_ON_TEST if on_test else "") + (TEST_WATCHED if any(row.watched for row in rows) else "")
 
 
-def _mean(mean: float | None, std: float | None) -> str:
+def _mean(mean: float | None, std: float | None, mark: str = "") -> str:
     if mean is None:
         return ABSENT
-    return f"{100 * mean:.1f}" if std is None else f"{100 * mean:.1f} ± {100 * std:.1f}"
+    return (f"{100 * mean:.1f}" if std is None else f"{100 * mean:.1f} ± {100 * std:.1f}") + mark
 
 
-def _difference(row: Row) -> tuple[str, str]:
+def _difference(row: Row, rows: Mapping[str, Row]) -> tuple[str, str]:
     """Mean with Student's interval, and the bootstrap's; the seeds in common where they are fewer than the row's."""
-    found: Difference | None = row.difference
+    found = row.difference
     if found is None:
         return ABSENT, ABSENT
     fewer = f" (n = {found.n})" if found.n < row.n else ""
-    text = f"{100 * found.mean:+.1f}"
-    return (text if found.t95 is None else f"{text} {_interval(found.t95)}") + fewer, _interval(found.bootstrap95)
+    mark = _mark([row, rows[found.to]])
+    mean = f"{100 * found.mean:+z.1f}"
+    if found.t95 is None or found.bootstrap95 is None:
+        return mean + mark + fewer, ABSENT
+    return f"{mean} {_interval(found.t95)}{mark}{fewer}", _interval(found.bootstrap95) + mark
 
 
-def _interval(limits: Sequence[float] | None) -> str:
-    return ABSENT if limits is None else f"[{100 * limits[0]:+.1f}, {100 * limits[1]:+.1f}]"
+def _interval(limits: Sequence[float]) -> str:
+    return f"[{100 * limits[0]:+z.1f}, {100 * limits[1]:+z.1f}]"
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
-    """What the columns mean, and how honest the figures are."""
-    selections = sorted({selection for row in rows for selection in row.selections})
-    notes = [
-        f"Mean ± standard deviation (n - 1) over seeds; epochs selected on {', '.join(selections)}.",
-        f"{DIFFERENCE_NOTE} bootstrap: that of the percentile bootstrap.",
-    ]
-    marks = {_mark(row) for row in rows}
-    if any(SELECTED_ON_TEST in mark for mark in marks):
-        notes.append(f"{SELECTED_ON_TEST} The epoch was selected on the test split: the score is optimistic.")
-    if any(TEST_WATCHED in mark for mark in marks):
-        notes.append(f"{TEST_WATCHED} The test split was watched while training; it selected nothing by that.")
-    return notes
+def _notes(runs: Sequence[RunRecord], rows: Sequence[Row]) -> list[str]:
+    """What the columns mean, what is not alike or lacking, and how honest the figures are."""
+    done = finished(runs)
+    joint = reference(by_name(done))
+    selected = selected_on(selection for row in rows for selection in row.selections)
+    notes = [f"Mean ± standard deviation (n - 1) over seeds; {selected}."]
+    if joint is not None:
+        notes.append(
+            f"minus joint: accuracy minus that of {joint}, paired by seed, with the 95 % interval of Student's t; "
+            "bootstrap: that of the percentile bootstrap."
+        )
+    return [*notes, *filter(None, [unequal(done), _unfinished(runs)]), *_marked(rows)]
 
 
-def _published(run: RunRecord) -> tuple[dict[tuple[str, str, str], str], list[Published]]:
-    """Letters of the publications' columns, and the figures in them; none where our data is corrupted."""
-    modalities = run.recipe["modalities"]
-    backbones = {block.get("backbone") for block in modalities.values()}
-    figures = [] if run.recipe.get("corrupt") else lookup(run.dataset, modalities=modalities, backbones=backbones)
-    return dict(zip(dict.fromkeys(figure.setting for figure in figures), ascii_lowercase, strict=False)), figures
+def _unfinished(runs: Sequence[RunRecord]) -> str:
+    left = [run for run in runs if run.summary is None]
+    return f"{len(left)} of {len(runs)} runs are not finished: {named(left, runs)}." if left else ""
 
 
-def _figure(found: Published | None) -> str:
-    return ABSENT if found is None else _mean(found.value, found.std)
+def _marked(rows: Sequence[Row]) -> list[str]:
+    marks = {
+        SELECTED_ON_TEST: "The epoch was selected on the test split: the score is optimistic.",
+        TEST_WATCHED: "The test split was watched while training; it selected nothing by that.",
+    }
+    return [f"{mark} {meaning}" for mark, meaning in marks.items() if mark in _mark(rows)]
 
 
-def _published_notes(settings: Mapping[tuple[str, str, str], str], figures: Sequence[Published]) -> list[str]:
+def _published_notes(letters: Mapping[Setting, str], figures: Sequence[Published]) -> list[str]:
     """Where each column of published figures comes from, and what to know about single figures."""
     notes = []
-    for (source, backbone, selection), letter in settings.items():
+    for (source, backbone, selection), letter in letters.items():
         selected = f"selected on {selection}" if selection else "the source does not say how epochs are selected"
         notes.append(f"published {letter}: {source}; {backbone}; {selected}.")
     warned: dict[tuple[str, str], list[str]] = {}
     for figure in figures:
         if figure.note:
-            warned.setdefault((settings[figure.setting], figure.note), []).append(figure.method)
+            warned.setdefault((letters[figure.setting], figure.note), []).append(figure.method)
     return [*notes, *(f"{', '.join(names)} in {letter}: {note}." for (letter, note), names in warned.items())]

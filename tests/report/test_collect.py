@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from support.run_folders import write_run
 
 from drcli.errors import DataError, UsageError
-from drcli.report.collect import by_name, by_recipe, collect
+from drcli.report.collect import by_name, by_recipe, collect, finished, named
 
 
 def test_runs_come_by_recipe_then_in_the_registrys_order_then_by_modality_and_seed(tmp_path: Path) -> None:
@@ -66,6 +68,26 @@ def test_test_outputs_are_read_where_they_were_kept(tmp_path: Path) -> None:
     assert (kept["labels"].shape, kept["features_audio"].shape) == ((30,), (30, 4))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": None}, "no classes"),
+        ({"weight": None}, "no weight"),
+        ({"logits": np.zeros((30, 2))}, r"logits has the shape \(30, 2\), not \(30, 3\)"),
+        ({"features_audio": np.zeros((29, 4))}, r"features_audio has the shape \(29, 4\)"),
+        ({"labels": np.zeros(30)}, "labels that are no class"),
+        ({"labels": np.full(30, 3)}, "labels that are no class"),
+    ],
+)
+def test_arrays_that_lack_or_do_not_fit_are_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    path = write_run(tmp_path, 0.5, outputs=True) / "test_outputs.npz"
+    with np.load(path) as stored:
+        arrays = {**stored, **changes}
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=rf"test_outputs\.npz: damaged \({message}"):
+        collect([tmp_path])[0].outputs()
+
+
 def test_runs_group_by_recipe_and_by_name(tmp_path: Path) -> None:
     for recipe in ("a", "b"):
         for seed in (0, 1):
@@ -77,6 +99,24 @@ def test_runs_group_by_recipe_and_by_name(tmp_path: Path) -> None:
         "pmr": [0],
     }
     assert list(groups) == ["a", "b"]
+
+
+def test_runs_are_named_with_the_seed_where_the_name_has_others(tmp_path: Path) -> None:
+    for label in ("joint", "pmr", "agm"):
+        for seed in (0, 1):
+            write_run(tmp_path, None if seed else 0.5, label=label, seed=seed)
+    runs = collect([tmp_path])
+    assert named([run for run in runs if run.label == "pmr"], runs) == "pmr"
+    assert named([run for run in runs if run.label != "pmr" or run.seed], runs) == "joint, pmr seed 1 and agm"
+    assert named([run for run in runs if run.seed], runs) == "joint seed 1, pmr seed 1 and agm seed 1"
+    assert [run.seed for run in finished(runs)] == [0, 0, 0]
+
+
+def test_many_names_are_cut_short(tmp_path: Path) -> None:
+    for number in range(9):
+        write_run(tmp_path, 0.5, label=f"m{number}", method="joint")
+    runs = collect([tmp_path])
+    assert named(runs, runs) == "m0, m1, m2, m3, m4, m5 and 3 more"
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
@@ -115,7 +155,31 @@ def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path, name: str, t
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("seeds", [0, 1]), ("seeds", ["a"]), ("methods", {}), ("modalities", ["audio"])]
+    ("change", "message"),
+    [
+        ({"test": {"accuracy": math.nan, "macro_f1": 0.5, "n": 30}}, r"test\.accuracy"),
+        ({"test": {"accuracy": 0.5, "macro_f1": math.inf, "n": 30}}, r"test\.macro_f1"),
+        ({"unimodal": {"audio": {"probe_accuracy": math.nan}}}, r"unimodal\.audio\.probe_accuracy"),
+        ({"seconds": -math.inf}, "seconds"),
+    ],
+)
+def test_a_score_that_is_no_number_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    path = write_run(tmp_path, 0.5) / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(DataError, match=rf"summary\.json: damaged \({message}: .*finite"):
+        collect([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seeds", [0, 1]),
+        ("seeds", ["a"]),
+        ("methods", {}),
+        ("modalities", ["audio"]),
+        ("modalities", {"audio": "resnet18"}),
+        ("fusion", "concat"),
+    ],
 )
 def test_a_recipe_of_more_than_one_run_is_damaged(tmp_path: Path, key: str, value: object) -> None:
     write_run(tmp_path, 0.5, **{key: value})

@@ -6,15 +6,17 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 from support.run_folders import write_run
 
+from drcli.errors import UsageError
 from drcli.report.collect import by_recipe, collect
 from drcli.report.comparison import average_ranks, compare, comparison_csv, how_selected
-from drcli.report.tables import comparison_tables, rank_table
+from drcli.report.tables import comparison_tables, rank_tables
 
 SCORES = {
     "joint": [0.82, 0.84, 0.80, 0.83],
@@ -109,9 +111,58 @@ def test_selection_on_test_and_a_watched_test_split_are_marked(tmp_path: Path) -
     write_run(tmp_path, 0.6, label="pmr", monitor="test")
     runs = collect([tmp_path])
     (table,) = comparison_tables(runs)
-    assert [row[2] for row in table.rows] == ["50.0†", "60.0‡"]
+    assert [row[2:6] for row in table.rows] == [
+        ["50.0†", "49.0†", "40.0†", "30.0†"],
+        ["60.0‡", "59.0‡", "50.0‡", "40.0‡"],
+    ]
     assert [note[0] for note in table.notes[-2:]] == ["†", "‡"]
     assert how_selected(runs) == "epochs selected on test, val; the test split was watched while training"
+
+
+def test_a_difference_bears_the_marks_of_both_sides(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path, 0.5 + seed / 10, seed=seed, selection="test")
+        write_run(tmp_path, 0.6, label="pmr", seed=seed, monitor="test")
+        write_run(tmp_path, 0.6, label="agm", seed=seed)
+    (table,) = comparison_tables(collect([tmp_path]))
+    cells = {row[0]: row[6:8] for row in table.rows}
+    assert [cell.endswith("]†‡") for cell in cells["pmr"]] == [True, True]
+    assert [cell.endswith("]†") for cell in cells["agm"]] == [True, True]
+    assert cells["joint"] == ["-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("selections", "said"),
+    [
+        (["val"], "epochs selected on val"),
+        (["test", "val"], "epochs selected on test, val"),
+        (["last"], "the last epoch of each run"),
+        (["last", "val"], "epochs selected on val, or the last epoch"),
+    ],
+)
+def test_the_last_epoch_is_no_split_that_selects(tmp_path: Path, selections: list[str], said: str) -> None:
+    for seed, selection in enumerate(selections):
+        write_run(tmp_path, 0.5, seed=seed, selection=selection)
+    runs = collect([tmp_path])
+    assert how_selected(runs) == said
+    assert comparison_tables(runs)[0].notes[0].endswith(f"; {said}.")
+
+
+def test_differences_are_to_the_label_joint_whatever_comes_first(tmp_path: Path) -> None:
+    write_run(tmp_path, 0.5, label="a_joint", method="joint")
+    write_run(tmp_path, 0.6)
+    write_run(tmp_path, 0.9, label="pmr")
+    (table,) = comparison_tables(collect([tmp_path]))
+    assert {row[0]: row[6] for row in table.rows} == {"a_joint": "-10.0", "joint": "-", "pmr": "+30.0"}
+    assert table.notes[1].startswith("minus joint: accuracy minus that of joint, paired by seed")
+
+
+def test_another_label_of_joint_training_is_named(tmp_path: Path) -> None:
+    write_run(tmp_path, 0.5, label="base", method="joint")
+    write_run(tmp_path, 0.5 - 1e-9, label="pmr")
+    (table,) = comparison_tables(collect([tmp_path]))
+    assert "accuracy minus that of base" in table.notes[1]
+    assert table.rows[1][6] == "+0.0"  # not -0.0
 
 
 def test_unmarked_tables_say_validation(out: Path) -> None:
@@ -134,7 +185,51 @@ def test_ranks_are_averaged_over_datasets_among_the_methods_that_all_have(tmp_pa
     rows = {name: compare(runs) for name, runs in by_recipe(collect([tmp_path])).items()}
     assert average_ranks(rows) == {"pmr": 1.25, "joint": 1.75}  # (1 + 1.5) / 2 and (2 + 1.5) / 2
     tables = comparison_tables(collect([tmp_path]))
-    assert tables[-1].rows == [("pmr", "1.25"), ("joint", "1.75")] == rank_table(rows).rows
+    assert tables[-1].rows == [("pmr", "1.25"), ("joint", "1.75")]
+    assert len(tables[-1].notes) == 1
+
+
+def pair(out: Path, recipe: str, dataset: str, **changes: Any) -> None:
+    for label in ("joint", "pmr"):
+        write_run(out, 0.5, label=label, recipe=recipe, dataset={"name": dataset}, **changes)
+
+
+def test_each_variant_has_ranks_of_its_own_named_by_recipe(tmp_path: Path) -> None:
+    for dataset in ("a", "b"):
+        pair(tmp_path, dataset, dataset)
+        pair(tmp_path, f"{dataset}-noisy", dataset)
+    pair(tmp_path, "a-loud", "a")
+    assert [table.title for table in rank_tables(collect([tmp_path]))] == [
+        "Average rank over a, b",
+        "Average rank over a-noisy, b-noisy",
+    ]
+
+
+def test_a_second_recipe_of_a_dataset_is_said_to_be_left_out(tmp_path: Path) -> None:
+    for recipe, dataset in {"a": "a", "a_mmtm": "a", "b": "b"}.items():
+        pair(tmp_path, recipe, dataset)
+    (table,) = rank_tables(collect([tmp_path]))
+    assert table.title == "Average rank over a, b"
+    assert table.notes[1] == "Left out, another recipe of the dataset is here: a_mmtm."
+
+
+def test_ranks_bear_marks_and_say_how_many_seeds(tmp_path: Path) -> None:
+    pair(tmp_path, "a", "a")
+    write_run(tmp_path, 0.6, label="pmr", recipe="a", dataset={"name": "a"}, seed=1, training={"epochs": 5})
+    pair(tmp_path, "b", "b", selection="test")
+    (table,) = rank_tables(collect([tmp_path]))
+    assert [row[1][-1] for row in table.rows] == ["†", "†"]
+    assert table.notes[1:3] == [
+        "Means are over 1 to 2 seeds.",
+        "Not all else is equal in a: training.epochs is 6 in most, 5 in pmr seed 1.",
+    ]
+    assert table.notes[-1].startswith("† The epoch was selected on the test split")
+
+
+def test_one_method_alone_is_not_ranked(tmp_path: Path) -> None:
+    for dataset in ("a", "b"):
+        write_run(tmp_path, 0.5, recipe=dataset, dataset={"name": dataset})
+    assert rank_tables(collect([tmp_path])) == []
 
 
 def test_variants_of_one_dataset_are_not_ranked(tmp_path: Path) -> None:
@@ -144,6 +239,21 @@ def test_variants_of_one_dataset_are_not_ranked(tmp_path: Path) -> None:
     assert titles == ["toy: test scores in per cent", "toy-noisy (dataset toy): test scores in per cent"]
 
 
-def test_unfinished_runs_alone_make_no_table(tmp_path: Path) -> None:
+def test_unfinished_runs_alone_are_refused(tmp_path: Path) -> None:
     write_run(tmp_path, None)
-    assert comparison_tables(collect([tmp_path])) == []
+    with pytest.raises(UsageError, match="no run is finished yet, so that there is no table"):
+        comparison_tables(collect([tmp_path]))
+
+
+def test_unfinished_runs_are_counted_and_named(out: Path) -> None:
+    write_run(out, None, label="ogm")
+    write_run(out, None, recipe="toy-noisy")
+    (table,) = comparison_tables(collect([out]))
+    assert "2 of 14 runs are not finished: agm seed 3 and ogm." in table.notes
+    assert table.notes[-1] == "toy-noisy: none of its runs is finished."
+
+
+def test_a_complete_table_speaks_of_no_unfinished_run(tmp_path: Path) -> None:
+    write_run(tmp_path, 0.5)
+    (table,) = comparison_tables(collect([tmp_path]))
+    assert len(table.notes) == 2

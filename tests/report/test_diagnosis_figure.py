@@ -100,11 +100,11 @@ def test_names_are_written_as_they_are(tmp_path: Path, flat_maps: None, monkeypa
     names = ["_hidden", "$x^2$", "$", "two\nlines", "a name that is far too long for a legend"]
     text = picture(tmp_path / "figure.svg", ["$rgb_", "_flow"], names).decode()
     for written in (
-        ">_hidden<",
-        ">$x^2$<",
-        ">$<",
-        ">two lines<",
-        ">a name that is far...<",
+        ">0 _hidden<",
+        ">1 $x^2$<",
+        ">2 $<",
+        ">3 two lines<",
+        ">4 a name that is far...<",
         ">$rgb_<",
         ">_flow<",
         ">run $1_<",
@@ -124,9 +124,17 @@ def test_numbers_of_the_diagnosis_stand_in_the_picture(
     text, audio = (tmp_path / "figure.svg").read_text(), found["audio"]
     for number in (audio.purity_train, audio.purity_val):
         assert f">{number:.2f}<" in text
-    assert f"gap {audio.gap:.2f} (labels permuted: {audio.gap_permuted:.2f})" in text
-    assert f"strength {audio.strength:.2f}" in text
+    assert f">gap {audio.gap:.2f}<" in text
+    assert f">gap with permuted labels {audio.gap_permuted:.2f}<" in text
+    assert f">strength {audio.strength:.2f}<" in text
     assert f"over-trained: would be pulled back by {audio.strength:.2f}" in text
+
+
+def test_maps_and_legends_say_what_they_show(tmp_path: Path, flat_maps: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STYLE, "svg.fonttype", "none")
+    text = picture(tmp_path / "figure.svg", ["audio"]).decode()
+    for written in ("t-SNE 1 (105 rows)", "t-SNE 2", "class", "purity of train", "purity with permuted labels"):
+        assert f">{written}<" in text
 
 
 @pytest.mark.parametrize("name", ["figure.gif", "figure", "figure.PNGX"])

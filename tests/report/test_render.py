@@ -33,7 +33,7 @@ def test_latex_is_a_booktabs_table_with_everything_escaped() -> None:
         r"method & a\_b \\",
         r"\midrule",
         r"uni\_frozen & 84.1 $\pm$ 1.2 \\",
-        r"x|y & $-$3.8 [$-$8.0, +0.5] \\",
+        r"x\textbar{}y & $-$3.8 [$-$8.0, +0.5] \\",
     ]
     assert r"\caption{Scores in \%}" in lines
     assert r"{\footnotesize n \& m\par}" in lines
@@ -44,7 +44,11 @@ def test_latex_is_a_booktabs_table_with_everything_escaped() -> None:
     ("text", "latex", "markdown"),
     [
         (r"a\b", r"a\textbackslash{}b", r"a\\b"),
-        ("{x}^2~#$", r"\{x\}\textasciicircum{}2\textasciitilde{}\#\$", "{x}^2~#$"),
+        ("{x}^2~#$", r"\{x\}\textasciicircum{}2\textasciitilde{}\#\$", r"{x}^2\~#\$"),
+        ("a--b ---5", "a-{}-b -{}-{}-5", "a--b ---5"),
+        ("[x](y) [-1, 2] [a]: b", "[x](y) [$-$1, 2] [a]: b", r"[x\](y) [-1, 2] [a\]: b"),
+        ("a & b &lt; &#60;", r"a \& b \&lt; \&\#60;", r"a & b \&lt; \&#60;"),
+        ("_x_ y_ a_b", r"\_x\_ y\_ a\_b", r"\_x\_ y\_ a_b"),
         ("<script>", "$<$script$>$", r"\<script>"),
         ("*50.0†", r"*50.0$^\dagger$", r"\*50.0†"),
         ("two\nlines", "two lines", "two lines"),

@@ -70,10 +70,11 @@ class Browser:
         message, _, self._buffer = self._buffer.partition(b"\0")
         return dict(json.loads(message))
 
-    def open(self, path: Path, *, width: int, scheme: str) -> None:
-        """Load a page in a window of this width, under a system that prefers "light" or "dark"."""
+    def open(self, path: Path, *, width: int, scheme: str, media: str = "screen") -> None:
+        """Load a page in a window of this width, under a system that prefers "light" or "dark"; or for "print"."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
-        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.send("Emulation.setEmulatedMedia", media=media, features=features)
         self.events.clear()
         self.send("Page.navigate", url=path.as_uri())
         while not self.told("Page.loadEventFired"):

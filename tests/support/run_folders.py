@@ -35,6 +35,7 @@ def write_run(
         "dataset": {"name": "toy", "root": "data/toy"},
         "modalities": {m: {"backbone": "resnet_small"} for m in MODALITIES},
         "corrupt": {},
+        "fusion": {"name": "concat"},
         "method": label,
         "methods": {label: {"method": method or label, **(block or {})}},
         "training": {"epochs": epochs},

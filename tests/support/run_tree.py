@@ -46,6 +46,7 @@ class MadeRun:
         finished: whether there is a summary.
         classes: names of the classes.
         command: as recorded.
+        copies: a label whose accuracy it has; "" for its own.
     """
 
     label: str = "joint"
@@ -62,15 +63,13 @@ class MadeRun:
     finished: bool = True
     classes: Sequence[str] = CLASSES
     command: Sequence[str] = ("/somewhere/bin/drcli", "train", "digits")
+    copies: str = ""
 
     @property
     def final(self) -> float:
         """Test accuracy: a level of the label, and a little of the seed."""
-        return (
-            0.7
-            + 0.02 * (sum(self.label.encode()) % 8)
-            + 0.004 * ((7 * self.seed + len(self.label) * (self.seed % 3)) % 5)
-        )
+        label = self.copies or self.label
+        return 0.7 + 0.02 * (sum(label.encode()) % 8) + 0.004 * ((7 * self.seed + len(label) * (self.seed % 3)) % 5)
 
 
 def write_run(root: Path, run: MadeRun) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from drcli.errors import DataError
 from drcli.report.collect import RunRecord, by_recipe
 from drcli.report.comparison import Row, compare, how_selected
+from drcli.report.figures.wording import count_seeds, name_recipe, per_cent
 from drcli.report.style import GREY, look
 
 if TYPE_CHECKING:
@@ -29,17 +30,22 @@ def figure(runs: Sequence[RunRecord]) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    recipes = {name: compare(group) for name, group in by_recipe(runs).items()}
+    groups = by_recipe(runs)
+    recipes = {name: compare(group) for name, group in groups.items()}
     recipes = {name: rows for name, rows in recipes.items() if any(row.difference for row in _multimodal(rows))}
     if not recipes:
         raise DataError("figure of the noisy case: it needs finished runs of joint training and of another method")
-    out = Figure(figsize=(10, 4.2 * len(recipes)), layout="constrained")
+    out = Figure(figsize=(10, 4.4 * len(recipes)), layout="constrained")
     grid = out.subplots(len(recipes), 2, squeeze=False)
     out.suptitle(f"Test scores, {how_selected(runs)}", fontsize=10, color=GREY)
     for (name, rows), (left, right) in zip(recipes.items(), grid, strict=True):
-        _bars(left, _multimodal(rows))
-        _scatter(right, rows)
-        left.set_title(name, loc="left", fontweight="bold", parse_math=False)
+        points = _multimodal(rows)
+        _bars(left, points)
+        _scatter(right, points)
+        _trained_alone(right, rows, points)
+        _legend(right, points)
+        title = f"{name_recipe(groups[name])}, {count_seeds([row.n for row in points])}"
+        left.set_title(title, loc="left", fontsize=11, fontweight="bold", parse_math=False)
     return out
 
 
@@ -55,29 +61,58 @@ def _bars(axes: Axes, rows: Sequence[Row]) -> None:
         assert found is not None
         axes.barh(place, 100 * found.mean, height=0.6, color=look(rows.index(row))[0])
         if found.t95 is not None:
-            axes.hlines(place, 100 * found.t95[0], 100 * found.t95[1], colors=GREY, linewidths=1.5)
+            for colour, width in (("white", 3.5), (GREY, 1.5)):  # seen on dark bars too
+                axes.hlines(place, 100 * found.t95[0], 100 * found.t95[1], colors=colour, linewidths=width)
     axes.axvline(0, color=GREY, linewidth=1)
     axes.set_yticks(range(len(compared)), [row.name for row in compared], parse_math=False)
     axes.set_ylim(max(len(compared), 3) - 0.5, -0.5)  # from top to bottom
-    axes.set_xlabel("accuracy minus joint (points, 95 % interval)")
+    axes.set_xlabel("accuracy minus joint training (points)\nmean over seeds, and its 95 % interval")
 
 
-def _scatter(axes: Axes, rows: Sequence[Row]) -> None:
-    points = _multimodal(rows)
+def _scatter(axes: Axes, points: Sequence[Row]) -> None:
     first, second = list(points[0].probes)[:2]
     low, high = min(row.accuracy for row in points), max(row.accuracy for row in points)
     for number, row in enumerate(points):
         share = (row.accuracy - low) / (high - low) if high > low else 1.0
         x, y = 100 * row.probes[first], 100 * row.probes[second]
         area = SIZES[0] + share * (SIZES[1] - SIZES[0])
-        axes.scatter(x, y, s=area, color=look(number)[0], marker=look(number)[1], alpha=0.8, edgecolors="white")
-        text = f"{row.name} {100 * row.accuracy:.1f}"
-        axes.annotate(text, (x, y), (0, 12), textcoords="offset points", ha="center", fontsize=8, parse_math=False)
+        colour, marker = look(number)
+        axes.scatter(x, y, s=area, color=colour, marker=marker, alpha=0.8, edgecolors="white")
+    axes.margins(0.18)
+    axes.set_xlabel(f"linear probe of {first}: accuracy (%)", parse_math=False)
+    axes.set_ylabel(f"linear probe of {second}: accuracy (%)", parse_math=False)
+
+
+def _trained_alone(axes: Axes, rows: Sequence[Row], points: Sequence[Row]) -> None:
+    """Draw the probes of encoders trained alone."""
+    first, second = list(points[0].probes)[:2]
     alone = {m: 100 * row.probes[m] for row in rows if (m := row.modality) is not None and m in row.probes}
     if first in alone:
         axes.axvline(alone[first], color=GREY, linestyle="--", linewidth=1)
     if second in alone:
         axes.axhline(alone[second], color=GREY, linestyle="--", linewidth=1)
-    axes.margins(0.18)
-    axes.set_xlabel(f"{first} probe (%; area: multimodal accuracy)", parse_math=False)
-    axes.set_ylabel(f"{second} probe (%; dashed: trained alone)", parse_math=False)
+
+
+def _legend(axes: Axes, points: Sequence[Row]) -> None:
+    """Name the methods beside the picture: written at the points, names of near ones would cover each other."""
+    from matplotlib.lines import Line2D
+
+    looks = map(look, range(len(points)))
+    handles = [Line2D([], [], ls="", marker=marker, ms=8, color=colour) for colour, marker in looks]
+    names = [f"{row.name}: {per_cent(row.accuracy, row.accuracy_std)}" for row in points]
+    if any(line.get_linestyle() == "--" for line in axes.lines):
+        handles.append(Line2D([], [], ls="--", lw=1, color=GREY))
+        names.append("encoder trained alone")
+    legend = axes.legend(
+        handles,
+        ["-"] * len(names),
+        title="multimodal accuracy (%),\nalso the area of a point",
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        fontsize=9,
+        title_fontsize=9,
+        frameon=False,
+    )
+    # Named afterwards: matplotlib leaves out names that begin with "_" and reads "$" as mathematics.
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set(text=name, parse_math=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -11,17 +13,46 @@ import numpy as np
 from drcli.errors import DataError
 from drcli.report.collect import RunRecord
 from drcli.report.comparison import how_selected
+from drcli.report.figures.wording import count_seeds, name_recipe, per_cent
+from drcli.report.style import GREY
+from drcli.statistics import paired_differences, spread
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 Cell = tuple[float, int]
 
 
-def figure(runs: Sequence[RunRecord]) -> Figure:
-    """Return a heat map of the mean test accuracy over seeds; colours part at the accuracy of joint training.
+@dataclass(frozen=True)
+class Scores:
+    """Test accuracies at one lambda and one H, fractions.
 
-    Each cell also says the mean difference to joint training, over the seeds that both have.
+    Attributes:
+        accuracies: by seed; only seeds that joint training has too.
+        difference: their mean difference to joint training, paired by seed.
+    """
+
+    accuracies: Mapping[int, float]
+    difference: float
+
+    @property
+    def text(self) -> str:
+        """Mean and standard deviation in per cent."""
+        return describe(self.accuracies)
+
+
+def describe(accuracies: Mapping[int, float]) -> str:
+    """Return the mean in per cent, with the standard deviation of more than one seed."""
+    values = list(accuracies.values())
+    return per_cent(fmean(values), spread(values))
+
+
+def figure(runs: Sequence[RunRecord]) -> Figure:
+    """Return a heat map of the mean test accuracy over seeds, coloured by the difference to joint training.
+
+    Each cell holds the accuracy, and in brackets that difference in points, over the seeds that both have.
 
     Raises:
         DataError: there is no finished run of joint training, or none of D&R that shares a seed with it.
@@ -30,34 +61,58 @@ def figure(runs: Sequence[RunRecord]) -> Figure:
 
     joint, cells = sensitivity(runs)
     lambdas, everies = sorted({value for value, _ in cells}), sorted({every for _, every in cells})
-    grid = np.full((len(everies), len(lambdas)), np.nan)
-    out = Figure(figsize=(2.4 + 1.15 * len(lambdas), 1.9 + 0.75 * len(everies)), layout="constrained")
+    out = Figure(figsize=(max(8.0, 2.4 + 1.2 * len(lambdas)), 2.4 + 0.75 * len(everies)), layout="constrained")
     axes = out.subplots()
-    for (value, every), (accuracy, difference) in cells.items():
-        row, column = everies.index(every), lambdas.index(value)
-        grid[row, column] = 100 * accuracy
-        axes.text(column, row, f"{100 * accuracy:.1f}\n({100 * difference:+.1f})", ha="center", va="center")
-    reach = max(1.0, float(np.nanmax(np.abs(grid - 100 * joint))))
-    # Half the range of the colours, so that the text stays readable on all of them.
-    image = axes.imshow(grid, cmap="PuOr_r", vmin=100 * joint - 2 * reach, vmax=100 * joint + 2 * reach, aspect="auto")
-    out.colorbar(
-        image,
-        label="test accuracy (%)",
-        boundaries=np.linspace(100 * joint - reach, 100 * joint + reach, 65),
-        format="%.1f",
-    )
-    axes.set_xticks(range(len(lambdas)), [f"{value:g}" for value in lambdas])
-    axes.set_yticks(range(len(everies)), [str(every) for every in everies])
-    axes.set(xlabel="lambda", ylabel="H (epochs between re-learnings)")
-    title = f"joint training: {100 * joint:.1f} % (in brackets: difference to it)\n{how_selected(runs)}"
-    axes.set_title(title, fontsize=10, loc="left")
+    _heat(out, axes, cells, lambdas, everies)
+    axes.set_xticks(np.arange(len(lambdas)) + 0.5, [f"{value:g}" for value in lambdas])
+    axes.set_yticks(np.arange(len(everies)) + 0.5, [str(every) for every in everies])
+    axes.set_xlabel("lambda" + (" (0: nothing is pulled back, which is joint training)" if 0 in lambdas else ""))
+    axes.set_ylabel("H (epochs between re-learnings)")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
+    out.suptitle(_title(runs, joint, cells), fontsize=10, color=GREY, parse_math=False)
     return out
 
 
-def sensitivity(runs: Sequence[RunRecord]) -> tuple[float, dict[Cell, tuple[float, float]]]:
-    """Return the mean accuracy of joint training, and by (lambda, H) that of D&R and its paired difference.
+def _heat(
+    figure: Figure, axes: Axes, cells: Mapping[Cell, Scores], lambdas: Sequence[float], everies: Sequence[int]
+) -> None:
+    """Draw and write the cells, H from top to bottom, with a bar of colours whose middle is joint training."""
+    from matplotlib.ticker import MaxNLocator
+
+    grid = np.full((len(everies), len(lambdas)), np.nan)
+    for (value, every), scores in cells.items():
+        row, column = everies.index(every), lambdas.index(value)
+        grid[row, column] = 100 * scores.difference
+        text = f"{scores.text}\n({100 * scores.difference:+.1f})"
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center")
+    reach = max(1, math.ceil(round(float(np.nanmax(np.abs(grid))), 3)))
+    mesh = axes.pcolormesh(grid, cmap=_colours(), vmin=-reach, vmax=reach, edgecolors="#999999", linewidth=0.8)
+    axes.invert_yaxis()
+    label = "difference to joint training (points)"
+    figure.colorbar(mesh, ax=axes, label=label, ticks=MaxNLocator(6, steps=[1, 2, 5, 10]), format="%+g")
+
+
+def _colours() -> Colormap:
+    """The middle half of a diverging map, so that the text stays readable on all of it."""
+    import matplotlib as mpl
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("half", mpl.colormaps["PuOr_r"](np.linspace(0.25, 0.75, 129)))
+
+
+def _title(runs: Sequence[RunRecord], joint: Mapping[int, float], cells: Mapping[Cell, Scores]) -> str:
+    recipe = name_recipe([run for run in runs if run.method == "joint"])
+    counts = [len(scores.accuracies) for scores in cells.values()]
+    mean = "mean ± standard deviation" if max(counts) > 1 else "mean"
+    return (
+        f"{recipe}: test accuracy of D&R in per cent, {mean} over {count_seeds(counts)}\n"
+        f"in brackets: minus joint training ({describe(joint)}) in points, paired by seed\n{how_selected(runs)}"
+    )
+
+
+def sensitivity(runs: Sequence[RunRecord]) -> tuple[dict[int, float], dict[Cell, Scores]]:
+    """Return the accuracies of joint training by seed, and the scores of D&R by (lambda, H).
 
     Raises:
         DataError: as `figure`.
@@ -73,7 +128,4 @@ def sensitivity(runs: Sequence[RunRecord]) -> tuple[float, dict[Cell, tuple[floa
         raise DataError(
             "figure of sensitivity: it needs finished runs of joint training and of D&R with the same seeds"
         )
-    return fmean(joint.values()), {
-        cell: (fmean(found.values()), fmean(accuracy - joint[seed] for seed, accuracy in found.items()))
-        for cell, found in cells.items()
-    }
+    return joint, {cell: Scores(found, fmean(paired_differences(found, joint))) for cell, found in cells.items()}

@@ -2,41 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drcli.report.collect import RunRecord
+from drcli.report.comparison import how_selected
+from drcli.report.figures.class_map import MOST_NAMED
 from drcli.report.page.drawing import Drawing, heat_map, shortened
 from drcli.report.page.section import Methods, Section
+from drcli.report.page.table import folded
+from drcli.report.render import TableText
 
 MOST_WRITTEN = 12  # classes whose cells hold their number
-MOST_NAMED = 40
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The confusion of one method.
+
+    Attributes:
+        name: of the method.
+        runs: the seeds that are summed.
+        classes: C names.
+        shares: (C, C) of the true classes, predicted as each.
+    """
+
+    name: str
+    runs: Sequence[RunRecord]
+    classes: Sequence[str]
+    shares: NDArray[Any]
 
 
 def confusion(methods: Methods, shown: Sequence[str]) -> Section | None:
     """Return the section, or None where none of the methods shown kept its outputs."""
-    drawings = [drawing for name in shown if (drawing := _drawing(name, methods[name])) is not None]
+    found = [matrix for name in shown for matrix in _matrices(name, methods[name])]
     intro = "Rows are true classes, columns predicted ones, in per cent of the true class; summed over seeds."
-    return Section("Confusion matrices", intro, drawings) if drawings else None
+    drawings = [_drawing(matrix) for matrix in found]
+    tables = [folded(_table(matrix)) for matrix in found]
+    return Section("Confusion matrices", intro, [*drawings, *tables]) if found else None
 
 
-def _drawing(name: str, runs: Sequence[RunRecord]) -> Drawing | None:
-    kept = [outputs for run in runs if (outputs := run.outputs()) is not None]
-    if not kept:
-        return None
-    shares = row_shares(np.sum([_counts(outputs) for outputs in kept], axis=0))
-    classes = [str(label) for label in kept[0]["classes"]]
-    ticks = [shortened(label, 16) for label in classes] if len(classes) <= MOST_NAMED else [""] * len(classes)
-    written = [[f"{100 * share:.0f}" for share in row] for row in shares] if len(classes) <= MOST_WRITTEN else None
-    figure = heat_map(shares, (ticks, ticks), written, labels=("predicted class", "true class"), limits=(0.0, 1.0))
-    seeds = f"{len(kept)} seed{'s' if len(kept) > 1 else ''}"
-    return Drawing(f"{runs[0].recipe_name}-{name}-confusion", figure, f"{name}: confusion matrix, {seeds}.")
+def _matrices(name: str, runs: Sequence[RunRecord]) -> list[Matrix]:
+    """Return one matrix, or one for each set of classes where seeds saw different data."""
+    kept: dict[tuple[str, ...], list[tuple[RunRecord, NDArray[Any]]]] = {}
+    for run in runs:
+        outputs = run.outputs()
+        if outputs is not None:
+            kept.setdefault(tuple(map(str, outputs["classes"])), []).append((run, _counts(outputs)))
+    return [
+        Matrix(name, [run for run, _ in group], classes, row_shares(np.sum([counts for _, counts in group], axis=0)))
+        for classes, group in kept.items()
+    ]
 
 
-def _counts(outputs: dict[str, NDArray[Any]]) -> NDArray[Any]:
+def _drawing(of: Matrix) -> Drawing:
+    named = len(of.classes) <= MOST_NAMED
+    ticks = [shortened(label, 16) if named else "" for label in of.classes]
+    written = _per_cent(of.shares) if len(of.classes) <= MOST_WRITTEN else None
+    figure = heat_map(of.shares, (ticks, ticks), written, labels=("predicted class", "true class"), limits=(0.0, 1.0))
+    seeds = f"{len(of.runs)} seed{'s' if len(of.runs) > 1 else ''}"
+    caption = f"{of.name}: confusion matrix, {seeds}; {how_selected(of.runs)}."
+    return Drawing(f"{of.runs[0].recipe_name}-{of.name}-confusion", figure, caption)
+
+
+def _table(of: Matrix) -> TableText:
+    """The matrix, or where it is too wide for a table the share of each class that is predicted right."""
+    named = len(of.classes) <= MOST_NAMED
+    columns, cells = (of.classes, of.shares) if named else (["right"], of.shares.diagonal()[:, None])
+    rows = [[label, *row] for label, row in zip(of.classes, _per_cent(cells), strict=True)]
+    return TableText(f"Confusion matrix of {of.name}", ["true class", *columns], rows)
+
+
+def _per_cent(shares: NDArray[Any]) -> list[list[str]]:
+    return [[f"{100 * share:.0f}" for share in row] for row in shares]
+
+
+def _counts(outputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     """Return (C, C) weights of rows by true and predicted class."""
     size = len(outputs["classes"])
     counts = np.zeros((size, size))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
+from drcli import statistics
 from drcli.report.page.drawing import Drawing, add_legend, line_look, panel, style
 from drcli.report.page.section import Methods, Section
 from drcli.report.page.series import at, curve, draw_curve
+from drcli.report.page.table import ABSENT, folded, mean_and_spread
+from drcli.report.render import TableText
 
 Records = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
 """Lines of metrics.jsonl by name of the method, by seed."""
@@ -25,7 +29,7 @@ def curves(methods: Methods) -> Section | None:
     recipe = next(iter(methods.values()))[0].recipe_name
     drawings = [drawing for split in SPLITS if (drawing := _accuracy(recipe, split, records)) is not None]
     intro = "Mean over seeds; the band is one standard deviation."
-    return Section("Learning curves", intro, drawings) if drawings else None
+    return Section("Learning curves", intro, [*drawings, folded(_last(records))]) if drawings else None
 
 
 def _accuracy(recipe: str, split: str, records: Records) -> Drawing | None:
@@ -43,3 +47,18 @@ def _accuracy(recipe: str, split: str, records: Records) -> Drawing | None:
         axes.margins(x=0.01)
         add_legend(figure, axes, lines, [name for _, name, _ in found])
     return Drawing(f"{recipe}-{split}-accuracy", figure, SPLITS[split])
+
+
+def _last(records: Records) -> TableText:
+    """Put the ends of the curves into numbers: mean and deviation over the seeds that logged an accuracy."""
+    rows = [[name, *(_at_the_end(seeds, split) for split in SPLITS)] for name, seeds in records.items()]
+    columns = ("method", "validation", "training", "test")
+    return TableText(
+        "Accuracy of the last epoch", columns, rows, ["Fractions; mean and standard deviation over seeds."]
+    )
+
+
+def _at_the_end(seeds: Sequence[Sequence[Mapping[str, Any]]], split: str) -> str:
+    found = [at(seed[-1:], split, "accuracy") for seed in seeds]
+    values = [value for of_one in found for value in of_one.values()]
+    return mean_and_spread(fmean(values), statistics.spread(values), 3) if values else ABSENT

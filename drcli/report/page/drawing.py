@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from drcli.report.page.markup import Html, escaped
+from drcli.report.page.markup import Html
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -36,9 +36,9 @@ SERIES = (
     "#7b5341",
     "#5c6672",
 )
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
-"""Line styles: another one after each five series, since ten colours alone are hard to tell apart."""
-MARKERS = ("o", "s", "^", "D")  # another one after each ten classes
+# Colour never stands alone: neighbours differ in these too. With ten colours they make 20 and 70 pairs.
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.3)), (0, (4.5, 1.3, 1, 1.3)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 VARIABLES = {FOREGROUND: "fg", MUTED: "muted", LINE: "line"} | {c: f"c{place}" for place, c in enumerate(SERIES)}
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -63,7 +63,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
 }
 # Inches. Margins are fixed: a layout engine would draw each figure twice.
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 4.4, 2.5, 0.62, 0.14, 0.12, 0.5
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 3.7, 2.2, 0.62, 0.14, 0.12, 0.5
 LEGEND_ROW, ROW = 0.18, 0.5
 
 
@@ -109,16 +109,15 @@ def _place(figure: Figure, axes: Axes, height: float, left: float, bottom: float
 def add_legend(figure: Figure, axes: Axes, handles: Sequence[Artist], names: Sequence[str]) -> None:
     """Put a legend below the panel; the figure grows by its rows."""
     names = [shortened(name) for name in names]
-    columns = max(1, min(len(names), int(WIDTH / (0.42 + 0.075 * max(map(len, names))))))
-    rows = -(-len(names) // columns)
+    rows = -(-len(names) // max(1, int(WIDTH / (0.47 + 0.068 * max(map(len, names))))))
+    columns = -(-len(names) // rows)
     box = axes.get_position()
     height, below = box.height * figure.get_figheight(), box.y0 * figure.get_figheight()
     figure.set_figheight(figure.get_figheight() + rows * LEGEND_ROW)
     _place(figure, axes, height, box.x0 * WIDTH, below + rows * LEGEND_ROW)
     # Named afterwards: matplotlib leaves out names that begin with "_".
-    legend = figure.legend(
-        handles, ["-"] * len(names), loc="lower center", ncols=columns, frameon=False, borderaxespad=0.1, fontsize=8.5
-    )
+    look = {"frameon": False, "borderaxespad": 0.1, "columnspacing": 1.2, "fontsize": 8.5}
+    legend = figure.legend(handles, ["-"] * len(names), loc="lower center", ncols=columns, **look)
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_text(name)
 
@@ -158,7 +157,7 @@ def heat_map(
         axes.grid(visible=False)
         for row, texts in enumerate(written or ()):
             for column, text in enumerate(texts):
-                axes.text(column, row, text, ha="center", va="center", fontsize=8)
+                axes.text(column, row, text, ha="center", va="center", fontsize=8.5)
     return figure
 
 
@@ -168,8 +167,13 @@ def shortened(name: str, length: int = 24) -> str:
 
 
 def line_look(place: int) -> dict[str, Any]:
-    """Return colour and dashes of a series."""
-    return {"color": SERIES[place % len(SERIES)], "linestyle": DASHES[place // 5 % len(DASHES)]}
+    """Return colour and dashes of a series; 20 of them differ."""
+    return {"color": SERIES[place % len(SERIES)], "linestyle": DASHES[place % len(DASHES)]}
+
+
+def point_look(number: int) -> dict[str, Any]:
+    """Return colour and shape of a class; 70 of them differ."""
+    return {"color": SERIES[number % len(SERIES)], "marker": MARKERS[number % len(MARKERS)]}
 
 
 def to_svg(drawing: Drawing) -> str:
@@ -193,13 +197,14 @@ def to_png(drawing: Drawing) -> bytes:
 def inline(drawing: Drawing, svg: str) -> Html:
     """Return the text of an .svg file as an element of the page, in the colours of the page.
 
-    Its ids begin with the drawing's name, and what only a file needs is left out.
+    Its ids begin with the drawing's name, and what only a file needs is left out. It is named by the element whose
+    id is the drawing's name: its caption.
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"<[^>]+>", lambda tag: _on_page(tag[0], drawing.name), body)
     body = re.sub(r"\s*\n\s*", "\n", body)
-    label = f'<svg class="figure" role="img" aria-label="{escaped(drawing.caption)}"'
+    label = f'<svg class="figure" role="img" aria-labelledby="{drawing.name}"'
     return Html(body.replace("<svg", label, 1))
 
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from drcli import statistics
 from drcli.report.page.drawing import MUTED, SERIES, Drawing, add_legend, line_look, panel, style
-from drcli.report.page.markup import Html, element
 from drcli.report.page.section import Methods, Section
 from drcli.report.page.series import at, curve, draw_curve
-from drcli.report.page.table import mean_and_spread, to_html
+from drcli.report.page.table import ABSENT, folded, mean_and_spread
 from drcli.report.render import TableText
 
 if TYPE_CHECKING:
@@ -55,12 +54,11 @@ def learning_state(methods: Methods, shown: Sequence[str]) -> Section | None:
     modalities = dict.fromkeys(m for seeds in events.values() for m in _modalities(seeds))
     drawings += [_gaps(recipe, m, events, places) for m in modalities]
     drawings += [_strengths(recipe, name, seeds) for name, seeds in list(relearned.items())[:MOST_METHODS]]
-    tables = [_folded(_event_table(relearned))] if relearned else []
     intro = (
         "Purity of clusters of each modality's representations, on training and on validation; their difference is "
         "the gap, from which re-learning takes its strength. Mean over seeds; bands are one standard deviation."
     )
-    return Section("Purity, gap and re-learning", intro, [*drawings, *tables])
+    return Section("Purity, gap and re-learning", intro, [*drawings, *map(folded, _tables(events, relearned))])
 
 
 def _relearnings(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -90,6 +88,7 @@ def _purities(recipe: str, name: str, modality: str, events: Events) -> Drawing:
                 lines.append(mark)
                 names.append("re-learning")
         axes.set(xlabel="epoch", ylabel="purity", ylim=(0, 1.02))
+        _tick_epochs(axes, events)
         add_legend(figure, axes, lines, names)
     return Drawing(f"{recipe}-{name}-{modality}-purity", figure, f"{name}: purity of {modality}.")
 
@@ -98,13 +97,20 @@ def _relearning_epochs(events: Events) -> list[int]:
     return sorted({event["epoch"] for seed in events for event in _relearnings(seed)})
 
 
+def _tick_epochs(axes: Axes, events: Events) -> None:
+    """Name the epochs that were diagnosed, if they are few."""
+    epochs = sorted({event["epoch"] for seed in events for event in seed})
+    if len(epochs) <= MOST_TICKS:
+        axes.set_xticks(epochs)
+
+
 def _gaps(recipe: str, modality: str, events: Mapping[str, Events], places: Mapping[str, int]) -> Drawing:
     """Draw every method's gap of a modality; a filled mark is a re-learning event."""
     with style():
         figure, axes = panel()
         lines, names = [], []
         for name, seeds in events.items():
-            drawn = curve(_measure(seeds, modality, "gap"))
+            drawn = curve(_measure(seeds, modality, "gap"), keep=_relearning_epochs(seeds))
             if drawn is not None:
                 lines.append(draw_curve(axes, drawn, **line_look(places[name])))
                 names.append(name)
@@ -116,6 +122,7 @@ def _gaps(recipe: str, modality: str, events: Mapping[str, Events], places: Mapp
             lines.append(axes.axhline(fmean(floor), color=MUTED, linestyle=(0, (2, 2)), linewidth=1.2))
             names.append("labels permuted")
         axes.set(xlabel="epoch", ylabel="purity gap")
+        _tick_epochs(axes, [seed for seeds in events.values() for seed in seeds])
         axes.set_ylim(bottom=0)
         add_legend(figure, axes, lines, names)
     caption = f"Purity gap of {modality}. A triangle is a re-learning event; permuted labels give the noise floor."
@@ -137,29 +144,33 @@ def _strengths(recipe: str, name: str, events: Events) -> Drawing:
             assert drawn is not None
             lines.append(draw_curve(axes, drawn, **line_look(place)))
         axes.set(xlabel="epoch", ylabel="strength", ylim=(0, 1.02))
-        if len(_relearning_epochs(events)) <= MOST_TICKS:
-            axes.set_xticks(_relearning_epochs(events))
+        _tick_epochs(axes, events)
         axes.margins(x=0.08)
         add_legend(figure, axes, lines, names)
     caption = f"{name}: strength of re-learning by event; 0 keeps an encoder, 1 restores its initial weights."
     return Drawing(f"{recipe}-{name}-strength", figure, caption)
 
 
-def _event_table(events: Mapping[str, Events]) -> TableText:
-    """Put the re-learning events into numbers, mean over the seeds that had one at this epoch."""
+def _tables(events: Mapping[str, Events], relearned: Mapping[str, Events]) -> list[TableText]:
+    """Put all re-learning events into numbers, and each method's last diagnosis where that is none of them."""
+    of_events = {name: _relearning_epochs(seeds) for name, seeds in relearned.items()}
+    last = {name: max(event["epoch"] for seed in seeds for event in seed) for name, seeds in events.items()}
+    of_others = {name: [epoch] for name, epoch in last.items() if epoch not in of_events.get(name, ())}
+    tables = [_table("Re-learning events", relearned, of_events), _table("Last diagnosis", events, of_others)]
+    return [table for table in tables if table.rows]
+
+
+def _table(title: str, events: Mapping[str, Events], epochs: Mapping[str, Sequence[int]]) -> TableText:
+    """Put the diagnoses of each method's epochs into numbers, mean over the seeds that had one."""
     rows = [
-        [name, str(epoch), m, *(_at_epoch(seeds, epoch, m, measure) for measure in MEASURES)]
-        for name, seeds in events.items()
-        for epoch in _relearning_epochs(seeds)
-        for m in _modalities(seeds)
+        [name, str(epoch), m, *(_at_epoch(events[name], epoch, m, measure) for measure in MEASURES)]
+        for name, chosen in epochs.items()
+        for epoch in chosen
+        for m in _modalities(events[name])
     ]
-    return TableText("Re-learning events", COLUMNS, rows, ["Fractions; mean and standard deviation over seeds."])
+    return TableText(title, COLUMNS, rows, ["Fractions; mean and standard deviation over seeds."])
 
 
 def _at_epoch(events: Events, epoch: int, modality: str, measure: str) -> str:
     values = [seed[epoch] for seed in _measure(events, modality, measure) if epoch in seed]
-    return mean_and_spread(fmean(values), statistics.spread(values), 3) if values else "-"
-
-
-def _folded(table: TableText) -> Html:
-    return element("details", element("summary", f"{table.title} in numbers"), to_html(table))
+    return mean_and_spread(fmean(values), statistics.spread(values), 3) if values else ABSENT

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drcli.report.collect import RunRecord
+from drcli.report.comparison import how_selected
 from drcli.report.embedding import principal_components, tsne
-from drcli.report.page.drawing import MARKERS, SERIES, Drawing, add_legend, panel, style
+from drcli.report.figures.class_map import MOST_NAMED
+from drcli.report.page.drawing import Drawing, add_legend, panel, point_look, style
+from drcli.report.page.markup import Html, element
 from drcli.report.page.section import Methods, Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_ROWS = 300
-MOST_IN_LEGEND = 40
 HEIGHT = 3.2  # inches
 
 
 def maps(methods: Methods, shown: Sequence[str]) -> Section | None:
     """Return the section, or None where none of the methods shown kept its outputs."""
-    drawings = [drawing for name in shown for drawing in _of_run(name, methods[name][0])]
+    content = [item for name in shown for item in _of_run(name, methods[name][0])]
     intro = (
         f"t-SNE of at most {MOST_ROWS} rows of the test split, each dimension scaled to [-1, 1]. Colour and shape "
         "are the true class. Distances between groups mean little; how well classes part is what to look at."
     )
-    return Section("Maps of representations", intro, drawings) if drawings else None
+    return Section("Maps of representations", intro, content) if content else None
 
 
 def number_of_maps(methods: Methods, shown: Sequence[str]) -> int:
@@ -36,17 +38,20 @@ def number_of_maps(methods: Methods, shown: Sequence[str]) -> int:
     return sum(1 if methods[name][0].modality else len(methods[name][0].recipe["modalities"]) for name in shown)
 
 
-def _of_run(name: str, run: RunRecord) -> list[Drawing]:
+def _of_run(name: str, run: RunRecord) -> list[Html | Drawing]:
     outputs = run.outputs() or {}
     kept = [m for m in run.recipe["modalities"] if f"features_{m}" in outputs]
-    return [
-        Drawing(
-            f"{run.recipe_name}-{name}-{m}-map",
-            _scatter(outputs[f"features_{m}"], outputs["labels"], [str(label) for label in outputs["classes"]]),
-            f"{name}, seed {run.seed}: representations of {m}.",
-        )
-        for m in kept
-    ]
+    return [_map(name, run, m, outputs) for m in kept]
+
+
+def _map(name: str, run: RunRecord, modality: str, outputs: Mapping[str, NDArray[Any]]) -> Html | Drawing:
+    """Return the map, or a line where there can be none: what diverged is not finite."""
+    features = outputs[f"features_{modality}"]
+    what = f"{name}, seed {run.seed}: representations of {modality}"
+    if not np.isfinite(features).all():
+        return element("p", f"{what}. Not every number of them is finite; there is no map.", class_="intro")
+    figure = _scatter(features, outputs["labels"], [str(label) for label in outputs["classes"]])
+    return Drawing(f"{run.recipe_name}-{name}-{modality}-map", figure, f"{what}; {how_selected([run])}.")
 
 
 def _scatter(features: NDArray[Any], labels: NDArray[Any], classes: Sequence[str]) -> Figure:
@@ -55,17 +60,12 @@ def _scatter(features: NDArray[Any], labels: NDArray[Any], classes: Sequence[str
     with style():
         figure, axes = panel(HEIGHT, left=0.14, bottom=0.14)
         handles = [
-            axes.plot(
-                *points[labels == number].T,
-                MARKERS[number // len(SERIES) % len(MARKERS)],
-                color=SERIES[number % len(SERIES)],
-                markersize=3.6,
-            )[0]
+            axes.plot(*points[labels == number].T, linestyle="", markersize=3.6, **point_look(number))[0]
             for number in range(len(classes))
         ]
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(True)
-        if len(classes) <= MOST_IN_LEGEND:
+        if len(classes) <= MOST_NAMED:
             add_legend(figure, axes, handles, classes)
     return figure
 

@@ -4,47 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from drcli.report.collect import RunRecord, by_name, by_recipe
+from drcli.report.collect import RunRecord, by_name, by_recipe, finished
 from drcli.report.page.cost import device
 from drcli.report.page.markup import Html, element
+from drcli.report.unequal import unequal
 
 WARNING, FINE = "warning", "fine"
 
 
 def marks(runs: Sequence[RunRecord]) -> Html:
     """Return the list of marks on all runs."""
-    finished = [run for run in runs if run.summary is not None]
-    checks = (_selection, _seeds, _outputs, _machines) if finished else ()
-    found = [mark for check in checks for mark in check(finished)] + list(_unfinished(runs))
+    done = finished(runs)
+    checks = (_selection, _seeds, _alike, _outputs, _machines) if done else ()
+    found = [mark for check in checks for mark in check(done)] + list(_unfinished(runs))
     return element("ul", *(element("li", text, class_=kind) for kind, text in found), class_="marks")
 
 
 def _selection(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
-    on_test = _names(runs, lambda run: _says_test(run, "selection"))
-    watched = _names(runs, lambda run: _says_test(run, "monitor"))
+    on_test = _names(runs, lambda run: _says(run, "selection", "test"))
+    last = _names(runs, lambda run: _says(run, "selection", "last"))
+    watched = _names(runs, lambda run: _says(run, "monitor", "test"))
     if on_test:
         yield WARNING, f"Epochs were selected on the test split, so that scores are optimistic: {on_test}."
-    else:
+    if last:
+        yield FINE, f"No epoch was selected, the last one was scored: {last}."
+    if not on_test and not last:
         yield FINE, "Every epoch was selected on validation."
     if watched:
         yield WARNING, f"The test split was watched while training: {watched}."
-    else:
+    elif not on_test:  # which scores it after every epoch
         yield FINE, "Each run scored the test split once, at its end."
 
 
-def _says_test(run: RunRecord, key: str) -> bool:
-    return run.summary is not None and run.summary[key] == "test"
+def _says(run: RunRecord, key: str, value: str) -> bool:
+    return run.summary is not None and run.summary[key] == value
 
 
 def _seeds(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
-    counts = [len(group) for of_one in by_recipe(runs).values() for group in by_name(of_one).values()]
+    recipes = [
+        [{run.seed for run in group} for group in by_name(of_one).values()] for of_one in by_recipe(runs).values()
+    ]
+    counts = [len(seeds) for methods in recipes for seeds in methods]
     low, high = min(counts), max(counts)
     if low == 1:
         yield WARNING, "Some methods have one seed: nothing is known of their spread."
     if low != high:
         yield WARNING, f"Methods have between {low} and {high} seeds; differences are over the seeds that both have."
+    elif any(seeds != methods[0] for methods in recipes for seeds in methods):
+        yield WARNING, "Methods have different seeds; differences are over the seeds that both have."
     elif high > 1:
         yield FINE, f"Every method has {high} seeds."
+
+
+def _alike(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
+    found = list(filter(None, map(unequal, by_recipe(runs).values())))
+    yield from ((WARNING, sentence) for sentence in found)
+    if not found:
+        yield FINE, "The runs of a recipe differ in method and seed alone."
 
 
 def _outputs(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:

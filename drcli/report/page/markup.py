@@ -27,8 +27,12 @@ def element(tag: str, *children: object, **attributes: object) -> Html:
 
     An attribute that is None or False is left out, one that is True stands without a value.
     """
-    written = "".join(_attribute(name, value) for name, value in attributes.items() if value not in (None, False))
+    written = "".join(_attribute(name, value) for name, value in attributes.items() if _is_said(value))
     return Html(f"<{tag}{written}>{joined(children)}</{tag}>")
+
+
+def _is_said(value: object) -> bool:
+    return value is not None and value is not False  # 0 equals False, and is said
 
 
 def _attribute(name: str, value: object) -> str:

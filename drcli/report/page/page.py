@@ -11,8 +11,7 @@ from importlib.resources import files
 from itertools import groupby
 from string import Template
 
-from drcli.report.collect import RunRecord, by_name, by_recipe
-from drcli.report.comparison import compare, one_recipe_a_dataset
+from drcli.report.collect import RunRecord, by_name, by_recipe, finished
 from drcli.report.page import provenance
 from drcli.report.page.confusion import confusion
 from drcli.report.page.cost import cost
@@ -26,7 +25,7 @@ from drcli.report.page.results import results
 from drcli.report.page.section import Methods, Section, check_labels, featured
 from drcli.report.page.sensitivity import sensitivity
 from drcli.report.page.table import to_html
-from drcli.report.tables import rank_table
+from drcli.report.tables import rank_tables
 
 MOST_MAPS = 6
 MOST_DRAWN = 6
@@ -111,23 +110,23 @@ def _title(runs: Sequence[RunRecord]) -> str:
 
 
 def _lead(runs: Sequence[RunRecord]) -> str:
-    finished = [run for run in runs if run.summary is not None]
+    done = finished(runs)
     counts = {
-        "finished run": len(finished),
-        "method": len({run.name for run in finished}),
-        "recipe": len({run.recipe_name for run in finished}),
-        "seed": len({run.seed for run in finished}),
+        "finished run": len(done),
+        "method": len({run.name for run in done}),
+        "recipe": len({run.recipe_name for run in done}),
+        "seed": len({run.seed for run in done}),
     }
     return ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
 
 
 def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
-    finished = [run for run in runs if run.summary is not None]
-    overall = [*_ranks(finished), *filter(None, [sensitivity(finished)])]
+    done, everyone = finished(runs), by_recipe(runs)
+    overall = [*_ranks(done), *filter(None, [sensitivity(done)])]
     if overall:
         yield Part("All recipes", "", overall)
     drawn_maps = 0
-    for place, (recipe, group) in enumerate(by_recipe(finished).items()):
+    for place, (recipe, group) in enumerate(by_recipe(done).items()):
         methods = by_name(group)
         shown = featured(methods, options.maps)
         drawn_maps += number_of_maps(methods, shown)
@@ -135,7 +134,8 @@ def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
         notes = [f"Dataset {group[0].dataset}."] if group[0].dataset != recipe else []
         notes += [LEFT_OUT] if place >= MOST_DRAWN else []
         notes += [MAPS_LEFT_OUT] if options.draw_maps and not with_maps and place < MOST_DRAWN else []
-        sections = [results(group), *(_figures(methods, shown, with_maps) if place < MOST_DRAWN else ()), cost(methods)]
+        figures = _figures(methods, shown, with_maps) if place < MOST_DRAWN else []
+        sections = [results(everyone[recipe]), *figures, cost(methods)]
         yield Part(recipe, " ".join(notes), sections)
     origin = (provenance.unfinished, provenance.commands, provenance.environments, provenance.recipes)
     yield Part("Provenance", "", [section for make in origin if (section := make(runs)) is not None])
@@ -143,11 +143,9 @@ def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
 
 def _ranks(runs: Sequence[RunRecord]) -> list[Section]:
     """Return the section of average ranks where there are several datasets, else nothing."""
-    datasets = one_recipe_a_dataset(runs)
-    table = rank_table({dataset: compare(group) for dataset, group in datasets.items()})
-    if len(datasets) == 1 or not table.rows:
-        return []
-    return [Section("Average rank", "The order of methods by mean accuracy, over datasets.", [to_html(table)])]
+    tables = rank_tables(runs)
+    intro = "The order of methods by mean accuracy, over datasets."
+    return [Section("Average rank", intro, [to_html(table) for table in tables])] if tables else []
 
 
 def _figures(methods: Methods, shown: Sequence[str], with_maps: bool) -> list[Section]:
@@ -162,7 +160,7 @@ class _Writer:
     def __init__(self) -> None:
         self.drawings: list[Drawing] = []
         self.svgs: list[str] = []
-        self._ids: set[str] = set()
+        self._ids = set(re.findall(r'\bid="([^"]*)"', _asset("template.html")))
         self._headings: list[tuple[str, str, list[tuple[str, str]]]] = []
 
     def part(self, part: Part) -> Html:
@@ -188,7 +186,7 @@ class _Writer:
         svg = to_svg(drawing)
         self.drawings.append(drawing)
         self.svgs.append(svg)
-        return element("figure", inline(drawing, svg), element("figcaption", drawing.caption))
+        return element("figure", inline(drawing, svg), element("figcaption", drawing.caption, id=drawing.name))
 
     def _unique(self, text: str) -> str:
         """Return text as an id and a file name, with a number behind it where it is taken."""

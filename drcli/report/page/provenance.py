@@ -38,8 +38,13 @@ def _unfinished_row(run: RunRecord) -> list[str]:
 def commands(runs: Sequence[RunRecord]) -> Section:
     """Return the section of the commands that started the runs."""
     lines = list(dict.fromkeys(_command(run) for run in runs))
-    block = element("pre", element("code", "\n".join(lines)), tabindex="0", class_="scroll")
-    return Section("Commands", "What was typed to make these runs, each command once.", [block])
+    intro = "What was typed to make these runs, each command once."
+    return Section("Commands", intro, [_block("\n".join(lines), "Commands")])
+
+
+def _block(text: str, name: str) -> Html:
+    """Return text as it stands, in a box that scrolls: the keyboard has to reach it, and so it needs a name."""
+    return element("pre", element("code", text), tabindex="0", role="region", aria_label=name, class_="scroll")
 
 
 def _command(run: RunRecord) -> str:
@@ -47,7 +52,8 @@ def _command(run: RunRecord) -> str:
     if not isinstance(command, list) or not command:
         return f"# {run.recipe_name} {run.name} seed {run.seed}: command not recorded"
     program, *rest = map(str, command)
-    return shlex.join([Path(program).name, *rest])
+    name = Path(program).name
+    return shlex.join(["drcli" if name == "__main__.py" else name, *rest])  # `python -m drcli` is the same
 
 
 def environments(runs: Sequence[RunRecord]) -> Section:
@@ -104,5 +110,4 @@ def _yaml(runs: Sequence[RunRecord]) -> str:
 
 def _recipe(recipe: str, text: str, runs: Sequence[RunRecord]) -> Html:
     title = f"{recipe}: {runs[0].label}"
-    block = element("pre", element("code", text), tabindex="0", class_="scroll")
-    return element("details", element("summary", title), block)
+    return element("details", element("summary", title), _block(text, f"Recipe of {title}"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from drcli.report.collect import RunRecord
-from drcli.report.comparison import Row, compare
+from drcli.report.comparison import Row, compare, how_selected
 from drcli.report.page.drawing import FOREGROUND, MUTED, SERIES, Drawing, panel, shortened, style
 from drcli.report.page.section import Section
 from drcli.report.page.table import to_html
@@ -19,7 +19,8 @@ LINE_HEIGHT = 0.24  # inches a method
 def results(runs: Sequence[RunRecord]) -> Section:
     """Return the section of one recipe's finished runs, of which there is at least one."""
     different = [row for row in compare(runs) if row.difference is not None and row.modality is None]
-    drawings = [_differences(runs[0].recipe_name, different)] if different else []
+    selected = how_selected(run for run in runs if run.modality is None)
+    drawings = [_differences(runs[0].recipe_name, different, selected)] if different else []
     return Section(
         "Results",
         "Scores of the test split; the seed is the unit of every mean, deviation and interval. "
@@ -28,7 +29,7 @@ def results(runs: Sequence[RunRecord]) -> Section:
     )
 
 
-def _differences(recipe: str, rows: Sequence[Row]) -> Drawing:
+def _differences(recipe: str, rows: Sequence[Row], selected: str) -> Drawing:
     """Draw each method's mean difference to joint training with its interval of Student's t."""
     names = [shortened(row.name) for row in rows]
     with style():
@@ -44,5 +45,8 @@ def _differences(recipe: str, rows: Sequence[Row]) -> Drawing:
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="minus joint (points)")
         axes.tick_params(axis="y", length=0, labelcolor=FOREGROUND)
         axes.grid(visible=False, axis="y")
-    caption = "Accuracy minus that of joint training, in percentage points, paired by seed: mean and 95 % interval."
+    caption = (
+        "Accuracy minus that of joint training, in percentage points, paired by seed: mean and 95 % interval; "
+        f"{selected}."
+    )
     return Drawing(f"{recipe}-difference", figure, caption)

@@ -26,7 +26,7 @@ for (const button of document.querySelectorAll("thead button")) {
   button.addEventListener("click", () => sortBy(button.parentElement));
 }
 
-// Light and dark: the system's scheme until the button is pressed; nothing is stored.
+// Light and dark: the system's scheme until the button is pressed; nothing is stored. Old browsers have no dark page.
 const theme = document.getElementById("theme");
 const system = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
@@ -41,5 +41,5 @@ theme.addEventListener("click", () => {
   nameTheme();
 });
 system.addEventListener("change", nameTheme);
-theme.hidden = false;
+theme.hidden = !CSS.supports("color", "light-dark(red, red)");
 nameTheme();

@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from drcli import statistics
-from drcli.report.collect import RunRecord
+from drcli.recipe.text import dotted, spelled, walk
+from drcli.report.collect import RunRecord, finished
+from drcli.report.comparison import how_selected
 from drcli.report.page.drawing import Drawing, heat_map
 from drcli.report.page.markup import Html
 from drcli.report.page.section import Section
-from drcli.report.page.table import to_html
+from drcli.report.page.table import mean_and_spread, to_html
 from drcli.report.render import TableText
 
 VARIED = ("lambda", "every")
-Grid = Mapping[tuple[float, float], Sequence[float]]
-"""Test accuracies of the seeds by (lambda, every)."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Runs that are alike but for lambda and every.
+
+    Attributes:
+        name: the dataset, and what sets the grid apart from the dataset's others.
+        runs: finished runs.
+        accuracies: test accuracy by (lambda, every) and by seed.
+    """
+
+    name: str
+    runs: Sequence[RunRecord]
+    accuracies: Mapping[tuple[float, float], Mapping[int, float]]
 
 
 def sensitivity(runs: Sequence[RunRecord]) -> Section | None:
     """Return the section, or None where no runs differ in lambda and every alone."""
     content: list[Html | Drawing] = []
-    for dataset, grid in _grids(runs):
-        content += [_drawing(dataset, grid), to_html(_table(dataset, grid))]
+    for grid in _grids(runs):
+        content += [_drawing(grid), to_html(_table(grid))]
     intro = (
         "Mean test accuracy in per cent of runs that differ only in lambda, the slope from gap to strength, and in "
         "every, the epochs between two events. To choose among them by these numbers would be selection on test."
@@ -34,53 +50,75 @@ def sensitivity(runs: Sequence[RunRecord]) -> Section | None:
     return Section("Sensitivity", intro, content) if content else None
 
 
-def _grids(runs: Sequence[RunRecord]) -> list[tuple[str, Grid]]:
-    """Return dataset and grid of each set of runs that are alike but for lambda and every."""
-    found: dict[str, dict[tuple[float, float], list[float]]] = {}
-    datasets: dict[str, str] = {}
+def _grids(runs: Sequence[RunRecord]) -> list[Grid]:
+    alike: dict[str, list[RunRecord]] = {}
+    for run in finished(runs):
+        settings = run.recipe["methods"][run.label]
+        if all(isinstance(settings.get(key), int | float) for key in VARIED):
+            alike.setdefault(json.dumps(_everything_else(run), sort_keys=True, default=str), []).append(run)
+    found = [(group, accuracies) for group in alike.values() if len(accuracies := _accuracies(group)) > 1]
+    names = _names([group[0] for group, _ in found])
+    return [Grid(name, group, accuracies) for name, (group, accuracies) in zip(names, found, strict=True)]
+
+
+def _accuracies(runs: Sequence[RunRecord]) -> dict[tuple[float, float], dict[int, float]]:
+    """Return the accuracies by point and seed; what two recipes have both counts once."""
+    found: dict[tuple[float, float], dict[int, float]] = {}
     for run in runs:
         settings = run.recipe["methods"][run.label]
-        if run.summary is not None and all(isinstance(settings.get(key), int | float) for key in VARIED):
-            key = _everything_else(run)
-            datasets[key] = run.dataset
-            point = (settings["lambda"], settings["every"])
-            found.setdefault(key, {}).setdefault(point, []).append(run.summary["test"]["accuracy"])
-    return [(datasets[key], grid) for key, grid in found.items() if len(grid) > 1]
+        found.setdefault((settings["lambda"], settings["every"]), {})[run.seed] = run.accuracy
+    return found
 
 
-def _everything_else(run: RunRecord) -> str:
-    """Return the resolved recipe without names, places, seed, lambda and every, as text to compare."""
-    left_out = ("name", "seeds", "method", "methods")
-    rest: dict[str, Any] = {key: value for key, value in run.recipe.items() if key not in left_out}
-    rest["dataset"] = {key: value for key, value in run.recipe["dataset"].items() if key != "root"}
-    settings = run.recipe["methods"][run.label]
-    rest["settings"] = {key: value for key, value in settings.items() if key not in VARIED}
-    return json.dumps(rest, sort_keys=True, default=str)
+def _everything_else(run: RunRecord) -> dict[str, Any]:
+    """Return the resolved recipe without names, places, seed, lambda and every, and which data it was."""
+    left_out = ("name", "seeds", "method")
+    settings = {key: value for key, value in run.recipe["methods"][run.label].items() if key not in VARIED}
+    dataset = {key: value for key, value in run.recipe["dataset"].items() if key != "root"}
+    return {
+        **{key: value for key, value in run.recipe.items() if key not in left_out},
+        "dataset": {**dataset, "fingerprint": str(run.environment.get("dataset_fingerprint"))[:16]},
+        "methods": {run.method: settings},
+    }
 
 
-def _axes(grid: Grid) -> tuple[list[float], list[float]]:
-    return sorted({lambda_ for lambda_, _ in grid}), sorted({every for _, every in grid})
+def _names(runs: Sequence[RunRecord]) -> list[str]:
+    """Name the dataset of each run, and the settings in which it differs from the others of this dataset."""
+    settings = [_settings(run) for run in runs]
+    names = []
+    for run, ours in zip(runs, settings, strict=True):
+        others = [theirs for other, theirs in zip(runs, settings, strict=True) if other.dataset == run.dataset]
+        differing = [key for key, value in ours.items() if any(theirs.get(key) != value for theirs in others)]
+        names.append(", ".join([run.dataset, *(f"{key}={ours[key]}" for key in differing)]))
+    return names
 
 
-def _drawing(dataset: str, grid: Grid) -> Drawing:
-    lambdas, everys = _axes(grid)
-    means = np.array([[fmean(grid.get((x, y), [np.nan])) for x in lambdas] for y in everys])
+def _settings(run: RunRecord) -> dict[str, str]:
+    """Return every single value of the recipe, as one would write it on the command line."""
+    values = {dotted(key): value for key, value in walk(_everything_else(run))}
+    return {key: spelled(value) for key, value in values.items() if not value or not isinstance(value, Mapping | list)}
+
+
+def _drawing(grid: Grid) -> Drawing:
+    lambdas, everys = (sorted({point[place] for point in grid.accuracies}) for place in range(2))
+    found = {point: fmean(seeds.values()) for point, seeds in grid.accuracies.items()}
+    means = np.array([[found.get((x, y), np.nan) for x in lambdas] for y in everys])
     written = [["" if np.isnan(mean) else f"{100 * mean:.1f}" for mean in row] for row in means]
     ticks = [f"{x:g}" for x in lambdas], [f"{y:g}" for y in everys]
     limits = (float(np.nanmin(means)), float(np.nanmax(means)))
     figure = heat_map(means, ticks, written, labels=("lambda", "every (epochs)"), limits=limits)
-    return Drawing(f"{dataset}-sensitivity", figure, f"{dataset}: mean test accuracy over lambda and every.")
+    caption = f"{grid.name}: mean test accuracy over lambda and every; {how_selected(grid.runs)}."
+    return Drawing(f"{grid.runs[0].dataset}-sensitivity", figure, caption)
 
 
-def _table(dataset: str, grid: Grid) -> TableText:
+def _table(grid: Grid) -> TableText:
     rows = [
-        [f"{lambda_:g}", f"{every:g}", str(len(found)), _per_cent(found)]
-        for (lambda_, every), found in sorted(grid.items())
+        [f"{lambda_:g}", f"{every:g}", str(len(seeds)), _per_cent([100 * x for x in seeds.values()])]
+        for (lambda_, every), seeds in sorted(grid.accuracies.items())
     ]
-    return TableText(f"{dataset}: accuracy by lambda and every", ("lambda", "every", "seeds", "accuracy"), rows)
+    notes = [f"Mean and standard deviation over seeds; {how_selected(grid.runs)}."]
+    return TableText(f"{grid.name}: accuracy by lambda and every", (*VARIED, "seeds", "accuracy"), rows, notes)
 
 
-def _per_cent(fractions: Sequence[float]) -> str:
-    std = statistics.spread(fractions)
-    mean = 100 * fmean(fractions)
-    return f"{mean:.1f}" if std is None else f"{mean:.1f} \N{PLUS-MINUS SIGN} {100 * std:.1f}"
+def _per_cent(found: Sequence[float]) -> str:
+    return mean_and_spread(fmean(found), statistics.spread(found), 1)

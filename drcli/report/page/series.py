@@ -32,16 +32,16 @@ class Curve:
     std: Sequence[float]
 
 
-def curve(seeds: Iterable[Mapping[int, float]]) -> Curve | None:
+def curve(seeds: Iterable[Mapping[int, float]], *, keep: Iterable[int] = ()) -> Curve | None:
     """Return the curve of {epoch: value} of each seed, None if there is no value.
 
-    At most 120 epochs are kept, spread evenly, the first and the last among them.
+    At most 120 epochs are kept, spread evenly, the first and the last among them; and those named, if there.
     """
     values: dict[int, list[float]] = {}
     for seed in seeds:
         for epoch, value in seed.items():
             values.setdefault(epoch, []).append(value)
-    epochs = _thinned(sorted(values))
+    epochs = sorted({*_thinned(sorted(values)), *values.keys() & set(keep)})
     if not epochs:
         return None
     return Curve(

@@ -10,12 +10,15 @@ from drcli.report.render import TableText
 
 ABSENT = "-"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+_NUMBER = r"[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+# A number, with its deviation or interval, marks and number of seeds: "+1.5 [+1.0, +2.0] (n = 3)". Not "3 of 4".
+_CELL = re.compile(rf"\[?({_NUMBER})(?:[^\w\s]*(?: {PLUS_MINUS} | \[|, ){_NUMBER})*[^\w\s]*(?: \(n = \d+\))?[^\w\s]*")
 
 
 def to_html(table: TableText) -> Html:
     """Return the table with its notes below it; a row's first cell names it, columns of numbers stand flush right.
 
-    A column is sorted by the number that its cells begin with, if all do, else by its text.
+    A column is sorted by the first number of its cells, if there is nothing but numbers in it, else by its text.
     """
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
     keys = [_sort_keys(cells) for cells in columns]
@@ -29,14 +32,19 @@ def to_html(table: TableText) -> Html:
     return element("div", box, notes, class_="table")
 
 
+def folded(table: TableText) -> Html:
+    """Return the table behind a line that opens it: what a figure shows, in numbers."""
+    return element("details", element("summary", f"{table.title} in numbers"), to_html(table))
+
+
 def mean_and_spread(mean: float, std: float | None, digits: int) -> str:
     """Return "0.412 +- 0.020", or the mean alone."""
-    return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f} {PLUS_MINUS} {std:.{digits}f}"
+    return f"{mean:z.{digits}f}" if std is None else f"{mean:z.{digits}f} {PLUS_MINUS} {std:.{digits}f}"
 
 
 def _sort_keys(cells: Sequence[str]) -> list[float | str | None]:
     """What to sort a column by; None, for an absent value, is last in both directions."""
-    found = {cell: re.match(r"\[?([+-]?\d+(\.\d+)?)", cell) for cell in cells if cell != ABSENT}
+    found = {cell: _CELL.fullmatch(cell) for cell in cells if cell != ABSENT}
     if all(found.values()):
         return [float(number[1]) if (number := found.get(cell)) else None for cell in cells]
     return [None if cell == ABSENT else cell for cell in cells]

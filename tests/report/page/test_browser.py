@@ -18,7 +18,7 @@ PROGRAM = find_browser()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here: apt-get install chromium")
 
 LIGHT, DARK = "light", "dark"
-DESK, PHONE = 1280, 360
+DESK, PHONE, SHEET = 1280, 360, 700
 # Contrast of every text with what is behind it, as WCAG 2 defines it; in figures the page is behind it.
 CONTRASTS = """
 (() => {
@@ -63,7 +63,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Page]:
         for y in (8, 12)
     ]
     odd = [MadeRun("ogm", finished=False), MadeRun("<script>alert(1)</script>", monitor="test", selection="test")]
-    page = build(collect([write_runs(folder / "runs", [*small_study(), *odd, *grid])]))
+    even = [MadeRun("pmr", seed, copies="joint") for seed in (0, 1)]
+    page = build(collect([write_runs(folder / "runs", [*small_study(), *odd, *even, *grid])]))
     path = folder / "report.html"
     path.write_text(page.html, encoding="utf-8")
     return path, page
@@ -120,8 +121,8 @@ def test_a_click_on_a_heading_sorts_by_numbers_with_absent_ones_last(tab: Browse
         orders.append(([row[0] for row in first_table(tab)], sort_state(tab, column)))
     odd = "<script>alert(1)</script>"
     assert orders == [
-        ([odd, "diagnose_relearn", "joint"], "descending"),
-        (["diagnose_relearn", odd, "joint"], "ascending"),
+        ([odd, "pmr", "diagnose_relearn", "joint"], "descending"),
+        (["diagnose_relearn", "pmr", odd, "joint"], "ascending"),
     ]
 
 
@@ -161,6 +162,19 @@ def test_every_text_can_be_read(tab: Browser, made: tuple[Path, Page], scheme: s
     found = tab.evaluate(CONTRASTS)
     assert len(found) > 100
     assert [(round(ratio, 2), text) for ratio, text in found if ratio < 4.5] == []
+
+
+@pytest.mark.parametrize("pressed", [False, True])
+def test_on_paper_the_page_is_light_and_whole(tab: Browser, made: tuple[Path, Page], pressed: bool) -> None:
+    tab.open(made[0], width=SHEET, scheme=LIGHT if pressed else DARK, media="print")
+    if pressed:
+        tab.evaluate("document.getElementById('theme').click()")
+    tab.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert [(ratio, text) for ratio, text in tab.evaluate(CONTRASTS) if ratio < 4.5] == []
+    boxes = tab.evaluate("[...document.querySelectorAll('.scroll')].map((b) => getComputedStyle(b).overflowX)")
+    assert set(boxes) == {"visible"}
+    assert tab.evaluate("((e) => e.scrollWidth - e.clientWidth)(document.documentElement)") == 0
 
 
 def luminance(colour: np.ndarray) -> float:
@@ -205,6 +219,18 @@ def test_a_phone_scrolls_tables_but_not_the_page(tab: Browser, made: tuple[Path,
     assert tab.evaluate("innerWidth") == PHONE
     assert tab.evaluate(overflow.format("html")) == 0
     assert tab.evaluate(overflow.format("#digits-results .scroll")) > 0
+
+
+def test_on_a_phone_the_first_column_leaves_room_and_figures_can_be_read(tab: Browser, made: tuple[Path, Page]) -> None:
+    tab.open(made[0], width=PHONE, scheme=LIGHT)
+    widths = tab.evaluate("[...document.querySelectorAll('tbody th')].map((c) => c.getBoundingClientRect().width)")
+    assert 0 < max(widths) <= 0.45 * PHONE
+    assert tab.evaluate("getComputedStyle(document.querySelector('tbody th')).position") == "sticky"
+    sizes = tab.evaluate(
+        "[...document.querySelectorAll('figure svg text')].map((t) => "
+        "parseFloat(getComputedStyle(t).fontSize) * t.ownerSVGElement.getScreenCTM().a)"
+    )
+    assert min(sizes) > 9.5
 
 
 def test_the_button_changes_the_scheme_until_the_page_is_loaded_again(tab: Browser, made: tuple[Path, Page]) -> None:

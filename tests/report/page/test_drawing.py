@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 
 from drcli.report.page.drawing import (
-    DASHES,
     FOREGROUND,
     LINE,
     MUTED,
@@ -20,6 +21,7 @@ from drcli.report.page.drawing import (
     inline,
     line_look,
     panel,
+    point_look,
     style,
     to_png,
     to_svg,
@@ -74,13 +76,31 @@ def test_the_page_gets_neither_metadata_nor_styles_of_the_file(drawing: Drawing)
     svg = inline(drawing, to_svg(drawing))
     assert svg.startswith("<svg ")
     assert not re.search("<metadata|<style|<!--|font-family", svg)
-    assert 'aria-label="a &quot;caption&quot; &lt;b&gt;"' in svg
 
 
-def test_the_dashes_change_after_five_series() -> None:
-    looks = [line_look(place) for place in range(20)]
-    assert looks[4]["linestyle"] == DASHES[0] != looks[5]["linestyle"]
-    assert len({str(look) for look in looks}) == 20
+def test_a_figure_is_named_by_its_caption(drawing: Drawing) -> None:
+    tag = inline(drawing, to_svg(drawing)).partition(">")[0]
+    assert 'role="img" aria-labelledby="one"' in tag
+    assert "aria-label=" not in tag
+
+
+@pytest.mark.parametrize(("look", "second", "different"), [(line_look, "linestyle", 20), (point_look, "marker", 70)])
+def test_neighbours_differ_in_more_than_colour(
+    look: Callable[[int], dict[str, object]], second: str, different: int
+) -> None:
+    looks = [look(number) for number in range(different)]
+    assert all(one[second] != other[second] for one, other in pairwise(looks))
+    assert len({str(one) for one in looks}) == different
+
+
+@pytest.mark.parametrize("names", [list("0123456789"), ["training", "validation", "re-learning"], ["M" * 24, "i"]])
+def test_a_legend_stays_within_its_figure(names: list[str]) -> None:
+    with style():
+        figure, axes = panel()
+        add_legend(figure, axes, [axes.plot([0, 1], **line_look(n))[0] for n in range(len(names))], names)
+        figure.canvas.draw()
+        box = figure.legends[0].get_window_extent()
+    assert (box.x0 >= 0, box.y0 >= 0, box.x1 <= figure.bbox.x1) == (True, True, True)
 
 
 def test_a_heat_map_is_a_picture_with_a_dot_a_cell() -> None:

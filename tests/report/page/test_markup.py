@@ -15,3 +15,7 @@ def test_attributes_are_escaped_and_left_out_where_they_say_no() -> None:
     made = element("td", 3, data_key='"><script>', class_="number", hidden=True, scope=None, open=False)
     assert made == '<td data-key="&quot;&gt;&lt;script&gt;" class="number" hidden>3</td>'
     assert isinstance(made, Html)
+
+
+def test_zero_is_said() -> None:
+    assert element("td", data_key=0.0, colspan=0) == '<td data-key="0.0" colspan="0"></td>'

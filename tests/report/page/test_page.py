@@ -13,7 +13,8 @@ import pytest
 from support.run_tree import MadeRun, large_study, small_study
 
 from drcli.errors import UsageError
-from drcli.report.page.page import LEFT_OUT, MAPS_LEFT_OUT, MOST_DRAWN, Options, Page
+from drcli.report.page.drawing import SERIES
+from drcli.report.page.page import LEFT_OUT, MAPS_LEFT_OUT, MOST_DRAWN, Options, Page, _asset
 
 MakePage = Callable[..., Page]
 VOID = {"meta", "link"}
@@ -50,6 +51,40 @@ def test_tags_are_balanced_and_ids_are_used_once(study: Page) -> None:
     seen = parsed(study.html).seen
     ids = [attributes["id"] for _, attributes in seen if "id" in attributes]
     assert len(ids) == len(set(ids)) > 20
+
+
+def test_a_recipe_may_be_called_what_a_place_of_the_page_is(page: MakePage) -> None:
+    made = page(*(MadeRun(recipe=recipe, epochs=3) for recipe in ("main", "theme")))
+    ids = [attributes["id"] for _, attributes in parsed(made.html).seen if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {"main", "theme", "main-2", "theme-2"} <= set(ids)
+
+
+def test_the_table_says_which_runs_are_not_finished(study: Page) -> None:
+    assert "<li>1 of 5 runs are not finished: ogm.</li>" in study.html
+
+
+def test_every_figure_is_named_by_a_caption_that_is_there(study: Page) -> None:
+    seen = parsed(study.html).seen
+    captions = {attributes["id"] for tag, attributes in seen if tag == "figcaption"}
+    assert [attributes["aria-labelledby"] for tag, attributes in seen if tag == "svg"] == [
+        drawing.name for drawing in study.drawings
+    ]
+    assert captions == {drawing.name for drawing in study.drawings}
+
+
+def test_whatever_scrolls_can_be_reached_by_keyboard_and_has_a_name(study: Page) -> None:
+    boxes = [attributes for _, attributes in parsed(study.html).seen if attributes.get("class") == "scroll"]
+    assert len(boxes) > 5
+    assert all(box["tabindex"] == "0" and box["role"] == "region" and box["aria-label"] for box in boxes)
+
+
+def test_a_browser_without_light_dark_gets_the_light_page() -> None:
+    plain, _, both = _asset("style.css").partition("@supports (color: light-dark(red, red))")
+    assert "light-dark" not in plain.replace("know light-dark()", "")
+    light = dict(re.findall(r"(--\w+): (#\w{6});", plain))
+    assert light == dict(re.findall(r"(--\w+): light-dark\((#\w{6}), #\w{6}\);", both))
+    assert [light[f"--c{place}"] for place in range(len(SERIES))] == list(SERIES)
 
 
 def test_nothing_on_the_page_points_outside(study: Page) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +21,12 @@ from drcli.report.page.curves import curves
 from drcli.report.page.drawing import Drawing
 from drcli.report.page.learning_state import learning_state
 from drcli.report.page.maps import maps, number_of_maps, scaled
-from drcli.report.page.marks import marks
 from drcli.report.page.results import results
 from drcli.report.page.section import Section, check_labels, featured
 from drcli.report.page.sensitivity import sensitivity
+
+ON_TEST = {"selection": "test", "monitor": "test"}
+SAID = "epochs selected on test; the test split was watched while training."
 
 
 def runs_of(root: Path, *made: MadeRun) -> list[RunRecord]:
@@ -31,6 +36,11 @@ def runs_of(root: Path, *made: MadeRun) -> list[RunRecord]:
 def names(section: Section | None) -> list[str]:
     assert section is not None
     return [item.name for item in section.content if isinstance(item, Drawing)]
+
+
+def captions(section: Section | None) -> list[str]:
+    assert section is not None
+    return [item.caption for item in section.content if isinstance(item, Drawing)]
 
 
 def text(section: Section | None) -> str:
@@ -51,6 +61,13 @@ def test_an_unknown_label_is_refused_with_those_that_are_known(tmp_path: Path) -
         check_labels(runs_of(tmp_path, MadeRun(), MadeRun("ogm")), ["ogn", "joint"])
 
 
+def test_the_picture_of_differences_says_how_epochs_were_selected(tmp_path: Path) -> None:
+    made = [MadeRun(selection="test"), MadeRun("ogm"), MadeRun("unimodal", selection="last")]
+    runs = [replace(run, modality="audio" if run.label == "unimodal" else None) for run in runs_of(tmp_path, *made)]
+    (drawing,) = [item for item in results(runs).content if isinstance(item, Drawing)]
+    assert drawing.caption.endswith("mean and 95 % interval; epochs selected on test, val.")
+
+
 def test_results_have_a_picture_of_differences_where_there_is_joint_training(tmp_path: Path) -> None:
     assert names(results(runs_of(tmp_path / "a", *small_study()))) == ["digits-difference"]
     assert names(results(runs_of(tmp_path / "b", MadeRun("ogm")))) == []
@@ -62,6 +79,13 @@ def test_test_curves_are_drawn_only_where_test_was_watched(tmp_path: Path) -> No
     watched = curves(by_name(runs_of(tmp_path / "b", MadeRun(monitor="test"))))
     assert names(watched)[-1] == "digits-test-accuracy"
     assert curves(by_name(runs_of(tmp_path / "c", MadeRun(epochs=0)))) is None
+
+
+def test_the_ends_of_learning_curves_are_there_in_numbers(tmp_path: Path) -> None:
+    table = text(curves(by_name(runs_of(tmp_path, MadeRun(monitor="test"), MadeRun("ogm")))))
+    cells = re.findall(r'data-key="([^"]*)"', table)
+    assert [cells[0], cells[4], cells[7]] == ["joint", "ogm", ""]
+    assert cells[1] == cells[3] != cells[2]  # the made-up test scores are those of validation
 
 
 def test_the_learning_state_has_purities_gaps_strengths_and_their_numbers(tmp_path: Path) -> None:
@@ -76,6 +100,25 @@ def test_the_learning_state_has_purities_gaps_strengths_and_their_numbers(tmp_pa
     assert learning_state({"agm": methods["agm"]}, ["agm"]) is None
 
 
+def test_the_last_diagnosis_of_a_method_that_does_not_relearn_is_in_numbers(tmp_path: Path) -> None:
+    found = text(learning_state(by_name(runs_of(tmp_path, *small_study())), ["joint"]))
+    events, _, last = found.partition("Last diagnosis in numbers")
+    assert ">joint<" not in events
+    assert re.findall(r'data-key="([^"]*)"', last)[:3] == ["joint", "24.0", "audio"]
+    assert "diagnose_relearn" not in last  # its last diagnosis was an event
+
+
+def test_every_relearning_has_its_triangle_on_a_long_run(tmp_path: Path) -> None:
+    run = MadeRun("diagnose_relearn", settings=RELEARN, epochs=700, every=2)
+    (figure,) = [
+        item.figure
+        for item in learning_state(by_name(runs_of(tmp_path, run)), []).content  # type: ignore[union-attr]
+        if isinstance(item, Drawing) and item.name == "digits-audio-gap"
+    ]
+    triangles = [line for line in figure.axes[0].lines if line.get_marker() == "v"]
+    assert [len(line.get_xdata()) for line in triangles] == [349]  # epochs 2, 4, ..., 698
+
+
 def test_a_run_of_one_diagnosis_is_drawn(tmp_path: Path) -> None:
     methods = by_name(runs_of(tmp_path, MadeRun("diagnose_relearn", settings=RELEARN, every=20)))
     assert "digits-diagnose_relearn-strength" in names(learning_state(methods, ["diagnose_relearn"]))
@@ -87,6 +130,18 @@ def test_maps_are_of_the_first_seed_and_counted_beforehand(tmp_path: Path) -> No
     assert names(section) == ["digits-joint-audio-map", "digits-joint-visual-map"]
     assert number_of_maps(methods, ["joint"]) == 2
     assert maps(by_name(runs_of(tmp_path / "bare", MadeRun())), ["joint"]) is None
+
+
+def test_where_representations_are_not_finite_a_line_says_so(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, MadeRun(outputs=40))
+    path = runs[0].folder / "test_outputs.npz"
+    with np.load(path) as kept:
+        arrays = dict(kept)
+    arrays["features_audio"][3, 1] = np.inf
+    np.savez(path, **arrays)
+    section = maps(by_name(runs), ["joint"])
+    assert names(section) == ["digits-joint-visual-map"]
+    assert "joint, seed 0: representations of audio. Not every number of them is finite" in text(section)
 
 
 def test_scaled_features_span_minus_one_to_one() -> None:
@@ -103,14 +158,40 @@ def test_confusion_matrices_say_how_many_seeds_they_sum(tmp_path: Path) -> None:
     methods = by_name(runs_of(tmp_path, *small_study()))
     section = confusion(methods, ["joint"])
     assert section is not None
-    assert [item.caption for item in section.content if isinstance(item, Drawing)] == [
-        "joint: confusion matrix, 2 seeds."
-    ]
+    assert captions(section) == ["joint: confusion matrix, 2 seeds; epochs selected on val."]
     assert confusion(by_name(runs_of(tmp_path / "bare", MadeRun())), ["joint"]) is None
 
 
-def relearning(name: str, every: int, lambda_: float, **changes: object) -> MadeRun:
-    return MadeRun("diagnose_relearn", 0, name, settings={"every": every, "lambda": lambda_}, **changes)  # type: ignore[arg-type]
+def test_seeds_that_saw_other_classes_have_a_confusion_matrix_of_their_own(tmp_path: Path) -> None:
+    few = [MadeRun(seed=seed, outputs=60, classes=("a", "b", "c")) for seed in (2, 3)]
+    section = confusion(by_name(runs_of(tmp_path, MadeRun(outputs=60), *few)), ["joint"])
+    assert [re.search(r"\d seeds?", caption)[0] for caption in captions(section)] == ["1 seed", "2 seeds"]  # type: ignore[index]
+
+
+def test_a_confusion_matrix_is_there_in_numbers_too(tmp_path: Path) -> None:
+    # Of the 14 rows of each class two are taken for the other: 0 and 14, 7 and 21.
+    run = MadeRun(outputs=28, classes=("a", "b"))
+    table = text(confusion(by_name(runs_of(tmp_path, run)), ["joint"]))
+    assert re.findall(r'data-key="([^"]*)"', table) == ["a", "86.0", "14.0", "b", "14.0", "86.0"]
+
+
+def test_of_many_classes_each_ones_share_is_said(tmp_path: Path) -> None:
+    classes = tuple(f"class {number}" for number in range(50))
+    section = confusion(by_name(runs_of(tmp_path, MadeRun(outputs=100, classes=classes))), ["joint"])
+    assert text(section).count("<tr>") == 1 + 50
+    assert ">right<" in text(section)
+
+
+def test_what_test_scores_and_representations_were_selected_on_is_said(tmp_path: Path) -> None:
+    methods = by_name(runs_of(tmp_path, MadeRun(outputs=40, **ON_TEST)))
+    for section in (confusion(methods, ["joint"]), maps(methods, ["joint"])):
+        assert captions(section)
+        assert all(caption.endswith(SAID) for caption in captions(section))
+
+
+def relearning(name: str, every: int, lambda_: float, seed: int = 0, **changes: Any) -> MadeRun:
+    settings = {"every": every, "lambda": lambda_, **changes.pop("settings", {})}
+    return MadeRun("diagnose_relearn", seed, name, settings=settings, **changes)
 
 
 def test_sensitivity_takes_runs_that_differ_in_lambda_and_every_alone(tmp_path: Path) -> None:
@@ -123,6 +204,38 @@ def test_sensitivity_takes_runs_that_differ_in_lambda_and_every_alone(tmp_path: 
 
 def test_one_setting_alone_has_no_sensitivity(tmp_path: Path) -> None:
     assert sensitivity(runs_of(tmp_path, relearning("a", 5, 1.0), relearning("b", 5, 1.0))) is None
+
+
+def test_a_seed_that_two_recipes_have_counts_once(tmp_path: Path) -> None:
+    runs = [relearning("a", 5, 1.0), relearning("again", 5, 1.0), relearning("a2", 5, 1.0, 1), relearning("b", 5, 3.0)]
+    table = text(sensitivity(runs_of(tmp_path, *runs)))
+    rows = [re.findall(r'data-key="([^"]*)"', row)[:3] for row in table.split("<tr>")[2:]]
+    assert rows == [["1.0", "5.0", "2.0"], ["3.0", "5.0", "1.0"]]
+
+
+def test_grids_of_one_dataset_are_told_apart_by_what_differs(tmp_path: Path) -> None:
+    grids = [("", 30, {}), ("x", 12, {"restarts": 5})]
+    runs = [
+        relearning(f"{name}{value}", 5, value, epochs=epochs, settings=settings, dataset=dataset)
+        for dataset, several in (("digits", grids), ("avmnist", grids[:1]))
+        for name, epochs, settings in several
+        for value in (1.0, 3.0)
+    ]
+    runs = [replace(run, recipe=f"{run.dataset}{run.recipe}") for run in runs]
+    section = sensitivity(runs_of(tmp_path, *runs))
+    assert sorted(caption.partition(":")[0] for caption in captions(section)) == [
+        "avmnist",
+        "digits, methods.diagnose_relearn.restarts=5, training.epochs=12",
+        "digits, training.epochs=30",
+    ]
+    assert "digits, training.epochs=30: accuracy by lambda and every" in text(section)
+
+
+def test_sensitivity_says_what_epochs_were_selected_on(tmp_path: Path) -> None:
+    grid = [relearning("a", 5, 1.0, **ON_TEST), relearning("b", 10, 1.0, **ON_TEST)]
+    section = sensitivity(runs_of(tmp_path, *grid))
+    assert captions(section) == [f"digits: mean test accuracy over lambda and every; {SAID}"]
+    assert f"Mean and standard deviation over seeds; {SAID}" in text(section)
 
 
 def test_run_times_are_means_over_seeds(tmp_path: Path) -> None:
@@ -138,6 +251,11 @@ def test_commands_are_given_once_and_without_the_place_of_the_program(tmp_path: 
     assert found.count("drcli train digits") == 1
     assert "drcli train &#x27;a b; c&#x27;" in found
     assert "somewhere" not in found
+
+
+def test_a_command_by_python_reads_like_the_program(tmp_path: Path) -> None:
+    run = MadeRun(command=("/somewhere/drcli/__main__.py", "train", "digits"))
+    assert ">drcli train digits<" in text(provenance.commands(runs_of(tmp_path, run)))
 
 
 def test_a_command_that_was_not_recorded_is_said_to_be(tmp_path: Path) -> None:
@@ -165,28 +283,3 @@ def test_unfinished_runs_are_listed_with_how_far_they_came(tmp_path: Path) -> No
     found = text(provenance.unfinished(runs))
     assert [f">{value}<" in found for value in (7, 12)] == [True, True]
     assert provenance.unfinished(runs[:1]) is None
-
-
-@pytest.mark.parametrize(
-    ("made", "said"),
-    [
-        (
-            [MadeRun(selection="test")],
-            "Epochs were selected on the test split, so that scores are optimistic: digits joint.",
-        ),
-        ([MadeRun(monitor="test")], "The test split was watched while training: digits joint."),
-        ([MadeRun()], "Every epoch was selected on validation."),
-        ([MadeRun()], "Some methods have one seed"),
-        ([MadeRun(seed=0), MadeRun(seed=1)], "Every method has 2 seeds."),
-        ([MadeRun(seed=0), MadeRun(seed=1), MadeRun("ogm")], "Methods have between 1 and 2 seeds"),
-        ([MadeRun()], "No run kept its test_outputs.npz"),
-        ([MadeRun(outputs=20), MadeRun("ogm")], "and so without map and confusion matrix: digits ogm."),
-        ([MadeRun(), MadeRun("ogm", finished=False)], "1 of 2 runs are not finished, and left out."),
-    ],
-)
-def test_the_honest_marks_are_said(tmp_path: Path, made: list[MadeRun], said: str) -> None:
-    assert said in marks(runs_of(tmp_path, *made))
-
-
-def test_nothing_is_said_of_runs_that_do_not_exist(tmp_path: Path) -> None:
-    assert marks(runs_of(tmp_path, MadeRun(finished=False))).count("<li") == 1

@@ -35,3 +35,12 @@ def test_only_numbers_at_the_whole_path_are_taken() -> None:
         {"epoch": 3, "val": {"accuracy": None}},
     ]
     assert at(records, "val", "accuracy") == {0: 0.5}
+
+
+def test_epochs_that_must_be_kept_are() -> None:
+    found = curve([dict.fromkeys(range(1000), 1.0)], keep=[1, 500, 2000])
+    assert found is not None
+    assert len(found.epochs) in {MOST_POINTS + 1, MOST_POINTS + 2}
+    assert {1, 500} <= set(found.epochs)
+    assert list(found.epochs) == sorted(found.epochs)
+    assert max(found.epochs) == 999

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from drcli.report.page.table import mean_and_spread, to_html
+import pytest
+
+from drcli.report.page.table import folded, mean_and_spread, to_html
 from drcli.report.render import TableText
 
 
@@ -29,6 +31,31 @@ def test_a_column_with_one_text_is_sorted_as_text() -> None:
     assert 'class="number"' not in html
 
 
+def test_zero_is_a_key_like_other_numbers() -> None:
+    html = to_html(TableText("t", ("difference",), [("0.0",), ("1.0",), ("-",)]))
+    assert keys(html) == ["0.0", "1.0", ""]
+
+
+@pytest.mark.parametrize(
+    ("cell", "key"),
+    [
+        ("1e-05", "1e-05"),
+        ("90.1 ± 0.4†‡", "90.1"),
+        ("+1.5 [-1.0, +4.0]† (n = 3)", "1.5"),
+        ("[-4.8, -2.7]†", "-4.8"),
+        ("60, 100", "60.0"),
+        ("2024-11-21", "2024-11-21"),
+        ("3.11.7", "3.11.7"),
+        ("92e19c9bc931d13a", "92e19c9bc931d13a"),
+        ("2 of 3", "2 of 3"),
+    ],
+)
+def test_a_cell_is_a_number_only_as_a_whole(cell: str, key: str) -> None:
+    html = to_html(TableText("t", ("c",), [(cell,)]))
+    assert keys(html) == [key]
+    assert ('class="number"' in html) == (key != cell or cell == "1e-05")
+
+
 def test_signs_and_absent_values_are_set_as_in_print() -> None:
     html = to_html(TableText("t", ("method", "difference"), [("uni-modal", "-0.5 [-1.0, +2.0]"), ("joint", "-")]))
     assert ">\N{MINUS SIGN}0.5 [\N{MINUS SIGN}1.0, +2.0]<" in html
@@ -48,3 +75,12 @@ def test_every_text_of_a_table_is_escaped() -> None:
 def test_one_value_has_no_spread() -> None:
     assert mean_and_spread(0.5, None, 2) == "0.50"
     assert mean_and_spread(0.5, 0.25, 2) == "0.50 \N{PLUS-MINUS SIGN} 0.25"
+
+
+def test_nothing_rounds_to_minus_zero() -> None:
+    assert mean_and_spread(-0.0001, 0.0, 3) == "0.000 \N{PLUS-MINUS SIGN} 0.000"
+
+
+def test_a_folded_table_is_behind_a_line_with_its_title() -> None:
+    table = TableText("Accuracy", ("a",), [("1",)])
+    assert folded(table) == f"<details><summary>Accuracy in numbers</summary>{to_html(table)}</details>"
