@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,27 +13,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drcli.damage import NPZ_DAMAGE
 from drcli.errors import DataError
 
 Array = NDArray[Any]
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 _CHUNK_BYTES = 64 * 2**20
-# What numpy and zipfile raise, by the kind of damage.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    RuntimeError,
-    SyntaxError,
-    MemoryError,
-    OverflowError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True)
@@ -146,6 +130,6 @@ def _damage(subject: str) -> Iterator[None]:
     """Turn what reading raises into one line."""
     try:
         yield
-    except _DAMAGE as error:
+    except NPZ_DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{subject} ({reason}); save the file again with numpy.savez") from error

@@ -6,8 +6,6 @@ Arrays `labels_train` (N,) and `labels_val` (M,), integers or strings, and for e
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,25 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from drcli.damage import NPZ_DAMAGE
 from drcli.errors import DataError
 
 Array = NDArray[Any]
 LAYOUT = "labels_train, labels_val and, for each modality, <modality>_train and <modality>_val"
 # Beyond this, squared distances overflow in single precision.
 LARGEST = 1e12
-# What numpy and zipfile raise, by the kind of damage.
-DAMAGE = (
-    OSError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    RuntimeError,
-    SyntaxError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True)
@@ -101,14 +87,14 @@ def _read_arrays(path: Path) -> dict[str, Array]:
                 return {name: _read_array(loaded, name) for name in loaded.files}
     except FileNotFoundError as error:
         raise _ContentsError("no such file; save one with numpy.savez") from error
-    except DAMAGE as error:
+    except NPZ_DAMAGE as error:
         raise _ContentsError(f"is not a .npz file ({_one_line(error)}); save one with numpy.savez: {LAYOUT}") from error
 
 
 def _read_array(loaded: np.lib.npyio.NpzFile, name: str) -> Array:
     try:
         array = loaded[name]
-    except DAMAGE as error:
+    except NPZ_DAMAGE as error:
         if "allow_pickle" in str(error):
             raise _ContentsError(
                 f"array {name!r} holds Python objects, which are not loaded because they can carry code; "

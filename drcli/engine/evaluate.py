@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from drcli.data.batches import Batch
-from drcli.data.prepared import Split
 from drcli.engine.assemble import Assembly
+from drcli.engine.outputs import SplitOutputs
 from drcli.engine.probe import probe_accuracy
-from drcli.metrics import Scores, score
 from drcli.models.inference import evaluating, over_rows
 
 LOGITS = ""
 """Stands for the logits among the features: a name that no modality has."""
-
-
-@dataclass(frozen=True)
-class SplitOutputs:
-    """What the model gives for a whole split, in stored order, on the CPU.
-
-    Attributes:
-        split: the split.
-        logits: (N, C), what the method predicts with.
-        features: {m: (N, D_m)}.
-    """
-
-    split: Split
-    logits: Tensor
-    features: dict[str, Tensor]
-
-    def scores(self) -> Scores:
-        """Return the scores of the predictions."""
-        return score(self.logits, self.split.labels, self.split.weight)
 
 
 def run_split(assembly: Assembly, split: str) -> SplitOutputs:

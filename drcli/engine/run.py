@@ -15,8 +15,9 @@ from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
 from drcli.engine.compiling import compile_forward
 from drcli.engine.device import set_determinism
-from drcli.engine.evaluate import SplitOutputs, evaluate_split
+from drcli.engine.evaluate import evaluate_split
 from drcli.engine.listener import Listener
+from drcli.engine.outputs import SplitOutputs
 from drcli.engine.plan import PlannedRun
 from drcli.engine.rundir import RunDirectory
 from drcli.engine.trainer import Trainer

@@ -35,7 +35,7 @@ from drcli.recipe.schema import Recipe
 from drcli.recipe.show import differences
 
 if TYPE_CHECKING:
-    from drcli.engine.evaluate import SplitOutputs
+    from drcli.engine.outputs import SplitOutputs
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "scipy")
 

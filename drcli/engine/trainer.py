@@ -15,8 +15,9 @@ from torch import Tensor
 
 from drcli import checkpoint
 from drcli.engine.assemble import Assembly, check_identity, load_weights
-from drcli.engine.evaluate import SplitOutputs, run_split
+from drcli.engine.evaluate import run_split
 from drcli.engine.listener import Listener
+from drcli.engine.outputs import SplitOutputs
 from drcli.engine.rundir import RunDirectory
 from drcli.errors import CheckpointError, RunError
 from drcli.methods.base import Method

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from drcli.data.prepared import Split
-from drcli.engine.evaluate import SplitOutputs
+from drcli.engine.outputs import SplitOutputs
 from drcli.engine.rundir import RunDirectory
 
 

@@ -1,0 +1,23 @@
+"""What reading damaged files raises, other than our own errors."""
+
+from __future__ import annotations
+
+import tokenize
+import zipfile
+import zlib
+
+NPZ_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Of numpy and zipfile, by the kind of damage to an .npz file."""
