@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from support.command_line import Drcli, Process, RecipeFile, Refused
 
-EPOCHS = 40
+EPOCHS = 150
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,8 @@ def test_stopped_or_robbed_of_a_worker_a_grid_goes_on(
 
     stopped = process(*asked)
     wait_for(stopped, "joint seed 0, epochs ")
+    while stopped.poll() is None and not (folder / "last.pt").exists():  # written while training goes on
+        time.sleep(0.01)
     stopped.terminate()
     stdout, stderr = stopped.communicate(timeout=60)
     assert (stopped.returncode, stdout) == (130, ""), stderr
