@@ -11,6 +11,7 @@ from typing import Any
 
 from drcli.engine.plan import PlannedRun
 from drcli.engine.rundir import RunDirectory
+from drcli.methods import METHODS
 from drcli.report.console import duration
 from drcli.reproduce.expand import Grid
 
@@ -39,7 +40,7 @@ class Work:
         left = f"{self.total} runs, {self.finished} of them finished; the rest takes"
         if self.unknown == self.total - self.finished:
             return f"{left} {self.epochs:,} epochs; how long one takes here shows in the first run"
-        unknown = f", and {self.epochs:,} epochs of {self.unknown} runs whose speed is not known yet"
+        unknown = f", and {self.epochs:,} epochs of runs whose speed is not known yet"
         return f"{left} about {duration(self.seconds)}{unknown if self.unknown else ''}"
 
 
@@ -95,6 +96,8 @@ def finished(run: PlannedRun) -> bool:
 
 
 def _epochs_left(run: PlannedRun) -> int:
+    if not METHODS.load(run.recipe.methods[run.recipe.method].method).trains:
+        return 0
     metrics = RunDirectory(run.folder).metrics
     done = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
     return max(0, run.recipe.training.epochs - done)

@@ -1,0 +1,58 @@
+"""How much is left of a target: runs, epochs, and seconds where a speed is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from drcli.recipe.shipped import find_target
+from drcli.reproduce.estimate import Work, speeds, total, work
+from drcli.reproduce.expand import Choice, Grid, expand
+from drcli.reproduce.target import load_target
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Grid:
+    """Table 1 on digits: 13 runs of one seed, 12 of which train 60 epochs."""
+    (found,) = expand(load_target(find_target("table1")), Choice(dataset="digits", seeds="0", out=tmp_path)).grids
+    return found
+
+
+def finish(folder: Path, method: str, seconds: float, epochs: int) -> None:
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps({"method": method, "seconds": seconds, "epochs": epochs}))
+
+
+def test_an_ensemble_takes_no_epochs(grid: Grid) -> None:
+    found = work(grid, {})
+    assert found == Work(total=13, finished=0, seconds=0, unknown=13, epochs=12 * 60)
+    assert (
+        str(found)
+        == "13 runs, 0 of them finished; the rest takes 720 epochs; how long one takes here shows in the first run"
+    )
+
+
+def test_what_is_finished_here_tells_the_speed_of_the_rest(grid: Grid, tmp_path: Path) -> None:
+    finish(tmp_path / "digits/joint/seed0", "joint", 120.0, 60)
+    finish(tmp_path / "digits/agm/seed0", "agm", 360.0, 60)
+    known = speeds([grid], tmp_path, {"digits": 99.0})
+    found = work(grid, known)
+    # 10 runs at the mean of 2 and 6 s an epoch
+    assert (found.finished, found.unknown) == (2, 0)
+    assert found.seconds == pytest.approx(10 * 60 * 4.0)
+
+
+def test_epochs_that_an_unfinished_run_has_behind_it_count(grid: Grid) -> None:
+    folder = grid.runs[2].folder
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text("{}\n" * 45)
+    joint = replace(grid, runs=[grid.runs[2]])
+    assert work(joint, {("digits", ""): 2.0}).seconds == pytest.approx(15 * 2.0)
+
+
+def test_parts_add_up() -> None:
+    assert total([Work(3, 1, 5.0, 1, 60), Work(2, 2, 0.0, 0)]) == Work(5, 3, 5.0, 1, 60)
+    assert str(Work(5, 3, 5.0, 1, 60)).endswith("about 0:05, and 60 epochs of runs whose speed is not known yet")
