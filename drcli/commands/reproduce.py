@@ -17,7 +17,9 @@ from drcli.commands.train import open_or_prepare
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import prepare_settings
 from drcli.engine.grid import check_folders
+from drcli.engine.plan import PlannedRun
 from drcli.errors import CheckpointError, DrcliError, InterruptedRunError
+from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_target, shipped_targets
 from drcli.report.console import duration
 from drcli.report.render import rich_table
@@ -101,28 +103,31 @@ def reproduce(plans: Sequence[Planned], request: ReproduceRequest, progress: Con
 def _train(plan: Planned, engine: Engine, progress: Console) -> list[str]:
     """Train a target's runs, stored ones left as they are, and return what failed."""
     progress.print(Text(f"{plan.target.name}: {plan.target.title}", style="bold"))
-    grids = plan.expanded.grids
-    datasets = _datasets(grids, progress)
-    for grid, dataset in zip(grids, datasets, strict=True):  # what is in the way shows before hours of training
-        check_folders(grid.runs, dataset)
+    together = _by_dataset(plan.expanded.grids, progress)
+    for dataset, runs in together:  # what is in the way shows before hours of training
+        check_folders(runs, dataset)
     failed = []
-    for grid, dataset in zip(grids, datasets, strict=True):
+    for dataset, runs in together:
         try:
-            failed += engine(grid.runs, dataset, progress).failed
-        except CheckpointError as error:  # of a grid of one run
+            failed += engine(runs, dataset, progress).failed
+        except CheckpointError as error:  # of a run that is alone
             failed.append(str(error))
             progress.print(Text(f"failed: {error}", style="yellow"))
     return failed
 
 
-def _datasets(grids: Sequence[Grid], progress: Console) -> list[PreparedDataset]:
-    """Open, or prepare where that takes no download, the dataset of each grid; one folder is opened once."""
-    opened: dict[str, PreparedDataset] = {}
-    keys = [json.dumps([str(grid.recipe.dataset.root), prepare_settings(grid.recipe)]) for grid in grids]
-    for key, grid in zip(keys, grids, strict=True):
-        if key not in opened:
-            opened[key] = open_or_prepare(grid.recipe, progress)
-    return [opened[key] for key in keys]
+def _by_dataset(grids: Sequence[Grid], progress: Console) -> list[tuple[PreparedDataset, list[PlannedRun]]]:
+    """Return the runs of all grids by the dataset that they train on, so that they can be trained at once.
+
+    A dataset is opened once for each setting of its preparation, or prepared where that takes no download.
+    """
+    runs: dict[str, list[PlannedRun]] = {}
+    recipes: dict[str, Recipe] = {}
+    for grid in grids:
+        key = json.dumps([str(grid.recipe.dataset.root), prepare_settings(grid.recipe)])
+        runs.setdefault(key, []).extend(grid.runs)
+        recipes.setdefault(key, grid.recipe)
+    return [(open_or_prepare(recipes[key], progress), found) for key, found in runs.items()]
 
 
 def _write(plan: Planned, request: ReproduceRequest) -> Output:

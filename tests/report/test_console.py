@@ -64,7 +64,7 @@ def test_without_a_terminal_an_epoch_is_one_line(run: PlannedRun) -> None:
         listener.rows_done(60)
         listener.epoch_finished(record(epoch, selected=epoch == 1))
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "[1/2] joint seed 3: 4 epochs, training data 1.2 MB in memory maps"
+    assert lines[0] == "[1/2] toy: joint seed 3: 4 epochs, training data 1.2 MB in memory maps"
     assert lines[1].split() == " ".join(COLUMNS).split()
     assert lines[2].split() == ["0", "1.2346", "50.0", "%", "0.9877", "62.5", "%", "1234", "0:06"]
     assert lines[3].split() == ["1*", "1.2346", "50.0", "%", "0.9877", "62.5", "%", "1234", "0:04"]
@@ -83,7 +83,7 @@ def test_the_time_left_is_the_mean_of_the_epochs_so_far(run: PlannedRun) -> None
 def test_a_run_that_goes_on_says_where(run: PlannedRun) -> None:
     listener, stream = listen(terminal=False)
     listener.run_started(run, first_epoch=2, rows=60)
-    assert stream.getvalue().splitlines()[0] == "[1/2] joint seed 3: 4 epochs, going on at epoch 2"
+    assert stream.getvalue().splitlines()[0] == "[1/2] toy: joint seed 3: 4 epochs, going on at epoch 2"
 
 
 def test_a_terminal_shows_a_live_table_that_is_gone_at_the_end(run: PlannedRun) -> None:
@@ -112,7 +112,7 @@ def test_a_second_run_opens_a_table_of_its_own(run: PlannedRun) -> None:
         listener.epoch_finished(record(0))
         assert len(listener.rows) == 1
         listener.run_finished(run, SUMMARY, stored=False)
-    assert "[2/2] joint seed 3" in stream.getvalue()
+    assert "[2/2] toy: joint seed 3" in stream.getvalue()
 
 
 def test_stored_runs_count_too(run: PlannedRun) -> None:
@@ -120,7 +120,7 @@ def test_stored_runs_count_too(run: PlannedRun) -> None:
     listener.run_finished(run, SUMMARY, stored=True)
     listener.run_started(run, first_epoch=0, rows=60)
     assert "stored result" in stream.getvalue()
-    assert "[2/2] joint seed 3" in stream.getvalue()
+    assert "[2/2] toy: joint seed 3" in stream.getvalue()
 
 
 def test_a_note_and_an_event_are_lines_of_their_own(run: PlannedRun) -> None:
