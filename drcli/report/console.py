@@ -43,7 +43,8 @@ class ConsoleListener(Listener):
         self.seconds: list[float] = []
         self.rows: deque[tuple[str, ...]] = deque(maxlen=ROWS)
         where = f", going on at epoch {first_epoch}" if first_epoch else ""
-        title = f"[{self.started}/{self.total}] {run.recipe.name}: {run.name} seed {run.seed}: {self.epochs} epochs{where}"
+        count = f"[{self.started}/{self.total}]"
+        title = f"{count} {run.recipe.name}: {run.name} seed {run.seed}: {self.epochs} epochs{where}"
         if data:
             title += f", training data {data}"
         self.console.print(Text(title, style="bold"))
