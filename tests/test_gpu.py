@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from drcli.data.prepared import Split
 from drcli.data.rows import Residence
 from drcli.diagnosis import diagnose
 from drcli.engine.assemble import restore
+from drcli.engine.compiling import compile_forward
 from drcli.engine.evaluate import run_split
 from drcli.recipe.schema import Recipe
 
@@ -133,6 +135,7 @@ def _generators() -> tuple[torch.Generator, torch.Generator]:
     return torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 def test_a_step_does_not_wait_for_the_device(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     trainer = make_trainer(toy_recipe(method="joint", training=SHORT), tmp_path, device=CUDA)
     batches = trainer.ctx.train.shuffled(16, *_generators())
@@ -142,6 +145,19 @@ def test_a_step_does_not_wait_for_the_device(toy_recipe: Callable[..., Recipe], 
         trainer.assembly.method.training_step(trainer.ctx, next(batches))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_evaluation_keeps_what_cuda_graphs_overwrite(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """48 rows in six batches of one shape: replays into the same memory, since the trial has recorded it."""
+    training = {**SHORT, "compile": "reduce-overhead", "eval_batch_size": 8}
+    trainer = make_trainer(toy_recipe(method="joint", training=training), tmp_path, device=CUDA)
+    plain = run_split(trainer.assembly, "val")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's own, about its own
+        assert compile_forward(trainer.ctx, trainer.assembly.method) is None
+        replayed = run_split(trainer.assembly, "val")
+    torch.testing.assert_close(replayed.logits, plain.logits, **FEATURES)
+    torch.testing.assert_close(replayed.features, plain.features, **FEATURES)
 
 
 def test_a_saver_writes_what_was_on_the_device_when_it_was_asked(tmp_path: Path) -> None:

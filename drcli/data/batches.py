@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,6 +16,8 @@ from drcli.data.prepared import Split
 from drcli.data.rows import Residence, Rows, ahead, free_memory, to_device
 from drcli.seeding import generator
 from drcli.world import ALONE, World
+
+CPU = torch.device("cpu")
 
 PICTURES = ("frames", "flow")
 
@@ -290,18 +292,21 @@ class Batches:
             noise = torch.randn(len(rows), *shape, generator=stream, device=self.device)
             return noise if draws.rows is None else noise[to_device(draws.rows, self.device)]
         if modality not in self._fixed_noise and self._keeps_noise(4 * len(self) * math.prod(shape)):
-            self._fixed_noise[modality] = self._noise_of(modality, range(len(self)), shape).to(self.device)
+            self._fixed_noise[modality] = self._noise_of(modality, range(len(self)), shape, self.device)
         if modality in self._fixed_noise:
             return self._fixed_noise[modality][to_device(draws.index, self.device)]
-        return to_device(self._noise_of(modality, draws.index.tolist(), shape), self.device)
+        return to_device(self._noise_of(modality, draws.index.tolist(), shape, CPU), self.device)
 
     def _keeps_noise(self, nbytes: int) -> bool:
         """On a GPU a quarter of what is free may go into it: drawing it on the CPU takes seconds a pass."""
         return nbytes <= (free_memory(self.device) // 4 if self.device.type == "cuda" else KEPT_NOISE)
 
-    def _noise_of(self, modality: str, rows: Iterable[int], shape: tuple[int, ...]) -> Tensor:
-        streams = (generator(0, "noise", self.split.name, modality, row) for row in rows)
-        return torch.stack([torch.randn(*shape, generator=stream) for stream in streams])
+    def _noise_of(self, modality: str, rows: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Return the rows' own noise (B, *shape) on a device; it is drawn on the CPU, which need not hold it all."""
+        noise = torch.empty(len(rows), *shape, device=device)
+        for place, row in zip(noise, rows, strict=True):
+            place.copy_(torch.randn(*shape, generator=generator(0, "noise", self.split.name, modality, row)))
+        return noise
 
 
 def _resized(pictures: Tensor, boxes: Tensor | None, size: int) -> Tensor:

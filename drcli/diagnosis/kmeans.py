@@ -222,8 +222,8 @@ def _centres(points: Points, labels: Tensor, num_clusters: int) -> tuple[Tensor,
 
 def _counts(labels: Tensor, num_clusters: int) -> Tensor:
     """Return how many rows each cluster has, (R, K) int64."""
-    if labels.device.type == "cuda" and labels.numel() * num_clusters <= 4 * MEMORY:
-        # A deterministic index_add_ sorts on CUDA; this only reads.
+    if labels.device.type == "cuda" and labels.numel() * num_clusters <= MEMORY:
+        # A deterministic index_add_ sorts on CUDA; this does not, but makes numbers (R, K, N) of what it counts.
         return (labels[:, None] == torch.arange(num_clusters, device=labels.device)[:, None]).sum(dim=2)
     keys = _keys(labels, num_clusters)
     return keys.new_zeros(len(labels) * num_clusters).index_add_(0, keys, torch.ones_like(keys)).view(-1, num_clusters)

@@ -45,7 +45,8 @@ def over_rows(
     pieces: dict[str, list[Tensor]] = {}
     for batch in batches.dealt(batch_size, rows):
         for name, values in compute(batch).items():
-            pieces.setdefault(name, []).append(values)
+            # A copy: CUDA graphs write the next batch's over them, and a view would keep all that it is taken from.
+            pieces.setdefault(name, []).append(values.clone())
     own = {name: torch.cat(values).cpu() for name, values in pieces.items()}  # the device is waited for once
     if batches.world.size == 1:
         return own

@@ -11,10 +11,11 @@ import torch
 from support.training import bits, make_trainer, trained, weights
 from torch import Tensor
 
+from drcli.data.batches import Batch
 from drcli.models import FUSIONS
 from drcli.models.build import build_model
 from drcli.models.fusion import Fusion
-from drcli.models.inference import evaluating, extract_features
+from drcli.models.inference import evaluating, extract_features, over_rows
 from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.schema import Recipe
 
@@ -132,6 +133,18 @@ def test_features_are_those_of_evaluation_mode_and_leave_no_trace(
     for m, found in features.items():
         assert not found.requires_grad
         torch.testing.assert_close(found, whole[m].detach())
+
+
+def test_what_the_next_batch_overwrites_is_kept(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """A CUDA graph gives the same memory at every replay."""
+    batches = make_trainer(toy_recipe(), tmp_path).ctx.train
+    memory = torch.empty(7, 1)
+
+    def replay(batch: Batch) -> dict[str, Tensor]:
+        memory[: len(batch.index), 0] = batch.index
+        return {"row": memory[: len(batch.index)]}
+
+    assert over_rows(batches, 7, replay)["row"].flatten().tolist() == list(range(len(batches)))
 
 
 def test_modes_come_back_when_an_evaluation_fails(model: Callable[..., MultimodalModel]) -> None:
