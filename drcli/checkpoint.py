@@ -51,6 +51,7 @@ class Saver:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
         self._pending: deque[Future[None]] = deque()
         self._failed: RunError | None = None
+        self._stream: torch.cuda.Stream | None = None
 
     def save(self, path: Path, state: Mapping[str, Any]) -> None:
         """Copy a state and have it saved.
@@ -79,27 +80,22 @@ class Saver:
     def _write(self, path: Path, state: Mapping[str, Any], made: torch.cuda.Event | None) -> None:
         if self._failed is None:
             try:
-                save(path, state if made is None else fetched(state, made))
+                save(path, state if made is None else self._fetched(state, made))
             except RunError as error:
                 self._failed = error
+
+    def _fetched(self, state: Mapping[str, Any], made: torch.cuda.Event) -> Any:
+        """Return a state with its tensors on the CPU, without waiting for what the GPU was given since `made`."""
+        if self._stream is None:
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._stream.wait_event(made)
+        with torch.cuda.stream(self._stream):
+            return _each_tensor(state, Tensor.cpu)
 
 
 def copied(state: Any) -> Any:
     """Return plain containers with copies of their tensors, on the same device: a GPU copies while it works."""
     return _each_tensor(state, lambda tensor: tensor.detach().clone())
-
-
-def fetched(state: Any, made: torch.cuda.Event) -> Any:
-    """Return plain containers with their tensors on the CPU, without waiting for what a GPU was given since.
-
-    Args:
-        state: with tensors on a GPU.
-        made: what comes after the last of them was made.
-    """
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_event(made)
-    with torch.cuda.stream(stream):
-        return _each_tensor(state, Tensor.cpu)
 
 
 def _mark() -> torch.cuda.Event | None:
