@@ -13,7 +13,7 @@ from drcli.data import transforms
 from drcli.data.format import ModalityInfo
 from drcli.data.input import Corruption, InputSettings
 from drcli.data.prepared import Split
-from drcli.data.rows import Residence, Rows, ahead, free_memory, to_device
+from drcli.data.rows import Residence, Rows, ahead, free_at_peak, to_device
 from drcli.seeding import generator
 from drcli.world import ALONE, World
 
@@ -299,7 +299,7 @@ class Batches:
 
     def _keeps_noise(self, nbytes: int) -> bool:
         """On a GPU a quarter of what is free may go into it: drawing it on the CPU takes seconds a pass."""
-        return nbytes <= (free_memory(self.device) // 4 if self.device.type == "cuda" else KEPT_NOISE)
+        return nbytes <= (free_at_peak(self.device) // 4 if self.device.type == "cuda" else KEPT_NOISE)
 
     def _noise_of(self, modality: str, rows: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Tensor:
         """Return the rows' own noise (B, *shape) on a device; it is drawn on the CPU, which need not hold it all."""

@@ -98,3 +98,9 @@ def free_memory(device: torch.device) -> int:
     """Bytes of a GPU that are free, or that torch holds and does not use."""
     free, _ = torch.cuda.mem_get_info(device)
     return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+
+
+def free_at_peak(device: torch.device) -> int:
+    """Bytes of a GPU that were free even when most was used."""
+    more = torch.cuda.max_memory_allocated(device) - torch.cuda.memory_allocated(device)
+    return max(0, free_memory(device) - more)
