@@ -1,7 +1,8 @@
 """From stored arrays to inputs, whole batches at a time, on the device.
 
 Every random choice is drawn per sample from a CPU generator that the caller seeds, so that a batch is
-the same on every device; the arithmetic runs where the batch is.
+the same on every device; the arithmetic runs where the batch is. The noise of training alone is drawn on
+the device, from a seed that the generator gives: it differs between a CPU and a GPU.
 """
 
 from __future__ import annotations
