@@ -6,7 +6,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +19,8 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 def write_atomic(path: Path, *pieces: Buffer) -> None:
     """Replace a file by new contents: readers see the old file or the new one, whole.
 
+    A link stays one, and what it leads to is replaced; a pipe or device is written to.
+
     Args:
         path: the file.
         pieces: its contents, one after the other.
@@ -26,6 +28,10 @@ def write_atomic(path: Path, *pieces: Buffer) -> None:
     Raises:
         RunError: the contents could not be written; the old file, if any, is as it was.
     """
+    if path.exists() and not path.is_file():
+        _write_through(path, pieces)
+        return
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
@@ -39,6 +45,14 @@ def write_atomic(path: Path, *pieces: Buffer) -> None:
     finally:
         with suppress(OSError):  # gone already, unless an error or Ctrl-C came first
             temporary.unlink()
+
+
+def _write_through(path: Path, pieces: Sequence[Buffer]) -> None:
+    try:
+        with path.open("wb") as stream:
+            stream.writelines(pieces)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({reason(error)})") from error
 
 
 def reason(error: OSError) -> str:

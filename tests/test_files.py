@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,27 @@ def test_a_folder_that_is_none_is_an_error_of_one_message(place: str, tmp_path: 
     (tmp_path / "in the way").write_text("a file")
     with pytest.raises(RunError, match="cannot be written"):
         write_atomic(tmp_path / place, b"new")
+
+
+def test_what_a_link_leads_to_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
+    target, link = tmp_path / "there" / "file", tmp_path / "link"
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    write_atomic(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_bytes)
+        write_atomic(pipe, b"some ", b"text")
+        assert read.result(timeout=10) == b"some text"
+    assert pipe.is_fifo()
 
 
 def test_a_quota_reads_like_a_full_disk() -> None:

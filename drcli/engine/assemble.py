@@ -81,7 +81,9 @@ def input_plans(recipe: Recipe, modalities: tuple[str, ...], dataset: DatasetInf
     for m in modalities:
         if m not in infos:
             has = ", ".join(infos)
-            raise RecipeError(f"modalities.{m}: dataset {dataset.name} has no such modality; it has {has}")
+            raise RecipeError(
+                f"modalities.{m}: dataset {dataset.name} has no such modality; it has {has}; name one of these"
+            )
         block = recipe.modalities[m]
         noise = recipe.corrupt.get(m)
         plans[m] = InputPlan(infos[m], block.input, noise if noise and noise.domain == "input" else None)

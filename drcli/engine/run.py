@@ -27,6 +27,7 @@ from drcli.methods.teachers import Teacher
 from drcli.models.pretrained import digest, load_pretrained
 from drcli.world import ALONE, World
 
+CHANGED = "the file of its method has changed since the run was begun; --fresh trains it as it is now"
 LESS_MEMORY = (
     "lower training.batch_size, or set training.accumulate=2, training.eval_batch_size, or training.data=stream"
 )
@@ -74,6 +75,8 @@ def execute(
     with ExitStack() as held:
         summary = world.on_main(claim)
         stored = summary is not None
+        if directory.source_changed(run.recipe):
+            listener.note(f"{run.folder}: {CHANGED}")
         if summary is None:
             with _enough_memory(run, device, world):
                 summary = _train(run, dataset, directory, device, listener, world)

@@ -13,6 +13,8 @@ tensorboard/       the same curves as event files
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import io
 import json
 import os
@@ -31,6 +33,7 @@ import yaml
 from drcli import __version__
 from drcli.errors import DataError, RecipeError
 from drcli.files import append_json_line, read_json_lines, write_atomic, write_json
+from drcli.methods import METHODS
 from drcli.recipe.schema import Recipe
 from drcli.recipe.show import differences
 
@@ -93,18 +96,20 @@ class RunDirectory:
         """
         if self.check(recipe, fingerprint):
             return
+        if self.recipe.exists():  # a run that has finished no epoch has nothing to lose
+            self.clear()
         text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
-        write_json(self.environment, environment(fingerprint, device, devices))
+        write_json(self.environment, {**environment(fingerprint, device, devices), "method_source": source_of(recipe)})
         write_atomic(self.recipe, text.encode())
 
     def check(self, recipe: Recipe, fingerprint: str) -> bool:
-        """Return whether this run was begun here already.
+        """Return whether this run has finished an epoch here already.
 
         Raises:
             RecipeError: another recipe was trained here; the differences are shown.
             DataError: other data was used here, or the files are damaged.
         """
-        if not (self.recipe.exists() and self.environment.exists()):
+        if not self._has_epochs():
             return False
         there = _read(self.recipe, yaml.safe_load)
         changed = differences(without_root(there), without_root(recipe.to_dict()))
@@ -115,6 +120,19 @@ class RunDirectory:
         if used != fingerprint:
             raise DataError(f"{self.folder}: this run was started on other data than the recipe's now; {STARTING_OVER}")
         return True
+
+    def _has_epochs(self) -> bool:
+        return self.recipe.exists() and self.environment.exists() and (self.last.exists() or self.summary.exists())
+
+    def is_finished(self, recipe: Recipe) -> bool:
+        """Return whether this recipe's run has its test scores here."""
+        if not (self.summary.exists() and self.recipe.exists()):
+            return False
+        return not differences(without_root(_read(self.recipe, yaml.safe_load)), without_root(recipe.to_dict()))
+
+    def source_changed(self, recipe: Recipe) -> bool:
+        """Return whether the file of the method is another one than when this run was begun."""
+        return _read(self.environment, json.loads).get("method_source", "") not in {"", source_of(recipe)}
 
     def claim_weights(self, digests: Mapping[str, str]) -> None:
         """Write down which pre-trained weights the run starts from, or check that they are the same.
@@ -193,6 +211,12 @@ def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DataError(f"{path}: damaged; {STARTING_OVER}")
     return found
+
+
+def source_of(recipe: Recipe) -> str:
+    """Return a digest of the file that a run's method is written in; "" where there is none."""
+    path = inspect.getsourcefile(METHODS.load(recipe.methods[recipe.method].method))
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path is not None else ""
 
 
 def environment(fingerprint: str, device: torch.device, devices: int = 1) -> dict[str, Any]:

@@ -91,8 +91,8 @@ def total(parts: Iterable[Work]) -> Work:
 
 
 def finished(run: PlannedRun) -> bool:
-    """Return whether a run has its test scores."""
-    return RunDirectory(run.folder).summary.exists()
+    """Return whether a run has its test scores; those of another recipe in its folder are not its own."""
+    return RunDirectory(run.folder).is_finished(run.recipe)
 
 
 def _epochs_left(run: PlannedRun) -> int:

@@ -45,6 +45,14 @@ def run(toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_pat
     return go
 
 
+class Notes(Listener):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
 class Heard(Listener):
     def __init__(self) -> None:
         self.started: list[int] = []
@@ -132,6 +140,43 @@ def test_a_run_of_another_recipe_is_refused_with_the_difference(run: Run, tmp_pa
     with pytest.raises(RecipeError, match=r"(?s)run: a run of another recipe is here; .*--fresh.*0\.05.*0\.01"):
         run(training=changed)
     assert (tmp_path / "run" / "summary.json").read_bytes() == before
+
+
+def test_a_run_that_finished_no_epoch_leaves_its_folder_to_another_recipe(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        run(listener=StopAfter(0))
+    changed = {**SHORT, "optimizer": {"name": "sgd", "lr": 0.01}}
+    heard = Heard()
+    run(training=changed, listener=heard)
+    assert heard.started == [0]
+    assert "lr: 0.01" in (tmp_path / "run" / "recipe.yaml").read_text()
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_refused_model_does_not_block_the_mended_recipe(run: Run, tmp_path: Path) -> None:
+    modalities = {m: {"backbone": "resnet_small"} for m in ("audio", "smell")}
+    with pytest.raises(RecipeError, match=r"modalities\.smell: dataset toy has no such modality; it has .*; name one"):
+        run(modalities=modalities)
+    run()
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_method_whose_file_has_changed_is_said(run: Run, tmp_path: Path) -> None:
+    run()
+    heard = Notes()
+    run(listener=heard)
+    assert heard.said == []
+    path = tmp_path / "run" / "environment.json"
+    found = json.loads(path.read_text())
+    assert len(found["method_source"]) == 16
+    path.write_text(json.dumps({**found, "method_source": "0" * 16}))
+    run(listener=heard)
+    (said,) = heard.said
+    assert said.startswith(f"{tmp_path / 'run'}: the file of its method has changed")
+    assert "--fresh" in said
+    path.write_text(json.dumps({key: value for key, value in found.items() if key != "method_source"}))
+    run(listener=heard)  # of an older drcli
+    assert len(heard.said) == 1
 
 
 def test_moved_data_is_the_same_data_and_other_data_is_not(run: Run, toy_dataset: PreparedDataset) -> None:

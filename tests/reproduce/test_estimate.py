@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from drcli.recipe.shipped import find_target
 from drcli.reproduce.estimate import Work, speeds, total, work
@@ -21,9 +22,12 @@ def grid(tmp_path: Path) -> Grid:
     return found
 
 
-def finish(folder: Path, method: str, seconds: float, epochs: int) -> None:
-    folder.mkdir(parents=True)
-    (folder / "summary.json").write_text(json.dumps({"method": method, "seconds": seconds, "epochs": epochs}))
+def finish(grid: Grid, method: str, seconds: float, **changes: object) -> None:
+    """Leave what a finished run leaves, of this recipe or of one with other values."""
+    (run,) = (run for run in grid.runs if run.name == method)
+    run.folder.mkdir(parents=True)
+    (run.folder / "recipe.yaml").write_text(yaml.safe_dump({**run.recipe.to_dict(), **changes}))
+    (run.folder / "summary.json").write_text(json.dumps({"method": method, "seconds": seconds, "epochs": 60}))
 
 
 def test_an_ensemble_takes_no_epochs(grid: Grid) -> None:
@@ -36,13 +40,19 @@ def test_an_ensemble_takes_no_epochs(grid: Grid) -> None:
 
 
 def test_what_is_finished_here_tells_the_speed_of_the_rest(grid: Grid, tmp_path: Path) -> None:
-    finish(tmp_path / "digits/joint/seed0", "joint", 120.0, 60)
-    finish(tmp_path / "digits/agm/seed0", "agm", 360.0, 60)
+    finish(grid, "joint", 120.0)
+    finish(grid, "agm", 360.0)
     known = speeds([grid], tmp_path, {"digits": 99.0})
     found = work(grid, known)
     # 10 runs at the mean of 2 and 6 s an epoch
     assert (found.finished, found.unknown) == (2, 0)
     assert found.seconds == pytest.approx(10 * 60 * 4.0)
+
+
+def test_a_run_of_another_recipe_is_not_the_one_that_is_wanted(grid: Grid) -> None:
+    finish(grid, "joint", 120.0)
+    finish(grid, "agm", 360.0, selection="last")
+    assert work(grid, {}).finished == 1
 
 
 def test_epochs_that_an_unfinished_run_has_behind_it_count(grid: Grid) -> None:
