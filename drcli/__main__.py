@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+
+from drcli.interrupt import EXIT_CODE, MESSAGE, leaving_at_once
 
 SPINS = "1000"
 """How often a thread of torch's looks for work before it sleeps.
@@ -15,7 +18,16 @@ than runs differ. One thread a run (OMP_NUM_THREADS=1) is the best that can be d
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; Ctrl-C ends it with exit code 130, also while it starts."""
+    try:
+        with leaving_at_once():
+            _run()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{MESSAGE}\n")
+        sys.exit(EXIT_CODE)
+
+
+def _run() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:  # who sets it decides
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     from drcli.cli import app

@@ -27,6 +27,7 @@ from drcli.files import write_atomic
 CHECKPOINT_VERSION = 1
 _MARK = b"drcli-sha256:"
 _COMMENT_SIZE = len(_MARK) + 64
+_NOT_OURS = "Of a model that drcli did not train, save the features as .npz: `drcli diagnose FEATURES.npz`"
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -162,12 +163,14 @@ def _verify(path: Path, data: bytes) -> None:
     if not data:
         raise CheckpointError(f"{path}: the file is empty; use another checkpoint of the run, or train again")
     if not data.startswith(b"PK\x03\x04"):
-        raise CheckpointError(f"{path}: not a checkpoint of drcli; give a checkpoint.pt or last.pt of a run directory")
+        raise CheckpointError(
+            f"{path}: not a checkpoint of drcli; give a checkpoint.pt or last.pt of a run directory. {_NOT_OURS}"
+        )
     body, comment = data[:-_COMMENT_SIZE], data[-_COMMENT_SIZE:]
     if not comment.startswith(_MARK):
         raise CheckpointError(
             f"{path}: truncated, or not written by drcli (its checksum is missing); "
-            "use another checkpoint of the run, or train again"
+            f"use another checkpoint of the run, or train again. {_NOT_OURS}"
         )
     if hashlib.sha256(body).hexdigest().encode() != comment[len(_MARK) :]:
         raise CheckpointError(f"{path}: damaged (its checksum does not match); use another checkpoint of the run")

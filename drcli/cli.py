@@ -14,6 +14,7 @@ from rich.console import Console
 
 from drcli import __version__
 from drcli.errors import DrcliError
+from drcli.interrupt import EXIT_CODE, MESSAGE, leaving_at_once, raising_again
 
 P = ParamSpec("P")
 
@@ -64,13 +65,14 @@ def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with raising_again():
+                command(*args, **kwargs)
         except DrcliError as error:
             typer.echo(f"drcli: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            typer.echo("drcli: stopped", err=True)
-            raise typer.Exit(130) from None
+            typer.echo(MESSAGE, err=True)
+            raise typer.Exit(EXIT_CODE) from None
 
     return wrapper
 
@@ -80,7 +82,7 @@ def _emit(as_json: bool, value: Callable[[], Any], table: Callable[[], Any]) -> 
     if as_json:
         typer.echo(json.dumps(value(), allow_nan=False))
     else:
-        _console().print(table())
+        _console().print(table(), crop=False)  # lines that are not to be broken are not cut off either
 
 
 def _version(asked: bool) -> None:
@@ -105,7 +107,8 @@ def list_names(
     kind: Annotated[str | None, typer.Argument(help="recipes, methods, datasets, backbones or fusions.")] = None,
 ) -> None:
     """List what a recipe can name."""
-    from drcli.commands import listing
+    with leaving_at_once():
+        from drcli.commands import listing
 
     for table in listing.tables(kind):
         _console().print(table)
@@ -115,7 +118,8 @@ def list_names(
 @reports_errors
 def show(recipe: RecipeArg, overrides: OverridesArg = None) -> None:
     """Show a recipe with every default filled in, and where each value comes from."""
-    from drcli.commands import show as command
+    with leaving_at_once():
+        from drcli.commands import show as command
 
     typer.echo(command.show(recipe, overrides or []), nl=False)
 
@@ -139,7 +143,8 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
     as_json: JsonOpt = False,
 ) -> None:
     """Turn an official download into a prepared dataset."""
-    from drcli.commands import prepare as command
+    with leaving_at_once():
+        from drcli.commands import prepare as command
 
     request = command.PrepareRequest(target, overrides or [], source, out, workers, limit, fresh, max_bad, split_dir)
     prepared = command.prepare(request, _console(stderr=True))
@@ -167,8 +172,9 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     as_json: JsonOpt = False,
 ) -> None:
     """Train methods and seeds; a finished run is shown, an unfinished one goes on."""
-    from drcli.commands import train as command
-    from drcli.commands.engines import EngineOptions
+    with leaving_at_once():
+        from drcli.commands import train as command
+        from drcli.commands.engines import EngineOptions
 
     options = EngineOptions(
         device=device,
@@ -206,10 +212,13 @@ def diagnose(
     as_json: JsonOpt = False,
 ) -> None:
     """Report how over-trained each modality is; nothing is changed."""
-    from drcli.commands import diagnose as command
+    with leaving_at_once():
+        from drcli.commands import diagnose as command
 
     report = command.run(checkpoint, overrides or [], device, figure)
     _emit(as_json, lambda: command.to_json(report), lambda: command.table(report))
+    if figure is not None:
+        typer.echo(f"written: {figure}", err=True)
 
 
 @app.command("eval")
@@ -224,7 +233,8 @@ def evaluate(
     as_json: JsonOpt = False,
 ) -> None:
     """Score a checkpoint, and each of its frozen encoders by a linear probe."""
-    from drcli.commands import evaluate as command
+    with leaving_at_once():
+        from drcli.commands import evaluate as command
 
     result = command.evaluate(checkpoint, overrides or [], split, device)
     _emit(as_json, lambda: result, lambda: command.table(result))
@@ -251,7 +261,8 @@ def report(
     ] = False,
 ) -> None:
     """Report runs as one HTML page that needs no network, or as tables."""
-    from drcli.commands import report as command
+    with leaving_at_once():
+        from drcli.commands import report as command
 
     labels = maps.split(",") if maps is not None else []
     typer.echo(command.report(command.ReportRequest(folders, out, form, figures, png, labels, no_maps)), nl=False)
@@ -283,9 +294,10 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     as_json: JsonOpt = False,
 ) -> None:
     """Make a table or figure of the paper; runs that are finished are not trained again."""
-    from drcli.commands import reproduce as command
-    from drcli.commands.engines import EngineOptions
-    from drcli.reproduce.expand import Choice
+    with leaving_at_once():
+        from drcli.commands import reproduce as command
+        from drcli.commands.engines import EngineOptions
+        from drcli.reproduce.expand import Choice
 
     options = EngineOptions(
         device=device,

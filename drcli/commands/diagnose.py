@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field, NonNegativeFloat
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from drcli.commands.moved_data import split_root
@@ -24,6 +26,7 @@ from drcli.recipe.overrides import parse_overrides
 from drcli.recipe.schema import Recipe, plain
 from drcli.recipe.validate import validate_settings
 from drcli.report import diagnosis_figure
+from drcli.report.render import titled
 
 
 class Settings(MeasureSettings, extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True):
@@ -54,6 +57,10 @@ class Representations:
     settings: Settings
 
 
+UNEQUAL = 1.5
+"""How many times the rows of validation those of train may be before the reader is told."""
+
+
 @dataclass(frozen=True)
 class Report:
     """What a diagnosis found.
@@ -63,12 +70,14 @@ class Report:
         epoch: epoch of the checkpoint, or None.
         lambda_: slope from gap to strength.
         modalities: findings by modality.
+        figure: the picture that was drawn, or None.
     """
 
     path: Path
     epoch: int | None
     lambda_: float
     modalities: Mapping[str, ModalityDiagnosis]
+    figure: Path | None = None
 
 
 def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) -> Report:
@@ -102,7 +111,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
         settings=settings,
         lambda_=settings.lambda_,
     )
-    report = Report(path, found.epoch, settings.lambda_, modalities)
+    report = Report(path, found.epoch, settings.lambda_, modalities, figure)
     if figure is not None:
         diagnosis_figure.draw(
             figure, modalities, *found.train, *found.val, class_names=found.class_names, title=title_of(report)
@@ -154,6 +163,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "epoch": report.epoch,
         "lambda": report.lambda_,
         "modalities": {m: {**found.to_dict(), "reading": reading(found)} for m, found in report.modalities.items()},
+        **({"figure": str(report.figure)} if report.figure is not None else {}),
     }
 
 
@@ -163,14 +173,24 @@ def title_of(report: Report) -> str:
     return f"{report.path}{epoch}, lambda {report.lambda_:g}"
 
 
-def table(report: Report) -> Table:
-    """Return the findings, a row a modality."""
-    out = Table(title=title_of(report), title_justify="left")
-    out.add_column("modality")
-    for name in ("purity train", "purity val", "gap", "gap of permuted labels", "strength"):
-        out.add_column(name, justify="right")
-    out.add_column("reading")
+def table(report: Report) -> Group:
+    """Return the findings, a row a modality; the headings are broken to leave room for the readings."""
+    out = Table()
+    out.add_column("modality", overflow="fold")
+    for name in ("purity\ntrain", "purity\nval", "gap", "gap of\npermuted\nlabels", "strength"):
+        out.add_column(name, justify="right", overflow="fold")
+    out.add_column("reading", overflow="fold")
     for m, found in report.modalities.items():
         numbers = (found.purity_train, found.purity_val, found.gap, found.gap_permuted, found.strength)
-        out.add_row(m, *(f"{number:.3f}" for number in numbers), reading(found))
-    return out
+        out.add_row(Text(m), *(f"{number:.3f}" for number in numbers), reading(found))
+    return Group(titled(title_of(report), out), *(Text(line) for line in caution(report.modalities.values())))
+
+
+def caution(found: Iterable[ModalityDiagnosis]) -> list[str]:
+    """Return a line where far more rows of train were clustered than of validation, which alone moves purity."""
+    sizes = dict.fromkeys((one.num_train, one.num_val) for one in found if one.num_train > UNEQUAL * one.num_val)
+    return [
+        f"{train:,} rows of train against {val:,} of validation: purity depends on their number, too; "
+        "match_sizes=true compares equal numbers"
+        for train, val in sizes
+    ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
 from drcli.commands.moved_data import split_root
@@ -16,6 +17,7 @@ from drcli.engine.evaluate import evaluate_split
 from drcli.errors import UsageError
 from drcli.recipe.overrides import parse_overrides
 from drcli.report.console import how_selected, percent
+from drcli.report.render import titled
 
 
 def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str) -> dict[str, Any]:
@@ -30,6 +32,8 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
     Raises:
         DrcliError: bad usage, a damaged checkpoint, or missing data.
     """
+    if checkpoint.suffix == ".npz":
+        raise UsageError(f"{checkpoint}: eval scores a checkpoint.pt or last.pt; `drcli diagnose` takes features")
     if split not in SPLITS:
         raise UsageError(f"--split {split}: must be one of {', '.join(SPLITS)}")
     root, unknown = split_root(parse_overrides(overrides))
@@ -44,6 +48,7 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
         "checkpoint": str(checkpoint),
         "split": split,
         "epoch": restored.epoch,
+        "selected_epoch": restored.selected_epoch,
         "selection": assembly.recipe.selection,
         "monitor": assembly.recipe.monitor,
         **outputs.scores().to_dict(),
@@ -51,11 +56,10 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
     }
 
 
-def table(result: dict[str, Any]) -> Table:
+def table(result: dict[str, Any]) -> Group:
     """Return the scores as a table."""
-    selected = f"epoch {result['epoch']}, {how_selected(result['selection'], result['monitor'])}"
-    title = f"{result['checkpoint']} ({selected}): split {result['split']}"
-    out = Table(title=title, title_justify="left")
+    title = f"{result['checkpoint']} ({_which_epoch(result)}): split {result['split']}"
+    out = Table()
     out.add_column("what")
     out.add_column("value", justify="right")
     out.add_row("accuracy", percent(result["accuracy"]))
@@ -63,4 +67,10 @@ def table(result: dict[str, Any]) -> Table:
     out.add_row("samples", str(result["n"]))
     for m, found in result["unimodal"].items():
         out.add_row(f"{m} linear probe", percent(found["probe_accuracy"]))
-    return out
+    return titled(title, out)
+
+
+def _which_epoch(result: dict[str, Any]) -> str:
+    epoch, selected = result["epoch"], result["selected_epoch"]
+    how = how_selected(result["selection"], result["monitor"])
+    return f"epoch {epoch}, {how}" if epoch == selected else f"epoch {epoch}, the last one; epoch {selected} was {how}"

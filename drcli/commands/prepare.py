@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +20,7 @@ from drcli.recipe.load import load_recipe, only
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
 from drcli.report.progress import stages
+from drcli.report.render import titled
 
 
 @dataclass(frozen=True)
@@ -140,13 +141,13 @@ def to_json(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def table(prepared: Prepared) -> Table:
+def table(prepared: Prepared) -> Group:
     """Return what was prepared, a row a split."""
     info = prepared.info
-    out = Table(title=f"{info.name} in {prepared.root}: {len(info.classes)} classes", title_justify="left")
+    out = Table()
     for name in ("split", "samples", "rows", *info.modalities):
         out.add_column(name, justify="left" if name == "split" else "right")
     for split, rows in info.rows.items():
         shapes = [f"{spec.dtype} {' x '.join(map(str, spec.shape))}" for spec in info.modalities.values()]
         out.add_row(split, str(info.samples[split]), str(rows), *shapes)
-    return out
+    return titled(f"{info.name} in {prepared.root}: {len(info.classes)} classes", out)

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+from rich.text import Text
+
 from drcli.errors import RunError, UsageError
 from drcli.files import reason, write_atomic
-from drcli.report.collect import RunRecord, collect
+from drcli.report.collect import RunRecord, collect, finished
 from drcli.report.render import Format, render
 from drcli.report.tables import comparison_tables
 
@@ -46,9 +49,11 @@ class ReportRequest:
 def report(request: ReportRequest) -> str:
     """Write what was asked for, and return what belongs on standard output.
 
+    Where no run is finished the page is written all the same, and standard error says so.
+
     Raises:
         UsageError: an option is not valid, a folder holds no run, or no run for a table is finished.
-        DataError: a file of a run is damaged.
+        DataError: a folder is not there, or a file of a run is damaged.
         RunError: a file cannot be written.
     """
     _check(request)
@@ -89,6 +94,10 @@ def _write_page(request: ReportRequest, runs: Sequence[RunRecord]) -> str:
     folder = request.figures or out.with_name(f"{out.stem}_figures")
     _write_figures(folder, page, png=request.png)
     _write(out, page.html.encode("utf-8"))  # last: where the page is, its figures are
+    if not finished(runs):
+        many = f"none of the {len(runs)} runs is finished: the page shows their progress only"
+        one = "the run is not finished: the page shows its progress only"
+        Console(stderr=True).print(Text(one if len(runs) == 1 else many, style="yellow"), soft_wrap=True)
     return f"{out}\n"
 
 
@@ -96,15 +105,16 @@ def _write_figures(folder: Path, page: Page, *, png: bool) -> None:
     from drcli.report.page.drawing import to_png
 
     for drawing, svg in zip(page.drawings, page.svgs, strict=True):
-        _write(folder / f"{drawing.name}.svg", svg.encode("utf-8"))
+        _write(folder / f"{drawing.name}.svg", svg.encode("utf-8"), options="--out or --figures")
         if png:
-            _write(folder / f"{drawing.name}.png", to_png(drawing))
+            _write(folder / f"{drawing.name}.png", to_png(drawing), options="--out or --figures")
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file whole, and the folders that it is in."""
+def _write(path: Path, data: bytes, options: str = "--out") -> None:
+    """Write a file whole, and the folders that it is in; `options` say where that is."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{path.parent}: cannot be made ({reason(error)})") from error
+        remedy = f"choose another place with {options}"
+        raise RunError(f"{path.parent}: cannot be made ({reason(error)}); {remedy}") from error
     write_atomic(path, data)

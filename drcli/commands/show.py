@@ -32,7 +32,7 @@ def _about_parameters(recipe: Recipe) -> Iterator[str]:
     yield "#"
     yield "# What each method moves:"
     for label, block in recipe.methods.items():
-        yield f"#   {label}: {METHODS.load(block.method).moves}"
+        yield f"#   {label}: {METHODS.load(block.method).moved(block.settings)}"
 
 
 def _groups(recipe: Recipe) -> Iterator[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +29,7 @@ from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
 from drcli.report.console import how_selected, percent
+from drcli.report.render import titled
 from drcli.world import World
 
 
@@ -116,28 +117,21 @@ def to_json(result: GridResult) -> dict[str, Any]:
     }
 
 
-def table(result: GridResult) -> Table:
+def table(result: GridResult) -> Group:
     """Return the comparison: accuracy over seeds, probes by modality, difference to joint training."""
     selected = "; ".join(sorted({how_selected(run["selection"], run["monitor"]) for run in result.runs}))
     place = os.path.commonpath([run["run_dir"] for run in result.runs])
-    out = Table(
-        title=f"Test accuracy (epoch {selected})",
-        title_justify="left",
-        caption=f"runs, with their checkpoint.pt: {place}",
-        caption_justify="left",
-    )
+    out = Table()
     modalities = list(dict.fromkeys(m for run in result.runs for m in run["unimodal"]))
     for name, justify in (("method", "left"), ("seeds", "right"), ("accuracy", "right")):
-        out.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for m in modalities:
-        out.add_column(f"{m} probe", justify="right")
-    out.add_column("minus joint", justify="right")
-    out.add_column("s / run", justify="right")
+        out.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for name in (*(f"{m} probe" for m in modalities), "minus joint", "s / run"):
+        out.add_column(name, justify="right", overflow="fold")
     for row in result.summary:
         runs = [run for run in result.runs if _name(run) == row["method"]]
         probes = [_mean(_probes(runs, m)) for m in modalities]
-        out.add_row(row["method"], str(row["n"]), _accuracy(row), *probes, _difference(row), _seconds(runs))
-    return out
+        out.add_row(Text(row["method"]), str(row["n"]), _accuracy(row), *probes, _difference(row), _seconds(runs))
+    return titled(f"Test accuracy (epoch {selected})", out, f"runs, with their checkpoint.pt: {place}")
 
 
 def _seconds(runs: list[dict[str, Any]]) -> str:

@@ -149,10 +149,12 @@ class Restored:
     Attributes:
         assembly: its parts, with the checkpoint's weights.
         epoch: epoch at whose end it was written.
+        selected_epoch: epoch that the run had selected by then; another one than `epoch` in some last.pt.
     """
 
     assembly: Assembly
     epoch: int
+    selected_epoch: int
 
 
 def restore(path: Path, device: torch.device, *, root: Path | None = None) -> Restored:
@@ -171,7 +173,7 @@ def restore(path: Path, device: torch.device, *, root: Path | None = None) -> Re
     try:
         recipe = recipe_from_dict(state["recipe"], where=f"{path} (its recipe)")
         modalities, fingerprint = tuple(state["modalities"]), state["dataset_fingerprint"]
-        epoch = int(state["epoch"])
+        epoch, selected = int(state["epoch"]), int(state["selected"]["epoch"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: lacks {error}; not a checkpoint of drcli train") from error
     block = recipe.dataset
@@ -183,7 +185,7 @@ def restore(path: Path, device: torch.device, *, root: Path | None = None) -> Re
         )
     assembly = assemble(recipe, modalities, dataset, device)
     load_weights(assembly, state, path)
-    return Restored(assembly, epoch)
+    return Restored(assembly, epoch, selected)
 
 
 def prepare_settings(recipe: Recipe) -> dict[str, Any]:

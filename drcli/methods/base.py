@@ -62,6 +62,12 @@ class Method:
     def __init__(self, settings: Any) -> None:
         self.settings = settings
 
+    @classmethod
+    def moved(cls, settings: Any) -> str:
+        """Return what the method moves under these settings, where they narrow `moves`."""
+        del settings
+        return cls.moves
+
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return extra modules; the engine moves, optimises and saves them."""
         return {}

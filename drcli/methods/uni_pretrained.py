@@ -31,11 +31,13 @@ class UniPretrained(Method):
     requires: ClassVar[frozenset[str]] = frozenset({TEACHERS})
     neutral: ClassVar[Mapping[str, Any] | None] = None
     neutral_reason: ClassVar[str] = "its encoders start from those of the unimodal runs, not from random weights"
-    moves: ClassVar[str] = (
-        "encoders: finetuned: every encoder and the fusion, by the optimiser; encoders: frozen: the fusion alone"
-    )
 
     settings: Settings
+
+    @classmethod
+    def moved(cls, settings: Settings) -> str:
+        """Return what the method moves; frozen encoders rest."""
+        return "the fusion alone, by the optimiser" if settings.encoders == "frozen" else cls.moves
 
     def setup(self, ctx: Context) -> None:
         """Start the encoders from the unimodal runs; frozen ones take no gradient."""

@@ -28,6 +28,10 @@ def find_recipe(text: str) -> Path:
         return _existing(Path(text))
     recipes = shipped_recipes()
     if text not in recipes:
+        if _is_file(Path(f"{text}.yaml")):
+            raise RecipeError(
+                f"unknown recipe {text!r}: a path needs a slash or ends in .yaml. Did you mean {text}.yaml?"
+            )
         raise RecipeError(f"unknown recipe {text!r}; {known(text, recipes)} A path needs a slash or ends in .yaml.")
     return recipes[text]
 
@@ -55,14 +59,17 @@ def find_target(text: str) -> Path:
 
 
 def _existing(path: Path) -> Path:
-    try:
-        found = path.is_file()
-    except OSError:  # a name longer than the file system takes
-        found = False
-    if not found:
+    if not _is_file(path):
         names = known(path.stem, shipped_recipes())
         raise RecipeError(f"{path}: no such recipe file. Recipes that come with drcli need no path; {names}")
     return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system takes
+        return False
 
 
 def _folder() -> Path:

@@ -24,6 +24,7 @@ from drcli.report import stored
 RECIPE_FILE = "recipe.yaml"
 MOST_NAMED = 6  # runs that a sentence lists
 _REMEDY = "restore it, or leave its folder out"
+_FOLDERS = "give the folders that `drcli train` wrote to"
 # libyaml reads a recipe about ten times faster; a wheel of PyYAML without it still works.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -127,13 +128,15 @@ def collect(folders: Iterable[Path]) -> list[RunRecord]:
 
     Raises:
         UsageError: a folder holds no run, or two runs are of the same recipe, label, modality and seed.
-        DataError: a file of a run is damaged or lacks what it should hold.
+        DataError: a folder is not there, or a file of a run is damaged or lacks what it should hold.
     """
     found: dict[Path, Path] = {}
     for folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"{folder}: {'is a file' if folder.exists() else 'no such folder'}; {_FOLDERS}")
         paths = sorted(folder.rglob(RECIPE_FILE))
         if not paths:
-            raise UsageError(f"{folder}: no run here or below; give the folders that `drcli train` wrote to")
+            raise UsageError(f"{folder}: no run here or below; {_FOLDERS}")
         found |= {path.parent.resolve(): path.parent for path in paths}
     order = {method: place for place, method in enumerate(METHODS.names())}
     runs = sorted(map(_read_run, found.values()), key=lambda run: _place(run, order))

@@ -52,7 +52,7 @@ def draw(
     """Write the picture of a diagnosis; the same arguments give the same bytes.
 
     Above, purities of train and validation with the floor of permuted labels; below, for each modality,
-    its representations in two dimensions (t-SNE; at most 1000 rows, drawn at random).
+    its representations in two dimensions (t-SNE; at most 1000 rows; of more they are drawn at random).
 
     Args:
         path: where to; the suffix decides between PNG, SVG and PDF.
@@ -137,7 +137,7 @@ def _floors(axes: Axes, places: Array, purities: Sequence[tuple[float, float]]) 
 
 def _map(axes: Axes, found: Map, modality: str, text: str) -> None:
     """Draw one modality: train hollow, validation filled and in front."""
-    draw_map(axes, found.points, found.labels, hollow=~found.is_val)
+    draw_map(axes, found.points, found.labels, found.rows, hollow=~found.is_val)
     axes.set_title(modality, fontsize=12, fontweight="bold", loc="left", pad=36, parse_math=False)
     # Two lines of text fit between the map and its title.
     axes.annotate(textwrap.fill(text, 50), (0, 1), (0, 33), "axes fraction", "offset points", color=GREY, va="top")

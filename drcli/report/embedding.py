@@ -24,11 +24,13 @@ class Map:
         points: (P, 2).
         labels: (P,) class indices.
         is_val: (P,) whether a row is one of validation.
+        rows: how many rows there are; more than P where points were drawn from them.
     """
 
     points: Array
     labels: Array
     is_val: Array
+    rows: int
 
 
 def embed(train: Tensor, labels_train: Tensor, val: Tensor, labels_val: Tensor, *, seed: int = 0) -> Map:
@@ -48,7 +50,7 @@ def embed(train: Tensor, labels_train: Tensor, val: Tensor, labels_val: Tensor, 
     labels = np.concatenate([labels_train.cpu().numpy(), labels_val.cpu().numpy()])
     is_val = np.arange(len(labels)) >= len(train)
     rows, points = embed_features(torch.cat([train.cpu(), val.cpu()]), seed=seed)
-    return Map(points, labels[rows], is_val[rows])
+    return Map(points, labels[rows], is_val[rows], len(labels))
 
 
 def embed_features(features: Tensor, *, seed: int = 0) -> tuple[Array, Array]:

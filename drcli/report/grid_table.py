@@ -90,7 +90,7 @@ class GridConsole(GridListener):
         failed = f", {self.failed} failed" if self.failed else ""
         out = Table(box=None, caption=f"{self.finished} of {self.total} runs finished{failed}", caption_justify="left")
         for name in COLUMNS:
-            out.add_column(name, justify="left" if name == "run" else "right")
+            out.add_column(name, justify="left" if name == "run" else "right", overflow="fold")
         for row in self.rows.values():
             out.add_row(*row)
         return out

@@ -52,11 +52,24 @@ def render(table: TableText, form: Format) -> str:
 def rich_table(table: TableText) -> Group:
     """Return the table with its notes, for a terminal; cells are never taken for markup."""
     out = Table()
+    # A cell that does not fit is broken: rich would cut it off.
     for number, name in enumerate(table.columns):
-        out.add_column(Text(name), justify="right" if number else "left")
+        out.add_column(Text(name), justify="right" if number else "left", overflow="fold")
     for row in table.rows:
         out.add_row(*map(Text, row))
     return Group(Text(table.title, style="bold"), out, *(Text(note, style="dim") for note in table.notes))
+
+
+def titled(title: str, table: Table, note: str | None = None) -> Group:
+    """Return a table between lines of their own, for `Console.print(..., crop=False)`.
+
+    The lines are never broken, so that a path in them can be copied.
+    """
+    return Group(_unbroken(title, "bold"), table, *([_unbroken(note, "dim")] if note is not None else []))
+
+
+def _unbroken(line: str, style: str) -> Text:
+    return Text(line, style=style, no_wrap=True, overflow="ignore")
 
 
 def _markdown(table: TableText) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from drcli.recipe.text import Key, dotted, shortened
@@ -12,18 +13,20 @@ MOST_KEYS = 3
 # What is compared; what changes no weights; and the fusion, which unimodal runs do not have.
 _LEFT_OUT = {"name", "method", "methods", "seeds", "diagnosis", "monitor", "fusion"}
 _ABSENT = object()
+_MACHINE = ("device", "accelerator", "threads", "torch", "drcli")
 
 
 def unequal(runs: Sequence[RunRecord]) -> str:
     """Return a sentence on what else differs between runs of one recipe, "" where nothing does.
 
-    They can come from commands with other KEY=VALUE, or from data prepared anew. The sentence reads "Not all
-    else is equal in digits: training.epochs is 60 in joint, 5 in pmr."
+    They can come from commands with other KEY=VALUE, from data prepared anew, or from another machine. The
+    sentence reads "Not all else is equal in digits: training.epochs is 60 in joint, 5 in pmr."
     """
     found = list(_differing(runs, _shared))
     found += _differing([run for run in runs if run.modality is None], lambda run: {"fusion": run.recipe.get("fusion")})
     for group in by_label(runs).values():
         found += _differing(group, lambda run: {"methods": run.recipe["methods"]})
+    found += _other_machines(runs)
     if not found:
         return ""
     more = [f"and {len(found) - MOST_KEYS} more"] if len(found) > MOST_KEYS else []
@@ -35,6 +38,19 @@ def _shared(run: RunRecord) -> dict[str, Any]:
     found = {key: value for key, value in run.recipe.items() if key not in _LEFT_OUT}
     found["dataset"] = {key: value for key, value in run.recipe["dataset"].items() if key != "root"}
     return found | {"dataset_fingerprint": str(run.environment.get("dataset_fingerprint"))[:16]}
+
+
+def _other_machines(runs: Sequence[RunRecord]) -> Iterator[str]:
+    """Yield what differs in machine and versions, among the runs that noted it: a CPU has no accelerator."""
+    for key in _MACHINE:
+        view = partial(_noted, key)
+        yield from _differing(list(filter(view, runs)), view)
+
+
+def _noted(key: str, run: RunRecord) -> dict[str, Any]:
+    packages = run.environment.get("packages")
+    noted = {**run.environment, **(packages if isinstance(packages, Mapping) else {})}
+    return {key: noted[key]} if noted.get(key) is not None else {}
 
 
 def _differing(runs: Sequence[RunRecord], view: Callable[[RunRecord], Mapping[str, Any]]) -> Iterator[str]:

@@ -105,7 +105,9 @@ def test_the_payload_of_these_tests_would_run(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_program_or_version_is_refused(refused: Refused, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     torch.save({"model": torch.zeros(2)}, path)
-    assert "not written by drcli (its checksum is missing)" in refused("eval", path, code=3)
+    message = refused("eval", path, code=3)
+    assert "not written by drcli (its checksum is missing)" in message
+    assert "a model that drcli did not train, save the features as .npz: `drcli diagnose FEATURES.npz`" in message
     path.write_bytes(sealed({"checkpoint_version": 99}))
     assert "checkpoint_version is 99, this drcli reads 1; train again" in refused("eval", path, code=3)
     path.write_bytes(sealed([1, 2]))

@@ -113,6 +113,16 @@ def test_a_missing_recipe_offers_the_nearest_name(command: str, refused: Refused
     assert f"{path}: no such recipe file" in refused(command, path, code=2)
 
 
+@pytest.mark.parametrize("command", ["train", "show", "prepare"])
+def test_a_recipe_of_the_working_directory_named_without_its_ending_is_offered(
+    command: str, refused: Refused, recipe_file: RecipeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe_file()
+    monkeypatch.chdir(tmp_path)
+    message = refused(command, "toy", code=2)
+    assert message == "unknown recipe 'toy': a path needs a slash or ends in .yaml. Did you mean toy.yaml?\n"
+
+
 def test_a_folder_is_no_recipe(refused: Refused, tmp_path: Path) -> None:
     assert f"{tmp_path}/: no such recipe file".replace("/:", ":") in refused("train", f"{tmp_path}/", code=2)
 

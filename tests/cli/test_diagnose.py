@@ -95,10 +95,26 @@ def test_the_table_reads_each_modality(drcli: Drcli, features: Path) -> None:
         assert word in shown
 
 
+def test_unequal_numbers_of_rows_are_said_unless_they_are_matched(drcli: Drcli, features: Path) -> None:
+    said = "60 rows of train against 30 of validation: purity depends on their number, too; match_sizes=true"
+    assert drcli("diagnose", features).stdout.count(said) == 1
+    assert "match_sizes" not in drcli("diagnose", features, "match_sizes=true").stdout
+
+
+def test_the_reading_is_whole_in_a_narrow_window(drcli: Drcli, features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = drcli("diagnose", features).stdout
+    assert "…" not in shown
+    assert all(word in shown for word in ("over-trained:", "would be pulled", "permuted", "strength"))
+    assert max(map(len, shown.splitlines()[1:])) <= 80
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_a_figure_is_drawn_beside_the_result(suffix: str, drcli: Drcli, features: Path, tmp_path: Path) -> None:
     figure = tmp_path / f"figure{suffix}"
-    json.loads(drcli("diagnose", features, "--figure", figure, "--json").stdout)
+    result = drcli("diagnose", features, "--figure", figure, "--json")
+    assert json.loads(result.stdout)["figure"] == str(figure)
+    assert result.stderr == f"written: {figure}\n"
     assert figure.read_bytes()[:4] in {b"\x89PNG", b"<?xm", b"%PDF"}
     assert {path.name for path in tmp_path.iterdir()} == {features.name, figure.name}
 

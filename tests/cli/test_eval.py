@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support.command_line import Drcli, RecipeFile, Refused, tree
 
+from drcli import checkpoint
+
 
 def test_test_scores_equal_those_of_the_run(drcli: Drcli, finished: Path) -> None:
     before = tree(finished)
@@ -44,6 +46,40 @@ def test_the_table_holds_the_scores(drcli: Drcli, finished: Path) -> None:
     shown = drcli("eval", finished / "checkpoint.pt").stdout
     for word in ("accuracy", "macro-F1", "samples", "audio linear probe", "visual linear probe", " %"):
         assert word in shown
+
+
+def test_a_last_epoch_that_was_not_selected_is_not_said_to_be(drcli: Drcli, run_copy: Path) -> None:
+    path = run_copy / "last.pt"
+    state = checkpoint.load(path)
+    checkpoint.save(path, {**state, "selected": {"epoch": 0, "accuracy": 0.5}})
+    found = json.loads(drcli("eval", path, "--json").stdout)
+    assert (found["epoch"], found["selected_epoch"], found["selection"]) == (1, 0, "val")
+    title = drcli("eval", path).stdout.splitlines()[0]
+    assert title == f"{path} (epoch 1, the last one; epoch 0 was selected on val): split test"
+
+
+def test_the_selected_epoch_is_said_to_be_selected(drcli: Drcli, finished: Path) -> None:
+    path = finished / "checkpoint.pt"
+    epoch = json.loads((finished / "summary.json").read_text())["selected_epoch"]
+    found = json.loads(drcli("eval", path, "--json").stdout)
+    assert (found["epoch"], found["selected_epoch"]) == (epoch, epoch)
+    assert f"{path} (epoch {epoch}, selected on val): split test\n" in drcli("eval", path).stdout
+
+
+def test_the_path_above_the_table_is_not_broken_in_a_narrow_window(
+    drcli: Drcli, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    path = finished / "checkpoint.pt"
+    assert len(str(path)) > 40
+    for command in ("eval", "diagnose"):
+        assert drcli(command, path).stdout.startswith(f"{path}")
+
+
+def test_a_file_of_features_is_refused_with_the_command_that_takes_it(refused: Refused, tmp_path: Path) -> None:
+    path = tmp_path / "features.npz"
+    message = refused("eval", path, code=2)
+    assert message == f"{path}: eval scores a checkpoint.pt or last.pt; `drcli diagnose` takes features\n"
 
 
 def test_a_moved_dataset_is_found_by_dataset_root(

@@ -94,6 +94,12 @@ def test_show_tells_whose_the_parameters_are(drcli: Drcli, recipe_file: RecipeFi
     )
 
 
+def test_show_says_what_a_label_moves_under_its_own_settings(drcli: Drcli) -> None:
+    shown = drcli("show", "digits").stdout.splitlines()
+    assert "#   uni_frozen: the fusion alone, by the optimiser" in shown
+    assert "#   uni_finetuned: every encoder and the fusion, by the optimiser" in shown
+
+
 def test_show_of_a_dataset_that_is_not_prepared_says_what_it_cannot_know(drcli: Drcli, tmp_path: Path) -> None:
     shown = drcli("show", "digits", f"dataset.root={tmp_path / 'nothing'}").stdout
     assert "# Parameters: known when the dataset is prepared" in shown

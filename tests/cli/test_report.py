@@ -74,6 +74,37 @@ def test_a_file_where_a_folder_should_be_is_named(refused: Refused, runs: Path, 
     assert said.startswith(f"{tmp_path / 'file'}")
 
 
+def test_a_place_where_no_folder_can_be_made_is_named_with_the_remedy(
+    refused: Refused, runs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    inside = tmp_path / "file" / "new"
+    said = refused("report", runs, "--out", inside / "x.html", "--no-maps", code=1)
+    assert said == (
+        f"{inside}/x_figures: cannot be made (Not a directory); choose another place with --out or --figures\n"
+    )
+    said = refused("report", runs, "--format", "latex", "--out", inside / "x.tex", code=1)
+    assert said == f"{inside}: cannot be made (Not a directory); choose another place with --out\n"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "remark"),
+    [
+        ([0], "the run is not finished: the page shows its progress only\n"),
+        ([0, 1], "none of the 2 runs is finished: the page shows their progress only\n"),
+    ],
+)
+def test_a_page_of_unfinished_runs_alone_is_written_with_a_remark(
+    drcli: Drcli, tmp_path: Path, seeds: list[int], remark: str
+) -> None:
+    runs = write_runs(tmp_path / "runs", [MadeRun(seed=seed, finished=False) for seed in seeds])
+    said = drcli("report", runs, "--out", tmp_path / "r.html")
+    assert (said.stdout, said.stderr) == (f"{tmp_path / 'r.html'}\n", remark)
+    assert "Unfinished runs" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    write_runs(tmp_path / "runs", [MadeRun("ogm")])
+    assert not drcli("report", runs, "--out", tmp_path / "r.html", "--no-maps").stderr
+
+
 def test_tables_of_runs_that_are_all_unfinished_are_refused(refused: Refused, tmp_path: Path) -> None:
     runs = write_runs(tmp_path / "runs", [MadeRun(finished=False)])
     assert "no run is finished yet" in refused("report", runs, "--format", "markdown", code=2)
@@ -81,3 +112,8 @@ def test_tables_of_runs_that_are_all_unfinished_are_refused(refused: Refused, tm
 
 def test_a_folder_without_runs_is_refused(refused: Refused, tmp_path: Path) -> None:
     assert refused("report", tmp_path, code=2).startswith(f"{tmp_path}: no run here or below")
+
+
+def test_a_folder_that_is_not_there_is_refused(refused: Refused, tmp_path: Path) -> None:
+    said = refused("report", tmp_path / "none", code=3)
+    assert said == f"{tmp_path / 'none'}: no such folder; give the folders that `drcli train` wrote to\n"

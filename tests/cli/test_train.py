@@ -230,6 +230,20 @@ def test_the_table_compares_methods_with_joint_training(drcli: Drcli, recipe_fil
     assert "diagnose_relearn" not in shown
 
 
+def test_the_table_is_whole_in_a_narrow_window(
+    drcli: Drcli, recipe_file: RecipeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = tmp_path / "runs"
+    arguments = ("--method", "joint,unimodal", "--seeds", "0,1", "--out", out)
+    lines = drcli("train", recipe_file(), "training.epochs=1", *arguments).stdout.splitlines()
+    assert "…" not in "".join(lines)
+    assert lines[-1] == f"runs, with their checkpoint.pt: {out / 'toy'}"
+    names = "".join(line.split("│")[1].strip() for line in lines if line.startswith("│"))
+    assert names == "jointunimodal:audiounimodal:visual"
+    assert max(map(len, lines[1:-1])) <= 80
+
+
 def test_one_seed_has_a_difference_and_no_interval_in_the_table(
     drcli: Drcli, recipe_file: RecipeFile, tmp_path: Path
 ) -> None:

@@ -35,7 +35,7 @@ def test_a_class_without_room_has_no_number() -> None:
 def test_numbers_and_names_are_there_for_forty_classes(count: int, numbered: bool) -> None:
     figure = Figure(layout="constrained")
     axes = figure.subplots()
-    draw_map(axes, np.stack(np.divmod(np.arange(count), 7), axis=1).astype(float), np.arange(count))
+    draw_map(axes, np.stack(np.divmod(np.arange(count), 7), axis=1).astype(float), np.arange(count), count)
     add_class_legend(figure, [f"class {number}" for number in range(count)])
     assert [text.get_text() for text in axes.texts] == [str(number) for number in range(count if numbered else 0)]
     assert len(figure.legends) == int(numbered)
@@ -43,11 +43,20 @@ def test_numbers_and_names_are_there_for_forty_classes(count: int, numbered: boo
 
 def test_hollow_points_are_drawn_behind_the_others() -> None:
     axes = Figure().subplots()
-    draw_map(axes, np.array([[0.0, 0], [1, 1], [2, 0]]), np.zeros(3, dtype=int), np.array([True, False, True]))
+    draw_map(axes, np.array([[0.0, 0], [1, 1], [2, 0]]), np.zeros(3, dtype=int), 3, np.array([True, False, True]))
     behind, before = axes.collections
     assert [np.shape(points.get_offsets())[0] for points in (behind, before)] == [2, 1]
     assert behind.get_zorder() < before.get_zorder()
     assert np.size(behind.get_facecolor()) == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"), [(1000, "t-SNE 1 (1000 rows)"), (1001, "t-SNE 1 (1000 of 1001 rows, drawn at random)")]
+)
+def test_rows_are_said_to_be_drawn_where_some_are_left_out(rows: int, said: str) -> None:
+    axes = Figure().subplots()
+    draw_map(axes, np.zeros((1000, 2)), np.zeros(1000, dtype=int), rows)
+    assert axes.get_xlabel() == said
 
 
 @pytest.mark.parametrize(("count", "width"), [(2, 7), (12, 7), (40, 7), (40, 13)])

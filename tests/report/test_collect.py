@@ -124,6 +124,14 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
         collect([tmp_path])
 
 
+def test_a_folder_that_is_not_there_or_is_a_file_is_refused(tmp_path: Path) -> None:
+    recipe = write_run(tmp_path, 0.5) / "recipe.yaml"
+    for path, why in {tmp_path / "none": "no such folder", recipe: "is a file"}.items():
+        with pytest.raises(DataError) as caught:
+            collect([tmp_path, path])
+        assert str(caught.value) == f"{path}: {why}; give the folders that `drcli train` wrote to"
+
+
 def test_the_same_run_in_two_places_is_refused(tmp_path: Path) -> None:
     first, second = write_run(tmp_path / "x", 0.5), write_run(tmp_path / "y", 0.6)
     with pytest.raises(UsageError) as caught:

@@ -26,7 +26,7 @@ def flat_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     def embed(train, labels_train, val, labels_val):  # type: ignore[no-untyped-def]
         points = np.concatenate([train, val])[:, :2]
         labels = np.concatenate([labels_train, labels_val])
-        return Map(points, labels, np.arange(len(labels)) >= len(train))
+        return Map(points, labels, np.arange(len(labels)) >= len(train), len(labels))
 
     monkeypatch.setattr("drcli.report.diagnosis_figure.embed", embed)
 

@@ -43,6 +43,7 @@ def test_many_rows_are_thinned_out_in_both_splits(monkeypatch: pytest.MonkeyPatc
     found = embed(*blobs(3 * MOST_POINTS), *blobs(MOST_POINTS))
     assert len(found.points) == len(found.labels) == len(found.is_val) == MOST_POINTS
     assert 0.2 < found.is_val.mean() < 0.3
+    assert found.rows == 4 * MOST_POINTS
 
 
 @pytest.mark.parametrize("width", [1, 4])

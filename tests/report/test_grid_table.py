@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,15 @@ def test_on_a_terminal_the_table_holds_the_runs_that_train(runs: list[PlannedRun
     console.close()
     assert "stored result" in stream.getvalue()
     assert "failed: out of memory" in stream.getvalue()
+
+
+def test_the_names_of_runs_are_folded_and_not_cut_off(runs: list[PlannedRun]) -> None:
+    console, _ = listen(terminal=True)
+    console.run_advanced(replace(runs[0], modality="one_of_a_long_name"), record(1))
+    stream = io.StringIO()
+    Console(file=stream, width=60).print(console.table())
+    console.close()
+    assert "…" not in stream.getvalue()
 
 
 def cells(console: GridConsole) -> list[list[str]]:

@@ -6,8 +6,9 @@ import io
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
-from drcli.report.render import TableText, escape_latex, escape_markdown, render, rich_table
+from drcli.report.render import TableText, escape_latex, escape_markdown, render, rich_table, titled
 
 TABLE = TableText(
     "Scores in %", ("method", "a_b"), [("uni_frozen", "84.1 ± 1.2"), ("x|y", "-3.8 [-8.0, +0.5]")], ["n & m"]
@@ -63,6 +64,23 @@ def test_characters_with_a_meaning_are_escaped(text: str, latex: str, markdown: 
 
 def test_a_bracket_at_the_start_of_a_row_is_no_length_of_the_break_before() -> None:
     assert "    {[a]} \\\\" in render(TableText("t", ("[a]",), [("[b]",)]), "latex")
+
+
+def test_on_a_terminal_names_are_folded_and_not_cut_off() -> None:
+    stream = io.StringIO()
+    table = TableText("t", ("method", *"abcdefgh"), [("diagnose_relearn", *["84.1 [-12.3, +0.5]"] * 8)])
+    Console(file=stream, width=80).print(rich_table(table))
+    shown = stream.getvalue()
+    assert "…" not in shown
+    first = "".join(line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│"))
+    assert first == "diagnose_relearn"
+
+
+def test_lines_around_a_table_are_not_broken_and_brackets_are_no_markup() -> None:
+    stream, path = io.StringIO(), "/a/[b]/" + "c" * 50
+    Console(file=stream, width=20).print(titled(f"{path} of it", Table("x"), f"runs: {path}"), crop=False)
+    lines = stream.getvalue().splitlines()
+    assert (lines[0], lines[-1]) == (f"{path} of it", f"runs: {path}")
 
 
 def test_on_a_terminal_brackets_are_no_markup() -> None:

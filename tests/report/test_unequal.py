@@ -74,3 +74,30 @@ def test_many_keys_are_cut_short(tmp_path: Path) -> None:
     write_run(tmp_path, 0.5)
     write_run(tmp_path, 0.5, label="pmr", training={"epochs": 6, "a": 1, "b": 1, "c": 1, "d": 1})
     assert said(tmp_path).endswith("; training.c is absent in joint, 1 in pmr; and 1 more.")
+
+
+MACHINE = {"drcli": "0.1.0", "packages": {"torch": "2.11.0"}, "device": "cpu", "accelerator": None, "threads": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"threads": 1}, "threads is 2 in joint, 1 in pmr."),
+        ({"device": "cuda", "accelerator": "A GPU"}, "device is cpu in joint, cuda in pmr."),
+        ({"packages": {"torch": "2.12.0"}}, 'torch is "2.11.0" in joint, "2.12.0" in pmr.'),
+        ({"drcli": "0.2.0"}, 'drcli is "0.1.0" in joint, "0.2.0" in pmr.'),
+        ({"platform": "elsewhere"}, ""),
+        ({"packages": None, "threads": None}, ""),  # an older run noted less
+    ],
+)
+def test_another_machine_or_version_is_said(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    for label, noted in {"joint": MACHINE, "pmr": {**MACHINE, **changes}}.items():
+        (write_run(tmp_path, 0.5, label=label) / "environment.json").write_text(json.dumps(noted))
+    assert said(tmp_path) == sentence
+
+
+def test_accelerators_are_compared_among_the_runs_that_have_one(tmp_path: Path) -> None:
+    for label, accelerator in {"joint": "A", "ogm": "A", "pmr": "B"}.items():
+        noted = {**MACHINE, "device": "cuda", "accelerator": accelerator}
+        (write_run(tmp_path, 0.5, label=label) / "environment.json").write_text(json.dumps(noted))
+    assert said(tmp_path) == "accelerator is A in most, B in pmr."

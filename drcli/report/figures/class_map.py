@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drcli.report.embedding import MOST_POINTS, Array
+from drcli.report.embedding import Array
 from drcli.report.style import look
 
 if TYPE_CHECKING:
@@ -21,13 +21,14 @@ LONGEST_NAME = 24
 LETTERS_PER_INCH, LINE = 13, 0.2  # of a legend in 9 points; the height of its lines in inches
 
 
-def draw_map(axes: Axes, points: Array, labels: Array, hollow: Array | None = None) -> None:
+def draw_map(axes: Axes, points: Array, labels: Array, rows: int, hollow: Array | None = None) -> None:
     """Scatter representations in two dimensions, colour and shape by class, and number the classes.
 
     Args:
         axes: where to.
         points: (P, 2).
         labels: (P,) class indices.
+        rows: how many rows there are; where more than P, the points were drawn from them.
         hollow: (P,) which points are drawn hollow, behind the others; None for none.
     """
     hollow = np.zeros(len(points), dtype=bool) if hollow is None else hollow
@@ -39,8 +40,8 @@ def draw_map(axes: Axes, points: Array, labels: Array, hollow: Array | None = No
         axes.scatter(
             x_before, y_before, s=20, marker=marker, color=colour, edgecolors="white", linewidths=0.4, zorder=3
         )
-    drawn = ", drawn at random" if len(points) == MOST_POINTS else ""
-    axes.set(xticks=[], yticks=[], xlabel=f"t-SNE 1 ({len(points)} rows{drawn})", ylabel="t-SNE 2")
+    shown = f"{rows} rows" if len(points) == rows else f"{len(points)} of {rows} rows, drawn at random"
+    axes.set(xticks=[], yticks=[], xlabel=f"t-SNE 1 ({shown})", ylabel="t-SNE 2")
     axes.spines[:].set(visible=True, color="#cccccc")
     axes.margins(0.04)
     if labels.max() < MOST_NAMED:

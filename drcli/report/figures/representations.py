@@ -40,7 +40,7 @@ def figure(runs: Sequence[RunRecord]) -> Figure:
     for run, found, line in zip(chosen, outputs, grid, strict=True):
         for m, axes in zip(modalities, line, strict=True):
             rows, points = embed_features(torch.from_numpy(found[f"features_{m}"].astype(np.float32)))
-            draw_map(axes, points, found["labels"][rows])
+            draw_map(axes, points, found["labels"][rows], len(found["labels"]))
             probe = (run.summary or {})["unimodal"][m]["probe_accuracy"]
             axes.set_title(
                 f"{run.label}: {m} (linear probe {100 * probe:.1f} %)", loc="left", fontsize=10, parse_math=False

@@ -21,6 +21,7 @@ Events = Sequence[Sequence[Mapping[str, Any]]]
 
 MOST_METHODS = 4
 MOST_TICKS = 10
+TRIANGLE = "v"
 MEASURES = ("purity_train", "purity_val", "gap", "gap_permuted", "strength")
 COLUMNS = (
     "method",
@@ -105,7 +106,9 @@ def _tick_epochs(axes: Axes, events: Events) -> None:
 
 
 def _gaps(recipe: str, modality: str, events: Mapping[str, Events], places: Mapping[str, int]) -> Drawing:
-    """Draw every method's gap of a modality; a filled mark is a re-learning event."""
+    """Draw every method's gap of a modality; a triangle is a re-learning event."""
+    from matplotlib.lines import Line2D
+
     with style():
         figure, axes = panel()
         lines, names = [], []
@@ -115,6 +118,10 @@ def _gaps(recipe: str, modality: str, events: Mapping[str, Events], places: Mapp
                 lines.append(draw_curve(axes, drawn, **line_look(places[name])))
                 names.append(name)
                 _mark_relearnings(axes, drawn.epochs, drawn.mean, seeds, SERIES[places[name] % len(SERIES)])
+        relearned = any(map(_relearning_epochs, events.values()))
+        if relearned:
+            lines.append(Line2D([], [], linestyle="", marker=TRIANGLE, color=MUTED, markersize=7))
+            names.append("re-learning")
         floor = [
             x for seeds in events.values() for seed in _measure(seeds, modality, "gap_permuted") for x in seed.values()
         ]
@@ -125,14 +132,15 @@ def _gaps(recipe: str, modality: str, events: Mapping[str, Events], places: Mapp
         _tick_epochs(axes, [seed for seeds in events.values() for seed in seeds])
         axes.set_ylim(bottom=0)
         add_legend(figure, axes, lines, names)
-    caption = f"Purity gap of {modality}. A triangle is a re-learning event; permuted labels give the noise floor."
+    event = "A triangle is a re-learning event; permuted" if relearned else "Permuted"
+    caption = f"Purity gap of {modality}. {event} labels give the noise floor."
     return Drawing(f"{recipe}-{modality}-gap", figure, caption)
 
 
 def _mark_relearnings(axes: Axes, epochs: Sequence[int], mean: Sequence[float], events: Events, colour: str) -> None:
     value = dict(zip(epochs, mean, strict=True))
     marked = [epoch for epoch in _relearning_epochs(events) if epoch in value]
-    axes.plot(marked, [value[epoch] for epoch in marked], "v", color=colour, markersize=7)
+    axes.plot(marked, [value[epoch] for epoch in marked], TRIANGLE, color=colour, markersize=7)
 
 
 def _strengths(recipe: str, name: str, events: Events) -> Drawing:

@@ -51,7 +51,9 @@ def _map(name: str, run: RunRecord, modality: str, outputs: Mapping[str, NDArray
     if not np.isfinite(features).all():
         return element("p", f"{what}. Not every number of them is finite; there is no map.", class_="intro")
     figure = _scatter(features, outputs["labels"], [str(label) for label in outputs["classes"]])
-    return Drawing(f"{run.recipe_name}-{name}-{modality}-map", figure, f"{what}; {how_selected([run])}.")
+    rows = len(features)
+    drawn = f"; {MOST_ROWS} of {rows} rows, drawn at random" if rows > MOST_ROWS else ""
+    return Drawing(f"{run.recipe_name}-{name}-{modality}-map", figure, f"{what}{drawn}; {how_selected([run])}.")
 
 
 def _scatter(features: NDArray[Any], labels: NDArray[Any], classes: Sequence[str]) -> Figure:

@@ -219,6 +219,20 @@ def test_a_phone_scrolls_tables_but_not_the_page(tab: Browser, made: tuple[Path,
     assert tab.evaluate("innerWidth") == PHONE
     assert tab.evaluate(overflow.format("html")) == 0
     assert tab.evaluate(overflow.format("#digits-results .scroll")) > 0
+    bar = "((e) => e.offsetHeight - e.clientHeight)(document.querySelector('#digits-results .scroll'))"
+    assert tab.evaluate(bar) == 11  # of the page's own: the system's may hide itself
+
+
+def test_at_a_desk_a_results_table_of_uneven_seeds_is_whole(tab: Browser, tmp_path: Path) -> None:
+    seeds = {"joint": 2, "diagnose_relearn": 3, "uni_finetuned": 3}
+    made = [MadeRun(label, seed, monitor="test") for label, count in seeds.items() for seed in range(count)]
+    page = tmp_path / "report.html"
+    page.write_text(build(collect([write_runs(tmp_path / "runs", made)])).html, encoding="utf-8")
+    for width in (DESK, 1300, 1360):
+        tab.open(page, width=width, scheme=LIGHT)
+        assert "(n = 2)" in str(first_table(tab))
+        hidden = "((e) => e.scrollWidth - e.clientWidth)(document.querySelector('#digits-results .scroll'))"
+        assert tab.evaluate(hidden) == 0, width
 
 
 def test_on_a_phone_the_first_column_leaves_room_and_figures_can_be_read(tab: Browser, made: tuple[Path, Page]) -> None:

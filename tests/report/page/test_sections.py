@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.lines import Line2D
 from support.run_tree import RELEARN, MadeRun, small_study, write_runs
 
 from drcli.errors import UsageError
@@ -119,6 +120,19 @@ def test_every_relearning_has_its_triangle_on_a_long_run(tmp_path: Path) -> None
     assert [len(line.get_xdata()) for line in triangles] == [349]  # epochs 2, 4, ..., 698
 
 
+def test_the_legend_of_the_gap_shows_the_triangle_where_there_is_one(tmp_path: Path) -> None:
+    study = by_name(runs_of(tmp_path, *small_study()))
+    for methods, shown in ((study, True), ({"joint": study["joint"]}, False)):
+        section = learning_state(methods, [])
+        assert section is not None
+        (drawing, *_) = [item for item in section.content if isinstance(item, Drawing)]
+        handles = drawing.figure.legends[0].legend_handles
+        texts = [text.get_text() for text in drawing.figure.legends[0].get_texts()]
+        triangles = [t for h, t in zip(handles, texts, strict=True) if isinstance(h, Line2D) and h.get_marker() == "v"]
+        assert triangles == (["re-learning"] if shown else [])
+        assert ("triangle" in drawing.caption) == shown
+
+
 def test_a_run_of_one_diagnosis_is_drawn(tmp_path: Path) -> None:
     methods = by_name(runs_of(tmp_path, MadeRun("diagnose_relearn", settings=RELEARN, every=20)))
     assert "digits-diagnose_relearn-strength" in names(learning_state(methods, ["diagnose_relearn"]))
@@ -130,6 +144,15 @@ def test_maps_are_of_the_first_seed_and_counted_beforehand(tmp_path: Path) -> No
     assert names(section) == ["digits-joint-audio-map", "digits-joint-visual-map"]
     assert number_of_maps(methods, ["joint"]) == 2
     assert maps(by_name(runs_of(tmp_path / "bare", MadeRun())), ["joint"]) is None
+
+
+@pytest.mark.parametrize(("rows", "said"), [(300, ""), (301, "; 300 of 301 rows, drawn at random")])
+def test_a_map_says_that_its_rows_are_drawn_where_some_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, said: str
+) -> None:
+    monkeypatch.setattr("drcli.report.page.maps.tsne", lambda components: components[:, :2])
+    (caption, _) = captions(maps(by_name(runs_of(tmp_path, MadeRun(outputs=rows))), ["joint"]))
+    assert caption == f"joint, seed 0: representations of audio{said}; epochs selected on val."
 
 
 def test_where_representations_are_not_finite_a_line_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""Ctrl-C while the command line starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.command_line import start
+
+from drcli import __main__ as program
+from drcli import interrupt
+
+# drcli as the console script starts it. A shell that runs tests in the background has them ignore SIGINT.
+STARTING = """
+import signal
+from drcli.__main__ import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+print("started", flush=True)
+main()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_handler() -> Iterator[None]:
+    """SIGINT is handled as Python does it, whatever started the tests."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.fixture
+def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The exit codes with which the process would have been ended."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    return codes
+
+
+def test_inside_the_process_is_ended_and_after_it_python_raises(
+    exits: list[int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with interrupt.leaving_at_once():
+        signal.raise_signal(signal.SIGINT)
+    assert exits == [130]
+    assert capfd.readouterr().err == "drcli: stopped\n"
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_work_inside_is_interrupted_as_usual(exits: list[int]) -> None:
+    with interrupt.leaving_at_once():
+        with pytest.raises(KeyboardInterrupt), interrupt.raising_again():
+            signal.raise_signal(signal.SIGINT)
+        assert exits == []
+        signal.raise_signal(signal.SIGINT)
+    assert exits == [130]
+
+
+def test_a_handler_of_somebody_else_stays(exits: list[int]) -> None:
+    seen: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    with interrupt.leaving_at_once(), interrupt.raising_again():
+        signal.raise_signal(signal.SIGINT)
+    assert (seen, exits) == ([signal.SIGINT], [])
+
+
+def test_another_thread_is_left_alone() -> None:
+    seen: list[object] = []
+
+    def work() -> None:
+        with interrupt.leaving_at_once():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]
+
+
+def test_a_keyboard_interrupt_before_the_command_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "_run", stop)
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "drcli: stopped\n"
+
+
+def interrupted(delay: float, cwd: Path) -> None:
+    """Start a training, interrupt it after so many seconds, and check how it ends."""
+    process = start("train", "digits", program=STARTING, cwd=cwd)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    time.sleep(delay)
+    os.kill(process.pid, signal.SIGINT)
+    ended_in_one_line(process, delay)
+
+
+def ended_in_one_line(process: subprocess.Popen[str], delay: float) -> None:
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, (delay, stderr)
+    assert "drcli: stopped" in stderr.splitlines()[-1], (delay, stderr)
+    assert "Traceback" not in stderr
+    assert stdout == ""
+
+
+def test_ctrl_c_while_packages_are_imported_is_one_line(tmp_path: Path) -> None:
+    interrupted(0.25, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hundredths", range(1, 100, 3))
+def test_ctrl_c_at_any_time_of_the_start_is_one_line(hundredths: int, tmp_path: Path) -> None:
+    interrupted(hundredths / 100, tmp_path)
