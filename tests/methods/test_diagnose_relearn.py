@@ -212,6 +212,7 @@ def test_the_checkpoint_is_from_before_the_event_and_last_from_after(
     trainer = make_trainer(toy_recipe(selection="last"), tmp_path)
     trainer._epoch(0)
     trainer._epoch(1)
+    trainer.saver.flush()
     event = log(tmp_path / "events.jsonl")[0]
     strengths = {m: found["strength"] for m, found in event["modalities"].items()}
     before, after = checkpoint.load(tmp_path / "checkpoint.pt"), checkpoint.load(tmp_path / "last.pt")
