@@ -14,6 +14,7 @@ from drcli.report.render import TableText
 from drcli.report.unequal import unequal
 
 ABSENT = "-"
+RELEARNING = "diagnose_relearn"
 SELECTED_ON_TEST, TEST_WATCHED = "†", "‡"
 Setting = tuple[str, str, str]
 
@@ -151,12 +152,18 @@ def _notes(runs: Sequence[RunRecord], rows: Sequence[Row]) -> list[str]:
             f"minus joint: accuracy minus that of {joint}, paired by seed, with the 95 % interval of Student's t; "
             "bootstrap: that of the percentile bootstrap."
         )
-    return [*notes, *filter(None, [unequal(done), _unfinished(runs)]), *_marked(rows)]
+    return [*notes, *filter(None, [unequal(done), _unfinished(runs), _without_events(done)]), *_marked(rows)]
 
 
 def _unfinished(runs: Sequence[RunRecord]) -> str:
     left = [run for run in runs if run.summary is None]
     return f"{len(left)} of {len(runs)} runs are not finished: {named(left, runs)}." if left else ""
+
+
+def _without_events(runs: Sequence[RunRecord]) -> str:
+    """Name the runs of D&R that were over before a re-learning was due: they are joint training."""
+    without = [run for run in runs if run.method == RELEARNING and run.summary and run.summary.get("events") == 0]
+    return f"No re-learning happened in {named(without, runs)}: what is shown is joint training." if without else ""
 
 
 def _marked(rows: Sequence[Row]) -> list[str]:

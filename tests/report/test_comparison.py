@@ -257,3 +257,17 @@ def test_a_complete_table_speaks_of_no_unfinished_run(tmp_path: Path) -> None:
     write_run(tmp_path, 0.5)
     (table,) = comparison_tables(collect([tmp_path]))
     assert len(table.notes) == 2
+
+
+def test_runs_in_which_nothing_was_re_learnt_are_named(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path, 0.5, seed=seed)
+        write_run(tmp_path, 0.5, seed=seed, label="diagnose_relearn")
+    path = tmp_path / "toy" / "diagnose_relearn" / "seed1" / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "events": 0}))
+    (table,) = comparison_tables(collect([tmp_path]))
+    said = "No re-learning happened in diagnose_relearn seed 1: what is shown is joint training."
+    assert said in table.notes
+    path.write_text(json.dumps({**json.loads(path.read_text()), "events": 2}))
+    (table,) = comparison_tables(collect([tmp_path]))
+    assert said not in table.notes
