@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 
 from drcli import __version__
-from drcli.errors import DrcliError
+from drcli.errors import DataError, DrcliError
+from drcli.files import reason
 from drcli.interrupt import EXIT_CODE, MESSAGE, leaving_at_once, raising_again
 
 P = ParamSpec("P")
@@ -70,6 +71,12 @@ def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
         except DrcliError as error:
             typer.echo(f"drcli: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            # Of a path that cannot even be looked at: its name is too long, or a folder above it is closed.
+            typer.echo(f"drcli: {error.filename}: {reason(error)}; check the path and its permissions", err=True)
+            raise typer.Exit(DataError.exit_code) from None
         except KeyboardInterrupt:
             typer.echo(MESSAGE, err=True)
             raise typer.Exit(EXIT_CODE) from None

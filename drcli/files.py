@@ -28,7 +28,7 @@ def write_atomic(path: Path, *pieces: Buffer) -> None:
     Raises:
         RunError: the contents could not be written; the old file, if any, is as it was.
     """
-    if path.exists() and not path.is_file():
+    if _is_special(path):
         _write_through(path, pieces)
         return
     path = Path(os.path.realpath(path))
@@ -45,6 +45,13 @@ def write_atomic(path: Path, *pieces: Buffer) -> None:
     finally:
         with suppress(OSError):  # gone already, unless an error or Ctrl-C came first
             temporary.unlink()
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        return path.exists() and not path.is_file()
+    except OSError:  # a name that is too long, or a folder that is closed: writing says so
+        return False
 
 
 def _write_through(path: Path, pieces: Sequence[Buffer]) -> None:

@@ -92,6 +92,11 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
+def test_a_name_that_is_too_long_is_an_error_of_one_message(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot be written \\(File name too long\\)"):
+        write_atomic(tmp_path / ("x" * 300), b"")
+
+
 def test_a_quota_reads_like_a_full_disk() -> None:
     assert reason(OSError(errno.EDQUOT, "Disk quota exceeded")) == reason(OSError(errno.ENOSPC, "full"))
     assert reason(OSError(errno.EACCES, "Permission denied")) == "Permission denied"

@@ -124,7 +124,7 @@ class Noted(Listener):
         """Note where a run goes on that was begun before, here or by a worker that was lost."""
         del rows, data
         if first_epoch:
-            self.notes.append(f"{run.name} seed {run.seed}: went on at epoch {first_epoch}")
+            self.notes.append(f"{run.recipe.name}: {run.name} seed {run.seed}: went on at epoch {first_epoch}")
 
     def run_finished(self, run: PlannedRun, summary: Mapping[str, Any], *, stored: bool) -> None:
         """Keep whether it was finished before."""

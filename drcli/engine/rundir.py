@@ -84,6 +84,8 @@ class RunDirectory:
     def claim(self, recipe: Recipe, fingerprint: str, device: torch.device, *, devices: int = 1) -> None:
         """Write down what run this is, or check that it is the one that is here already.
 
+        What a run has left that was stopped in its first epoch is removed.
+
         Args:
             recipe: of the run.
             fingerprint: of the data.
@@ -122,7 +124,7 @@ class RunDirectory:
         return True
 
     def _has_epochs(self) -> bool:
-        return self.recipe.exists() and self.environment.exists() and (self.last.exists() or self.summary.exists())
+        return self.recipe.exists() and (self.last.exists() or self.summary.exists())
 
     def is_finished(self, recipe: Recipe) -> bool:
         """Return whether this recipe's run has its test scores here."""

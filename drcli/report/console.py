@@ -135,16 +135,16 @@ def run_line(run: PlannedRun, summary: Mapping[str, Any], *, stored: bool) -> st
     probes = ", ".join(f"{m} {percent(found['probe_accuracy'])}" for m, found in summary["unimodal"].items())
     kept = "stored result, " if stored else ""
     return (
-        f"  {run.name} seed {run.seed}: test accuracy {percent(summary['test']['accuracy'])} "
+        f"  {run.recipe.name}: {run.name} seed {run.seed}: test accuracy {percent(summary['test']['accuracy'])} "
         f"(epoch {summary['selected_epoch']}, {how_selected(run.recipe.selection, run.recipe.monitor)}); "
         f"linear probes: {probes} ({kept}{duration(summary['seconds'])})"
     )
 
 
 def how_selected(selection: str, monitor: str) -> str:
-    """Return how honest a test score is: "selected on val", and whether test was watched."""
+    """Return how honest a test score is: "selected on val" or "selected as the last", and whether test was watched."""
     watched = ", the test split was watched while training" if monitor == "test" else ""
-    return f"selected on {selection}{watched}"
+    return f"selected {'as the last' if selection == 'last' else f'on {selection}'}{watched}"
 
 
 def percent(fraction: float) -> str:

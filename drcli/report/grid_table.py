@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -30,25 +31,25 @@ class GridConsole(GridListener):
         self.total = total
         self.finished = 0
         self.failed = 0
-        self.rows: dict[tuple[str, int], tuple[str, ...]] = {}
+        self.rows: dict[Path, tuple[str, ...]] = {}  # by folder: several recipes may have runs of one name
         self.live: Live | None = None
 
     def run_advanced(self, run: PlannedRun, record: Mapping[str, Any]) -> None:
         """Renew the run's row."""
         row = (
-            run.name,
+            f"{run.recipe.name}: {run.name}",
             str(run.seed),
             f"{record['epoch'] + 1} / {run.recipe.training.epochs}",
             f"{record['train']['loss']:.4f}",
             f"{record['val']['loss']:.4f}",
             percent(record["val"]["accuracy"]),
         )
-        self.rows[run.name, run.seed] = row
+        self.rows[run.folder] = row
         if self.console.is_terminal:
             self._refresh()
         else:
             cells = zip(COLUMNS[1:], row[1:], strict=True)
-            self._print(f"{run.name} " + ", ".join(f"{name} {cell}" for name, cell in cells), "")
+            self._print(f"{row[0]} " + ", ".join(f"{name} {cell}" for name, cell in cells), "")
 
     def run_finished(self, run: PlannedRun, summary: Mapping[str, Any], *, stored: bool) -> None:
         """Write the run's test score in place of its row."""
@@ -71,7 +72,7 @@ class GridConsole(GridListener):
             self.live = None
 
     def _leave(self, run: PlannedRun, line: str, style: str) -> None:
-        self.rows.pop((run.name, run.seed), None)
+        self.rows.pop(run.folder, None)
         self._print(line, style)
         if self.live is not None:
             self._refresh()

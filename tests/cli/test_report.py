@@ -117,3 +117,8 @@ def test_a_folder_without_runs_is_refused(refused: Refused, tmp_path: Path) -> N
 def test_a_folder_that_is_not_there_is_refused(refused: Refused, tmp_path: Path) -> None:
     said = refused("report", tmp_path / "none", code=3)
     assert said == f"{tmp_path / 'none'}: no such folder; give the folders that `drcli train` wrote to\n"
+
+
+def test_a_path_that_cannot_be_looked_at_is_refused(refused: Refused) -> None:
+    said = refused("report", "x" * 300, code=3)
+    assert said == f"{'x' * 300}: File name too long; check the path and its permissions\n"

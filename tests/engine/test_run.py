@@ -142,6 +142,14 @@ def test_a_run_of_another_recipe_is_refused_with_the_difference(run: Run, tmp_pa
     assert (tmp_path / "run" / "summary.json").read_bytes() == before
 
 
+def test_a_finished_run_that_lost_a_file_is_not_removed(run: Run, tmp_path: Path) -> None:
+    run()
+    (tmp_path / "run" / "environment.json").unlink()
+    with pytest.raises(DataError, match=r"environment\.json: damaged; .*--fresh"):
+        run()
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
 def test_a_run_that_finished_no_epoch_leaves_its_folder_to_another_recipe(run: Run, tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         run(listener=StopAfter(0))

@@ -144,7 +144,7 @@ def test_an_event_names_every_modality() -> None:
 
 def test_a_finished_run_is_one_line(run: PlannedRun) -> None:
     assert run_line(run, SUMMARY, stored=False) == (
-        "  joint seed 3: test accuracy 84.1 % (epoch 2, selected on val); "
+        "  toy: joint seed 3: test accuracy 84.1 % (epoch 2, selected on val); "
         "linear probes: audio 70.0 %, visual 65.5 % (1:01)"
     )
     assert run_line(run, SUMMARY, stored=True).endswith("(stored result, 1:01)")
@@ -153,6 +153,7 @@ def test_a_finished_run_is_one_line(run: PlannedRun) -> None:
 def test_how_a_score_came_about_is_said_in_words() -> None:
     assert how_selected("val", "none") == "selected on val"
     assert how_selected("test", "none") == "selected on test"
+    assert how_selected("last", "none") == "selected as the last"
     assert how_selected("val", "test") == "selected on val, the test split was watched while training"
 
 

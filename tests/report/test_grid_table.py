@@ -48,7 +48,7 @@ def test_without_a_terminal_a_look_at_a_run_is_one_line(runs: list[PlannedRun]) 
     console.run_finished(runs[0], SUMMARY, stored=False)
     console.close()
     assert stream.getvalue().splitlines() == [
-        "joint seed 3, epochs 2 / 4, train loss 1.2346, val loss 0.9877, val acc 62.5 %",
+        "toy: joint seed 3, epochs 2 / 4, train loss 1.2346, val loss 0.9877, val acc 62.5 %",
         "joint seed 5: went on at epoch 2",
         "failed: joint/seed5: out of memory",
         run_line(runs[0], SUMMARY, stored=False),
@@ -59,9 +59,9 @@ def test_on_a_terminal_the_table_holds_the_runs_that_train(runs: list[PlannedRun
     console, stream = listen(terminal=True)
     for number, run in enumerate(runs):
         console.run_advanced(run, record(number))
-    assert cells(console) == [["joint", "joint"], ["3", "5"], ["1 / 4", "2 / 4"]]
+    assert cells(console) == [["toy: joint", "toy: joint"], ["3", "5"], ["1 / 4", "2 / 4"]]
     console.run_finished(runs[0], SUMMARY, stored=True)
-    assert cells(console) == [["joint"], ["5"], ["2 / 4"]]
+    assert cells(console) == [["toy: joint"], ["5"], ["2 / 4"]]
     assert console.table().caption == "1 of 2 runs finished"
     console.run_failed(runs[1], "out of memory")
     assert cells(console) == [[], [], []]
@@ -70,6 +70,17 @@ def test_on_a_terminal_the_table_holds_the_runs_that_train(runs: list[PlannedRun
     console.close()
     assert "stored result" in stream.getvalue()
     assert "failed: out of memory" in stream.getvalue()
+
+
+def test_runs_of_one_name_have_a_row_a_recipe(runs: list[PlannedRun], tmp_path: Path) -> None:
+    other = replace(runs[0], recipe=replace(runs[0].recipe, name="toy-noisy"), folder=tmp_path / "toy-noisy")
+    console, _ = listen(terminal=True)
+    for run in (runs[0], other):
+        console.run_advanced(run, record(0))
+    assert cells(console)[0] == ["toy: joint", "toy-noisy: joint"]
+    console.run_finished(other, SUMMARY, stored=False)
+    assert cells(console)[0] == ["toy: joint"]
+    console.close()
 
 
 def test_the_names_of_runs_are_folded_and_not_cut_off(runs: list[PlannedRun]) -> None:
