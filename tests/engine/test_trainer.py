@@ -246,3 +246,16 @@ def test_a_last_pt_of_another_method_is_refused(toy_recipe: Callable[..., Recipe
     trained(toy_recipe(method="joint"), tmp_path)
     with pytest.raises(CheckpointError, match=r"last\.pt: of another run; .*--fresh"):
         make_trainer(toy_recipe(), tmp_path).resume()
+
+
+@pytest.mark.parametrize("data", ["resident", "stream"])
+def test_where_the_data_is_changes_no_loss_and_no_weight(
+    data: str, toy_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    training = {"epochs": 3, "batch_size": 16, "optimizer": SGD}
+    mapped = trained(toy_recipe(training=training), tmp_path / "mapped")
+    other = trained(toy_recipe(training={**training, "data": data}), tmp_path / data)
+    assert bits(weights(other)) == bits(weights(mapped))
+    losses = [[(line["train"], line["val"]) for line in log(t.directory.metrics)] for t in (mapped, other)]
+    assert losses[0] == losses[1]
+    assert log(other.directory.events) == log(mapped.directory.events)  # with a re-learning in between
