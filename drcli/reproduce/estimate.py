@@ -38,6 +38,8 @@ class Work:
         if self.finished == self.total:
             return f"{self.total} runs, all finished"
         left = f"{self.total} runs, {self.finished} of them finished; the rest takes"
+        if self.epochs == 0 and self.seconds == 0:
+            return f"{left} no training"
         if self.unknown == self.total - self.finished:
             return f"{left} {self.epochs:,} epochs; how long one takes here shows in the first run"
         unknown = f", and {self.epochs:,} epochs of runs whose speed is not known yet"

@@ -65,4 +65,5 @@ def test_epochs_that_an_unfinished_run_has_behind_it_count(grid: Grid) -> None:
 
 def test_parts_add_up() -> None:
     assert total([Work(3, 1, 5.0, 1, 60), Work(2, 2, 0.0, 0)]) == Work(5, 3, 5.0, 1, 60)
+    assert str(Work(13, 12, 0.0, 1)) == "13 runs, 12 of them finished; the rest takes no training"
     assert str(Work(5, 3, 5.0, 1, 60)).endswith("about 0:05, and 60 epochs of runs whose speed is not known yet")
