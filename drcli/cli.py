@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
 
@@ -90,6 +90,13 @@ def _emit(as_json: bool, value: Callable[[], Any], table: Callable[[], Any]) -> 
         typer.echo(json.dumps(value(), allow_nan=False))
     else:
         _console().print(table(), crop=False)  # lines that are not to be broken are not cut off either
+
+
+def _end_failed(failed: Sequence[str]) -> None:
+    """End with exit code 1, and say what failed, if anything has."""
+    if failed:
+        typer.echo("drcli: " + "\n".join(failed), err=True)
+        raise typer.Exit(1)
 
 
 def _version(asked: bool) -> None:
@@ -198,9 +205,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
         return  # the main process of torchrun shows it
     if as_json or result.runs:  # where every run failed there is nothing to compare
         _emit(as_json, lambda: command.to_json(result), lambda: command.table(result))
-    if result.failed:
-        typer.echo("drcli: " + "\n".join(result.failed), err=True)
-        raise typer.Exit(1)
+    _end_failed(result.failed)
 
 
 @app.command()
@@ -272,7 +277,8 @@ def report(
         from drcli.commands import report as command
 
     labels = maps.split(",") if maps is not None else []
-    typer.echo(command.report(command.ReportRequest(folders, out, form, figures, png, labels, no_maps)), nl=False)
+    request = command.ReportRequest(folders, out, form, figures, png, labels, no_maps)
+    typer.echo(command.report(request, _console(stderr=True)), nl=False)
 
 
 @app.command()
@@ -321,6 +327,4 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
         return
     result = command.reproduce(plans, request, _console(stderr=True))
     _emit(as_json, lambda: command.to_json(result), lambda: command.show(result))
-    if result.failed:
-        typer.echo("drcli: " + "\n".join(result.failed), err=True)
-        raise typer.Exit(1)
+    _end_failed(result.failed)

@@ -96,6 +96,17 @@ def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
         raise RunError(f"{path}: cannot be written ({reason(error)})") from error
 
 
+def parse_yaml(text: str) -> Any:
+    """Return the plain data of YAML, by libyaml, which is about ten times faster, where PyYAML has it.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    import yaml
+
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+
+
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """Return the objects of a JSON-lines file; a last line that a kill cut short is left out.
 

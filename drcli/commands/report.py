@@ -46,7 +46,7 @@ class ReportRequest:
     no_maps: bool
 
 
-def report(request: ReportRequest) -> str:
+def report(request: ReportRequest, progress: Console) -> str:
     """Write what was asked for, and return what belongs on standard output.
 
     Where no run is finished the page is written all the same, and standard error says so.
@@ -59,7 +59,7 @@ def report(request: ReportRequest) -> str:
     _check(request)
     runs = collect(request.folders)
     if request.form == "html":
-        return _write_page(request, runs)
+        return _write_page(request, runs, progress)
     form: Format = "markdown" if request.form == "markdown" else "latex"
     text = "\n".join(render(table, form) for table in comparison_tables(runs))
     if request.out is None:
@@ -86,7 +86,7 @@ def _check(request: ReportRequest) -> None:
         raise UsageError(f"{', '.join(given)}: only for --format html; {request.form} has tables alone")
 
 
-def _write_page(request: ReportRequest, runs: Sequence[RunRecord]) -> str:
+def _write_page(request: ReportRequest, runs: Sequence[RunRecord], progress: Console) -> str:
     from drcli.report.page.page import Options, build
 
     out = request.out or DEFAULT_OUT
@@ -97,7 +97,7 @@ def _write_page(request: ReportRequest, runs: Sequence[RunRecord]) -> str:
     if not finished(runs):
         many = f"none of the {len(runs)} runs is finished: the page shows their progress only"
         one = "the run is not finished: the page shows its progress only"
-        Console(stderr=True).print(Text(one if len(runs) == 1 else many, style="yellow"), soft_wrap=True)
+        progress.print(Text(one if len(runs) == 1 else many, style="yellow"), soft_wrap=True)
     return f"{out}\n"
 
 

@@ -32,7 +32,7 @@ import yaml
 
 from drcli import __version__
 from drcli.errors import DataError, RecipeError
-from drcli.files import append_json_line, read_json_lines, write_atomic, write_json
+from drcli.files import append_json_line, parse_yaml, read_json_lines, write_atomic, write_json
 from drcli.methods import METHODS
 from drcli.recipe.schema import Recipe
 from drcli.recipe.show import differences
@@ -113,8 +113,7 @@ class RunDirectory:
         """
         if not self._has_epochs():
             return False
-        there = _read(self.recipe, yaml.safe_load)
-        changed = differences(without_root(there), without_root(recipe.to_dict()))
+        changed = self._differences(recipe)
         if changed:
             lines = "\n".join(f"  {line}" for line in changed)
             raise RecipeError(f"{self.folder}: a run of another recipe is here; {STARTING_OVER}\n{lines}")
@@ -130,7 +129,11 @@ class RunDirectory:
         """Return whether this recipe's run has its test scores here."""
         if not (self.summary.exists() and self.recipe.exists()):
             return False
-        return not differences(without_root(_read(self.recipe, yaml.safe_load)), without_root(recipe.to_dict()))
+        return not self._differences(recipe)
+
+    def _differences(self, recipe: Recipe) -> list[str]:
+        """Lines on what the recipe that was trained here has otherwise."""
+        return differences(without_root(_read(self.recipe, parse_yaml)), without_root(recipe.to_dict()))
 
     def source_changed(self, recipe: Recipe) -> bool:
         """Return whether the file of the method is another one than when this run was begun."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from drcli.errors import DataError, DrcliError, UsageError
-from drcli.files import read_json_lines
+from drcli.files import parse_yaml, read_json_lines
 from drcli.methods import METHODS
 from drcli.report import stored
 
@@ -25,8 +25,6 @@ RECIPE_FILE = "recipe.yaml"
 MOST_NAMED = 6  # runs that a sentence lists
 _REMEDY = "restore it, or leave its folder out"
 _FOLDERS = "give the folders that `drcli train` wrote to"
-# libyaml reads a recipe about ten times faster; a wheel of PyYAML without it still works.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -211,7 +209,7 @@ def _refuse_doubles(runs: Sequence[RunRecord]) -> None:
 
 def _read_run(folder: Path) -> RunRecord:
     path = folder / RECIPE_FILE
-    recipe = _mapping(path, lambda text: yaml.load(text, Loader=_LOADER), stored.Recipe)  # noqa: S506
+    recipe = _mapping(path, parse_yaml, stored.Recipe)
     if recipe["method"] not in recipe["methods"]:
         raise _damaged(path, f"methods has no block {recipe['method']!r}")
     environment = _mapping(folder / "environment.json", json.loads, stored.Environment)

@@ -9,6 +9,7 @@ from string import ascii_lowercase
 from drcli.errors import UsageError
 from drcli.report.collect import RunRecord, by_name, by_recipe, by_variant, finished, named
 from drcli.report.comparison import Row, average_ranks, compare, one_recipe_a_dataset, reference, selected_on
+from drcli.report.figures.wording import name_recipe, per_cent
 from drcli.report.published import Published, beside, name_in_print
 from drcli.report.render import TableText
 from drcli.report.unequal import unequal
@@ -54,8 +55,7 @@ def comparison_table(runs: Sequence[RunRecord]) -> TableText:
     absent = [ABSENT] * (6 + len(modalities))
     cells += [(name, [f"{name} (published)" if name in rows else name, *absent]) for name in theirs]
     body = [[*ours, *(known.get((method, setting), ABSENT) for setting in letters)] for method, ours in cells]
-    name, dataset = runs[0].recipe_name, runs[0].dataset
-    title = f"{name}{'' if name == dataset else f' (dataset {dataset})'}: test scores in per cent"
+    title = f"{name_recipe(runs)}: test scores in per cent"
     return TableText(title, columns, body, [*_notes(runs, list(rows.values())), *_published_notes(letters, figures)])
 
 
@@ -121,7 +121,7 @@ def _mark(rows: Sequence[Row]) -> str:
 def _mean(mean: float | None, std: float | None, mark: str = "") -> str:
     if mean is None:
         return ABSENT
-    return (f"{100 * mean:.1f}" if std is None else f"{100 * mean:.1f} ± {100 * std:.1f}") + mark
+    return per_cent(mean, std) + mark
 
 
 def _difference(row: Row, rows: Mapping[str, Row]) -> tuple[str, str]:

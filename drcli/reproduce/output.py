@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from drcli.errors import UsageError
 from drcli.files import make_folder, write_atomic
-from drcli.report.collect import RECIPE_FILE, RunRecord, by_recipe, collect
+from drcli.report.collect import RECIPE_FILE, RunRecord, by_recipe, collect, finished
 from drcli.report.comparison import compare, comparison_csv, row_values
 from drcli.report.figures import learning, noisy_case, representations, sensitivity
 from drcli.report.render import Format, TableText, render
@@ -65,7 +65,7 @@ def write(target: Target, folders: Sequence[Path], folder: Path, name: str, note
         RunError: a file cannot be written.
     """
     runs = _in_order(folders)
-    if all(run.summary is None for run in runs):
+    if not finished(runs):
         raise UsageError(f"{target.name}: none of its {len(folders)} runs is finished, so nothing is written")
     make_folder(folder, remedy="choose another folder with --figures")
     rows = {recipe: compare(group) for recipe, group in by_recipe(runs).items()}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drcli.errors import DataError
-from drcli.report.collect import RunRecord, by_name
+from drcli.report.collect import RunRecord, by_name, finished
 from drcli.report.figures.wording import count_seeds, name_recipe
 from drcli.report.style import GREY, look
 
@@ -51,13 +51,13 @@ def figure(runs: Sequence[RunRecord]) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    finished = [run for run in runs if run.summary is not None and run.modality is None]
-    groups = by_name(finished)
+    multimodal = [run for run in finished(runs) if run.modality is None]
+    groups = by_name(multimodal)
     modalities = [m for m in _modalities(runs) if any(purity_curve(group, m, "gap") for group in groups.values())]
     if not modalities:
         raise DataError("figure of learning: no finished run recorded purities; train with diagnosis.monitor_every=2")
     out = Figure(figsize=(3.5 * (1 + len(modalities)), 6.4), layout="constrained")
-    title = f"{name_recipe(finished)}, mean over {count_seeds([len(group) for group in groups.values()])}"
+    title = f"{name_recipe(multimodal)}, mean over {count_seeds([len(group) for group in groups.values()])}"
     out.suptitle(title, fontsize=11, color=GREY, parse_math=False)
     first, *others = _panels(out, 1 + len(modalities))
     tested = all(accuracy_curve(group, "test") for group in groups.values())

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from drcli.errors import DataError
-from drcli.report.collect import RunRecord
+from drcli.report.collect import RunRecord, finished
 from drcli.report.comparison import how_selected
 from drcli.report.embedding import Array, embed_features
 from drcli.report.figures.class_map import add_class_legend, draw_map, legend_height
@@ -28,7 +28,7 @@ def figure(runs: Sequence[RunRecord]) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    chosen = _of_one_seed([run for run in runs if run.summary is not None and run.modality is None])
+    chosen = _of_one_seed([run for run in finished(runs) if run.modality is None])
     outputs = [_outputs(run) for run in chosen]
     modalities = list(chosen[0].recipe["modalities"])
     class_names, width = outputs[0]["classes"].tolist(), 4.2 * len(modalities)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drcli.errors import DataError
-from drcli.report.collect import RunRecord
+from drcli.report.collect import RunRecord, finished
 from drcli.report.comparison import how_selected
 from drcli.report.figures.wording import count_seeds, name_recipe, per_cent
 from drcli.report.style import GREY
@@ -111,19 +111,24 @@ def _title(runs: Sequence[RunRecord], joint: Mapping[int, float], cells: Mapping
     )
 
 
+def by_point(runs: Iterable[RunRecord]) -> dict[Cell, dict[int, float]]:
+    """Return the test accuracies of finished runs by (lambda, H) and seed; what two recipes have both counts once."""
+    found: dict[Cell, dict[int, float]] = {}
+    for run in runs:
+        settings = run.recipe["methods"][run.label]
+        found.setdefault((settings["lambda"], settings["every"]), {})[run.seed] = run.accuracy
+    return found
+
+
 def sensitivity(runs: Sequence[RunRecord]) -> tuple[dict[int, float], dict[Cell, Scores]]:
     """Return the accuracies of joint training by seed, and the scores of D&R by (lambda, H).
 
     Raises:
         DataError: as `figure`.
     """
-    finished = [(run, run.summary["test"]["accuracy"]) for run in runs if run.summary is not None]
-    joint = {run.seed: accuracy for run, accuracy in finished if run.method == "joint"}
-    cells: dict[Cell, dict[int, float]] = {}
-    for run, accuracy in finished:
-        if run.method == "diagnose_relearn" and run.seed in joint:
-            block = run.recipe["methods"][run.label]
-            cells.setdefault((block["lambda"], block["every"]), {})[run.seed] = accuracy
+    done = finished(runs)
+    joint = {run.seed: run.accuracy for run in done if run.method == "joint"}
+    cells = by_point(run for run in done if run.method == "diagnose_relearn" and run.seed in joint)
     if not cells:
         raise DataError(
             "figure of sensitivity: it needs finished runs of joint training and of D&R with the same seeds"

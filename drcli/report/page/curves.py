@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
-from drcli import statistics
 from drcli.report.page.drawing import Drawing, add_legend, line_look, panel, style
 from drcli.report.page.section import Methods, Section
 from drcli.report.page.series import at, curve, draw_curve
-from drcli.report.page.table import ABSENT, folded, mean_and_spread
+from drcli.report.page.table import folded, over_seeds
 from drcli.report.render import TableText
 
 Records = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
@@ -61,4 +59,4 @@ def _last(records: Records) -> TableText:
 def _at_the_end(seeds: Sequence[Sequence[Mapping[str, Any]]], split: str) -> str:
     found = [at(seed[-1:], split, "accuracy") for seed in seeds]
     values = [value for of_one in found for value in of_one.values()]
-    return mean_and_spread(fmean(values), statistics.spread(values), 3) if values else ABSENT
+    return over_seeds(values, 3)

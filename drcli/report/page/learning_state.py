@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from drcli import statistics
 from drcli.report.page.drawing import MUTED, SERIES, Drawing, add_legend, line_look, panel, style
 from drcli.report.page.section import Methods, Section
 from drcli.report.page.series import at, curve, draw_curve
-from drcli.report.page.table import ABSENT, folded, mean_and_spread
+from drcli.report.page.table import folded, over_seeds
 from drcli.report.render import TableText
 
 if TYPE_CHECKING:
@@ -181,4 +180,4 @@ def _table(title: str, events: Mapping[str, Events], epochs: Mapping[str, Sequen
 
 def _at_epoch(events: Events, epoch: int, modality: str, measure: str) -> str:
     values = [seed[epoch] for seed in _measure(events, modality, measure) if epoch in seed]
-    return mean_and_spread(fmean(values), statistics.spread(values), 3) if values else ABSENT
+    return over_seeds(values, 3)

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from drcli import statistics
 from drcli.recipe.text import dotted, spelled, walk
 from drcli.report.collect import RunRecord, finished
 from drcli.report.comparison import how_selected
+from drcli.report.figures.sensitivity import Cell, by_point
 from drcli.report.page.drawing import Drawing, heat_map
 from drcli.report.page.markup import Html
 from drcli.report.page.section import Section
-from drcli.report.page.table import mean_and_spread, to_html
+from drcli.report.page.table import over_seeds, to_html
 from drcli.report.render import TableText
 
 VARIED = ("lambda", "every")
@@ -35,7 +35,7 @@ class Grid:
 
     name: str
     runs: Sequence[RunRecord]
-    accuracies: Mapping[tuple[float, float], Mapping[int, float]]
+    accuracies: Mapping[Cell, Mapping[int, float]]
 
 
 def sensitivity(runs: Sequence[RunRecord]) -> Section | None:
@@ -56,18 +56,9 @@ def _grids(runs: Sequence[RunRecord]) -> list[Grid]:
         settings = run.recipe["methods"][run.label]
         if all(isinstance(settings.get(key), int | float) for key in VARIED):
             alike.setdefault(json.dumps(_everything_else(run), sort_keys=True, default=str), []).append(run)
-    found = [(group, accuracies) for group in alike.values() if len(accuracies := _accuracies(group)) > 1]
+    found = [(group, accuracies) for group in alike.values() if len(accuracies := by_point(group)) > 1]
     names = _names([group[0] for group, _ in found])
     return [Grid(name, group, accuracies) for name, (group, accuracies) in zip(names, found, strict=True)]
-
-
-def _accuracies(runs: Sequence[RunRecord]) -> dict[tuple[float, float], dict[int, float]]:
-    """Return the accuracies by point and seed; what two recipes have both counts once."""
-    found: dict[tuple[float, float], dict[int, float]] = {}
-    for run in runs:
-        settings = run.recipe["methods"][run.label]
-        found.setdefault((settings["lambda"], settings["every"]), {})[run.seed] = run.accuracy
-    return found
 
 
 def _everything_else(run: RunRecord) -> dict[str, Any]:
@@ -100,7 +91,7 @@ def _settings(run: RunRecord) -> dict[str, str]:
 
 
 def _drawing(grid: Grid) -> Drawing:
-    lambdas, everys = (sorted({point[place] for point in grid.accuracies}) for place in range(2))
+    lambdas, everys = sorted({x for x, _ in grid.accuracies}), sorted({y for _, y in grid.accuracies})
     found = {point: fmean(seeds.values()) for point, seeds in grid.accuracies.items()}
     means = np.array([[found.get((x, y), np.nan) for x in lambdas] for y in everys])
     written = [["" if np.isnan(mean) else f"{100 * mean:.1f}" for mean in row] for row in means]
@@ -113,12 +104,8 @@ def _drawing(grid: Grid) -> Drawing:
 
 def _table(grid: Grid) -> TableText:
     rows = [
-        [f"{lambda_:g}", f"{every:g}", str(len(seeds)), _per_cent([100 * x for x in seeds.values()])]
+        [f"{lambda_:g}", f"{every:g}", str(len(seeds)), over_seeds([100 * x for x in seeds.values()], 1)]
         for (lambda_, every), seeds in sorted(grid.accuracies.items())
     ]
     notes = [f"Mean and standard deviation over seeds; {how_selected(grid.runs)}."]
     return TableText(f"{grid.name}: accuracy by lambda and every", (*VARIED, "seeds", "accuracy"), rows, notes)
-
-
-def _per_cent(found: Sequence[float]) -> str:
-    return mean_and_spread(fmean(found), statistics.spread(found), 1)

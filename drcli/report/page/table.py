@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from statistics import fmean
 
 from drcli.report.page.markup import Html, element
 from drcli.report.render import TableText
+from drcli.statistics import spread
 
 ABSENT = "-"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
@@ -35,6 +37,11 @@ def to_html(table: TableText) -> Html:
 def folded(table: TableText) -> Html:
     """Return the table behind a line that opens it: what a figure shows, in numbers."""
     return element("details", element("summary", f"{table.title} in numbers"), to_html(table))
+
+
+def over_seeds(values: Sequence[float], digits: int) -> str:
+    """Return mean and standard deviation of what each seed has, or that there is nothing."""
+    return mean_and_spread(fmean(values), spread(values), digits) if values else ABSENT
 
 
 def mean_and_spread(mean: float, std: float | None, digits: int) -> str:
