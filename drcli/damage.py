@@ -21,3 +21,8 @@ NPZ_DAMAGE = (
     zlib.error,
 )
 """Of numpy and zipfile, by the kind of damage to an .npz file."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says on one line, or its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

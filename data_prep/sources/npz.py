@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drcli.damage import NPZ_DAMAGE
+from drcli.damage import NPZ_DAMAGE, one_line
 from drcli.errors import DataError
 
 Array = NDArray[Any]
@@ -131,5 +131,4 @@ def _damage(subject: str) -> Iterator[None]:
     try:
         yield
     except NPZ_DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{subject} ({reason}); save the file again with numpy.savez") from error
+        raise DataError(f"{subject} ({one_line(error)}); save the file again with numpy.savez") from error

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drcli.damage import NPZ_DAMAGE
+from drcli.damage import NPZ_DAMAGE, one_line
 from drcli.errors import DataError
 
 Array = NDArray[Any]
@@ -88,7 +88,7 @@ def _read_arrays(path: Path) -> dict[str, Array]:
     except FileNotFoundError as error:
         raise _ContentsError("no such file; save one with numpy.savez") from error
     except NPZ_DAMAGE as error:
-        raise _ContentsError(f"is not a .npz file ({_one_line(error)}); save one with numpy.savez: {LAYOUT}") from error
+        raise _ContentsError(f"is not a .npz file ({one_line(error)}); save one with numpy.savez: {LAYOUT}") from error
 
 
 def _read_array(loaded: np.lib.npyio.NpzFile, name: str) -> Array:
@@ -100,14 +100,10 @@ def _read_array(loaded: np.lib.npyio.NpzFile, name: str) -> Array:
                 f"array {name!r} holds Python objects, which are not loaded because they can carry code; "
                 "save it with a numeric dtype (labels may also be strings)"
             ) from error
-        raise _ContentsError(f"array {name!r} is damaged ({_one_line(error)}); save the file again") from error
+        raise _ContentsError(f"array {name!r} is damaged ({one_line(error)}); save the file again") from error
     if not isinstance(array, np.ndarray):
         raise _ContentsError(f"{name!r} is not an array; save the file with numpy.savez: {LAYOUT}")
     return array
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _modalities(arrays: Mapping[str, Array]) -> list[str]:
