@@ -36,8 +36,6 @@ from drcli.commands.train import open_or_prepare  # noqa: E402
 from drcli.data.prepared import PreparedDataset  # noqa: E402
 from drcli.engine.assemble import Assembly, assemble  # noqa: E402
 from drcli.engine.device import resolve_device, set_determinism  # noqa: E402
-from drcli.engine.listener import Listener  # noqa: E402
-from drcli.engine.rundir import RunDirectory  # noqa: E402
 from drcli.engine.trainer import Trainer  # noqa: E402
 from drcli.methods import METHODS  # noqa: E402
 from drcli.methods.base import Method  # noqa: E402
@@ -47,6 +45,8 @@ from drcli.models.backbone import Backbone  # noqa: E402
 from drcli.recipe.load import load_recipe  # noqa: E402
 from drcli.recipe.schema import FusionBlock, Recipe  # noqa: E402
 from drcli.recipe.shipped import find_recipe  # noqa: E402
+from drcli.runs.planned import PlannedRun  # noqa: E402
+from drcli.watch.events import Listener  # noqa: E402
 
 SEAMS = (
     "build", "setup", "on_epoch_start", "on_epoch_end", "training_step", "forward", "losses", "backward", "modulate",
@@ -121,7 +121,7 @@ def cost(recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDataset, 
     needed = TEACHERS in type(assembly.method).requires
     teachers = {m: teacher(recipe, m, dataset, device) for m in modalities} if needed else {}
     with tempfile.TemporaryDirectory() as folder, counted(assembly) as passes:
-        trainer = Trainer(assembly, RunDirectory(Path(folder)), Listener(), teachers)
+        trainer = Trainer(PlannedRun(recipe, modalities, Path(folder)), assembly, Listener(), teachers)
         started = time.perf_counter()
         trainer.train()
         if device.type == "cuda":

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,10 +11,11 @@ from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import assemble
 from drcli.engine.compiling import compile_forward
 from drcli.engine.device import set_determinism
-from drcli.engine.listener import Listener
-from drcli.engine.rundir import RunDirectory
 from drcli.engine.trainer import Trainer
 from drcli.recipe.schema import Recipe
+from drcli.runs.planned import PlannedRun
+from drcli.runs.records import EpochRecord
+from drcli.watch.events import EpochFinished, Event, Listener
 
 
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
@@ -28,11 +27,12 @@ class Records(Listener):
     """Keeps what each epoch's line of metrics.jsonl says."""
 
     def __init__(self) -> None:
-        self.epochs: list[Mapping[str, Any]] = []
+        self.epochs: list[EpochRecord] = []
 
-    def epoch_finished(self, record: Mapping[str, Any]) -> None:
+    def on(self, event: Event) -> None:
         """Keep it."""
-        self.epochs.append(record)
+        if isinstance(event, EpochFinished):
+            self.epochs.append(event.record)
 
 
 class Ours:
@@ -52,7 +52,7 @@ class Ours:
         set_determinism(recipe.training.deterministic)
         self.records = Records()
         assembly = assemble(recipe, tuple(recipe.modalities), dataset, device)
-        self.trainer = Trainer(assembly, RunDirectory(folder), self.records)
+        self.trainer = Trainer(PlannedRun(recipe, tuple(recipe.modalities), folder), assembly, self.records)
         self.problem = compile_forward(self.trainer.ctx, assembly.method)
 
     def epochs(self, count: int = 1) -> None:
@@ -69,9 +69,9 @@ class Ours:
     @property
     def accuracy(self) -> float:
         """Validation accuracy of the last epoch."""
-        return float(self.records.epochs[-1]["val"]["accuracy"])
+        return self.records.epochs[-1].val.accuracy
 
     def training_seconds(self, epochs: int) -> list[float]:
         """Seconds that the last epochs spent on the training rows alone, without evaluation and files."""
         rows = len(self.trainer.ctx.train)
-        return [rows / float(record["clips_per_second"]) for record in self.records.epochs[-epochs:]]
+        return [rows / record.samples_per_second for record in self.records.epochs[-epochs:]]

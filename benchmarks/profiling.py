@@ -19,11 +19,11 @@ from benchmarks.ours import with_epochs
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine import evaluate, run, trainer
-from drcli.engine.listener import Listener
-from drcli.engine.plan import PlannedRun
 from drcli.methods import context
 from drcli.methods.diagnose_relearn import DiagnoseRelearn
 from drcli.recipe.schema import Recipe
+from drcli.runs.planned import PlannedRun
+from drcli.watch.events import EpochFinished, Event, Listener, RunStarted
 
 LABEL = "diagnose_relearn"
 
@@ -118,13 +118,12 @@ class Marks(Listener):
     started: float = 0.0
     epochs: list[tuple[float, float]] = field(default_factory=list)
 
-    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int, data: str = "") -> None:  # noqa: ARG002
-        """The first epoch begins, or its compilation."""
-        self.started = now(self.device)
-
-    def epoch_finished(self, record: Mapping[str, Any]) -> None:  # noqa: ARG002
-        """Note the time, and how much of it diagnoses have taken."""
-        self.epochs.append((now(self.device), sum(self.timed["diagnosis and re-learning"])))
+    def on(self, event: Event) -> None:
+        """Note when the first epoch begins, or its compilation; of an epoch, how much of it diagnoses have taken."""
+        if isinstance(event, RunStarted):
+            self.started = now(self.device)
+        elif isinstance(event, EpochFinished):
+            self.epochs.append((now(self.device), sum(self.timed["diagnosis and re-learning"])))
 
 
 @contextmanager
@@ -186,7 +185,7 @@ def profile(recipe: Recipe, dataset: PreparedDataset, device: torch.device, fold
     compilation = sum(seconds["compilation"])
     edges = [(marks.started + compilation, 0.0), *marks.epochs]
     lasted = [(t - t0) - (d - d0) for (t0, d0), (t, d) in pairwise(edges)]
-    events = int(summary["events"])
+    events = summary.events
     return Profile(
         total=ended - began,
         start=marks.started - began,
@@ -195,7 +194,7 @@ def profile(recipe: Recipe, dataset: PreparedDataset, device: torch.device, fold
         epoch=median(lasted[1:] or lasted),
         event=sum(seconds["diagnosis and re-learning"]) / events if events else None,
         finish=ended - marks.epochs[-1][0],
-        schedule=Schedule(int(summary["epochs"]), events),
+        schedule=Schedule(summary.epochs, events),
         parts={name: sum(calls) for name, calls in seconds.items()},
     )
 

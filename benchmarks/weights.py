@@ -55,7 +55,8 @@ def digest(weights: Mapping[str, torch.Tensor]) -> str:
     """Return the SHA-256 over the names and the bytes of tensors, in the order of the names."""
     found = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
-        found.update(name.encode() + b"\0" + str(tensor.dtype).encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        data = tensor.detach().cpu().contiguous().numpy().tobytes()
+        found.update(name.encode() + b"\0" + str(tensor.dtype).encode() + data)
     return found.hexdigest()
 
 

@@ -92,11 +92,11 @@ def _emit(as_json: bool, value: Callable[[], Any], table: Callable[[], Any]) -> 
         _console().print(table(), crop=False)  # lines that are not to be broken are not cut off either
 
 
-def _end_failed(failed: Sequence[str]) -> None:
-    """End with exit code 1, and say what failed, if anything has."""
+def _end_failed(failed: Sequence[str], exit_code: int = 1) -> None:
+    """End with an exit code, and say what failed, if anything has."""
     if failed:
         typer.echo("drcli: " + "\n".join(failed), err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(exit_code)
 
 
 def _version(asked: bool) -> None:
@@ -204,8 +204,8 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     if result is None:
         return  # the main process of torchrun shows it
     if as_json or result.runs:  # where every run failed there is nothing to compare
-        _emit(as_json, lambda: command.to_json(result), lambda: command.table(result))
-    _end_failed(result.failed)
+        _emit(as_json, lambda: command.to_json(result), lambda: command.tables(result))
+    _end_failed(result.messages, result.exit_code)
 
 
 @app.command()
@@ -327,4 +327,6 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
         return
     result = command.reproduce(plans, request, _console(stderr=True))
     _emit(as_json, lambda: command.to_json(result), lambda: command.show(result))
+    if result.ended is not None:
+        _end_failed([*result.failed, str(result.ended)], result.ended.exit_code)
     _end_failed(result.failed)

@@ -39,7 +39,11 @@ class DataError(DrcliError):
     exit_code: ClassVar[int] = 3
 
 
-class CheckpointError(DataError):
+class DamagedError(DataError):
+    """A file of a run is damaged."""
+
+
+class CheckpointError(DamagedError):
     """A checkpoint is missing, damaged, or not one of drcli's."""
 
 

@@ -16,13 +16,13 @@ from drcli.data.prepared import PreparedDataset
 from drcli.engine.device import resolve_device
 from drcli.engine.distributed import check_devices, check_runs, on_devices
 from drcli.engine.grid import GridResult, run_grid
-from drcli.engine.listener import Listener, Listeners
-from drcli.engine.plan import PlannedRun
 from drcli.engine.ray_grid import RayOptions, connected, import_ray, run_ray_grid
 from drcli.errors import InterruptedRunError, UsageError
-from drcli.report.console import ConsoleListener
-from drcli.report.grid_table import GridConsole
-from drcli.report.tensorboard import TensorBoardListener
+from drcli.runs.planned import PlannedRun
+from drcli.watch.console import ConsoleListener
+from drcli.watch.events import Listener, Listeners
+from drcli.watch.grid_table import GridConsole
+from drcli.watch.tensorboard import TensorBoardListener
 from drcli.world import ALONE, World
 
 
@@ -134,9 +134,7 @@ def stoppable(listener: Listener) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise InterruptedRunError(
-            "stopped; every finished epoch is saved. Repeat the same command to go on where it was"
-        ) from None
+        raise InterruptedRunError("stopped; every finished epoch is saved. Repeat the same command to resume") from None
     finally:
         signal.signal(signal.SIGTERM, previous)
         listener.close()

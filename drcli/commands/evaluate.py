@@ -16,8 +16,8 @@ from drcli.engine.device import resolve_device, set_determinism
 from drcli.engine.evaluate import evaluate_split
 from drcli.errors import UsageError
 from drcli.recipe.overrides import parse_overrides
-from drcli.report.console import how_selected, percent
 from drcli.report.render import titled
+from drcli.runs.wording import Selected, how_selected, percent
 
 
 def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
     restored = restore(checkpoint, where, root=root)
     assembly = restored.assembly
     set_determinism(assembly.recipe.training.deterministic)
-    outputs, probes = evaluate_split(assembly, split)
+    found = evaluate_split(assembly, split)
     return {
         "checkpoint": str(checkpoint),
         "split": split,
@@ -51,8 +51,8 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
         "selected_epoch": restored.selected_epoch,
         "selection": assembly.recipe.selection,
         "monitor": assembly.recipe.monitor,
-        **outputs.scores().to_dict(),
-        "unimodal": probes,
+        **found.outputs.scores().to_dict(),
+        "unimodal": {m: probe.to_dict() for m, probe in found.probes.items()},
     }
 
 
@@ -72,5 +72,5 @@ def table(result: dict[str, Any]) -> Group:
 
 def _which_epoch(result: dict[str, Any]) -> str:
     epoch, selected = result["epoch"], result["selected_epoch"]
-    how = how_selected(result["selection"], result["monitor"])
+    how = how_selected([Selected(result["selection"], result["monitor"])])
     return f"epoch {epoch}, {how}" if epoch == selected else f"epoch {epoch}, the last one; epoch {selected} was {how}"

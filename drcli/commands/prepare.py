@@ -19,8 +19,8 @@ from drcli.errors import UsageError
 from drcli.recipe.load import load_recipe, only
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
-from drcli.report.progress import stages
 from drcli.report.render import titled
+from drcli.watch.progress import stages
 
 
 @dataclass(frozen=True)

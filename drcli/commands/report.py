@@ -12,9 +12,9 @@ from rich.text import Text
 
 from drcli.errors import RunError, UsageError
 from drcli.files import reason, write_atomic
-from drcli.report.collect import RunRecord, collect, finished
 from drcli.report.render import Format, render
 from drcli.report.tables import comparison_tables
+from drcli.runs.collect import RunRecord, collect, finished
 
 if TYPE_CHECKING:
     from drcli.report.page.page import Page

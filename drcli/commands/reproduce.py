@@ -16,17 +16,18 @@ from drcli.commands.engines import Engine, EngineOptions, select_engine
 from drcli.commands.train import open_or_prepare
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import prepare_settings
-from drcli.engine.grid import check_folders
-from drcli.engine.plan import PlannedRun
-from drcli.errors import CheckpointError, DrcliError, InterruptedRunError
+from drcli.engine.grid import check_folders, finished_among
+from drcli.errors import DrcliError, InterruptedRunError
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_target, shipped_targets
-from drcli.report.console import duration
 from drcli.report.render import rich_table
+from drcli.report.tables import comparison_tables
 from drcli.reproduce.estimate import Speeds, Work, finished, speeds, total, work
 from drcli.reproduce.expand import Choice, Expanded, Grid, expand
 from drcli.reproduce.output import Output, write
 from drcli.reproduce.target import Target, load_target
+from drcli.runs.planned import PlannedRun
+from drcli.runs.wording import duration
 
 EVERYTHING = "all"
 
@@ -52,10 +53,11 @@ class Planned:
 
 @dataclass(frozen=True)
 class Reproduced:
-    """What came of it: what was made, and what failed."""
+    """What was made, what failed, and what ended the command early, if anything did."""
 
     outputs: Sequence[Output]
     failed: Sequence[str]
+    ended: DrcliError | None = None
 
 
 def planned(request: ReproduceRequest) -> list[Planned]:
@@ -84,13 +86,14 @@ def reproduce(plans: Sequence[Planned], request: ReproduceRequest, progress: Con
     """
     engine = select_engine(request.engine)
     progress.print(plan_table(plans))
-    outputs, failed = [], []
+    outputs: list[Output] = []
+    failed: list[str] = []
     for plan in plans:
         try:
             failures = _train(plan, engine, progress)
             outputs.append(_write(plan, request))
-        except InterruptedRunError:
-            raise
+        except InterruptedRunError as error:
+            return Reproduced([*outputs, *_unwritten(plan)], list(dict.fromkeys(failed)), error)
         except DrcliError as error:
             if len(plans) == 1:
                 raise
@@ -108,11 +111,7 @@ def _train(plan: Planned, engine: Engine, progress: Console) -> list[str]:
         check_folders(runs, dataset)
     failed = []
     for dataset, runs in together:
-        try:
-            failed += engine(runs, dataset, progress).failed
-        except CheckpointError as error:  # of a run that is alone
-            failed.append(str(error))
-            progress.print(Text(f"failed: {error}", style="yellow"))
+        failed += engine(runs, dataset, progress).messages
     return failed
 
 
@@ -136,6 +135,12 @@ def _write(plan: Planned, request: ReproduceRequest) -> Output:
         name = f"{name}-{Path(request.choice.dataset).stem}"
     folders = [run.folder for run in plan.expanded.runs]
     return write(plan.target, folders, request.figures, name, plan.expanded.notes)
+
+
+def _unwritten(plan: Planned) -> list[Output]:
+    """What is finished of a target whose training was interrupted: tables to look at, no files."""
+    runs = finished_among(plan.expanded.runs)
+    return [Output(plan.target.name, plan.target.title, (), comparison_tables(runs), {}, ())] if runs else []
 
 
 def plan_table(plans: Sequence[Planned]) -> Group:
@@ -209,5 +214,6 @@ def show(result: Reproduced) -> Group:
     parts: list[Any] = []
     for made in result.outputs:
         parts += [Text(f"{made.name}: {made.title}", style="bold"), *map(rich_table, made.tables)]
-        parts.append(Text("written: " + ", ".join(map(str, made.files)) + "\n"))
+        files = ", ".join(map(str, made.files))
+        parts.append(Text(f"written: {files}\n" if files else "not written, since runs are missing\n"))
     return Group(*parts)

@@ -7,11 +7,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from rich.console import Console, Group
-from rich.table import Table
 from rich.text import Text
 
 from data_prep import DATASETS
@@ -22,14 +20,16 @@ from drcli.data.prepared import PreparedDataset, open_dataset
 from drcli.engine.assemble import prepare_settings
 from drcli.engine.device import resolve_device
 from drcli.engine.distributed import check_devices, check_runs, joined, launched
-from drcli.engine.grid import GridResult
-from drcli.engine.plan import PlannedRun, plan, select_labels, select_seeds
+from drcli.engine.grid import GridResult, check_folders, finished_among
 from drcli.errors import DrcliError, PeerError, UsageError
 from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
-from drcli.report.console import how_selected, percent
-from drcli.report.render import titled
+from drcli.report.render import rich_table, unbroken
+from drcli.report.tables import NARROW, comparison_tables
+from drcli.runs.collect import RunRecord, by_recipe
+from drcli.runs.comparison import Row, compare, row_values
+from drcli.runs.planned import PlannedRun, plan, select_labels, select_seeds
 from drcli.world import World
 
 
@@ -57,7 +57,12 @@ def train(request: TrainRequest, progress: Console) -> GridResult | None:
 
 def _train(request: TrainRequest, progress: Console) -> GridResult:
     engine, runs, recipe = _planned(request)
-    return engine(runs, open_or_prepare(recipe, progress), progress)
+    dataset = open_or_prepare(recipe, progress)
+    check_folders([] if request.engine.fresh else runs, dataset)
+    try:
+        return engine(runs, dataset, progress)
+    except DrcliError as error:
+        return ended_early(runs, error)
 
 
 def _train_launched(world: World, request: TrainRequest, progress: Console) -> GridResult | None:
@@ -111,58 +116,42 @@ def open_or_prepare(recipe: Recipe, progress: Console) -> PreparedDataset:
 def to_json(result: GridResult) -> dict[str, Any]:
     """Return the object of `drcli train --json`."""
     return {
-        "runs": result.runs,
-        "summary": result.summary,
-        **({"failed": result.failed} if result.failed else {}),
+        "runs": [_run_json(run) for run in result.runs],
+        "summary": [row_json(row) for of_one in by_recipe(result.runs).values() for row in compare(of_one)],
+        **({"failed": result.messages} if result.messages else {}),
     }
 
 
-def table(result: GridResult) -> Group:
-    """Return the comparison: accuracy over seeds, probes by modality, difference to joint training."""
-    selected = "; ".join(sorted({how_selected(run["selection"], run["monitor"]) for run in result.runs}))
-    place = os.path.commonpath([run["run_dir"] for run in result.runs])
-    out = Table()
-    modalities = list(dict.fromkeys(m for run in result.runs for m in run["unimodal"]))
-    for name, justify in (("method", "left"), ("seeds", "right"), ("accuracy", "right")):
-        out.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for name in (*(f"{m} probe" for m in modalities), "minus joint", "s / run"):
-        out.add_column(name, justify="right", overflow="fold")
-    for row in result.summary:
-        runs = [run for run in result.runs if _name(run) == row["method"]]
-        probes = [_mean(_probes(runs, m)) for m in modalities]
-        out.add_row(Text(row["method"]), str(row["n"]), _accuracy(row), *probes, _difference(row), _seconds(runs))
-    return titled(f"Test accuracy (epoch {selected})", out, f"runs, with their checkpoint.pt: {place}")
+def _run_json(run: RunRecord) -> dict[str, Any]:
+    return {**run.done.to_dict(), "run_dir": str(run.folder), "checkpoint": str(run.files.checkpoint)}
 
 
-def _seconds(runs: list[dict[str, Any]]) -> str:
-    """Mean seconds of a run; "+ 40" are those of the unimodal runs that it starts from and shares."""
-    own, before = (fmean(run.get(key, 0.0) for run in runs) for key in ("seconds", "teacher_seconds"))
-    return f"{own:.0f} + {before:.0f}" if before else f"{own:.0f}"
+def row_json(row: Row) -> dict[str, Any]:
+    """Return a row of the comparison in the keys of the command line's contract."""
+    found, difference = row_values(row), row.difference
+    kept = ("method", "n", "accuracy_mean", "accuracy_std", "val_accuracy_mean", "val_accuracy_std")
+    return {
+        **{key: found[key] for key in kept},
+        "difference_to_joint": difference and difference.mean,
+        "difference_ci95": difference and difference.t95,
+        "reference": difference and difference.to,
+    }
 
 
-def _probes(runs: list[dict[str, Any]], modality: str) -> list[float]:
-    return [run["unimodal"][modality]["probe_accuracy"] for run in runs if modality in run["unimodal"]]
+def tables(result: GridResult, reference: str | None = None) -> Group:
+    """Return the comparison of each recipe's finished runs, of which there is at least one."""
+    place = os.path.commonpath([run.folder for run in result.runs])
+    shown = comparison_tables(result.runs, reference, NARROW)
+    return Group(*map(rich_table, shown), unbroken(f"runs, with their checkpoint.pt: {place}", "dim"))
 
 
-def _name(run: dict[str, Any]) -> str:
-    return f"{run['method']}:{run['modality']}" if "modality" in run else str(run["method"])
+def ended_early(runs: Sequence[PlannedRun], error: DrcliError) -> GridResult:
+    """Return what is finished of a grid that an error has ended, so that its table can be shown.
 
-
-def _mean(fractions: list[float]) -> str:
-    return percent(sum(fractions) / len(fractions)) if fractions else "-"
-
-
-def _accuracy(row: dict[str, Any]) -> str:
-    std = row["accuracy_std"]
-    mean = 100 * row["accuracy_mean"]
-    return f"{mean:.1f} %" if std is None else f"{mean:.1f} ± {100 * std:.1f} %"
-
-
-def _difference(row: dict[str, Any]) -> str:
-    if row["difference_to_joint"] is None:
-        return "-"
-    text = f"{100 * row['difference_to_joint']:+.1f}"
-    if row["difference_ci95"] is None:
-        return text
-    low, high = row["difference_ci95"]
-    return f"{text} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    Raises:
+        DrcliError: that error, where nothing is finished.
+    """
+    done = finished_among(runs)
+    if not done:
+        raise error
+    return GridResult(done, ended=error)

@@ -10,16 +10,31 @@ Wei, Li, Feng, Hu, "Diagnosing and Re-learning for Balanced Multimodal Learning"
     for m, encoder in encoders.items():
         soft_reinitialise(encoder, initial[m], found[m].strength)
 
-Importing this package imports torch and pydantic; scikit-learn comes with the first clustering.
+Names are imported at their first use: the settings alone need no torch, and scikit-learn comes with the first
+clustering.
 """
 
-from drcli.diagnosis.clustering import cluster, scale_features
-from drcli.diagnosis.diagnose import ModalityDiagnosis, diagnose, diagnose_modality
-from drcli.diagnosis.gap import purity_gap, strength
-from drcli.diagnosis.purity import purity
-from drcli.diagnosis.reading import reading
-from drcli.diagnosis.reinitialise import snapshot, soft_reinitialise
-from drcli.diagnosis.settings import DiagnosisSettings, MeasureSettings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drcli.diagnosis.clustering import cluster, scale_features
+    from drcli.diagnosis.clusters import purity
+    from drcli.diagnosis.gap import purity_gap, strength
+    from drcli.diagnosis.modality import ModalityDiagnosis, diagnose, diagnose_modality
+    from drcli.diagnosis.reinitialise import snapshot, soft_reinitialise
+    from drcli.diagnosis.settings import DiagnosisSettings, MeasureSettings
+    from drcli.diagnosis.states import reading
+
+_MODULES = {
+    "clustering": ("cluster", "scale_features"),
+    "modality": ("ModalityDiagnosis", "diagnose", "diagnose_modality"),
+    "gap": ("purity_gap", "strength"),
+    "clusters": ("purity",),
+    "states": ("reading",),
+    "reinitialise": ("snapshot", "soft_reinitialise"),
+    "settings": ("DiagnosisSettings", "MeasureSettings"),
+}
 
 __all__ = [
     "DiagnosisSettings",
@@ -36,3 +51,10 @@ __all__ = [
     "soft_reinitialise",
     "strength",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

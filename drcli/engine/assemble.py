@@ -14,7 +14,6 @@ from drcli import checkpoint
 from drcli.data.batches import PICTURES, Batches, InputPlan
 from drcli.data.format import DatasetInfo
 from drcli.data.prepared import PreparedDataset, open_dataset
-from drcli.engine.rundir import STARTING_OVER, without_root
 from drcli.errors import CheckpointError, DataError, RecipeError
 from drcli.methods import METHODS
 from drcli.methods.base import Method
@@ -23,6 +22,7 @@ from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
 from drcli.recipe.show import differences
+from drcli.runs.directory import STARTING_OVER, without_root
 from drcli.seeding import seeded
 from drcli.world import ALONE, World
 

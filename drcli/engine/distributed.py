@@ -30,9 +30,9 @@ from torch import distributed, nn
 from drcli.data.batches import parts, spans
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import recipe_model
-from drcli.engine.plan import PlannedRun
 from drcli.errors import DrcliError, PeerError, RecipeError, UsageError
 from drcli.methods import METHODS
+from drcli.runs.planned import PlannedRun
 from drcli.world import World
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ TIMEOUT = timedelta(hours=2)
 GRACE = 1.0
 """Seconds in which the others may still say why, once a process has failed."""
 
-GO_ON = "every finished epoch is saved, repeat the command to go on where it was"
+RESUMED = "every finished epoch is saved; repeat the command to resume"
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -293,7 +293,7 @@ def _outcome(reports: Sequence[Report]) -> Any:
             raise report.error
     for report in failed:
         if report.code is not None:
-            raise PeerError(f"process {report.rank} of the run {_cause(report.code)}; {GO_ON}")
+            raise PeerError(f"process {report.rank} of the run {_cause(report.code)}; {RESUMED}")
     for report in failed:
         raise RuntimeError(f"process {report.rank} of the run failed\n{report.trace}")
     return next(report.result for report in reports if report.rank == 0)

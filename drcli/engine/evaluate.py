@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from drcli.engine.assemble import Assembly
 from drcli.engine.outputs import SplitOutputs
 from drcli.engine.probe import probe_accuracy
 from drcli.models.inference import evaluating, over_rows
+from drcli.runs.records import Probe
 
 LOGITS = ""
 """Stands for the logits among the features: a name that no modality has."""
@@ -30,9 +32,7 @@ def run_split(assembly: Assembly, split: str) -> SplitOutputs:
     return SplitOutputs(batches.split, found.pop(LOGITS), found)
 
 
-def probe_modalities(
-    outputs: Mapping[str, SplitOutputs], split: str, device: torch.device
-) -> dict[str, dict[str, float]]:
+def probe_modalities(outputs: Mapping[str, SplitOutputs], split: str, device: torch.device) -> dict[str, Probe]:
     """Return the linear-probe accuracy of each frozen encoder on a split (the unimodal evaluation).
 
     The probe is fitted on train and its strength is chosen on val.
@@ -43,16 +43,32 @@ def probe_modalities(
         device: where the probes are fitted.
     """
     return {
-        m: {
-            "probe_accuracy": probe_accuracy(
+        m: Probe(
+            probe_accuracy=probe_accuracy(
                 {name: (found.features[m], found.split) for name, found in outputs.items()}, split, device=device
             )
-        }
+        )
         for m in outputs[split].features
     }
 
 
-def evaluate_split(assembly: Assembly, split: str) -> tuple[SplitOutputs, dict[str, dict[str, float]]]:
+@dataclass(frozen=True)
+class Evaluation:
+    """What evaluating a split gives.
+
+    Attributes:
+        outputs: of the split.
+        val: outputs of the validation split.
+        probes: linear probes of the split by modality.
+    """
+
+    outputs: SplitOutputs
+    val: SplitOutputs
+    probes: dict[str, Probe]
+
+
+def evaluate_split(assembly: Assembly, split: str) -> Evaluation:
     """Return outputs and linear probes of a split; every split that this needs is run once."""
     outputs = {name: run_split(assembly, name) for name in dict.fromkeys(("train", "val", split))}
-    return outputs[split], assembly.world.on_main(lambda: probe_modalities(outputs, split, assembly.device))
+    probes = assembly.world.on_main(lambda: probe_modalities(outputs, split, assembly.device))
+    return Evaluation(outputs[split], outputs["val"], probes)

@@ -1,37 +1,50 @@
-"""Several runs one after another, and the table over their seeds."""
+"""Several runs one after another; what ends one of them does not stop the others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
 from drcli.data.prepared import PreparedDataset
-from drcli.engine.listener import Listener
-from drcli.engine.plan import PlannedRun
-from drcli.engine.run import execute
-from drcli.engine.rundir import RunDirectory
-from drcli.errors import CheckpointError, RunError
-from drcli.statistics import paired_differences, spread, t_interval
+from drcli.engine.run import execute, failure_of
+from drcli.errors import DamagedError, DrcliError, PeerError
+from drcli.runs.collect import RunRecord
+from drcli.runs.directory import STARTING_OVER, RunDirectory
+from drcli.runs.planned import PlannedRun
+from drcli.runs.records import Failure
+from drcli.watch.events import Listener, RunFailed
 from drcli.world import ALONE, World
 
 
 @dataclass(frozen=True)
 class GridResult:
-    """What came of a grid.
+    """What has become of the runs of a command.
 
     Attributes:
-        runs: summaries of the finished runs, in order.
-        summary: one row a method over its seeds.
-        failed: messages of the runs that failed.
+        runs: the finished ones, in order.
+        failed: what ended the others.
+        ended: what ended the command before all runs had their turn, if anything did.
     """
 
-    runs: list[dict[str, Any]]
-    summary: list[dict[str, Any]]
-    failed: list[str]
+    runs: list[RunRecord]
+    failed: list[Failure] = field(default_factory=list)
+    ended: DrcliError | None = None
+
+    @property
+    def messages(self) -> list[str]:
+        """What went wrong, each message once."""
+        ended = [] if self.ended is None else [str(self.ended)]
+        return list(dict.fromkeys([*map(str, self.failed), *ended]))
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all is well; the code that all failures share where nothing else happened; else 1."""
+        if self.ended is not None:
+            return self.ended.exit_code
+        codes = {failure.exit_code for failure in self.failed}
+        return codes.pop() if len(codes) == 1 and not self.runs else int(bool(self.failed))
 
 
 def run_grid(
@@ -43,82 +56,61 @@ def run_grid(
     fresh: bool = False,
     world: World = ALONE,
 ) -> GridResult:
-    """Execute runs one after another; a run that fails does not stop the others.
+    """Execute runs one after another; a run that fails, for whatever reason, does not stop the others.
 
     Several processes call it with the same runs, and each returns the result.
 
     Raises:
-        DrcliError: something that concerns every run, or the only one.
+        RecipeError: another recipe was trained in one of the folders.
+        DataError: other data was used in one of the folders.
+        PeerError: one of several processes failed.
     """
     if not fresh:
         world.on_main(lambda: check_folders(runs, dataset))
-    done: dict[str, list[dict[str, Any]]] = {run.name: [] for run in runs}
-    failed = []
+    done, failed = [], []
     for run in runs:
         try:
-            done[run.name].append(execute(run, dataset, device=device, listener=listener, fresh=fresh, world=world))
-        except (RunError, CheckpointError) as error:
-            if isinstance(error, CheckpointError) and len(runs) == 1:
+            execute(run, dataset, device=device, listener=listener, fresh=fresh, world=world)
+            done.append(stored_run(run))
+        except PeerError:
+            raise
+        except (Exception, SystemExit) as error:
+            if world.size > 1 and not isinstance(error, DrcliError):
                 raise
-            failed.append(str(error))
-            listener.note(f"failed: {error}")
-    return put_together(runs, done, failed)
+            failed.append(failure_of(run, error))
+            if len(runs) > 1:  # of one that is alone the command says so
+                listener.on(RunFailed(run, failed[-1]))
+    return GridResult(done, failed)
 
 
 def check_folders(runs: Iterable[PlannedRun], dataset: PreparedDataset) -> None:
     """Refuse what the folders hold before the first run is trained, not when its turn comes.
 
+    A damaged file is the affair of its run.
+
     Raises:
         RecipeError: another recipe was trained in one of them.
-        DataError: other data was used in one of them, or it is damaged.
+        DataError: other data was used in one of them.
     """
     for run in runs:
-        RunDirectory(run.folder).check(run.recipe, dataset.info.fingerprint)
-
-
-def put_together(
-    runs: Sequence[PlannedRun], done: Mapping[str, Sequence[dict[str, Any]]], failed: list[str]
-) -> GridResult:
-    """Return the result of a grid.
-
-    Args:
-        runs: what was planned.
-        done: summaries of the finished runs by name.
-        failed: messages of the others.
-    """
-    joint = next((run.name for run in runs if run.recipe.methods[run.recipe.method].method == "joint"), None)
-    summaries = [summary for of_name in done.values() for summary in of_name]
-    return GridResult(summaries, summarise(done, joint), failed)
-
-
-def summarise(done: Mapping[str, Sequence[Mapping[str, Any]]], joint: str | None) -> list[dict[str, Any]]:
-    """Return one row a method: mean and spread of the test accuracy, and the difference to joint.
-
-    Differences are paired by seed; the interval is Student's t over the seeds that both have.
-
-    Args:
-        done: summaries of the finished runs by name.
-        joint: the name that is joint training, if it is among them.
-    """
-    reference = _by_seed(done[joint]) if joint is not None else {}
-    rows = []
-    for name, summaries in done.items():
-        if not summaries:
+        try:
+            RunDirectory(run.folder).check(run.recipe, dataset.info.fingerprint)
+        except DamagedError:
             continue
-        accuracies = _by_seed(summaries)
-        differences = paired_differences(accuracies, reference) if name != joint else []
-        rows.append(
-            {
-                "method": name,
-                "n": len(accuracies),
-                "accuracy_mean": fmean(accuracies.values()),
-                "accuracy_std": spread(list(accuracies.values())),
-                "difference_to_joint": fmean(differences) if differences else None,
-                "difference_ci95": t_interval(differences),
-            }
-        )
-    return rows
 
 
-def _by_seed(summaries: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-    return {summary["seed"]: summary["test"]["accuracy"] for summary in summaries}
+def stored_run(run: PlannedRun) -> RunRecord:
+    """Return a finished run as it lies on the disk."""
+    return RunRecord.read(run.folder, remedy=STARTING_OVER)
+
+
+def finished_among(runs: Iterable[PlannedRun]) -> list[RunRecord]:
+    """Return those runs that are finished; a damaged one is not."""
+    found = []
+    for run in runs:
+        try:
+            if RunDirectory(run.folder).is_finished(run.recipe):
+                found.append(stored_run(run))
+        except DamagedError:
+            continue
+    return found

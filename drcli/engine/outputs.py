@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from drcli.data.prepared import Split
 from drcli.metrics import Scores, score
+from drcli.runs.records import StoredOutputs
 
 
 @dataclass(frozen=True)
@@ -27,3 +30,13 @@ class SplitOutputs:
     def scores(self) -> Scores:
         """Return the scores of the predictions."""
         return score(self.logits, self.split.labels, self.split.weight)
+
+    def stored(self, classes: Sequence[str]) -> StoredOutputs:
+        """Return the outputs as the run directory keeps them."""
+        return StoredOutputs(
+            labels=self.split.labels.numpy(),
+            weight=self.split.weight.numpy(),
+            logits=self.logits.numpy(),
+            classes=np.array(classes),
+            features={m: x.numpy() for m, x in self.features.items()},
+        )

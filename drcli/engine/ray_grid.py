@@ -21,16 +21,17 @@ import torch
 
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.device import resolve_device
-from drcli.engine.grid import GridResult, check_folders, put_together
-from drcli.engine.listener import Listener, Listeners
-from drcli.engine.plan import PlannedRun
-from drcli.engine.run import execute
-from drcli.engine.rundir import RunDirectory
-from drcli.errors import CheckpointError, DrcliError, RunError, UsageError
-from drcli.files import locked, make_folder, read_json_lines
+from drcli.engine.grid import GridResult, check_folders, stored_run
+from drcli.engine.run import execute, failure_of
+from drcli.errors import DataError, RunError, UsageError
+from drcli.files import locked, make_folder
+from drcli.runs.directory import RunDirectory
+from drcli.runs.planned import PlannedRun
+from drcli.runs.records import EpochRecord, Failure, Summary
+from drcli.watch.events import EpochFinished, Event, Listener, Listeners, Note, RunFailed, RunFinished, RunStarted
 
 RETRIES = 3
-"""How often a run whose worker is lost is taken up by another."""
+"""How often a run whose worker is lost is resumed by another."""
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the logs of the runs."""
@@ -38,7 +39,7 @@ LOOK_EVERY = 0.5
 END_WITHIN = 10.0
 """Seconds that cancelled workers have to end."""
 
-GO_ON = "every finished epoch is saved, repeat the command to go on where it was"
+RESUMED = "every finished epoch is saved; repeat the command to resume"
 
 
 @dataclass(frozen=True)
@@ -86,31 +87,21 @@ class Origin:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run: its summary or its error.
+    """How a run has ended: with its summary or with its failure.
 
-    Errors travel as values: raised in a task, they would come back as Ray's own with a traceback inside.
+    Failures travel as values: errors raised in a task would come back as Ray's own with a traceback inside.
 
     Attributes:
         summary: as `execute` returns it, or None.
-        error: why there is none.
+        failure: why there is none.
         stored: whether the run was finished before.
         notes: what its worker said on the way.
     """
 
-    summary: dict[str, Any] | None = None
-    error: DrcliError | None = None
+    summary: Summary | None = None
+    failure: Failure | None = None
     stored: bool = False
     notes: tuple[str, ...] = ()
-
-
-class GridListener(Listener):
-    """Hears of several runs that train at once; of `Listener` it hears `run_finished`, `note` and `close`."""
-
-    def run_advanced(self, run: PlannedRun, record: Mapping[str, Any]) -> None:
-        """A run has finished epochs; `record` is the last line of its metrics.jsonl."""
-
-    def run_failed(self, run: PlannedRun, message: str) -> None:
-        """A run has failed; the others go on."""
 
 
 class Noted(Listener):
@@ -120,20 +111,17 @@ class Noted(Listener):
         self.notes: list[str] = []
         self.stored = False
 
-    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int, data: str = "") -> None:
-        """Note where a run goes on that was begun before, here or by a worker that was lost."""
-        del rows, data
-        if first_epoch:
-            self.notes.append(f"{run.recipe.name}: {run.name} seed {run.seed}: went on at epoch {first_epoch}")
-
-    def run_finished(self, run: PlannedRun, summary: Mapping[str, Any], *, stored: bool) -> None:
-        """Keep whether it was finished before."""
-        del run, summary
-        self.stored = stored
-
-    def note(self, text: str) -> None:
-        """Keep a line."""
-        self.notes.append(text)
+    def on(self, event: Event) -> None:
+        """Keep notes, where a run was resumed, here or by another worker, and whether it was finished before."""
+        match event:
+            case RunStarted(run, first_epoch) if first_epoch:
+                self.notes.append(f"{run.recipe.name}: {run.name} seed {run.seed}: resumed at epoch {first_epoch}")
+            case RunFinished(stored=stored):
+                self.stored = stored
+            case Note(text):
+                self.notes.append(text)
+            case _:
+                pass
 
 
 def import_ray() -> Any:
@@ -212,7 +200,7 @@ def run_ray_grid(
     dataset: PreparedDataset,
     *,
     each: Share,
-    listener: GridListener,
+    listener: Listener,
     on_worker: Listener | None = None,
     fresh: bool = False,
 ) -> GridResult:
@@ -224,14 +212,15 @@ def run_ray_grid(
         runs: in the order of `plan`: a run comes after those whose encoders it needs.
         dataset: the prepared dataset; the workers open it under the same path.
         each: what each run is given.
-        listener: who is told here.
-        on_worker: who else is told, epoch by epoch, where a run trains; copied to each worker.
+        listener: what is told here, when a run has finished epochs or has ended.
+        on_worker: what else is told of all events, where a run trains; copied to each worker.
         fresh: start over, whatever is there. All folders are cleared before the first run, so that a
             worker that takes up a lost one's run finds what that one left.
 
     Raises:
         RunError: with `fresh`, another process is training in one of the folders.
-        DrcliError: something that concerns every run, or the only one.
+        RecipeError: another recipe was trained in one of the folders.
+        DataError: other data was used in one of the folders.
     """
     ray = import_ray()
     if fresh:
@@ -287,16 +276,16 @@ def train_here(
         dataset: the prepared dataset.
         each: cores and GPU of the run.
         origin: the command that asked for it.
-        on_worker: who is told.
-        teachers: outcomes of the runs it needs. Ray waits for them; whether they are any good, `execute` sees.
+        on_worker: what is told of the run's events.
+        teachers: outcomes of the runs it needs. Ray waits for them; `execute` checks them.
     """
     del teachers
     noted = Noted()
     try:
         _take_over(origin, each)
         summary = execute(run, dataset, device=each.device, listener=Listeners(noted, on_worker))
-    except DrcliError as error:
-        return Outcome(error=error, notes=tuple(noted.notes))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a run is its failure
+        return Outcome(failure=failure_of(run, error), notes=tuple(noted.notes))
     finally:
         on_worker.close()
     return Outcome(summary, stored=noted.stored, notes=tuple(noted.notes))
@@ -315,7 +304,7 @@ def _take_over(origin: Origin, each: Share) -> None:
 
 
 def _gather(
-    ray: Any, pending: dict[Any, PlannedRun], logs: Logs, listener: GridListener, *, alone: bool
+    ray: Any, pending: dict[Any, PlannedRun], logs: Logs, listener: Listener, *, alone: bool
 ) -> dict[Path, Outcome]:
     """Wait for all tasks, taking each out of `pending` as it ends; returns the outcomes by run directory."""
     outcomes: dict[Path, Outcome] = {}
@@ -323,7 +312,7 @@ def _gather(
         ready, _ = ray.wait(list(pending), num_returns=len(pending), timeout=LOOK_EVERY)
         for run in pending.values():
             if (record := logs.news(run)) is not None:
-                listener.run_advanced(run, record)
+                listener.on(EpochFinished(run, record))
         for task in ready:
             run = pending.pop(task)
             outcomes[run.folder] = outcome = _outcome(ray, task, run)
@@ -332,41 +321,33 @@ def _gather(
 
 
 def _outcome(ray: Any, task: Any, run: PlannedRun) -> Outcome:
-    """Return what a task returned; what Ray gives up is a failure of the run."""
-    errors = ray.exceptions
+    """Return what a task returned; a task that Ray has given up is a failure of its run."""
     try:
         outcome: Outcome = ray.get(task)
-    except errors.RayError as error:
-        lost = error.cause if isinstance(error, errors.RayTaskError) else error
-        if not isinstance(lost, errors.RayError):
-            raise  # not a user's doing: the traceback is wanted
-        return Outcome(error=RunError(f"{run.folder}: Ray has given the run up ({_first_line(lost)}); {GO_ON}"))
+    except ray.exceptions.RayError as error:
+        lost = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        why = RunError(f"{run.folder}: Ray gave up on this run ({_first_line(lost)}); {RESUMED}")
+        return Outcome(failure=failure_of(run, why))
     return outcome
 
 
-def _tell(listener: GridListener, run: PlannedRun, outcome: Outcome, *, alone: bool) -> None:
-    """Tell of a run that has ended, or raise an error that is not its own affair."""
+def _tell(listener: Listener, run: PlannedRun, outcome: Outcome, *, alone: bool) -> None:
+    """Tell of a run that has ended."""
     for text in outcome.notes:
-        listener.note(text)
-    error = outcome.error
-    if error is not None:
-        if not isinstance(error, RunError | CheckpointError) or (alone and isinstance(error, CheckpointError)):
-            raise error
-        listener.run_failed(run, str(error))
-    elif outcome.summary is not None:
-        listener.run_finished(run, outcome.summary, stored=outcome.stored)
+        listener.on(Note(text))
+    if outcome.summary is not None:
+        listener.on(RunFinished(run, outcome.summary, outcome.stored))
+    elif outcome.failure is not None and not alone:
+        listener.on(RunFailed(run, outcome.failure))
 
 
 def _result(runs: Sequence[PlannedRun], outcomes: Sequence[Outcome]) -> GridResult:
-    done: dict[str, list[dict[str, Any]]] = {run.name: [] for run in runs}
-    for run, outcome in zip(runs, outcomes, strict=True):
-        if outcome.summary is not None:
-            done[run.name].append(outcome.summary)
-    return put_together(runs, done, [str(outcome.error) for outcome in outcomes if outcome.error is not None])
+    done = [stored_run(run) for run, outcome in zip(runs, outcomes, strict=True) if outcome.summary is not None]
+    return GridResult(done, [outcome.failure for outcome in outcomes if outcome.failure is not None])
 
 
 class Logs:
-    """The metrics.jsonl of runs that other processes write.
+    """The logs of runs that other processes write.
 
     Args:
         runs: whose logs are looked at; what they hold now is no news.
@@ -377,19 +358,18 @@ class Logs:
         for run in runs:
             self.news(run)
 
-    def news(self, run: PlannedRun) -> dict[str, Any] | None:
-        """Return the last line of a run's log, or None if nothing was added since the last call."""
-        path = RunDirectory(run.folder).metrics
-        try:
-            state = path.stat()
-            mark = (state.st_mtime_ns, state.st_size)
-            if self._seen.get(path) == mark:
-                return None
-            self._seen[path] = mark
-            lines = read_json_lines(path)
-        except (OSError, RunError):  # not there yet, or caught while another node writes: the next look tells
+    def news(self, run: PlannedRun) -> EpochRecord | None:
+        """Return the last epoch of a run's log, or None if nothing was added since the last call."""
+        directory = RunDirectory(run.folder)
+        state = directory.log_state()
+        if state is None or self._seen.get(run.folder) == state:
             return None
-        return lines[-1] if lines else None
+        self._seen[run.folder] = state
+        try:
+            epochs = directory.epochs()
+        except DataError:  # caught while another node writes: the next look tells
+            return None
+        return epochs[-1] if epochs else None
 
 
 def _first_line(error: BaseException) -> str:

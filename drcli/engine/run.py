@@ -1,32 +1,37 @@
-"""One run from its plan to its test scores, whatever was done of it before."""
+"""One run from its plan to its test scores, resumed where it was stopped before."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from drcli import checkpoint
+from drcli.damage import one_line
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
 from drcli.engine.compiling import compile_forward
 from drcli.engine.device import set_determinism
-from drcli.engine.evaluate import evaluate_split
-from drcli.engine.listener import Listener
-from drcli.engine.outputs import SplitOutputs
-from drcli.engine.plan import PlannedRun
-from drcli.engine.rundir import RunDirectory
+from drcli.engine.environment import environment, source_of
+from drcli.engine.evaluate import Evaluation, evaluate_split
 from drcli.engine.trainer import Trainer
-from drcli.errors import PeerError, RunError
-from drcli.files import locked, make_folder, write_json
+from drcli.errors import DrcliError, PeerError, RunError
+from drcli.files import locked, make_folder
 from drcli.methods.teachers import Teacher
+from drcli.metrics import Scores as Measured
 from drcli.models.pretrained import digest, load_pretrained
+from drcli.runs.directory import RunDirectory
+from drcli.runs.planned import PlannedRun
+from drcli.runs.records import FORMAT, Failure, Scores, Summary
+from drcli.watch.events import Listener, Note, RunFinished, RunStarted
 from drcli.world import ALONE, World
 
+_NO_MEMORY = ("can't allocate memory", "not enough memory")
 CHANGED = "the file of its method has changed since the run was begun; --fresh trains it as it is now"
 LESS_MEMORY = (
     "lower training.batch_size, or set training.accumulate=2, training.eval_batch_size, or training.data=stream"
@@ -41,17 +46,17 @@ def execute(
     listener: Listener,
     fresh: bool = False,
     world: World = ALONE,
-) -> dict[str, Any]:
+) -> Summary:
     """Train a run, or what is left of it, and return its summary with test scores.
 
-    A finished run is not trained again; an unfinished one goes on where it was. Where several processes
+    A finished run is not trained again; an unfinished one is resumed. Where several processes
     train it together, all of them call this, the main one writes the files, and the others read them.
 
     Args:
         run: what to train, and where.
         dataset: the prepared dataset.
         device: where to train.
-        listener: who is told.
+        listener: what is told of its events.
         fresh: start over, whatever is there.
         world: the processes that train it together.
 
@@ -63,25 +68,25 @@ def execute(
     """
     directory = RunDirectory(run.folder)
 
-    def claim() -> dict[str, Any] | None:
+    def claim() -> Summary | None:
         make_folder(run.folder, remedy="choose another folder with --out")
         held.enter_context(locked(run.folder))
         directory.sweep()
         if fresh:
             directory.clear()
-        directory.claim(run.recipe, dataset.info.fingerprint, device, devices=world.size)
-        return directory.read_summary()
+        noted = environment(run.recipe, dataset.info.fingerprint, device, world.size)
+        directory.claim(run.recipe, noted.model_copy(update={"labels": list(run.labels)}))
+        return directory.summary()
 
     with ExitStack() as held:
         summary = world.on_main(claim)
         stored = summary is not None
-        if directory.source_changed(run.recipe):
-            listener.note(f"{run.folder}: {CHANGED}")
+        if directory.environment().method_source not in {"", source_of(run.recipe)}:
+            listener.on(Note(f"{run.folder}: {CHANGED}"))
         if summary is None:
-            with _enough_memory(run, device, world):
+            with _noted_failure(run, directory, world), _enough_memory(run, device, world):
                 summary = _train(run, dataset, directory, device, listener, world)
-        summary = {**summary, "run_dir": str(run.folder), "checkpoint": str(directory.checkpoint)}
-        listener.run_finished(run, summary, stored=stored)
+        listener.on(RunFinished(run, summary, stored))
         return summary
 
 
@@ -90,9 +95,51 @@ def _enough_memory(run: PlannedRun, device: torch.device, world: World) -> Itera
     """End with the remedy where a GPU's memory does not do, for data, steps or evaluation."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and not any(words in str(error) for words in _NO_MEMORY):
+            raise
         kind = RunError if world.size == 1 else PeerError
         raise kind(f"{run.folder}: out of memory on {device}; {LESS_MEMORY}") from error
+
+
+@contextmanager
+def _noted_failure(run: PlannedRun, directory: RunDirectory, world: World) -> Iterator[None]:
+    """Keep in the run directory what ends the run; a bug becomes a message that says where it is."""
+    try:
+        yield
+    except DrcliError as error:
+        if world.is_main:
+            _keep_failure(directory, failure_of(run, error))
+        raise
+    except (Exception, SystemExit) as error:
+        if world.size > 1:  # the others wait for this process: it must end
+            raise
+        failure = failure_of(run, error)
+        _keep_failure(directory, failure)
+        raise RunError(failure.message) from error
+
+
+def _keep_failure(directory: RunDirectory, failure: Failure) -> None:
+    with suppress(RunError):  # a full disk may be what ends the run
+        directory.write_failure(failure)
+
+
+def failure_of(run: PlannedRun, error: BaseException) -> Failure:
+    """Return what ended a run as a record."""
+    known: dict[str, Any] = {
+        "recipe": run.recipe.name,
+        "name": run.name,
+        "seed": run.seed,
+        "kind": type(error).__name__,
+    }
+    if isinstance(error, DrcliError):
+        return Failure(**known, message=str(error), exit_code=error.exit_code)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    message = (
+        f"{run.folder}: {type(error).__name__} in {place.filename}, line {place.lineno}: {one_line(error)}; "
+        f"its traceback is in {RunDirectory(run.folder).failure_file.name}"
+    )
+    return Failure(**known, message=message, trace="".join(traceback.format_exception(error)))
 
 
 def _train(
@@ -102,7 +149,7 @@ def _train(
     device: torch.device,
     listener: Listener,
     world: World,
-) -> dict[str, Any]:
+) -> Summary:
     set_determinism(run.recipe.training.deterministic)
     assembly = assemble(run.recipe, run.modalities, dataset, device, world)
     wanted = {m: run.recipe.modalities[m].input.weights for m in run.modalities}
@@ -111,13 +158,13 @@ def _train(
     digests |= {f"teacher {m}": digest(teacher.encoder) for m, teacher in teachers.items()}
     world.on_main(lambda: directory.claim_weights(digests))
     world.equalise([*assembly.model.state_dict().values(), *assembly.extras.state_dict().values()])
-    trainer = Trainer(assembly, directory, listener, teachers)
+    trainer = Trainer(run, assembly, listener, teachers)
     trainer.resume()
     train = trainer.ctx.train
-    listener.run_started(run, first_epoch=trainer.next_epoch, rows=len(train), data=train.rows.describe())
+    listener.on(RunStarted(run, trainer.next_epoch, len(train), train.rows.describe()))
     for remark in [*assembly.method.remarks(trainer.ctx), compile_forward(trainer.ctx, assembly.method)]:
         if remark is not None:
-            listener.note(f"{run.name}: {remark}")
+            listener.on(Note(f"{run.name}: {remark}"))
     try:
         trainer.train()
     except RunError as error:
@@ -139,57 +186,53 @@ def load_teacher(folder: Path, dataset: PreparedDataset) -> Teacher:
         RunError: the run is not finished.
     """
     directory = RunDirectory(folder)
-    if directory.read_summary() is None:
-        raise RunError(f"{folder}: this unimodal run is needed first, and is not finished; train it, or mend it")
+    if directory.summary() is None:
+        raise RunError(f"{folder}: this unimodal run is needed first, and is not finished; train it")
     restored = restore(directory.checkpoint, torch.device("cpu"), root=dataset.root)
     return Teacher.of(restored.assembly.model)
 
 
-def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, seconds: float) -> dict[str, Any]:
+def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, seconds: float) -> Summary:
     """Touch the test split: once, with the selected epoch."""
     started = time.perf_counter()
     state = checkpoint.load(directory.checkpoint)
     check_identity(assembly, state, directory.checkpoint)
     load_weights(assembly, state, directory.checkpoint)
-    outputs, probes = evaluate_split(assembly, "test")
+    found = evaluate_split(assembly, "test")
     epoch, seconds = int(state["epoch"]), seconds + time.perf_counter() - started
-    return assembly.world.on_main(
-        lambda: _conclude(run, assembly, directory, outputs, probes, epoch=epoch, seconds=seconds)
-    )
+    return assembly.world.on_main(lambda: _conclude(run, assembly, directory, found, epoch=epoch, seconds=seconds))
 
 
 def _conclude(
-    run: PlannedRun,
-    assembly: Assembly,
-    directory: RunDirectory,
-    outputs: SplitOutputs,
-    probes: Mapping[str, Mapping[str, float]],
-    *,
-    epoch: int,
-    seconds: float,
-) -> dict[str, Any]:
+    run: PlannedRun, assembly: Assembly, directory: RunDirectory, found: Evaluation, *, epoch: int, seconds: float
+) -> Summary:
     """Write the test outputs and the summary of a run, and return the latter."""
-    directory.write_outputs(outputs, assembly.dataset.info.classes)
-    training = run.recipe.training
-    summary = {
-        "method": run.recipe.method,
-        **({"modality": run.modality} if run.modality is not None else {}),
-        "seed": run.seed,
-        "selection": run.recipe.selection,
-        "monitor": run.recipe.monitor,
-        "selected_epoch": epoch,
-        "epochs": training.epochs if assembly.method.trains else 0,
-        "seconds": seconds,
-        "events": directory.count_events("relearn"),
-        **({"teacher_seconds": _seconds_of(run.teachers.values())} if run.teachers else {}),
-        "test": outputs.scores().to_dict(),
-        "unimodal": probes,
-    }
-    write_json(directory.summary, summary)
+    directory.write_outputs(found.outputs.stored(assembly.dataset.info.classes))
+    summary = Summary(
+        format=FORMAT,
+        method=run.recipe.method,
+        modality=run.modality,
+        seed=run.seed,
+        selection=run.recipe.selection,
+        monitor=run.recipe.monitor,
+        selected_epoch=epoch,
+        epochs=run.recipe.training.epochs if assembly.method.trains else 0,
+        seconds=seconds,
+        teacher_seconds=_seconds_of(run.teachers.values()),
+        events=directory.count_events("relearn"),
+        val=_record(found.val.scores()),
+        test=_record(found.outputs.scores()),
+        unimodal=found.probes,
+    )
+    directory.write_summary(summary)
     return summary
+
+
+def _record(scores: Measured) -> Scores:
+    return Scores.model_validate(scores.to_dict())
 
 
 def _seconds_of(folders: Iterable[Path]) -> float:
     """Return how long finished runs took together."""
-    summaries = [RunDirectory(folder).read_summary() for folder in folders]
-    return sum(float(summary["seconds"]) for summary in summaries if summary is not None)
+    summaries = [RunDirectory(folder).summary() for folder in folders]
+    return sum((summary.seconds for summary in summaries if summary is not None), 0.0)

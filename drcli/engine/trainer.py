@@ -16,16 +16,18 @@ from torch import Tensor
 from drcli import checkpoint
 from drcli.engine.assemble import Assembly, check_identity, load_weights
 from drcli.engine.evaluate import run_split
-from drcli.engine.listener import Listener
 from drcli.engine.outputs import SplitOutputs
-from drcli.engine.rundir import RunDirectory
 from drcli.errors import CheckpointError, RunError
 from drcli.methods.base import Method
 from drcli.methods.context import Context
 from drcli.methods.teachers import Teacher
 from drcli.optim import build_optimizer, is_fused, learning_rate, set_learning_rate
 from drcli.recipe.schema import Recipe
+from drcli.runs.directory import RunDirectory
+from drcli.runs.planned import PlannedRun
+from drcli.runs.records import EpochRecord, Event, ScoresAndLoss
 from drcli.seeding import generator, seed_global
+from drcli.watch.events import Diagnosed, EpochFinished, Listener, RowsDone
 
 NO_TEACHERS: Mapping[str, Teacher] = MappingProxyType({})
 
@@ -51,24 +53,25 @@ class Trainer:
 
     At the end of an epoch: evaluation, `checkpoint.pt` if the epoch is selected, the method's
     `on_epoch_end`, the log lines, and last `last.pt`. Everything random in an epoch derives from
-    (seed, epoch), so a run that goes on from `last.pt` computes what it would have computed.
+    (seed, epoch), so a run that is resumed from `last.pt` computes what it would have computed.
 
     Args:
-        assembly: the run's parts.
-        directory: where its files are.
-        listener: who is told.
+        run: what is trained, and where.
+        assembly: its parts.
+        listener: what is told of its events.
         teachers: trained encoders by modality, where the method requires them.
     """
 
     def __init__(
         self,
+        run: PlannedRun,
         assembly: Assembly,
-        directory: RunDirectory,
         listener: Listener,
         teachers: Mapping[str, Teacher] = NO_TEACHERS,
     ) -> None:
+        self.run = run
         self.assembly = assembly
-        self.directory = directory
+        self.directory = RunDirectory(run.folder)
         self.listener = listener
         self.recipe = assembly.recipe
         self.seed = self.recipe.seeds[0]
@@ -131,14 +134,23 @@ class Trainer:
         method.on_epoch_start(ctx)
         train = self._train_rows() if method.trains else self._score_train()
         trained = time.perf_counter()
-        record: dict[str, Any] = {"epoch": epoch, "lr": rate, "train": train, **self._evaluate()}
-        record["selected"] = self._select(record)
-        events = [self._monitor(), method.on_epoch_end(ctx)]
-        record["seconds"] = time.perf_counter() - started
-        record["clips_per_second"] = len(ctx.train) / (trained - started)
-        self.seconds += record["seconds"]
-        found = [{"epoch": epoch, **event} for event in events if event is not None]
-        ctx.world.on_main(lambda: self._write_down(record, found))
+        scores = self._evaluate()
+        selected = self._select(scores)
+        found = [event for event in (self._monitor(), method.on_epoch_end(ctx)) if event is not None]
+        events = [Event.model_validate({"epoch": epoch, **event}) for event in found]
+        seconds = time.perf_counter() - started
+        self.seconds += seconds
+        record = EpochRecord(
+            epoch=epoch,
+            lr=rate,
+            train=train,
+            val=scores["val"],
+            test=scores.get("test"),
+            selected=selected,
+            seconds=seconds,
+            samples_per_second=len(ctx.train) / (trained - started),
+        )
+        ctx.world.on_main(lambda: self._write_down(record, events))
 
     def _train_rows(self) -> dict[str, float]:
         """Train on every row once and return the means of the step's scalars."""
@@ -148,7 +160,7 @@ class Trainer:
         for batch in ctx.train.shuffled(ctx.training.batch_size, order, augment):
             rows = len(batch.whole.labels)
             log.add(method.training_step(ctx, batch), rows)
-            self.listener.rows_done(rows)
+            self.listener.on(RowsDone(rows))
         return log.means()
 
     def _score_train(self) -> dict[str, float]:
@@ -156,17 +168,21 @@ class Trainer:
         scores = run_split(self.assembly, "train").scores()
         return {"loss": scores.loss, "accuracy": scores.accuracy}
 
-    def _evaluate(self) -> dict[str, dict[str, float]]:
+    def _evaluate(self) -> dict[str, ScoresAndLoss]:
         """Score val, and test where the recipe asks for test curves."""
         val = run_split(self.assembly, "val")
         self.ctx.remember("val", (val.features, val.split.labels))
         found = {"val": val}
         if "test" in {self.recipe.selection, self.recipe.monitor}:
             found["test"] = run_split(self.assembly, "test")
-        record = {split: _record(outputs) for split, outputs in found.items()}
-        if not math.isfinite(record["val"]["loss"]):
-            raise RunError(diverged(f"epoch {self.ctx.epoch}: the validation loss is {record['val']['loss']}"))
-        return record
+        return {split: self._scores(split, outputs) for split, outputs in found.items()}
+
+    def _scores(self, split: str, outputs: SplitOutputs) -> ScoresAndLoss:
+        scores = outputs.scores()
+        if not math.isfinite(scores.loss):
+            name = {"val": "validation"}.get(split, split)
+            raise RunError(diverged(f"epoch {self.ctx.epoch}: the {name} loss is {scores.loss}"))
+        return ScoresAndLoss.model_validate({**scores.to_dict(), "loss": scores.loss})
 
     def _monitor(self) -> dict[str, Any] | None:
         """Measure the learning state where `diagnosis.monitor_every` asks for it; nothing changes."""
@@ -177,9 +193,9 @@ class Trainer:
         modalities = {m: diagnosis.to_dict() for m, diagnosis in found.items()}
         return {"kind": "monitor", "lambda": settings.lambda_, "modalities": modalities}
 
-    def _select(self, record: Mapping[str, Any]) -> bool:
+    def _select(self, scores: Mapping[str, ScoresAndLoss]) -> bool:
         """Keep the epoch's weights if `selection` prefers them to what there is; the first of equals stays."""
-        accuracy = record["test" if self.recipe.selection == "test" else "val"]["accuracy"]
+        accuracy = scores["test" if self.recipe.selection == "test" else "val"].accuracy
         if self.recipe.selection != "last" and accuracy <= self.selected.accuracy:
             return False
         selected = Selected(self.ctx.epoch, accuracy)
@@ -187,16 +203,16 @@ class Trainer:
         self.selected = selected
         return True
 
-    def _write_down(self, record: Mapping[str, Any], events: list[dict[str, Any]]) -> None:
+    def _write_down(self, record: EpochRecord, events: list[Event]) -> None:
         self.directory.log_epoch(record)
-        self.listener.epoch_finished(record)
+        self.listener.on(EpochFinished(self.run, record))
         for event in events:
             self.directory.log_event(event)
-            self.listener.diagnosed(event)
+            self.listener.on(Diagnosed(self.run, event))
         self.saver.save(self.directory.last, self.state())
 
     def state(self, selected: Selected | None = None) -> dict[str, Any]:
-        """All that a run needs to go on from the end of this epoch.
+        """All that a run needs to be resumed from the end of this epoch.
 
         Args:
             selected: the epoch selected so far; by default the one that is noted.
@@ -216,7 +232,7 @@ class Trainer:
         }
 
     def resume(self) -> None:
-        """Go on from `last.pt` if there is one; drop the log lines of the epochs to be done again.
+        """Resume from `last.pt` if there is one; drop the log lines of the epochs to be done again.
 
         Raises:
             CheckpointError: `last.pt` is damaged.
@@ -241,11 +257,6 @@ class Trainer:
 def num_epochs(method: Method, recipe: Recipe) -> int:
     """Return how many epochs a run has; one that takes no steps is evaluated once, as epoch 0."""
     return recipe.training.epochs if method.trains else 1
-
-
-def _record(outputs: SplitOutputs) -> dict[str, float]:
-    scores = outputs.scores()
-    return {**scores.to_dict(), "loss": scores.loss}
 
 
 class ScalarLog:

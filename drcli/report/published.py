@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from drcli.report.collect import RunRecord, finished
+from drcli.runs.collect import RunRecord, finished
 
 _FILE = Path(__file__).with_name("published.csv")
 FROM_SCRATCH = "from scratch"
@@ -58,7 +58,7 @@ def beside(runs: Iterable[RunRecord]) -> list[Published]:
     multimodal = [run for run in finished(runs) if run.modality is None]
     if not multimodal or not all(map(_as_published, multimodal)):
         return []
-    modalities = multimodal[0].recipe["modalities"]
+    modalities = multimodal[0].recipe.modalities
     return lookup(
         multimodal[0].dataset,
         modalities=modalities,
@@ -68,14 +68,14 @@ def beside(runs: Iterable[RunRecord]) -> list[Published]:
 
 
 def _as_published(run: RunRecord) -> bool:
-    prepare = run.recipe["dataset"].get("prepare") or {}
+    prepare = run.recipe.dataset.prepare
     noisy = any(key.endswith("snr_db") and value is not None for key, value in prepare.items())
-    return not noisy and not run.recipe.get("corrupt") and (run.recipe.get("fusion") or {}).get("name") == "concat"
+    return not noisy and not run.recipe.corrupt and run.recipe.fusion is not None and run.recipe.fusion.name == "concat"
 
 
 def name_in_print(run: RunRecord) -> str:
     """Return the name of a run's method in `published.csv`, whatever its label."""
-    encoders = run.recipe["methods"][run.label].get("encoders")
+    encoders = run.recipe.settings.get("encoders")
     return f"{run.method}_{encoders}" if run.method == "uni_pretrained" else run.method
 
 

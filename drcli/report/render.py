@@ -65,10 +65,11 @@ def titled(title: str, table: Table, note: str | None = None) -> Group:
 
     The lines are never broken, so that a path in them can be copied.
     """
-    return Group(_unbroken(title, "bold"), table, *([_unbroken(note, "dim")] if note is not None else []))
+    return Group(unbroken(title, "bold"), table, *([unbroken(note, "dim")] if note is not None else []))
 
 
-def _unbroken(line: str, style: str) -> Text:
+def unbroken(line: str, style: str) -> Text:
+    """Return a line that is never broken, so that a path in it can be copied; see `titled`."""
     return Text(line, style=style, no_wrap=True, overflow="ignore")
 
 

@@ -2,61 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from string import ascii_lowercase
 
 from drcli.errors import UsageError
-from drcli.report.collect import RunRecord, by_name, by_recipe, by_variant, finished, named
-from drcli.report.comparison import Row, average_ranks, compare, one_recipe_a_dataset, reference, selected_on
-from drcli.report.figures.wording import name_recipe, per_cent
+from drcli.report.figures.wording import name_recipe
 from drcli.report.published import Published, beside, name_in_print
 from drcli.report.render import TableText
-from drcli.report.unequal import unequal
+from drcli.runs.collect import RunRecord, by_name, by_recipe, by_variant, finished, named
+from drcli.runs.comparison import Mean, Row, average_ranks, compare, find_reference, one_recipe_per_dataset
+from drcli.runs.unequal import unequal
+from drcli.runs.wording import ABSENT, interval, mean_and_spread, points, seconds_of, selected_on
 
-ABSENT = "-"
 RELEARNING = "diagnose_relearn"
 SELECTED_ON_TEST, TEST_WATCHED = "†", "‡"
 Setting = tuple[str, str, str]
 
+NARROW = ("method", "seeds", "val", "accuracy", "probes", "difference", "seconds")
+"""Columns that fit into a terminal."""
 
-def comparison_tables(runs: Sequence[RunRecord]) -> list[TableText]:
-    """Return one table a recipe, and where there are several datasets those of average ranks.
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the comparison.
+
+    Attributes:
+        key: what `--columns` calls it.
+        heading: above it.
+        cell: what it shows of a row.
+    """
+
+    key: str
+    heading: str
+    cell: Callable[[Row], str]
+
+
+def comparison_tables(
+    runs: Sequence[RunRecord], reference: str | None = None, columns: Collection[str] | None = None
+) -> list[TableText]:
+    """Return one table per recipe, and where there are several datasets those of average ranks.
 
     Runs that are not finished are left out, and named below the table.
 
     Args:
         runs: at least one.
+        reference: label that differences are to; None for joint training.
+        columns: keys of the columns; None for all.
 
     Raises:
-        UsageError: no run is finished.
+        UsageError: no run is finished, or none of a recipe has the label `reference`.
     """
     if not finished(runs):
         raise UsageError(f"{runs[0].folder}: no run is finished yet, so that there is no table; train to the end")
     groups = by_recipe(runs)
-    tables = [comparison_table(group) for group in groups.values() if finished(group)]
+    tables = [comparison_table(group, reference, columns) for group in groups.values() if finished(group)]
     empty = [f"{recipe}: none of its runs is finished." for recipe, group in groups.items() if not finished(group)]
     tables[-1] = replace(tables[-1], notes=[*tables[-1].notes, *empty])
     return [*tables, *rank_tables(runs)]
 
 
-def comparison_table(runs: Sequence[RunRecord]) -> TableText:
-    """Return the table of one recipe's runs, of which at least one is finished."""
-    rows = {row.name: row for row in compare(runs)}
-    modalities = list(dict.fromkeys(m for row in rows.values() for m in row.probes))
+def comparison_table(
+    runs: Sequence[RunRecord], reference: str | None = None, columns: Collection[str] | None = None
+) -> TableText:
+    """Return the table of one recipe's runs, of which at least one is finished; see `comparison_tables`."""
+    rows = {row.name: row for row in compare(runs, reference)}
     figures = beside(runs)
     letters = dict(zip(dict.fromkeys(figure.setting for figure in figures), ascii_lowercase, strict=False))
     printed = _names_in_print(runs)
-    columns = ["method", "seeds", "accuracy", "macro-F1", *(f"{m} probe" for m in modalities)]
-    columns += ["minus joint", "bootstrap", "s / run", *(f"published {letter}" for letter in letters.values())]
-    known = {(figure.method, figure.setting): _mean(figure.value, figure.std) for figure in figures}
+    to = find_reference(by_name(finished(runs)), reference)
+    shown = [column for column in _columns(rows, to) if columns is None or column.key in columns]
+    with_published = columns is None or "published" in columns
+    if not with_published:
+        figures, letters = [], {}
+    known = {(figure.method, figure.setting): mean_and_spread(figure.value, figure.std) for figure in figures}
     theirs = [name for name in dict.fromkeys(figure.method for figure in figures) if name not in printed.values()]
-    cells = [(printed.get(name, ""), _cells(row, rows, modalities)) for name, row in rows.items()]
-    absent = [ABSENT] * (6 + len(modalities))
+    cells = [(printed.get(name, ""), [column.cell(row) for column in shown]) for name, row in rows.items()]
+    absent = [ABSENT] * (len(shown) - 1)
     cells += [(name, [f"{name} (published)" if name in rows else name, *absent]) for name in theirs]
     body = [[*ours, *(known.get((method, setting), ABSENT) for setting in letters)] for method, ours in cells]
-    title = f"{name_recipe(runs)}: test scores in per cent"
-    return TableText(title, columns, body, [*_notes(runs, list(rows.values())), *_published_notes(letters, figures)])
+    headings = [*(column.heading for column in shown), *(f"published {letter}" for letter in letters.values())]
+    notes = [*_notes(runs, list(rows.values()), to, shown), *_published_notes(letters, figures)]
+    return TableText(f"{name_recipe(runs)}: test scores in per cent", headings, body, notes)
+
+
+def _columns(rows: Mapping[str, Row], reference: str | None) -> list[Column]:
+    """Return all columns; that of the bootstrap where a row has its interval."""
+    modalities = dict.fromkeys(m for row in rows.values() for m in row.probes)
+    found = [
+        Column("method", "method", lambda row: row.name),
+        Column("seeds", "seeds", lambda row: str(row.n)),
+        Column("val", "val accuracy", lambda row: _mean(row.val_accuracy)),
+        Column("accuracy", "accuracy", lambda row: _mean(row.accuracy, _mark([row]))),
+        Column("macro_f1", "macro-F1", lambda row: _mean(row.macro_f1, _mark([row]))),
+        *(_probe_column(m) for m in modalities),
+        Column("difference", f"minus {reference or 'joint'}", lambda row: _difference(row, rows)),
+    ]
+    if any(row.difference is not None and row.difference.bootstrap95 is not None for row in rows.values()):
+        found.append(Column("bootstrap", "bootstrap", lambda row: _bootstrap(row, rows)))
+    return [*found, Column("seconds", "s / run", lambda row: seconds_of(row.seconds, row.teacher_seconds))]
+
+
+def _probe_column(modality: str) -> Column:
+    return Column("probes", f"{modality} probe", lambda row: _mean(row.probes.get(modality), _mark([row])))
 
 
 def _names_in_print(runs: Sequence[RunRecord]) -> dict[str, str]:
@@ -70,7 +118,7 @@ def _names_in_print(runs: Sequence[RunRecord]) -> dict[str, str]:
 
 
 def rank_tables(runs: Sequence[RunRecord]) -> list[TableText]:
-    """Return tables of average ranks over datasets, one a variant such as `noisy` of `digits-noisy`.
+    """Return tables of average ranks over datasets, one per variant such as `noisy` of `digits-noisy`.
 
     A variant has one where its finished runs are of several datasets, which have two methods in common.
     """
@@ -80,13 +128,18 @@ def rank_tables(runs: Sequence[RunRecord]) -> list[TableText]:
 
 
 def _rank_table(runs: Sequence[RunRecord]) -> TableText:
-    """Rank methods over one recipe a dataset; there are no rows where no method is in all of them."""
-    chosen = {group[0].recipe_name: group for group in one_recipe_a_dataset(runs).values()}
+    """Rank methods over one recipe per dataset; there are no rows where no method is in all of them."""
+    chosen = {group[0].recipe_name: group for group in one_recipe_per_dataset(runs).values()}
     rows = {recipe: compare(group) for recipe, group in chosen.items()}
     found = average_ranks(rows)
     used = [row for of_one in rows.values() for row in of_one if row.name in found]
     marks = {name: _mark([row for row in used if row.name == name]) for name in found}
-    notes = ["1 is the best; methods that every dataset has, ranked by mean accuracy; equal ones share their rank."]
+    notes = [
+        (
+            "1 is the best; methods that every dataset has, ranked by mean accuracy; "
+            "methods of equal accuracy share their mean rank."
+        )
+    ]
     counts = sorted({row.n for row in used})
     notes += [f"Means are over {counts[0]} to {counts[-1]} seeds."] if len(counts) > 1 else []
     others = [recipe for recipe in by_recipe(runs) if recipe not in chosen]
@@ -99,59 +152,53 @@ def _rank_table(runs: Sequence[RunRecord]) -> TableText:
     )
 
 
-def _cells(row: Row, rows: Mapping[str, Row], modalities: Sequence[str]) -> list[str]:
-    mark = _mark([row])
-    return [
-        row.name,
-        str(row.n),
-        _mean(row.accuracy, row.accuracy_std, mark),
-        _mean(row.macro_f1, row.macro_f1_std, mark),
-        *(_mean(row.probes.get(m), None, mark) for m in modalities),
-        *_difference(row, rows),
-        f"{row.seconds:.0f}",
-    ]
-
-
 def _mark(rows: Sequence[Row]) -> str:
     """What to know of a figure that these rows are behind."""
     on_test = any("test" in row.selections for row in rows)
     return (SELECTED_ON_TEST if on_test else "") + (TEST_WATCHED if any(row.watched for row in rows) else "")
 
 
-def _mean(mean: float | None, std: float | None, mark: str = "") -> str:
-    if mean is None:
-        return ABSENT
-    return per_cent(mean, std) + mark
+def _mean(mean: Mean | None, mark: str = "") -> str:
+    return ABSENT if mean is None else mean_and_spread(mean.mean, mean.std) + mark
 
 
-def _difference(row: Row, rows: Mapping[str, Row]) -> tuple[str, str]:
-    """Mean with Student's interval, and the bootstrap's; the seeds in common where they are fewer than the row's."""
+def _difference(row: Row, rows: Mapping[str, Row]) -> str:
+    """Mean with Student's interval, and the seeds in common where they are fewer than the row's."""
     found = row.difference
     if found is None:
-        return ABSENT, ABSENT
+        return ABSENT
     fewer = f" (n = {found.n})" if found.n < row.n else ""
-    mark = _mark([row, rows[found.to]])
-    mean = f"{100 * found.mean:+z.1f}"
-    if found.t95 is None or found.bootstrap95 is None:
-        return mean + mark + fewer, ABSENT
-    return f"{mean} {_interval(found.t95)}{mark}{fewer}", _interval(found.bootstrap95) + mark
+    limits = f" {interval(found.t95)}" if found.t95 is not None else ""
+    return f"{points(found.mean)}{limits}{_mark([row, rows[found.to]])}{fewer}"
 
 
-def _interval(limits: Sequence[float]) -> str:
-    return f"[{100 * limits[0]:+z.1f}, {100 * limits[1]:+z.1f}]"
+def _bootstrap(row: Row, rows: Mapping[str, Row]) -> str:
+    found = row.difference
+    if found is None or found.bootstrap95 is None:
+        return ABSENT
+    return interval(found.bootstrap95) + _mark([row, rows[found.to]])
 
 
-def _notes(runs: Sequence[RunRecord], rows: Sequence[Row]) -> list[str]:
+_MEANINGS = {
+    "val": "val accuracy: of the same epochs on validation, by which settings may be chosen.",
+    "probes": "probe: accuracy of a linear classifier on the frozen encoder of that modality.",
+    "bootstrap": "bootstrap: the 95 % interval of the percentile bootstrap.",
+}
+
+
+def _notes(runs: Sequence[RunRecord], rows: Sequence[Row], reference: str | None, shown: Iterable[Column]) -> list[str]:
     """What the columns mean, what is not alike or lacking, and how honest the figures are."""
-    done = finished(runs)
-    joint = reference(by_name(done))
+    done, keys = finished(runs), [column.key for column in shown]
     selected = selected_on(selection for row in rows for selection in row.selections)
-    notes = [f"Mean ± standard deviation (n - 1) over seeds; {selected}."]
-    if joint is not None:
+    notes = [f"Mean ± standard deviation (n - 1) over seeds; epochs {selected}."]
+    if reference is not None and "difference" in keys:
         notes.append(
-            f"minus joint: accuracy minus that of {joint}, paired by seed, with the 95 % interval of Student's t; "
-            "bootstrap: that of the percentile bootstrap."
+            f"minus {reference}: accuracy minus that of {reference}, paired by seed, "
+            "with the 95 % interval of Student's t."
         )
+    notes += [meaning for key, meaning in _MEANINGS.items() if key in keys]
+    if any(row.teacher_seconds for row in rows) and "seconds" in keys:
+        notes.append("s / run: seconds of a run, + those of the unimodal runs that it starts from and shares.")
     return [*notes, *filter(None, [unequal(done), _unfinished(runs), _without_events(done)]), *_marked(rows)]
 
 
@@ -162,7 +209,7 @@ def _unfinished(runs: Sequence[RunRecord]) -> str:
 
 def _without_events(runs: Sequence[RunRecord]) -> str:
     """Name the runs of D&R that were over before a re-learning was due: they are joint training."""
-    without = [run for run in runs if run.method == RELEARNING and run.summary and run.summary.get("events") == 0]
+    without = [run for run in runs if run.method == RELEARNING and run.done.events == 0]
     return f"No re-learning happened in {named(without, runs)}: what is shown is joint training." if without else ""
 
 

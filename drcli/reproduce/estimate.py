@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from drcli.engine.plan import PlannedRun
-from drcli.engine.rundir import RunDirectory
 from drcli.methods import METHODS
-from drcli.report.console import duration
 from drcli.reproduce.expand import Grid
+from drcli.runs import directory
+from drcli.runs.directory import RunDirectory
+from drcli.runs.planned import PlannedRun
+from drcli.runs.wording import duration
 
 
 @dataclass(frozen=True)
@@ -50,30 +49,17 @@ Speeds = Mapping[tuple[str, str], float]
 
 
 def speeds(grids: Sequence[Grid], out: Path, recorded: Mapping[str, float]) -> Speeds:
-    """Return seconds an epoch by (recipe without variant, label); the label "" stands for all others.
+    """Return seconds per epoch by (recipe without variant, label); the label "" stands for all others.
 
     Finished runs of the recipe and of its variants come first, then what the target recorded.
     """
     found: dict[tuple[str, str], list[float]] = {}
     for base, name in dict.fromkeys((grid.base, folder) for grid in grids for folder in (grid.base, grid.recipe.name)):
-        for path in sorted((out / name).glob("**/summary.json")):
-            summary = _read(path)
-            if summary is not None:
-                trains = summary["epochs"] > 0  # an ensemble of trained encoders does not
-                speed = summary["seconds"] / summary["epochs"] if trains else 0.0
-                for label in (summary["method"], "") if trains else (summary["method"],):
-                    found.setdefault((base, label), []).append(speed)
+        for label, speed in directory.speeds(out / name):
+            for known in (label, "") if speed else (label,):
+                found.setdefault((base, known), []).append(speed)
     measured = {key: fmean(values) for key, values in found.items()}
     return {**{(base, ""): speed for base, speed in recorded.items()}, **measured}
-
-
-def _read(path: Path) -> Any:
-    """A summary; None for one that is damaged, which the run itself will refuse."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and {"seconds", "epochs", "method"} <= set(found) else None
 
 
 def work(grid: Grid, known: Speeds) -> Work:
@@ -100,6 +86,4 @@ def finished(run: PlannedRun) -> bool:
 def _epochs_left(run: PlannedRun) -> int:
     if not METHODS.load(run.recipe.methods[run.recipe.method].method).trains:
         return 0
-    metrics = RunDirectory(run.folder).metrics
-    done = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
-    return max(0, run.recipe.training.epochs - done)
+    return max(0, run.recipe.training.epochs - RunDirectory(run.folder).count_epochs())

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drcli.engine.plan import PlannedRun, plan, select_seeds
 from drcli.errors import UsageError
 from drcli.recipe.load import load_recipe, only
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
 from drcli.reproduce.target import Group, Target, Variant, quoted
+from drcli.runs.planned import PlannedRun, plan, select_seeds
 
 
 @dataclass(frozen=True)

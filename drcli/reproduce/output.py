@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from drcli.errors import UsageError
 from drcli.files import make_folder, write_atomic
-from drcli.report.collect import RECIPE_FILE, RunRecord, by_recipe, collect, finished
-from drcli.report.comparison import compare, comparison_csv, row_values
 from drcli.report.figures import learning, noisy_case, representations, sensitivity
 from drcli.report.render import Format, TableText, render
 from drcli.report.style import write_figure
 from drcli.report.tables import comparison_tables
 from drcli.reproduce.target import Drawing, Target
+from drcli.runs.collect import RunRecord, by_recipe, collect, finished
+from drcli.runs.comparison import compare, comparison_csv, row_values
+from drcli.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +38,7 @@ class Output:
         title: the target's.
         files: what was written.
         tables: for a table, what it shows.
-        rows: the figures behind it, as plain data, a list a recipe.
+        rows: the figures behind it, as plain data, a list per recipe.
         notes: what was left out.
     """
 
@@ -85,7 +86,7 @@ def write(target: Target, folders: Sequence[Path], folder: Path, name: str, note
 
 def _in_order(folders: Sequence[Path]) -> list[RunRecord]:
     places = {folder.resolve(): place for place, folder in enumerate(folders)}
-    begun = collect([folder for folder in folders if (folder / RECIPE_FILE).exists()])
+    begun = collect([folder for folder in folders if RunDirectory(folder).exists])
     found = [run for run in begun if run.folder.resolve() in places]  # not what else lies below them
     return sorted(found, key=lambda run: places[run.folder.resolve()])
 

@@ -23,16 +23,18 @@ finally:
 AT_THE_FIRST_EPOCH = """
 import json, os, sys
 from drcli.__main__ import main
-from drcli.report.console import ConsoleListener
+from drcli.watch.console import ConsoleListener
+from drcli.watch.events import EpochFinished
 
-shown = ConsoleListener.epoch_finished
+shown = ConsoleListener.on
 
-def epoch_finished(self, record):
-    shown(self, record)
-    print(json.dumps(sorted(sys.modules)), flush=True)
-    os._exit(0)
+def on(self, event):
+    shown(self, event)
+    if isinstance(event, EpochFinished):
+        print(json.dumps(sorted(sys.modules)), flush=True)
+        os._exit(0)
 
-ConsoleListener.epoch_finished = epoch_finished
+ConsoleListener.on = on
 main()
 """
 

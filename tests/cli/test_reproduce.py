@@ -63,7 +63,7 @@ def test_a_table_is_trained_written_and_printed(drcli: Drcli, target: Make, tmp_
 
 
 def test_an_interrupted_target_finishes_only_what_is_missing(
-    drcli: Drcli, refused: Refused, target: Make, trained: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    drcli: Drcli, target: Make, trained: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     arguments = target()
     train = Trainer.train
@@ -76,7 +76,9 @@ def test_an_interrupted_target_finishes_only_what_is_missing(
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train", stop_in_the_third)
-        assert "Repeat the same command to go on" in refused(*arguments, code=130)
+        stopped = drcli(*arguments, code=130)
+    assert stopped.stderr.endswith("Repeat the same command to resume\n")
+    assert "not written, since runs are missing" in stopped.stdout  # the table of the two that are finished
     assert not (tmp_path / "made").exists()
     interrupted = list(trained)
     trained.clear()
@@ -99,7 +101,7 @@ def test_what_is_in_the_way_shows_before_anything_is_trained(
     drcli("train", recipe_file(), *options, "training.epochs=1")
     trained.clear()
     message = refused(*target(), code=2)
-    assert "diagnose_relearn/seed1: a run of another recipe is here; delete the folder" in message
+    assert "diagnose_relearn/seed1: holds a run of another recipe; delete the folder" in message
     assert trained == []
 
 

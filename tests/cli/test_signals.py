@@ -43,9 +43,7 @@ def test_a_signal_ends_a_run_that_can_go_on(
     stdout, stderr = started.communicate(timeout=60)
     assert started.returncode == 130, stderr
     assert stdout == ""
-    assert stderr.endswith(
-        "drcli: stopped; every finished epoch is saved. Repeat the same command to go on where it was\n"
-    )
+    assert stderr.endswith("drcli: stopped; every finished epoch is saved. Repeat the same command to resume\n")
     assert "Traceback" not in stderr
     assert not (folder / "summary.json").exists()
     goes_on(drcli, arguments, folder)
@@ -64,7 +62,7 @@ def goes_on(drcli: Drcli, arguments: tuple[object, ...], folder: Path) -> None:
     done = int(checkpoint.load(folder / "last.pt")["epoch"]) + 1
     assert 1 <= done < EPOCHS
     said = drcli(*arguments).stderr
-    assert f"going on at epoch {done}" in said
+    assert f"resumed at epoch {done}" in said
     epochs = [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert epochs == list(range(EPOCHS))
     assert (folder / "summary.json").is_file()

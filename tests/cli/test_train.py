@@ -21,10 +21,21 @@ RUN = {
     "selection": str,
     "epochs": int,
     "seconds": float,
+    "val": dict,
     "test": dict,
     "unimodal": dict,
 }
-ROW = {"method", "n", "accuracy_mean", "accuracy_std", "difference_to_joint", "difference_ci95"}
+ROW = {
+    "method",
+    "n",
+    "accuracy_mean",
+    "accuracy_std",
+    "val_accuracy_mean",
+    "val_accuracy_std",
+    "difference_to_joint",
+    "difference_ci95",
+    "reference",
+}
 
 
 def check_run(run: dict[str, Any], modalities: set[str]) -> None:
@@ -61,6 +72,7 @@ def test_json_is_one_object_with_every_run_and_every_row(drcli: Drcli, recipe_fi
     assert all(set(row) == ROW and row["n"] == 2 for row in rows.values())
     assert rows["joint"]["difference_to_joint"] is None
     assert rows["joint"]["difference_ci95"] is None
+    assert rows["unimodal:audio"]["reference"] == "joint"
     check_row(rows["unimodal:audio"], found["runs"])
 
 
@@ -116,7 +128,7 @@ def test_an_unfinished_run_goes_on(drcli: Drcli, run_copy: Path, recipe_file: Re
     folder.parent.mkdir(parents=True)
     run_copy.rename(folder)
     said = drcli("train", recipe_file(), "--out", run_copy.parent / "runs").stderr
-    assert "going on at epoch 2" in said
+    assert "resumed at epoch 2" in said
     assert (folder / "metrics.jsonl").read_text() == lines
     assert (folder / "summary.json").is_file()
 
@@ -188,8 +200,9 @@ def test_the_guard_of_the_test_split_sees_the_recipes_that_ask_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Guard(monkeypatch)
-    with pytest.raises(AssertionError, match="opened while training"):
-        drcli("train", recipe_file(**block), "--out", tmp_path / "runs")
+    stopped = drcli("train", recipe_file(**block), "--out", tmp_path / "runs", code=1)
+    assert "AssertionError" in stopped.stderr
+    assert "opened while training" in stopped.stderr
 
 
 def test_selection_on_test_is_said_wherever_the_number_stands(
@@ -281,7 +294,7 @@ def test_out_of_another_run_is_refused_with_the_differences(refused: Refused, dr
     recipe, out = finished.parents[3] / "toy.yaml", finished.parents[2]
     changes = ("training.optimizer.lr=0.1", "training.epochs=3")
     message = refused("train", recipe, *changes, "--out", out, code=2)
-    assert message.startswith(f"{finished}: a run of another recipe is here; delete the folder, or train with --fresh")
+    assert message.startswith(f"{finished}: holds a run of another recipe; delete the folder, or train with --fresh")
     assert "training.optimizer.lr: 0.05 there, 0.1 asked" in message
     assert "training.epochs: 2 there, 3 asked" in message
     assert tree(finished) == before

@@ -107,9 +107,7 @@ def test_stopped_or_robbed_of_a_worker_a_grid_goes_on(
     stopped.terminate()
     stdout, stderr = stopped.communicate(timeout=60)
     assert (stopped.returncode, stdout) == (130, ""), stderr
-    assert stderr.endswith(
-        "drcli: stopped; every finished epoch is saved. Repeat the same command to go on where it was\n"
-    )
+    assert stderr.endswith("drcli: stopped; every finished epoch is saved. Repeat the same command to resume\n")
     assert not (folder / "summary.json").exists()
 
     before = event_files(folder)
@@ -121,7 +119,7 @@ def test_stopped_or_robbed_of_a_worker_a_grid_goes_on(
     stdout, stderr = going_on.communicate(timeout=120)
     assert going_on.returncode == 0, stderr
     assert [run["run_dir"] for run in json.loads(stdout)["runs"]] == [str(folder)]
-    assert "joint seed 0: went on at epoch " in stderr
+    assert "joint seed 0: resumed at epoch " in stderr
     assert [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == list(
         range(EPOCHS)
     )

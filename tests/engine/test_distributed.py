@@ -19,13 +19,13 @@ from drcli import checkpoint
 from drcli.data.prepared import open_dataset
 from drcli.engine.distributed import Report, _outcome, check_runs, launched, on_devices
 from drcli.engine.grid import run_grid
-from drcli.engine.listener import Listener
-from drcli.engine.plan import PlannedRun, plan
 from drcli.errors import PeerError, RecipeError, RunError
 from drcli.methods import METHODS
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
 from drcli.registry import Entry
+from drcli.runs.planned import PlannedRun, plan
+from drcli.watch.events import Listener
 from drcli.world import World
 
 # Sums over rows are taken in another order, which float32 rounds differently; 8 steps amplify it.

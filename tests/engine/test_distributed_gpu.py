@@ -16,9 +16,9 @@ from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.distributed import on_devices
 from drcli.engine.grid import run_grid
-from drcli.engine.listener import Listener
-from drcli.engine.plan import plan
 from drcli.recipe.schema import Recipe
+from drcli.runs.planned import plan
+from drcli.watch.events import Listener
 
 pytestmark = [
     pytest.mark.gpu,

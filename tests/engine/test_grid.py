@@ -2,59 +2,121 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from scipy.stats import ttest_rel
+from support.records import Heard, failure_record
+from support.run_folders import write_run
 from support.training import CPU
 
 from drcli.data.prepared import PreparedDataset
 from drcli.engine import grid
 from drcli.engine.device import resolve_device, set_determinism
-from drcli.engine.grid import run_grid, summarise
-from drcli.engine.listener import Listener, Listeners
-from drcli.engine.plan import plan, select_labels, select_seeds
-from drcli.errors import RunError, UsageError
+from drcli.engine.grid import GridResult, run_grid
+from drcli.errors import CheckpointError, DataError, RecipeError, RunError, UsageError
+from drcli.methods.base import Method
 from drcli.recipe.schema import Recipe
+from drcli.runs.collect import collect
+from drcli.runs.directory import RunDirectory
+from drcli.runs.planned import plan, select_labels, select_seeds
+from drcli.watch.events import Listener
 
 
-def summaries(accuracies: dict[int, float]) -> list[dict[str, Any]]:
-    return [{"seed": seed, "test": {"accuracy": accuracy}} for seed, accuracy in accuracies.items()]
-
-
-class Noted(Listener):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-def test_a_run_that_fails_does_not_stop_the_others(
-    toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [
+        RunError("seed 1 went wrong"),
+        RecipeError("seed 1 went wrong"),
+        DataError("seed 1 went wrong"),
+        CheckpointError("seed 1 went wrong"),
+        MemoryError("seed 1 went wrong"),
+        KeyError("seed 1 went wrong"),
+        SystemExit("seed 1 went wrong"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_ends_a_run_does_not_stop_the_others(
+    error: BaseException,
+    toy_recipe: Callable[..., Recipe],
+    toy_dataset: PreparedDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def execute(run: Any, dataset: Any, **_: Any) -> dict[str, Any]:
+    def execute(run: Any, dataset: Any, **_: Any) -> None:
         if (run.name, run.seed) == ("joint", 1):
-            raise RunError("seed 1 went wrong")
-        return {"method": run.name, "seed": run.seed, "test": {"accuracy": run.seed / 10}}
+            raise error
+        write_run(tmp_path, run.seed / 10, label=run.name, seed=run.seed)
 
     monkeypatch.setattr(grid, "execute", execute)
     runs = plan(toy_recipe(), ["diagnose_relearn", "joint"], [0, 1, 2], tmp_path)
-    noted = Noted()
-    result = run_grid(runs, toy_dataset, device=CPU, listener=noted)
-    assert [(run["method"], run["seed"]) for run in result.runs] == [
+    heard = Heard()
+    result = run_grid(runs, toy_dataset, device=CPU, listener=heard)
+    assert [(run.name, run.seed) for run in result.runs] == [
         ("diagnose_relearn", 0),
         ("diagnose_relearn", 1),
         ("diagnose_relearn", 2),
         ("joint", 0),
         ("joint", 2),
     ]
-    assert result.failed == ["seed 1 went wrong"]
-    assert noted.notes == ["failed: seed 1 went wrong"]
-    assert [(row["method"], row["n"]) for row in result.summary] == [("diagnose_relearn", 3), ("joint", 2)]
+    (failure,) = result.failed
+    assert (failure.name, failure.seed, failure.kind) == ("joint", 1, type(error).__name__)
+    assert "seed 1 went wrong" in failure.message
+    assert heard.failed == [f"joint: {failure.message}"]
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("failed", "finished", "code"),
+    [([], 1, 0), ([2], 0, 2), ([3, 3], 0, 3), ([2, 3], 0, 1), ([2], 1, 1), ([1], 1, 1)],
+)
+def test_the_exit_code_is_the_errors_own_where_nothing_else_happened(
+    failed: list[int], finished: int, code: int, tmp_path: Path
+) -> None:
+    for seed in range(finished):
+        write_run(tmp_path, 0.5, seed=seed)
+    runs = collect([tmp_path]) if finished else []
+    failures = [failure_record(f"no {n}", exit_code=own) for n, own in enumerate(failed)]
+    assert GridResult(runs, failures).exit_code == code
+
+
+def test_what_ended_a_run_is_kept_until_it_is_finished(
+    toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses(*_: Any) -> Any:
+        raise ZeroDivisionError("of the plug-in")
+
+    runs = plan(toy_recipe(), ["joint"], [0], tmp_path)
+    files = RunDirectory(runs[0].folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Method, "losses", losses)
+        (failure,) = run_grid(runs, toy_dataset, device=CPU, listener=Listener()).failed
+    assert failure.kind == "RunError"
+    kept = files.failure()
+    assert kept is not None
+    assert kept.kind == "ZeroDivisionError"
+    assert re.search(
+        r"ZeroDivisionError in .*test_grid\.py, line \d+: of the plug-in; its traceback is in", kept.message
+    )
+    assert failure.message == kept.message
+    assert kept.trace is not None
+    assert kept.trace.rstrip().endswith("ZeroDivisionError: of the plug-in")
+    run_grid(runs, toy_dataset, device=CPU, listener=Listener())
+    assert (files.failure(), files.summary() is None) == (None, False)
+
+
+def test_damage_in_one_folder_is_the_affair_of_its_run(
+    toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
+) -> None:
+    runs = plan(toy_recipe(), ["joint"], [0, 1], tmp_path)
+    run_grid(runs, toy_dataset, device=CPU, listener=Listener())
+    (runs[0].folder / "summary.json").write_text("{")
+    result = run_grid(runs, toy_dataset, device=CPU, listener=Listener())
+    assert [run.seed for run in result.runs] == [1]
+    assert "summary.json: damaged" in result.failed[0].message
 
 
 def test_a_run_whose_loss_explodes_fails_alone(
@@ -65,59 +127,11 @@ def test_a_run_whose_loss_explodes_fails_alone(
     good = plan(toy_recipe(), ["joint"], [0], tmp_path / "good")
     result = run_grid([*bad, *good], toy_dataset, device=CPU, listener=Listener())
     assert len(result.runs) == 1
-    assert "training.optimizer.lr" in result.failed[0]
+    assert "training.optimizer.lr" in result.failed[0].message
     torch.set_deterministic_debug_mode("default")
 
 
-def test_summary_rows_pair_differences_by_seed() -> None:
-    ours, joint = {0: 0.86, 1: 0.85, 2: 0.9, 7: 0.1}, {2: 0.84, 1: 0.85, 0: 0.83, 9: 0.99}
-    rows = {row["method"]: row for row in summarise({"dr": summaries(ours), "base": summaries(joint)}, "base")}
-    row = rows["dr"]
-    assert row["n"] == 4
-    assert row["accuracy_mean"] == pytest.approx(sum(ours.values()) / 4)
-    paired = ttest_rel([ours[s] for s in (0, 1, 2)], [joint[s] for s in (0, 1, 2)])
-    interval = paired.confidence_interval()
-    assert row["difference_to_joint"] == pytest.approx((0.03 + 0.0 + 0.06) / 3)
-    assert row["difference_ci95"] == pytest.approx([interval.low, interval.high])
-    assert rows["base"]["difference_to_joint"] is None
-    assert rows["base"]["difference_ci95"] is None
-
-
-def test_one_seed_has_neither_spread_nor_interval() -> None:
-    dr = summarise({"dr": summaries({0: 0.9}), "joint": summaries({0: 0.8})}, "joint")[0]
-    assert dr["accuracy_std"] is None
-    assert dr["difference_to_joint"] == pytest.approx(0.1)
-    assert dr["difference_ci95"] is None
-
-
-def test_without_joint_or_a_seed_in_common_there_is_no_difference() -> None:
-    alone = summarise({"dr": summaries({0: 0.9, 1: 0.8})}, None)[0]
-    apart = summarise({"dr": summaries({0: 0.9}), "joint": summaries({1: 0.8})}, "joint")[0]
-    for row in (alone, apart):
-        assert (row["difference_to_joint"], row["difference_ci95"]) == (None, None)
-    assert alone["accuracy_std"] == pytest.approx(0.1 / 2**0.5)
-
-
-def test_a_method_none_of_whose_runs_finished_has_no_row() -> None:
-    rows = summarise({"dr": [], "joint": summaries({0: 0.8})}, "joint")
-    assert [row["method"] for row in rows] == ["joint"]
-    assert [row["method"] for row in summarise({"dr": summaries({0: 0.8}), "joint": []}, "joint")] == ["dr"]
-
-
-def test_a_label_of_joint_training_is_the_reference(
-    toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def execute(run: Any, dataset: Any, **_: Any) -> dict[str, Any]:
-        return {"seed": run.seed, "test": {"accuracy": 0.5 if run.name == "concat" else 0.75}}
-
-    monkeypatch.setattr(grid, "execute", execute)
-    methods = {"diagnose_relearn": {}, "concat": {"method": "joint"}}
-    runs = plan(toy_recipe(methods=methods), ["diagnose_relearn", "concat"], [0, 1], tmp_path)
-    summary = run_grid(runs, toy_dataset, device=CPU, listener=Listener()).summary
-    assert [row["difference_to_joint"] for row in summary] == [0.25, None]
-
-
-def test_unimodal_training_is_one_run_a_modality(toy_recipe: Callable[..., Recipe]) -> None:
+def test_unimodal_training_is_one_run_per_modality(toy_recipe: Callable[..., Recipe]) -> None:
     runs = plan(toy_recipe(), ["unimodal", "joint"], [0, 3], Path("runs"))
     assert [(run.name, run.seed, str(run.folder), run.modalities) for run in runs] == [
         ("unimodal:audio", 0, "runs/toy/unimodal/audio/seed0", ("audio",)),
@@ -176,28 +190,3 @@ def test_determinism_is_insisted_on_or_not() -> None:
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = False
-
-
-def test_listeners_hear_everything_in_order() -> None:
-    heard: list[tuple[int, str]] = []
-    calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
-        "run_started": ((None,), {"first_epoch": 0, "rows": 1}),
-        "rows_done": ((3,), {}),
-        "epoch_finished": (({},), {}),
-        "diagnosed": (({},), {}),
-        "run_finished": ((None, {}), {"stored": False}),
-        "note": (("text",), {}),
-        "close": ((), {}),
-    }
-
-    def ear(number: int) -> Listener:
-        listener = Listener()
-        for name in calls:
-            setattr(listener, name, lambda *_, name=name, **__: heard.append((number, name)))
-        return listener
-
-    both = Listeners(ear(1), ear(2), Listener())
-    for name, (args, options) in calls.items():
-        getattr(both, name)(*args, **options)
-    assert heard == [(number, name) for name in calls for number in (1, 2)]
-    assert {name for name in vars(Listener) if not name.startswith("_")} == set(calls)

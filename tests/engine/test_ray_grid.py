@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.command_line import ROOT
 from support.ray_workers import DiesWithAudio, register_toy
+from support.records import Heard, epoch_record
 from support.training import CPU, log
 
 from drcli.data.prepared import PreparedDataset
 from drcli.engine import ray_grid
 from drcli.engine.grid import GridResult, run_grid
-from drcli.engine.listener import Listener
-from drcli.engine.plan import PlannedRun, plan
-from drcli.engine.ray_grid import GridListener, Logs, RayOptions, Share, connected, run_ray_grid, share
+from drcli.engine.ray_grid import Logs, RayOptions, Share, connected, run_ray_grid, share
 from drcli.engine.run import execute
-from drcli.engine.rundir import RunDirectory
 from drcli.errors import CheckpointError, RecipeError, RunError, UsageError
 from drcli.recipe.schema import Recipe
-from drcli.report.tensorboard import TensorBoardListener
+from drcli.runs.comparison import compare
+from drcli.runs.directory import RunDirectory
+from drcli.runs.planned import PlannedRun, plan
+from drcli.watch.events import EpochFinished, Event, Listener
+from drcli.watch.tensorboard import TensorBoardListener
 
 CORE = Share(cpus=1, gpus=0.0)
 GPU_NODE = {"CPU": 16.0, "GPU": 2.0}
@@ -53,24 +56,6 @@ def ray() -> Iterator[Any]:
     found.shutdown()
 
 
-class Heard(GridListener):
-    """Keeps what is said about the runs of a grid."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.failed: list[str] = []
-        self.stored: dict[str, bool] = {}
-
-    def run_failed(self, run: PlannedRun, message: str) -> None:
-        self.failed.append(f"{run.name}: {message}")
-
-    def run_finished(self, run: PlannedRun, summary: Mapping[str, Any], *, stored: bool) -> None:
-        self.stored[run.name] = stored
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 class KillsAWorker(Heard):
     """Kills, once, the worker that trains; its process id stands in the name of its event file."""
 
@@ -78,11 +63,14 @@ class KillsAWorker(Heard):
         super().__init__()
         self.killed: list[int] = []
 
-    def run_advanced(self, run: PlannedRun, record: Mapping[str, Any]) -> None:
-        if not self.killed and RunDirectory(run.folder).tensorboard.exists():
-            assert not RunDirectory(run.folder).summary.exists()
-            self.killed = pids(run.folder)
-            os.kill(self.killed[0], signal.SIGKILL)
+    def on(self, event: Event) -> None:
+        super().on(event)
+        if isinstance(event, EpochFinished) and not self.killed:
+            files = RunDirectory(event.run.folder)
+            if files.tensorboard.exists():
+                assert files.summary() is None
+                self.killed = pids(files.folder)
+                os.kill(self.killed[0], signal.SIGKILL)
 
 
 def pids(folder: Path) -> list[int]:
@@ -92,12 +80,12 @@ def pids(folder: Path) -> list[int]:
 
 def told(result: GridResult, out: Path) -> dict[str, Any]:
     """A result without what the clock says, its paths from `out` on."""
-    clock, paths = {"seconds", "teacher_seconds"}, {"run_dir", "checkpoint"}
+    clock = {"seconds", "teacher_seconds"}
     runs = [
-        {key: Path(value).relative_to(out) if key in paths else value for key, value in run.items() if key not in clock}
+        {"folder": str(run.folder.relative_to(out)), **{k: v for k, v in run.done.to_dict().items() if k not in clock}}
         for run in result.runs
     ]
-    return {"runs": runs, "summary": result.summary, "failed": result.failed}
+    return {"runs": runs, "failed": result.failed}
 
 
 @pytest.mark.parametrize(
@@ -147,17 +135,17 @@ def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_only_what_was_added_to_a_log_is_news(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     (run,) = plan(toy_recipe(), ["joint"], [0], tmp_path)
-    path = run.folder / "metrics.jsonl"
+    path, lines = run.folder / "metrics.jsonl", [json.dumps(epoch_record(n).to_dict()) + "\n" for n in range(3)]
     assert Logs([run]).news(run) is None
     run.folder.mkdir(parents=True)
-    path.write_text('{"epoch": 0}\n')
+    path.write_text(lines[0])
     logs = Logs([run])
     assert logs.news(run) is None
-    path.write_text('{"epoch": 0}\n{"epoch": 1}\n{"epo')
-    assert logs.news(run) == {"epoch": 1}
+    path.write_text(lines[0] + lines[1] + '{"epo')
+    assert logs.news(run) == epoch_record(1)
     assert logs.news(run) is None
-    path.write_text('{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2}\n')
-    assert logs.news(run) == {"epoch": 2}
+    path.write_text("".join(lines))
+    assert logs.news(run) == epoch_record(2)
     path.write_text("caught while another node writes\n")
     assert logs.news(run) is None
 
@@ -173,11 +161,12 @@ def test_a_grid_on_two_workers_equals_the_local_engine(
     heard = Heard()
     found = run_ray_grid(runs("ray"), toy_dataset, each=CORE, listener=heard)
     assert told(found, tmp_path / "ray") == told(local, tmp_path / "local")
-    assert [row["n"] for row in found.summary] == [2, 2, 2, 2]
-    assert set(heard.stored.values()) == {False}
+    assert [row.n for row in compare(found.runs)] == [2, 2, 2, 2]
+    assert {event.stored for event in heard.finished} == {False}
+    heard = Heard()
     again = run_ray_grid(runs("ray"), toy_dataset, each=CORE, listener=heard)
     assert again == found
-    assert set(heard.stored.values()) == {True}
+    assert {event.stored for event in heard.finished} == {True}
 
 
 @pytest.mark.slow
@@ -196,7 +185,7 @@ def test_a_worker_killed_in_the_middle_changes_nothing(
     assert [first] == killer.killed
     assert first != second
     assert len(killer.notes) == 1
-    assert "joint seed 0: went on at epoch " in killer.notes[0]
+    assert "joint seed 0: resumed at epoch " in killer.notes[0]
 
 
 @pytest.mark.slow
@@ -209,7 +198,7 @@ def test_a_run_starts_after_the_unimodal_runs_it_needs(
     execute(runs[0], toy_dataset, device=CPU, listener=Listener())  # it leaves a worker free for the third at once
     found = run_ray_grid(runs, toy_dataset, each=CORE, listener=Heard())
     assert found.failed == []
-    assert [row["method"] for row in found.summary] == ["unimodal:audio", "unimodal:visual", "uni_pretrained"]
+    assert [row.name for row in compare(found.runs)] == ["unimodal:audio", "unimodal:visual", "uni_pretrained"]
 
 
 @pytest.mark.slow
@@ -222,7 +211,7 @@ def test_a_run_that_fails_fails_alone_and_as_it_does_locally(
     heard = Heard()
     found = run_ray_grid([*bad, *good], toy_dataset, each=CORE, listener=heard)
     local = run_grid([*bad, *good], toy_dataset, device=CPU, listener=Listener())
-    assert "training.optimizer.lr" in found.failed[0]
+    assert "training.optimizer.lr" in found.failed[0].message
     assert heard.failed == [f"joint: {found.failed[0]}"]
     assert found == local
 
@@ -234,23 +223,24 @@ def test_what_concerns_every_run_ends_the_grid_with_its_own_error(
     short = {"epochs": 1, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
     run_ray_grid(plan(toy_recipe(training=short), ["joint"], [0], tmp_path), toy_dataset, each=CORE, listener=Heard())
     other = plan(toy_recipe(), ["joint"], [0, 1], tmp_path)
-    with pytest.raises(RecipeError, match=r"a run of another recipe is here; .*--fresh"):
+    with pytest.raises(RecipeError, match=r"holds a run of another recipe; .*--fresh"):
         run_ray_grid(other, toy_dataset, each=CORE, listener=Heard())
     found = run_ray_grid(other, toy_dataset, each=CORE, listener=Heard(), fresh=True)
-    assert [run["epochs"] for run in found.runs] == [4, 4]
+    assert [run.done.epochs for run in found.runs] == [4, 4]
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_of_the_only_run_is_raised(
+def test_a_damaged_checkpoint_of_the_only_run_keeps_its_exit_code(
     ray: Any, toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
     runs = plan(toy_recipe(), ["joint"], [0], tmp_path)
     run_ray_grid(runs, toy_dataset, each=CORE, listener=Heard())
     directory = RunDirectory(runs[0].folder)
-    directory.summary.unlink()
+    (directory.folder / "summary.json").unlink()
     directory.last.write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match=r"last\.pt"):
-        run_ray_grid(runs, toy_dataset, each=CORE, listener=Heard())
+    found = run_ray_grid(runs, toy_dataset, each=CORE, listener=Heard())
+    assert "last.pt" in found.failed[0].message
+    assert found.exit_code == CheckpointError.exit_code
 
 
 @pytest.mark.slow
@@ -260,8 +250,8 @@ def test_a_worker_that_dies_every_time_is_a_failed_run(
     recipe = toy_recipe(method="uni_pretrained", methods={"uni_pretrained": {}, "joint": {}})
     runs = plan(recipe, ["uni_pretrained", "joint"], [0], tmp_path)
     found = run_ray_grid(runs, toy_dataset, each=CORE, listener=Heard(), on_worker=DiesWithAudio())
-    assert [row["method"] for row in found.summary] == ["unimodal:visual", "joint"]
-    assert [message.partition(": Ray has given the run up (")[0] for message in found.failed] == [
+    assert [row.name for row in compare(found.runs)] == ["unimodal:visual", "joint"]
+    assert [failure.message.partition(": Ray gave up on this run (")[0] for failure in found.failed] == [
         str(tmp_path / "toy" / "unimodal" / "audio" / "seed0"),
         str(tmp_path / "toy" / "uni_pretrained" / "seed0"),
     ]

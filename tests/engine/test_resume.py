@@ -22,11 +22,11 @@ from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine import run as run_module
 from drcli.engine import trainer as trainer_module
-from drcli.engine.listener import Listener
 from drcli.engine.run import execute
-from drcli.engine.rundir import RunDirectory
 from drcli.methods import diagnose_relearn
 from drcli.recipe.schema import Recipe
+from drcli.runs.directory import RunDirectory
+from drcli.watch.events import Listener
 
 DRCLI = "import torch; torch.set_num_threads(1); from drcli.__main__ import main; main()"
 TARGETS = {
@@ -37,9 +37,9 @@ TARGETS = {
     "run_split": (trainer_module, "run_split"),
     "soft_reinitialise": (diagnose_relearn, "soft_reinitialise"),
     "write_outputs": (RunDirectory, "write_outputs"),
-    "write_json": (run_module, "write_json"),
+    "write_summary": (RunDirectory, "write_summary"),
 }
-CALLED_ONCE = {"truncate", "write_outputs", "write_json"}
+CALLED_ONCE = {"truncate", "write_outputs", "write_summary"}
 
 
 def result(folder: Path) -> dict[str, Any]:

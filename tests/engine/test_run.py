@@ -11,24 +11,27 @@ from typing import Any
 
 import pytest
 import torch
+from support.records import Heard
 from support.training import CPU, Scripted, StopAfter, StoppedError, bits, log, planned
 
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
-from drcli.engine import rundir, trainer
+from drcli.engine import trainer
 from drcli.engine.assemble import restore
 from drcli.engine.evaluate import evaluate_split
-from drcli.engine.listener import Listener
 from drcli.engine.run import execute
-from drcli.engine.rundir import RunDirectory
 from drcli.errors import CheckpointError, DataError, RecipeError, RunError, UsageError
 from drcli.files import locked
 from drcli.metrics import Scores
 from drcli.recipe.schema import Recipe
+from drcli.runs import directory
+from drcli.runs.directory import RunDirectory
+from drcli.runs.records import Summary
+from drcli.watch.events import Listener
 
 SHORT = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
 
-Run = Callable[..., dict[str, Any]]
+Run = Callable[..., Summary]
 
 
 @pytest.fixture
@@ -37,34 +40,12 @@ def run(toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_pat
 
     def go(
         *, listener: Listener | None = None, fresh: bool = False, data: PreparedDataset = toy_dataset, **blocks: Any
-    ) -> dict[str, Any]:
+    ) -> Summary:
         recipe = toy_recipe(**{"method": "joint", "training": SHORT, **blocks})
         made = planned(recipe, tmp_path / "run")
         return execute(made, data, device=CPU, listener=listener or Listener(), fresh=fresh)
 
     return go
-
-
-class Notes(Listener):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-
-class Heard(Listener):
-    def __init__(self) -> None:
-        self.started: list[int] = []
-        self.stored: list[bool] = []
-        self.data: list[str] = []
-
-    def run_started(self, run: Any, *, first_epoch: int, rows: int, data: str = "") -> None:
-        self.started.append(first_epoch)
-        self.data.append(data)
-
-    def run_finished(self, run: Any, summary: Any, *, stored: bool) -> None:
-        self.stored.append(stored)
 
 
 def test_a_run_leaves_all_its_files(run: Run, tmp_path: Path) -> None:
@@ -82,7 +63,8 @@ def test_a_run_leaves_all_its_files(run: Run, tmp_path: Path) -> None:
         "summary.json",
         "test_outputs.npz",
     }
-    assert set(summary) == {
+    assert set(json.loads((folder / "summary.json").read_text())) == {
+        "format",
         "method",
         "seed",
         "selection",
@@ -91,15 +73,13 @@ def test_a_run_leaves_all_its_files(run: Run, tmp_path: Path) -> None:
         "epochs",
         "seconds",
         "events",
+        "val",
         "test",
         "unimodal",
-        "run_dir",
-        "checkpoint",
     }
-    assert summary["run_dir"] == str(folder)
-    assert summary["checkpoint"] == str(folder / "checkpoint.pt")
-    assert summary["test"]["n"] == 30
-    assert set(summary["unimodal"]) == {"audio", "visual"}
+    assert RunDirectory(folder).summary() == summary
+    assert (summary.test.n, summary.val and summary.val.n) == (30, 24)
+    assert set(summary.unimodal) == {"audio", "visual"}
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert (environment["device"], environment["threads"]) == ("cpu", torch.get_num_threads())
@@ -110,7 +90,7 @@ def test_a_finished_run_is_not_trained_again(run: Run, tmp_path: Path) -> None:
     before = (tmp_path / "run" / "last.pt").stat().st_mtime_ns
     assert run(listener=heard) == first
     assert (tmp_path / "run" / "last.pt").stat().st_mtime_ns == before
-    assert (heard.started, heard.stored) == ([], [True])
+    assert (heard.started, [event.stored for event in heard.finished]) == ([], [True])
 
 
 def test_fresh_starts_over(run: Run, tmp_path: Path) -> None:
@@ -118,8 +98,9 @@ def test_fresh_starts_over(run: Run, tmp_path: Path) -> None:
     (tmp_path / "run" / "tensorboard").mkdir()
     heard = Heard()
     run(listener=heard, fresh=True, seeds=[3])
-    assert (heard.started, heard.stored) == ([0], [False])
-    assert heard.data[0].endswith("in memory maps")
+    assert [event.first_epoch for event in heard.started] == [0]
+    assert [event.stored for event in heard.finished] == [False]
+    assert heard.started[0].data.endswith("in memory maps")
     assert len(log(tmp_path / "run" / "metrics.jsonl")) == 2
     assert not (tmp_path / "run" / "tensorboard").exists()
 
@@ -129,7 +110,7 @@ def test_an_unfinished_run_goes_on(run: Run, tmp_path: Path) -> None:
         run(listener=StopAfter(1))
     heard = Heard()
     run(listener=heard)
-    assert heard.started == [1]
+    assert [event.first_epoch for event in heard.started] == [1]
     assert [line["epoch"] for line in log(tmp_path / "run" / "metrics.jsonl")] == [0, 1]
 
 
@@ -137,7 +118,7 @@ def test_a_run_of_another_recipe_is_refused_with_the_difference(run: Run, tmp_pa
     run()
     before = (tmp_path / "run" / "summary.json").read_bytes()
     changed = {**SHORT, "optimizer": {"name": "sgd", "lr": 0.01}}
-    with pytest.raises(RecipeError, match=r"(?s)run: a run of another recipe is here; .*--fresh.*0\.05.*0\.01"):
+    with pytest.raises(RecipeError, match=r"(?s)run: holds a run of another recipe; .*--fresh.*0\.05.*0\.01"):
         run(training=changed)
     assert (tmp_path / "run" / "summary.json").read_bytes() == before
 
@@ -145,7 +126,7 @@ def test_a_run_of_another_recipe_is_refused_with_the_difference(run: Run, tmp_pa
 def test_a_finished_run_that_lost_a_file_is_not_removed(run: Run, tmp_path: Path) -> None:
     run()
     (tmp_path / "run" / "environment.json").unlink()
-    with pytest.raises(DataError, match=r"environment\.json: damaged; .*--fresh"):
+    with pytest.raises(DataError, match=r"environment\.json: damaged .*--fresh"):
         run()
     assert (tmp_path / "run" / "summary.json").exists()
 
@@ -156,7 +137,7 @@ def test_a_run_that_finished_no_epoch_leaves_its_folder_to_another_recipe(run: R
     changed = {**SHORT, "optimizer": {"name": "sgd", "lr": 0.01}}
     heard = Heard()
     run(training=changed, listener=heard)
-    assert heard.started == [0]
+    assert [event.first_epoch for event in heard.started] == [0]
     assert "lr: 0.01" in (tmp_path / "run" / "recipe.yaml").read_text()
     assert (tmp_path / "run" / "summary.json").exists()
 
@@ -171,20 +152,20 @@ def test_a_refused_model_does_not_block_the_mended_recipe(run: Run, tmp_path: Pa
 
 def test_a_method_whose_file_has_changed_is_said(run: Run, tmp_path: Path) -> None:
     run()
-    heard = Notes()
+    heard = Heard()
     run(listener=heard)
-    assert heard.said == []
+    assert heard.notes == []
     path = tmp_path / "run" / "environment.json"
     found = json.loads(path.read_text())
     assert len(found["method_source"]) == 16
     path.write_text(json.dumps({**found, "method_source": "0" * 16}))
     run(listener=heard)
-    (said,) = heard.said
+    (said,) = heard.notes
     assert said.startswith(f"{tmp_path / 'run'}: the file of its method has changed")
     assert "--fresh" in said
     path.write_text(json.dumps({key: value for key, value in found.items() if key != "method_source"}))
     run(listener=heard)  # of an older drcli
-    assert len(heard.said) == 1
+    assert len(heard.notes) == 1
 
 
 def test_moved_data_is_the_same_data_and_other_data_is_not(run: Run, toy_dataset: PreparedDataset) -> None:
@@ -242,7 +223,7 @@ def test_a_clearing_that_was_killed_is_not_taken_for_a_run_of_the_new_recipe(
         patch.setattr(Path, "unlink", unlink)
         with pytest.raises(StoppedError):
             run(fresh=True, seeds=[3])
-    with pytest.raises(RecipeError, match="a run of another recipe is here"):
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
         run(seeds=[3])
 
 
@@ -254,7 +235,7 @@ def test_a_recipe_is_claimed_whole_or_not_at_all(write: str, run: Run, tmp_path:
         raise StoppedError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rundir, write, stop)
+        patch.setattr(directory, write, stop)
         with pytest.raises(StoppedError):
             run()
     run(seeds=[3])  # nothing was trained, so any recipe may have the folder
@@ -285,15 +266,17 @@ def test_the_test_scores_are_those_of_the_selected_epoch(
     accuracies = [0.9, 0.1]
     monkeypatch.setattr(trainer, "run_split", lambda *_: Scripted(Scores(accuracies.pop(0), 0.0, 1.0, 24)))
     summary = run()
-    assert (summary["selected_epoch"], summary["epochs"]) == (0, 2)
+    assert (summary.selected_epoch, summary.epochs) == (0, 2)
     assert bits(checkpoint.load(tmp_path / "run" / "last.pt")["model"]) != bits(
         checkpoint.load(tmp_path / "run" / "checkpoint.pt")["model"]
     )
     selected = restore(tmp_path / "run" / "checkpoint.pt", CPU, root=toy_dataset.root)
     assert selected.epoch == 0
-    outputs, probes = evaluate_split(selected.assembly, "test")
-    assert summary["test"] == outputs.scores().to_dict()
-    assert summary["unimodal"] == probes
+    found = evaluate_split(selected.assembly, "test")
+    assert summary.test.to_dict() == found.outputs.scores().to_dict()
+    assert summary.val is not None
+    assert summary.val.to_dict() == found.val.scores().to_dict()
+    assert summary.unimodal == found.probes
 
 
 def _hold(folder: Path, held: Any, release: Any) -> None:
@@ -315,4 +298,4 @@ def test_a_process_that_dies_frees_its_lock(tmp_path: Path) -> None:
         process.kill()
         process.join()
     with locked(tmp_path):
-        assert RunDirectory(tmp_path).read_summary() is None
+        assert RunDirectory(tmp_path).summary() is None

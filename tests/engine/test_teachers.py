@@ -17,10 +17,10 @@ from drcli.engine import grid
 from drcli.engine.assemble import restore
 from drcli.engine.evaluate import evaluate_split, run_split
 from drcli.engine.grid import GridResult, run_grid
-from drcli.engine.listener import Listener
-from drcli.engine.plan import plan
 from drcli.errors import DataError, RunError
 from drcli.recipe.schema import Recipe
+from drcli.runs.planned import plan
+from drcli.watch.events import Listener
 
 METHODS = {
     "joint": {},
@@ -81,15 +81,17 @@ def test_they_are_trained_once_and_shared(
     recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = train(recipe(), ["ensemble", "uni_frozen", "uni_finetuned"], toy_dataset, tmp_path).runs
-    by_name = {f"{run['method']}:{run['modality']}" if "modality" in run else run["method"]: run for run in done}
+    by_name = {run.name: run.done for run in done}
     assert len(done) == len(by_name) == 5
-    teachers = by_name["unimodal:audio"]["seconds"] + by_name["unimodal:visual"]["seconds"]
-    assert by_name["ensemble"]["teacher_seconds"] == pytest.approx(teachers)
-    assert (by_name["ensemble"]["epochs"], by_name["uni_frozen"]["epochs"]) == (0, 2)
+    teachers = by_name["unimodal:audio"].seconds + by_name["unimodal:visual"].seconds
+    assert by_name["ensemble"].teacher_seconds == pytest.approx(teachers)
+    assert by_name["unimodal:audio"].teacher_seconds == 0.0
+    assert by_name["ensemble"].all_seconds == pytest.approx(teachers + by_name["ensemble"].seconds)
+    assert (by_name["ensemble"].epochs, by_name["uni_frozen"].epochs) == (0, 2)
     again: list[str] = []
     real = grid.execute
     monkeypatch.setattr(grid, "execute", lambda run, *args, **rest: again.append(run.name) or real(run, *args, **rest))
-    assert train(recipe(), ["uni_frozen"], toy_dataset, tmp_path).runs[-1] == by_name["uni_frozen"]
+    assert train(recipe(), ["uni_frozen"], toy_dataset, tmp_path).runs[-1].done == by_name["uni_frozen"]
     assert again == ["unimodal:audio", "unimodal:visual", "uni_frozen"]  # looked at, and stored already
 
 
@@ -111,17 +113,17 @@ def test_what_was_learnt_alone_is_what_the_methods_start_from(
 def test_an_ensemble_is_evaluated_from_its_checkpoint_alone(
     recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
-    summary = train(recipe(), ["ensemble"], toy_dataset, tmp_path).runs[-1]
+    run = train(recipe(), ["ensemble"], toy_dataset, tmp_path).runs[-1]
     parts = [
         run_split(restore(tmp_path / "toy" / "unimodal" / m / "seed0" / "checkpoint.pt", CPU).assembly, "test")
         for m in ("audio", "visual")
     ]
-    restored = restore(Path(summary["checkpoint"]), CPU)
-    outputs, probes = evaluate_split(restored.assembly, "test")
+    restored = restore(run.files.checkpoint, CPU)
+    found = evaluate_split(restored.assembly, "test")
     mean = torch.stack([part.logits.softmax(dim=1) for part in parts]).mean(dim=0)
-    torch.testing.assert_close(outputs.logits.exp(), mean, rtol=1e-4, atol=1e-6)
-    assert outputs.scores().to_dict() == summary["test"]
-    assert probes == summary["unimodal"]
+    torch.testing.assert_close(found.outputs.logits.exp(), mean, rtol=1e-4, atol=1e-6)
+    assert found.outputs.scores().to_dict() == run.done.test.to_dict()
+    assert found.probes == run.done.unimodal
 
 
 def test_other_teachers_than_a_run_was_started_from_are_refused(
@@ -134,8 +136,9 @@ def test_other_teachers_than_a_run_was_started_from_are_refused(
     noted = json.loads(environment.read_text())
     assert set(noted["weights"]) == {"teacher audio", "teacher visual"}
     environment.write_text(json.dumps({**noted, "weights": {**noted["weights"], "teacher audio": "0" * 64}}))
-    with pytest.raises(DataError, match="started from other pre-trained weights"):
-        train(recipe(), ["uni_frozen"], toy_dataset, tmp_path)
+    (failure,) = train(recipe(), ["uni_frozen"], toy_dataset, tmp_path).failed
+    assert "started from other pre-trained weights" in failure.message
+    assert failure.exit_code == DataError.exit_code
 
 
 def test_where_a_unimodal_run_fails_those_that_need_it_say_so(
@@ -150,6 +153,6 @@ def test_where_a_unimodal_run_fails_those_that_need_it_say_so(
 
     monkeypatch.setattr(grid, "execute", execute)
     result = train(recipe(), ["joint", "ensemble"], toy_dataset, tmp_path)
-    assert [run["method"] for run in result.runs] == ["joint", "unimodal"]
-    assert result.failed[0] == "visual went wrong"
-    assert "unimodal/visual/seed0: this unimodal run is needed first" in result.failed[1]
+    assert [run.label for run in result.runs] == ["joint", "unimodal"]
+    assert result.failed[0].message == "visual went wrong"
+    assert "unimodal/visual/seed0: this unimodal run is needed first" in result.failed[1].message

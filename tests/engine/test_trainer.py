@@ -13,12 +13,12 @@ from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine import trainer as trainer_module
 from drcli.engine.evaluate import evaluate_split, run_split
-from drcli.engine.listener import Listener
 from drcli.engine.run import execute
 from drcli.engine.trainer import ScalarLog, Trainer
 from drcli.errors import CheckpointError, RunError
 from drcli.metrics import Scores, score
 from drcli.recipe.schema import Recipe
+from drcli.watch.events import Event, Listener, RowsDone
 
 SGD = {"name": "sgd", "lr": 0.05}
 
@@ -94,9 +94,9 @@ class NanAt(Listener):
         self.left = step
         self.trainer: Trainer | None = None
 
-    def rows_done(self, rows: int) -> None:
-        self.left -= 1
-        if self.left == 0:
+    def on(self, event: Event) -> None:
+        self.left -= isinstance(event, RowsDone)
+        if self.left == 0 and isinstance(event, RowsDone):
             assert self.trainer is not None
             with torch.no_grad():
                 self.trainer.assembly.model.fusion.linear.bias[0] = float("nan")
@@ -256,6 +256,8 @@ def test_where_the_data_is_changes_no_loss_and_no_weight(
     mapped = trained(toy_recipe(training=training), tmp_path / "mapped")
     other = trained(toy_recipe(training={**training, "data": data}), tmp_path / data)
     assert bits(weights(other)) == bits(weights(mapped))
-    losses = [[(line["train"], line["val"]) for line in log(t.directory.metrics)] for t in (mapped, other)]
+    losses = [
+        [(line["train"], line["val"]) for line in log(t.directory.folder / "metrics.jsonl")] for t in (mapped, other)
+    ]
     assert losses[0] == losses[1]
-    assert log(other.directory.events) == log(mapped.directory.events)  # with a re-learning in between
+    assert other.directory.events() == mapped.directory.events()  # with a re-learning in between

@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from support.run_folders import write_run
 
 from drcli.errors import DataError
-from drcli.report.collect import RunRecord, collect
 from drcli.report.figures import learning, noisy_case, representations, sensitivity
 from drcli.report.style import write_figure
+from drcli.runs.collect import RunRecord, collect
 
 Make = Callable[[list[RunRecord]], Figure]
 

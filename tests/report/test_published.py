@@ -13,9 +13,9 @@ from support.run_folders import write_run
 from drcli.recipe.load import load_recipe
 from drcli.recipe.shipped import find_recipe
 from drcli.report import published
-from drcli.report.collect import collect
 from drcli.report.published import Published, lookup
 from drcli.report.tables import comparison_tables
+from drcli.runs.collect import collect
 
 BOTH = ("visual", "audio")
 FILE = Path(published.__file__).with_name("published.csv")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from drcli.recipe.shipped import find_target
 from drcli.reproduce.estimate import Work, speeds, total, work
 from drcli.reproduce.expand import Choice, Grid, expand
 from drcli.reproduce.target import load_target
+from drcli.runs.directory import RunDirectory
+from support.records import summary_record
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def finish(grid: Grid, method: str, seconds: float, **changes: object) -> None:
     (run,) = (run for run in grid.runs if run.name == method)
     run.folder.mkdir(parents=True)
     (run.folder / "recipe.yaml").write_text(yaml.safe_dump({**run.recipe.to_dict(), **changes}))
-    (run.folder / "summary.json").write_text(json.dumps({"method": method, "seconds": seconds, "epochs": 60}))
+    RunDirectory(run.folder).write_summary(summary_record(method=method, seconds=seconds, epochs=60))
 
 
 def test_an_ensemble_takes_no_epochs(grid: Grid) -> None:

@@ -6,9 +6,8 @@ import os
 import signal
 
 from data_prep import DATASETS
-from drcli.engine.listener import Listener
-from drcli.engine.plan import PlannedRun
 from drcli.registry import Entry
+from drcli.watch.events import Event, Listener, RunStarted
 
 
 def register_toy() -> None:
@@ -19,6 +18,6 @@ def register_toy() -> None:
 class DiesWithAudio(Listener):
     """Takes its process with it whenever the unimodal run of audio starts."""
 
-    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int, data: str = "") -> None:
-        if run.modality == "audio":
+    def on(self, event: Event) -> None:
+        if isinstance(event, RunStarted) and event.run.modality == "audio":
             os.kill(os.getpid(), signal.SIGKILL)

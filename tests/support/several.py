@@ -15,13 +15,14 @@ from support.training import bits
 from data_prep import DATASETS
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import assemble
+from drcli.engine.environment import environment
 from drcli.engine.grid import run_grid
-from drcli.engine.listener import Listener
-from drcli.engine.plan import PlannedRun
-from drcli.engine.rundir import RunDirectory
 from drcli.engine.trainer import Trainer
 from drcli.errors import PeerError, RunError
 from drcli.registry import Entry
+from drcli.runs.directory import RunDirectory
+from drcli.runs.planned import PlannedRun
+from drcli.watch.events import Listener
 from drcli.world import World
 
 
@@ -58,11 +59,11 @@ def begin(run: PlannedRun, dataset: PreparedDataset, world: World, device: torch
 
     def claim() -> None:
         run.folder.mkdir(parents=True)
-        directory.claim(run.recipe, dataset.info.fingerprint, device, devices=world.size)
+        directory.claim(run.recipe, environment(run.recipe, dataset.info.fingerprint, device, world.size))
         directory.claim_weights({})
 
     world.on_main(claim)
-    trainer = Trainer(assembly, directory, Listener())
+    trainer = Trainer(run, assembly, Listener())
     trainer._epoch(0)
     mine = [bits(x) for x in assembly.model.state_dict().values()]
     assert mine == world.on_main(lambda: mine), "the processes have different weights"

@@ -15,19 +15,18 @@ from torch import Tensor
 from drcli.data.prepared import open_dataset
 from drcli.engine.assemble import assemble
 from drcli.engine.device import set_determinism
-from drcli.engine.listener import Listener
-from drcli.engine.plan import PlannedRun
-from drcli.engine.rundir import RunDirectory
 from drcli.engine.trainer import Trainer
 from drcli.methods.teachers import TEACHERS, Teacher
 from drcli.metrics import Scores
 from drcli.models import FUSIONS
 from drcli.recipe.schema import FusionBlock, Recipe
+from drcli.runs.planned import PlannedRun
+from drcli.watch.events import EpochFinished, Event, Listener, RowsDone
 
 CPU = torch.device("cpu")
 
 
-class StoppedError(Exception):
+class StoppedError(BaseException):
     """A test stopped a run; to the engine it is what a kill is: it does not know it."""
 
 
@@ -37,11 +36,9 @@ class StopAfter(Listener):
     def __init__(self, epochs: int) -> None:
         self.left = epochs
 
-    def epoch_finished(self, record: Mapping[str, Any]) -> None:
-        self.left -= 1
-
-    def rows_done(self, rows: int) -> None:
-        if self.left == 0:
+    def on(self, event: Event) -> None:
+        self.left -= isinstance(event, EpochFinished)
+        if self.left == 0 and isinstance(event, RowsDone):
             raise StoppedError
 
 
@@ -77,7 +74,7 @@ def make_trainer(
     run = planned(recipe, folder, modality)
     assembly = assemble(run.recipe, run.modalities, open_dataset(recipe.dataset.root), device)
     teachers = made_up_teachers(recipe) if TEACHERS in type(assembly.method).requires else {}
-    return Trainer(assembly, RunDirectory(folder), listener or Listener(), teachers)
+    return Trainer(run, assembly, listener or Listener(), teachers)
 
 
 def made_up_teachers(recipe: Recipe) -> dict[str, Teacher]:
@@ -115,5 +112,5 @@ def bits(value: Any) -> Any:
 def log(path: Path) -> list[dict[str, Any]]:
     """The lines of a log without what the clock says."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    clock = {"seconds", "clips_per_second"}
+    clock = {"seconds", "samples_per_second"}
     return [{key: value for key, value in line.items() if key not in clock} for line in lines]

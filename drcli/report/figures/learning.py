@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drcli.errors import DataError
-from drcli.report.collect import RunRecord, by_name, finished
 from drcli.report.figures.wording import count_seeds, name_recipe
 from drcli.report.style import GREY, look
+from drcli.runs.collect import RunRecord, by_name, finished
+from drcli.runs.records import accuracies, measure
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -84,19 +85,17 @@ def _panels(figure: Figure, count: int) -> list[tuple[Axes, Axes]]:
 
 
 def _modalities(runs: Sequence[RunRecord]) -> list[str]:
-    return list(dict.fromkeys(m for run in runs for m in run.recipe["modalities"]))
+    return list(dict.fromkeys(m for run in runs for m in run.recipe.modalities))
 
 
 def accuracy_curve(runs: Sequence[RunRecord], split: str) -> Curve | None:
     """Return the accuracy on train, val or test after each epoch, in per cent; None where a run recorded none."""
-    return _curve(
-        [{line["epoch"]: 100 * line[split]["accuracy"] for line in run.epochs() if split in line} for run in runs]
-    )
+    return _curve([{epoch: 100 * value for epoch, value in accuracies(run.epochs(), split).items()} for run in runs])
 
 
 def purity_curve(runs: Sequence[RunRecord], modality: str, key: str) -> Curve | None:
     """Return `purity_train`, `purity_val` or `gap` at each diagnosis; None where a run has none."""
-    return _curve([{event["epoch"]: event["modalities"][modality][key] for event in run.events()} for run in runs])
+    return _curve([measure(run.events(), modality, key) for run in runs])
 
 
 def _curve(seeds: Sequence[Mapping[int, float]]) -> Curve | None:
@@ -133,7 +132,7 @@ def _accuracies(axes: Sequence[Axes], groups: Mapping[str, Sequence[RunRecord]],
 
 
 def _test_title(groups: Mapping[str, Sequence[RunRecord]]) -> str:
-    selections = {run.recipe["selection"] for group in groups.values() for run in group}
+    selections = {run.recipe.selection for group in groups.values() for run in group}
     return "test accuracy (epochs selected on it)" if "test" in selections else "test accuracy (selects nothing)"
 
 
@@ -155,7 +154,7 @@ def _finish(axes: Axes, groups: Mapping[str, Sequence[RunRecord]], title: str, q
 
 
 def _relearnings(runs: Sequence[RunRecord]) -> list[int]:
-    return sorted({line["epoch"] for run in runs for line in run.events() if line["kind"] == "relearn"})
+    return sorted({event.epoch for run in runs for event in run.events() if event.kind == "relearn"})
 
 
 def _legend(figure: Figure, groups: Mapping[str, Sequence[RunRecord]], tested: bool) -> None:

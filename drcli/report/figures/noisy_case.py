@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from drcli.errors import DataError
-from drcli.report.collect import RunRecord, by_recipe
-from drcli.report.comparison import Row, compare, how_selected
 from drcli.report.figures.wording import count_seeds, name_recipe, per_cent
 from drcli.report.style import GREY, look
+from drcli.runs.collect import RunRecord, by_recipe, finished
+from drcli.runs.comparison import Row, compare
+from drcli.runs.wording import how_selected
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ def figure(runs: Sequence[RunRecord]) -> Figure:
         raise DataError("figure of the noisy case: it needs finished runs of joint training and of another method")
     out = Figure(figsize=(10, 4.4 * len(recipes)), layout="constrained")
     grid = out.subplots(len(recipes), 2, squeeze=False)
-    out.suptitle(f"Test scores, {how_selected(runs)}", fontsize=10, color=GREY)
+    out.suptitle(f"Test scores, {how_selected(run.done for run in finished(runs))}", fontsize=10, color=GREY)
     for (name, rows), (left, right) in zip(recipes.items(), grid, strict=True):
         points = _multimodal(rows)
         _bars(left, points)
@@ -71,10 +72,10 @@ def _bars(axes: Axes, rows: Sequence[Row]) -> None:
 
 def _scatter(axes: Axes, points: Sequence[Row]) -> None:
     first, second = list(points[0].probes)[:2]
-    low, high = min(row.accuracy for row in points), max(row.accuracy for row in points)
+    low, high = min(row.accuracy.mean for row in points), max(row.accuracy.mean for row in points)
     for number, row in enumerate(points):
-        share = (row.accuracy - low) / (high - low) if high > low else 1.0
-        x, y = 100 * row.probes[first], 100 * row.probes[second]
+        share = (row.accuracy.mean - low) / (high - low) if high > low else 1.0
+        x, y = 100 * row.probes[first].mean, 100 * row.probes[second].mean
         area = SIZES[0] + share * (SIZES[1] - SIZES[0])
         colour, marker = look(number)
         axes.scatter(x, y, s=area, color=colour, marker=marker, alpha=0.8, edgecolors="white")
@@ -86,7 +87,7 @@ def _scatter(axes: Axes, points: Sequence[Row]) -> None:
 def _trained_alone(axes: Axes, rows: Sequence[Row], points: Sequence[Row]) -> None:
     """Draw the probes of encoders trained alone."""
     first, second = list(points[0].probes)[:2]
-    alone = {m: 100 * row.probes[m] for row in rows if (m := row.modality) is not None and m in row.probes}
+    alone = {m: 100 * row.probes[m].mean for row in rows if (m := row.modality) is not None and m in row.probes}
     if first in alone:
         axes.axvline(alone[first], color=GREY, linestyle="--", linewidth=1)
     if second in alone:
@@ -99,7 +100,7 @@ def _legend(axes: Axes, points: Sequence[Row]) -> None:
 
     looks = map(look, range(len(points)))
     handles = [Line2D([], [], ls="", marker=marker, ms=8, color=colour) for colour, marker in looks]
-    names = [f"{row.name}: {per_cent(row.accuracy, row.accuracy_std)}" for row in points]
+    names = [f"{row.name}: {per_cent(row.accuracy.mean, row.accuracy.std)}" for row in points]
     if any(line.get_linestyle() == "--" for line in axes.lines):
         handles.append(Line2D([], [], ls="--", lw=1, color=GREY))
         names.append("encoder trained alone")

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from drcli.errors import DataError
-from drcli.report.collect import RunRecord, finished
-from drcli.report.comparison import how_selected
-from drcli.report.embedding import Array, embed_features
+from drcli.report.embedding import embed_features
 from drcli.report.figures.class_map import add_class_legend, draw_map, legend_height
 from drcli.report.figures.wording import name_recipe
 from drcli.report.style import GREY
+from drcli.runs.collect import RunRecord, finished
+from drcli.runs.records import StoredOutputs
+from drcli.runs.wording import how_selected
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,18 +31,19 @@ def figure(runs: Sequence[RunRecord]) -> Figure:
 
     chosen = _of_one_seed([run for run in finished(runs) if run.modality is None])
     outputs = [_outputs(run) for run in chosen]
-    modalities = list(chosen[0].recipe["modalities"])
-    class_names, width = outputs[0]["classes"].tolist(), 4.2 * len(modalities)
+    modalities = list(chosen[0].recipe.modalities)
+    class_names, width = outputs[0].classes.tolist(), 4.2 * len(modalities)
     height = 0.6 + 4.0 * len(chosen) + legend_height(class_names, width)
     out = Figure(figsize=(width, height), layout="constrained")
-    title = f"{name_recipe(chosen)}: representations of the test split, seed {chosen[0].seed}\n{how_selected(chosen)}"
+    selected = how_selected(run.done for run in chosen)
+    title = f"{name_recipe(chosen)}: representations of the test split, seed {chosen[0].seed}\n{selected}"
     out.suptitle(title, fontsize=10, color=GREY, parse_math=False)
     grid = out.subplots(len(chosen), len(modalities), squeeze=False)
     for run, found, line in zip(chosen, outputs, grid, strict=True):
         for m, axes in zip(modalities, line, strict=True):
-            rows, points = embed_features(torch.from_numpy(found[f"features_{m}"].astype(np.float32)))
-            draw_map(axes, points, found["labels"][rows], len(found["labels"]))
-            probe = (run.summary or {})["unimodal"][m]["probe_accuracy"]
+            rows, points = embed_features(torch.from_numpy(found.features[m].astype(np.float32)))
+            draw_map(axes, points, found.labels[rows], len(found.labels))
+            probe = run.done.unimodal[m].probe_accuracy
             axes.set_title(
                 f"{run.label}: {m} (linear probe {100 * probe:.1f} %)", loc="left", fontsize=10, parse_math=False
             )
@@ -58,8 +60,10 @@ def _of_one_seed(runs: Sequence[RunRecord]) -> list[RunRecord]:
     raise DataError("figure of test representations: no seed is finished for every method; repeat the command")
 
 
-def _outputs(run: RunRecord) -> dict[str, Array]:
+def _outputs(run: RunRecord) -> StoredOutputs:
     found = run.outputs()
     if found is None:
-        raise DataError(f"{run.folder}: no test_outputs.npz, an older drcli trained it; train it again with --fresh")
+        raise DataError(
+            f"{run.folder}: no outputs of the test split, an older drcli trained it; train it again with --fresh"
+        )
     return found

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drcli.errors import DataError
-from drcli.report.collect import RunRecord, finished
-from drcli.report.comparison import how_selected
 from drcli.report.figures.wording import count_seeds, name_recipe, per_cent
 from drcli.report.style import GREY
-from drcli.statistics import paired_differences, spread
+from drcli.runs.collect import RunRecord, finished
+from drcli.runs.statistics import paired_differences, spread
+from drcli.runs.wording import how_selected
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,9 +105,10 @@ def _title(runs: Sequence[RunRecord], joint: Mapping[int, float], cells: Mapping
     recipe = name_recipe([run for run in runs if run.method == "joint"])
     counts = [len(scores.accuracies) for scores in cells.values()]
     mean = "mean ± standard deviation" if max(counts) > 1 else "mean"
+    selected = how_selected(run.done for run in finished(runs))
     return (
         f"{recipe}: test accuracy of D&R in per cent, {mean} over {count_seeds(counts)}\n"
-        f"in brackets: minus joint training ({describe(joint)}) in points, paired by seed\n{how_selected(runs)}"
+        f"in brackets: minus joint training ({describe(joint)}) in points, paired by seed\n{selected}"
     )
 
 
@@ -115,7 +116,7 @@ def by_point(runs: Iterable[RunRecord]) -> dict[Cell, dict[int, float]]:
     """Return the test accuracies of finished runs by (lambda, H) and seed; what two recipes have both counts once."""
     found: dict[Cell, dict[int, float]] = {}
     for run in runs:
-        settings = run.recipe["methods"][run.label]
+        settings = run.recipe.settings
         found.setdefault((settings["lambda"], settings["every"]), {})[run.seed] = run.accuracy
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from drcli.report.collect import RunRecord
+from drcli.runs.collect import RunRecord
 
 
 def name_recipe(runs: Sequence[RunRecord]) -> str:

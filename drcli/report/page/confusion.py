@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drcli.report.collect import RunRecord
-from drcli.report.comparison import how_selected
 from drcli.report.figures.class_map import MOST_NAMED
 from drcli.report.page.drawing import Drawing, heat_map, shortened
 from drcli.report.page.section import Methods, Section
 from drcli.report.page.table import folded
 from drcli.report.render import TableText
+from drcli.runs.collect import RunRecord
+from drcli.runs.records import StoredOutputs
+from drcli.runs.wording import how_selected
 
 MOST_WRITTEN = 12  # classes whose cells hold their number
 
@@ -52,7 +53,7 @@ def _matrices(name: str, runs: Sequence[RunRecord]) -> list[Matrix]:
     for run in runs:
         outputs = run.outputs()
         if outputs is not None:
-            kept.setdefault(tuple(map(str, outputs["classes"])), []).append((run, _counts(outputs)))
+            kept.setdefault(tuple(map(str, outputs.classes)), []).append((run, _counts(outputs)))
     return [
         Matrix(name, [run for run, _ in group], classes, row_shares(np.sum([counts for _, counts in group], axis=0)))
         for classes, group in kept.items()
@@ -65,7 +66,7 @@ def _drawing(of: Matrix) -> Drawing:
     written = _per_cent(of.shares) if len(of.classes) <= MOST_WRITTEN else None
     figure = heat_map(of.shares, (ticks, ticks), written, labels=("predicted class", "true class"), limits=(0.0, 1.0))
     seeds = f"{len(of.runs)} seed{'s' if len(of.runs) > 1 else ''}"
-    caption = f"{of.name}: confusion matrix, {seeds}; {how_selected(of.runs)}."
+    caption = f"{of.name}: confusion matrix, {seeds}; {how_selected(run.done for run in of.runs)}."
     return Drawing(f"{of.runs[0].recipe_name}-{of.name}-confusion", figure, caption)
 
 
@@ -81,11 +82,11 @@ def _per_cent(shares: NDArray[Any]) -> list[list[str]]:
     return [[f"{100 * share:.0f}" for share in row] for row in shares]
 
 
-def _counts(outputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+def _counts(outputs: StoredOutputs) -> NDArray[Any]:
     """Return (C, C) weights of rows by true and predicted class."""
-    size = len(outputs["classes"])
+    size = len(outputs.classes)
     counts = np.zeros((size, size))
-    np.add.at(counts, (outputs["labels"], outputs["logits"].argmax(axis=1)), outputs["weight"])
+    np.add.at(counts, (outputs.labels, outputs.logits.argmax(axis=1)), outputs.weight)
     return counts
 
 

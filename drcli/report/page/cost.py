@@ -1,24 +1,23 @@
-"""What the runs of a recipe took: epochs, seconds, clips a second, and on what."""
+"""What the runs of a recipe took: epochs, seconds, samples per second, and on what."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
 
-from drcli.report.collect import RunRecord
 from drcli.report.page.section import Methods, Section
-from drcli.report.page.series import at
 from drcli.report.page.table import ABSENT, to_html
 from drcli.report.render import TableText
+from drcli.runs.collect import RunRecord
 
 COLUMNS = (
     "method",
     "runs",
     "epochs",
-    "seconds a run",
+    "seconds per run",
     "of these, encoders before",
     "minutes in all",
-    "clips / s",
+    "samples / s",
     "device",
 )
 
@@ -32,11 +31,11 @@ def cost(methods: Methods) -> Section:
 
 
 def _row(name: str, runs: Sequence[RunRecord]) -> list[str]:
-    summaries = [run.summary for run in runs if run.summary is not None]
-    before = [summary.get("teacher_seconds", 0.0) for summary in summaries]
-    seconds = [summary["seconds"] + prior for summary, prior in zip(summaries, before, strict=True)]
-    speeds = [speed for run in runs for speed in at(run.epochs(), "clips_per_second").values()]
-    epochs = sorted({str(summary.get("epochs", ABSENT)) for summary in summaries})
+    summaries = [run.done for run in runs]
+    before = [summary.teacher_seconds for summary in summaries]
+    seconds = [summary.all_seconds for summary in summaries]
+    speeds = [record.samples_per_second for run in runs for record in run.epochs()]
+    epochs = sorted({str(summary.epochs) for summary in summaries})
     return [
         name,
         str(len(runs)),
@@ -51,4 +50,4 @@ def _row(name: str, runs: Sequence[RunRecord]) -> list[str]:
 
 def device(run: RunRecord) -> str:
     """Return what a run was trained on."""
-    return str(run.environment.get("accelerator") or run.environment.get("device") or "not recorded")
+    return run.environment.accelerator or run.environment.device or "not recorded"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from drcli.report.page.drawing import Drawing, add_legend, line_look, panel, style
 from drcli.report.page.section import Methods, Section
-from drcli.report.page.series import at, curve, draw_curve
+from drcli.report.page.series import curve, draw_curve
 from drcli.report.page.table import folded, over_seeds
 from drcli.report.render import TableText
+from drcli.runs.records import EpochRecord, accuracies
 
-Records = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
+Records = Mapping[str, Sequence[Sequence[EpochRecord]]]
 """Lines of metrics.jsonl by name of the method, by seed."""
 
 SPLITS = {
@@ -34,7 +34,7 @@ def _accuracy(recipe: str, split: str, records: Records) -> Drawing | None:
     found = [
         (place, name, drawn)
         for place, (name, seeds) in enumerate(records.items())
-        if (drawn := curve(at(seed, split, "accuracy") for seed in seeds)) is not None
+        if (drawn := curve(accuracies(seed, split) for seed in seeds)) is not None
     ]
     if not found:
         return None
@@ -56,7 +56,7 @@ def _last(records: Records) -> TableText:
     )
 
 
-def _at_the_end(seeds: Sequence[Sequence[Mapping[str, Any]]], split: str) -> str:
-    found = [at(seed[-1:], split, "accuracy") for seed in seeds]
+def _at_the_end(seeds: Sequence[Sequence[EpochRecord]], split: str) -> str:
+    found = [accuracies(seed[-1:], split) for seed in seeds]
     values = [value for of_one in found for value in of_one.values()]
     return over_seeds(values, 3)

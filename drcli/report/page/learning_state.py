@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from drcli.report.page.drawing import MUTED, SERIES, Drawing, add_legend, line_look, panel, style
 from drcli.report.page.section import Methods, Section
-from drcli.report.page.series import at, curve, draw_curve
+from drcli.report.page.series import curve, draw_curve
 from drcli.report.page.table import folded, over_seeds
 from drcli.report.render import TableText
+from drcli.runs.records import Event, measure, names_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Events = Sequence[Sequence[Mapping[str, Any]]]
+Events = Sequence[Sequence[Event]]
 """Lines of events.jsonl, by seed."""
 
 MOST_METHODS = 4
@@ -61,16 +62,16 @@ def learning_state(methods: Methods, shown: Sequence[str]) -> Section | None:
     return Section("Purity, gap and re-learning", intro, [*drawings, *map(folded, _tables(events, relearned))])
 
 
-def _relearnings(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [event for event in events if event["kind"] == "relearn"]
+def _relearnings(events: Sequence[Event]) -> list[Event]:
+    return [event for event in events if event.kind == "relearn"]
 
 
 def _modalities(events: Events) -> list[str]:
-    return list(dict.fromkeys(m for seed in events for event in seed for m in event["modalities"]))
+    return names_of([event for seed in events for event in seed])
 
 
-def _measure(events: Events, modality: str, measure: str) -> list[dict[int, float]]:
-    return [at(seed, "modalities", modality, measure) for seed in events]
+def _measure(events: Events, modality: str, key: str) -> list[dict[int, float]]:
+    return [measure(seed, modality, key) for seed in events]
 
 
 def _purities(recipe: str, name: str, modality: str, events: Events) -> Drawing:
@@ -94,12 +95,12 @@ def _purities(recipe: str, name: str, modality: str, events: Events) -> Drawing:
 
 
 def _relearning_epochs(events: Events) -> list[int]:
-    return sorted({event["epoch"] for seed in events for event in _relearnings(seed)})
+    return sorted({event.epoch for seed in events for event in _relearnings(seed)})
 
 
 def _tick_epochs(axes: Axes, events: Events) -> None:
     """Name the epochs that were diagnosed, if they are few."""
-    epochs = sorted({event["epoch"] for seed in events for event in seed})
+    epochs = sorted({event.epoch for seed in events for event in seed})
     if len(epochs) <= MOST_TICKS:
         axes.set_xticks(epochs)
 
@@ -161,7 +162,7 @@ def _strengths(recipe: str, name: str, events: Events) -> Drawing:
 def _tables(events: Mapping[str, Events], relearned: Mapping[str, Events]) -> list[TableText]:
     """Put all re-learning events into numbers, and each method's last diagnosis where that is none of them."""
     of_events = {name: _relearning_epochs(seeds) for name, seeds in relearned.items()}
-    last = {name: max(event["epoch"] for seed in seeds for event in seed) for name, seeds in events.items()}
+    last = {name: max(event.epoch for seed in seeds for event in seed) for name, seeds in events.items()}
     of_others = {name: [epoch] for name, epoch in last.items() if epoch not in of_events.get(name, ())}
     tables = [_table("Re-learning events", relearned, of_events), _table("Last diagnosis", events, of_others)]
     return [table for table in tables if table.rows]
@@ -170,7 +171,7 @@ def _tables(events: Mapping[str, Events], relearned: Mapping[str, Events]) -> li
 def _table(title: str, events: Mapping[str, Events], epochs: Mapping[str, Sequence[int]]) -> TableText:
     """Put the diagnoses of each method's epochs into numbers, mean over the seeds that had one."""
     rows = [
-        [name, str(epoch), m, *(_at_epoch(events[name], epoch, m, measure) for measure in MEASURES)]
+        [name, str(epoch), m, *(_at_epoch(events[name], epoch, m, key) for key in MEASURES)]
         for name, chosen in epochs.items()
         for epoch in chosen
         for m in _modalities(events[name])
@@ -178,6 +179,6 @@ def _table(title: str, events: Mapping[str, Events], epochs: Mapping[str, Sequen
     return TableText(title, COLUMNS, rows, ["Fractions; mean and standard deviation over seeds."])
 
 
-def _at_epoch(events: Events, epoch: int, modality: str, measure: str) -> str:
-    values = [seed[epoch] for seed in _measure(events, modality, measure) if epoch in seed]
+def _at_epoch(events: Events, epoch: int, modality: str, key: str) -> str:
+    values = [seed[epoch] for seed in _measure(events, modality, key) if epoch in seed]
     return over_seeds(values, 3)

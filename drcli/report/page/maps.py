@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drcli.report.collect import RunRecord
-from drcli.report.comparison import how_selected
 from drcli.report.embedding import principal_components, tsne
 from drcli.report.figures.class_map import MOST_NAMED
 from drcli.report.page.drawing import Drawing, add_legend, panel, point_look, style
 from drcli.report.page.markup import Html, element
 from drcli.report.page.section import Methods, Section
+from drcli.runs.collect import RunRecord
+from drcli.runs.records import StoredOutputs
+from drcli.runs.wording import how_selected
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,25 +36,26 @@ def maps(methods: Methods, shown: Sequence[str]) -> Section | None:
 
 def number_of_maps(methods: Methods, shown: Sequence[str]) -> int:
     """Return how many maps these methods would have; each takes most of a second."""
-    return sum(1 if methods[name][0].modality else len(methods[name][0].recipe["modalities"]) for name in shown)
+    return sum(1 if methods[name][0].modality else len(methods[name][0].recipe.modalities) for name in shown)
 
 
 def _of_run(name: str, run: RunRecord) -> list[Html | Drawing]:
-    outputs = run.outputs() or {}
-    kept = [m for m in run.recipe["modalities"] if f"features_{m}" in outputs]
-    return [_map(name, run, m, outputs) for m in kept]
+    outputs = run.outputs()
+    if outputs is None:
+        return []
+    return [_map(name, run, m, outputs) for m in run.recipe.modalities if m in outputs.features]
 
 
-def _map(name: str, run: RunRecord, modality: str, outputs: Mapping[str, NDArray[Any]]) -> Html | Drawing:
+def _map(name: str, run: RunRecord, modality: str, outputs: StoredOutputs) -> Html | Drawing:
     """Return the map, or a line where there can be none: what diverged is not finite."""
-    features = outputs[f"features_{modality}"]
+    features = outputs.features[modality]
     what = f"{name}, seed {run.seed}: representations of {modality}"
     if not np.isfinite(features).all():
         return element("p", f"{what}. Not every number of them is finite; there is no map.", class_="intro")
-    figure = _scatter(features, outputs["labels"], [str(label) for label in outputs["classes"]])
+    figure = _scatter(features, outputs.labels, [str(label) for label in outputs.classes])
     rows = len(features)
     drawn = f"; {MOST_ROWS} of {rows} rows, drawn at random" if rows > MOST_ROWS else ""
-    return Drawing(f"{run.recipe_name}-{name}-{modality}-map", figure, f"{what}{drawn}; {how_selected([run])}.")
+    return Drawing(f"{run.recipe_name}-{name}-{modality}-map", figure, f"{what}{drawn}; {how_selected([run.done])}.")
 
 
 def _scatter(features: NDArray[Any], labels: NDArray[Any], classes: Sequence[str]) -> Figure:

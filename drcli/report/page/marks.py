@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from drcli.report.collect import RunRecord, by_name, by_recipe, finished
 from drcli.report.page.cost import device
 from drcli.report.page.markup import Html, element
-from drcli.report.unequal import unequal
+from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
+from drcli.runs.unequal import unequal
 
 WARNING, FINE = "warning", "fine"
 
@@ -37,7 +37,7 @@ def _selection(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
 
 
 def _says(run: RunRecord, key: str, value: str) -> bool:
-    return run.summary is not None and run.summary[key] == value
+    return run.summary is not None and getattr(run.summary, key) == value
 
 
 def _seeds(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
@@ -66,13 +66,13 @@ def _alike(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
 def _outputs(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
     missing = _names(runs, lambda run: not _has_outputs(run))
     if missing and not any(map(_has_outputs, runs)):
-        yield WARNING, "No run kept its test_outputs.npz: there are neither maps nor confusion matrices."
+        yield WARNING, "No run kept its outputs of the test split: there are neither maps nor confusion matrices."
     elif missing:
-        yield WARNING, f"Without test_outputs.npz, and so without map and confusion matrix: {missing}."
+        yield WARNING, f"Without outputs of the test split, and so without map and confusion matrix: {missing}."
 
 
 def _has_outputs(run: RunRecord) -> bool:
-    return (run.folder / "test_outputs.npz").exists()
+    return run.files.has_outputs
 
 
 def _machines(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:

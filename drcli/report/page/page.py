@@ -11,7 +11,6 @@ from importlib.resources import files
 from itertools import groupby
 from string import Template
 
-from drcli.report.collect import RunRecord, by_name, by_recipe, finished
 from drcli.report.page import provenance
 from drcli.report.page.confusion import confusion
 from drcli.report.page.cost import cost
@@ -26,6 +25,7 @@ from drcli.report.page.section import Methods, Section, check_labels, featured
 from drcli.report.page.sensitivity import sensitivity
 from drcli.report.page.table import to_html
 from drcli.report.tables import rank_tables
+from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
 
 MOST_MAPS = 6
 MOST_DRAWN = 6

@@ -10,29 +10,23 @@ from typing import Any
 
 import yaml
 
-from drcli.report.collect import RunRecord, by_recipe
 from drcli.report.page.markup import Html, element
 from drcli.report.page.section import Section
 from drcli.report.page.table import to_html
 from drcli.report.render import TableText
-
-NOT_OF_THE_MACHINE = ("command", "dataset_fingerprint", "weights")
+from drcli.runs.collect import RunRecord, by_recipe
 
 
 def unfinished(runs: Sequence[RunRecord]) -> Section | None:
     """Return the section that lists unfinished runs, or None where all are finished."""
     rows = [_unfinished_row(run) for run in runs if run.summary is None]
     table = TableText("Unfinished runs", ("recipe", "method", "seed", "epochs done", "epochs in all"), rows)
-    intro = "These stand in no table and no figure of this page. The command that started them goes on with them."
+    intro = "These stand in no table and no figure of this page. Repeat the command that started them to resume them."
     return Section("Unfinished runs", intro, [to_html(table)]) if rows else None
 
 
 def _unfinished_row(run: RunRecord) -> list[str]:
-    path = run.folder / "metrics.jsonl"
-    done = len(run.epochs()) if path.exists() else 0
-    training = run.recipe.get("training")
-    in_all = training.get("epochs", "-") if isinstance(training, Mapping) else "-"
-    return [run.recipe_name, run.name, str(run.seed), str(done), str(in_all)]
+    return [run.recipe_name, run.name, str(run.seed), str(len(run.epochs())), str(run.recipe.epochs or "-")]
 
 
 def commands(runs: Sequence[RunRecord]) -> Section:
@@ -48,10 +42,9 @@ def _block(text: str, name: str) -> Html:
 
 
 def _command(run: RunRecord) -> str:
-    command = run.environment.get("command")
-    if not isinstance(command, list) or not command:
+    if not run.environment.command:
         return f"# {run.recipe_name} {run.name} seed {run.seed}: command not recorded"
-    program, *rest = map(str, command)
+    program, *rest = run.environment.command
     name = Path(program).name
     return shlex.join(["drcli" if name == "__main__.py" else name, *rest])  # `python -m drcli` is the same
 
@@ -71,7 +64,7 @@ def environments(runs: Sequence[RunRecord]) -> Section:
 
 
 def _machine(run: RunRecord) -> dict[str, Any]:
-    return {key: value for key, value in run.environment.items() if key not in NOT_OF_THE_MACHINE}
+    return run.environment.machine()
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, str]:
@@ -83,7 +76,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, str]:
 
 def _data(runs: Sequence[RunRecord]) -> TableText:
     """Which prepared data each recipe's runs saw, by the first digits of its fingerprint."""
-    pairs = {(run.recipe_name, run.dataset, str(run.environment.get("dataset_fingerprint", "-"))[:16]) for run in runs}
+    pairs = {(run.recipe_name, run.dataset, run.environment.dataset_fingerprint[:16] or "-") for run in runs}
     return TableText("Prepared data", ("recipe", "dataset", "fingerprint"), [list(pair) for pair in sorted(pairs)])
 
 
@@ -97,13 +90,13 @@ def recipes(runs: Sequence[RunRecord]) -> Section:
 def _texts(runs: Sequence[RunRecord]) -> list[tuple[str, list[RunRecord]]]:
     found: dict[str, list[RunRecord]] = {}
     for run in runs:
-        without_seed = {key: value for key, value in run.recipe.items() if key != "seeds"}
+        without_seed = {key: value for key, value in run.recipe.plain().items() if key != "seeds"}
         found.setdefault(json.dumps(without_seed, default=str), []).append(run)
     return [(_yaml(group), group) for group in found.values()]
 
 
 def _yaml(runs: Sequence[RunRecord]) -> str:
-    recipe = {**runs[0].recipe, "seeds": sorted({run.seed for run in runs})}
+    recipe = {**runs[0].recipe.plain(), "seeds": sorted({run.seed for run in runs})}
     dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     return yaml.dump(recipe, Dumper=dumper, sort_keys=False, default_flow_style=None, width=100)
 

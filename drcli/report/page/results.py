@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from drcli.report.collect import RunRecord
-from drcli.report.comparison import Row, compare, how_selected
 from drcli.report.page.drawing import FOREGROUND, MUTED, SERIES, Drawing, panel, shortened, style
 from drcli.report.page.section import Section
 from drcli.report.page.table import to_html
 from drcli.report.tables import comparison_table
+from drcli.runs.collect import RunRecord
+from drcli.runs.comparison import Row, compare
+from drcli.runs.wording import how_selected
 
 LINE_HEIGHT = 0.24  # inches a method
 
@@ -19,7 +20,7 @@ LINE_HEIGHT = 0.24  # inches a method
 def results(runs: Sequence[RunRecord]) -> Section:
     """Return the section of one recipe's finished runs, of which there is at least one."""
     different = [row for row in compare(runs) if row.difference is not None and row.modality is None]
-    selected = how_selected(run for run in runs if run.modality is None)
+    selected = how_selected(run.done for run in runs if run.modality is None and run.summary)
     drawings = [_differences(runs[0].recipe_name, different, selected)] if different else []
     return Section(
         "Results",

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from drcli.errors import UsageError
-from drcli.report.collect import RunRecord
 from drcli.report.page.drawing import Drawing
 from drcli.report.page.markup import Html
+from drcli.runs.collect import RunRecord
 
 Methods = Mapping[str, Sequence[RunRecord]]
 """The finished runs of one recipe by their name in tables; the order decides colours."""

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from drcli.recipe.text import dotted, spelled, walk
-from drcli.report.collect import RunRecord, finished
-from drcli.report.comparison import how_selected
 from drcli.report.figures.sensitivity import Cell, by_point
 from drcli.report.page.drawing import Drawing, heat_map
 from drcli.report.page.markup import Html
 from drcli.report.page.section import Section
 from drcli.report.page.table import over_seeds, to_html
 from drcli.report.render import TableText
+from drcli.runs.collect import RunRecord, finished
+from drcli.runs.directory import without_root
+from drcli.runs.wording import how_selected
 
 VARIED = ("lambda", "every")
 
@@ -53,7 +54,7 @@ def sensitivity(runs: Sequence[RunRecord]) -> Section | None:
 def _grids(runs: Sequence[RunRecord]) -> list[Grid]:
     alike: dict[str, list[RunRecord]] = {}
     for run in finished(runs):
-        settings = run.recipe["methods"][run.label]
+        settings = run.recipe.settings
         if all(isinstance(settings.get(key), int | float) for key in VARIED):
             alike.setdefault(json.dumps(_everything_else(run), sort_keys=True, default=str), []).append(run)
     found = [(group, accuracies) for group in alike.values() if len(accuracies := by_point(group)) > 1]
@@ -64,11 +65,10 @@ def _grids(runs: Sequence[RunRecord]) -> list[Grid]:
 def _everything_else(run: RunRecord) -> dict[str, Any]:
     """Return the resolved recipe without names, places, seed, lambda and every, and which data it was."""
     left_out = ("name", "seeds", "method")
-    settings = {key: value for key, value in run.recipe["methods"][run.label].items() if key not in VARIED}
-    dataset = {key: value for key, value in run.recipe["dataset"].items() if key != "root"}
+    settings = {key: value for key, value in run.recipe.settings.items() if key not in VARIED}
     return {
-        **{key: value for key, value in run.recipe.items() if key not in left_out},
-        "dataset": {**dataset, "fingerprint": str(run.environment.get("dataset_fingerprint"))[:16]},
+        **{key: value for key, value in without_root(run.recipe.plain()).items() if key not in left_out},
+        "fingerprint": run.environment.dataset_fingerprint[:16],
         "methods": {run.method: settings},
     }
 
@@ -98,7 +98,7 @@ def _drawing(grid: Grid) -> Drawing:
     ticks = [f"{x:g}" for x in lambdas], [f"{y:g}" for y in everys]
     limits = (float(np.nanmin(means)), float(np.nanmax(means)))
     figure = heat_map(means, ticks, written, labels=("lambda", "every (epochs)"), limits=limits)
-    caption = f"{grid.name}: mean test accuracy over lambda and every; {how_selected(grid.runs)}."
+    caption = f"{grid.name}: mean test accuracy over lambda and every; {how_selected(run.done for run in grid.runs)}."
     return Drawing(f"{grid.runs[0].dataset}-sensitivity", figure, caption)
 
 
@@ -107,5 +107,5 @@ def _table(grid: Grid) -> TableText:
         [f"{lambda_:g}", f"{every:g}", str(len(seeds)), over_seeds([100 * x for x in seeds.values()], 1)]
         for (lambda_, every), seeds in sorted(grid.accuracies.items())
     ]
-    notes = [f"Mean and standard deviation over seeds; {how_selected(grid.runs)}."]
+    notes = [f"Mean and standard deviation over seeds; {how_selected(run.done for run in grid.runs)}."]
     return TableText(f"{grid.name}: accuracy by lambda and every", (*VARIED, "seeds", "accuracy"), rows, notes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from drcli import statistics
+from drcli.runs.statistics import spread
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -47,7 +47,7 @@ def curve(seeds: Iterable[Mapping[int, float]], *, keep: Iterable[int] = ()) -> 
     return Curve(
         epochs,
         [fmean(values[epoch]) for epoch in epochs],
-        [statistics.spread(values[epoch]) or 0.0 for epoch in epochs],
+        [spread(values[epoch]) or 0.0 for epoch in epochs],
     )
 
 
@@ -56,18 +56,6 @@ def _thinned(epochs: Sequence[int]) -> list[int]:
     if last < MOST_POINTS:
         return list(epochs)
     return [epochs[round(place * last / (MOST_POINTS - 1))] for place in range(MOST_POINTS)]
-
-
-def at(records: Iterable[Mapping[str, Any]], *path: str) -> dict[int, float]:
-    """Return {epoch: value} of the records that hold a number at this path."""
-    found = {}
-    for record in records:
-        value: Any = record
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, int | float):
-            found[record["epoch"]] = float(value)
-    return found
 
 
 def draw_curve(axes: Axes, drawn: Curve, **look: Any) -> Artist:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from support.run_tree import MadeRun, small_study, write_runs
 
-from drcli.report.collect import collect
 from drcli.report.page.page import Options, Page, build
+from drcli.runs.collect import collect
 
 EVERYTHING = Options()
 MakePage = Callable[..., Page]

@@ -10,9 +10,9 @@ import pytest
 from support.browser import Browser, browser, find_browser
 from support.run_tree import MadeRun, small_study, write_runs
 
-from drcli.report.collect import collect
 from drcli.report.page.drawing import SERIES
 from drcli.report.page.page import Page, build
+from drcli.runs.collect import collect
 
 PROGRAM = find_browser()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here: apt-get install chromium")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from support.run_tree import MadeRun, write_runs
 
-from drcli.report.collect import RunRecord, collect
 from drcli.report.page.marks import marks
+from drcli.runs.collect import RunRecord, collect
 
 OTHER_SEEDS = [MadeRun(seed=0), MadeRun(seed=1), MadeRun("ogm", seed=2), MadeRun("ogm", seed=3)]
 

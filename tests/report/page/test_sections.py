@@ -14,7 +14,6 @@ from matplotlib.lines import Line2D
 from support.run_tree import RELEARN, MadeRun, small_study, write_runs
 
 from drcli.errors import UsageError
-from drcli.report.collect import RunRecord, by_name, collect
 from drcli.report.page import provenance
 from drcli.report.page.confusion import confusion, row_shares
 from drcli.report.page.cost import cost
@@ -25,6 +24,7 @@ from drcli.report.page.maps import maps, number_of_maps, scaled
 from drcli.report.page.results import results
 from drcli.report.page.section import Section, check_labels, featured
 from drcli.report.page.sensitivity import sensitivity
+from drcli.runs.collect import RunRecord, by_name, collect
 
 ON_TEST = {"selection": "test", "monitor": "test"}
 SAID = "epochs selected on test; the test split was watched while training."

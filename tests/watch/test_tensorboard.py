@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 import yaml
 from support.command_line import invoke
+from support.records import epoch_record, event_record, summary_record
 
-from drcli.engine.plan import PlannedRun, plan
 from drcli.errors import RunError
 from drcli.recipe.schema import Recipe
-from drcli.report.tensorboard import EventFile, TensorBoardListener, flatten
+from drcli.runs.planned import PlannedRun, plan
+from drcli.runs.records import EpochRecord
+from drcli.watch.events import Diagnosed, EpochFinished, RunFinished, RunStarted
+from drcli.watch.tensorboard import EventFile, TensorBoardListener, flatten
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -35,35 +38,35 @@ def run(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> PlannedRun:
     return planned
 
 
-def record(epoch: int, loss: float) -> dict[str, Any]:
-    return {"epoch": epoch, "lr": 0.5, "train": {"loss": loss}, "val": {"accuracy": 0.25}, "selected": True}
+def record(epoch: int, loss: float) -> EpochRecord:
+    return epoch_record(epoch, loss=loss, accuracy=0.25, selected=True)
 
 
 def test_every_number_of_an_epoch_and_of_an_event_is_there(run: PlannedRun) -> None:
     listener = TensorBoardListener()
-    listener.run_started(run, first_epoch=0, rows=10)
-    listener.epoch_finished(record(0, 2.0))
-    listener.epoch_finished(record(1, 1.0))
-    listener.diagnosed({"epoch": 1, "kind": "relearn", "event": 1, "modalities": {"audio": {"gap": 0.5}}})
-    listener.run_finished(run, {}, stored=False)
+    listener.on(RunStarted(run, 0, 10))
+    listener.on(EpochFinished(run, record(0, 2.0)))
+    listener.on(EpochFinished(run, record(1, 1.0)))
+    listener.on(Diagnosed(run, event_record(1, "relearn")))
+    listener.on(RunFinished(run, summary_record(), False))
     found = scalars(run.folder / "tensorboard")
     assert found["train/loss"] == [(0, 2.0), (1, 1.0)]
     assert found["val/accuracy"] == [(0, 0.25), (1, 0.25)]
     assert found["lr"] == [(0, 0.5), (1, 0.5)]
-    assert found["relearn/audio/gap"] == [(1, 0.5)]
+    assert found["relearn/audio/gap"] == [(1, pytest.approx(0.2))]
     assert "selected" not in found
 
 
 def test_a_resumed_run_replaces_the_epochs_it_does_again(run: PlannedRun) -> None:
     first = TensorBoardListener()
-    first.run_started(run, first_epoch=0, rows=10)
+    first.on(RunStarted(run, 0, 10))
     for epoch in range(3):
-        first.epoch_finished(record(epoch, 9.0))
+        first.on(EpochFinished(run, record(epoch, 9.0)))
     first.close()
     second = TensorBoardListener()
-    second.run_started(run, first_epoch=1, rows=10)
+    second.on(RunStarted(run, 1, 10))
     for epoch in range(1, 4):
-        second.epoch_finished(record(epoch, float(epoch)))
+        second.on(EpochFinished(run, record(epoch, float(epoch))))
     second.close()
     losses = scalars(run.folder / "tensorboard")["train/loss"]
     assert losses == [(0, 9.0), (1, 1.0), (2, 2.0), (3, 3.0)]
@@ -79,22 +82,22 @@ def test_a_trained_run_has_curves_and_purities(
     assert [step for step, _ in found["train/loss"]] == [0, 1, 2]
     assert [step for step, _ in found["val/accuracy"]] == [0, 1, 2]
     assert [step for step, _ in found["relearn/visual/strength"]] == [1]
-    assert {"relearn/audio/purity_train", "relearn/audio/gap", "clips_per_second"} <= set(found)
+    assert {"relearn/audio/purity_train", "relearn/audio/gap", "samples_per_second"} <= set(found)
 
 
 def test_a_full_disk_is_an_error_of_one_message(run: PlannedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     listener = TensorBoardListener()
-    listener.run_started(run, first_epoch=0, rows=10)
-    listener.epoch_finished(record(0, 1.0))
+    listener.on(RunStarted(run, 0, 10))
+    listener.on(EpochFinished(run, record(0, 1.0)))
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(EventFile, "_add", full)
     with pytest.raises(RunError, match=r"tensorboard: cannot be written \(no space left on the device"):
-        listener.epoch_finished(record(1, 1.0))
+        listener.on(EpochFinished(run, record(1, 1.0)))
     with pytest.raises(RunError, match="free some and repeat the command"):
-        listener.epoch_finished(record(1, 1.0))
+        listener.on(EpochFinished(run, record(1, 1.0)))
     listener.close()
     monkeypatch.undo()
     assert scalars(run.folder / "tensorboard")["train/loss"] == [(0, 1.0)]
@@ -104,25 +107,17 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_one_message(run: PlannedRun
     run.folder.mkdir(parents=True)
     (run.folder / "tensorboard").write_text("in the way")
     listener = TensorBoardListener()
-    listener.run_started(run, first_epoch=0, rows=10)
+    listener.on(RunStarted(run, 0, 10))
     with pytest.raises(RunError, match="tensorboard: cannot be written"):
-        listener.epoch_finished(record(0, 1.0))
+        listener.on(EpochFinished(run, record(0, 1.0)))
 
 
 def test_what_was_written_is_readable_at_once(run: PlannedRun) -> None:
     listener = TensorBoardListener()
-    listener.run_started(run, first_epoch=0, rows=10)
-    listener.epoch_finished(record(0, 1.0))
+    listener.on(RunStarted(run, 0, 10))
+    listener.on(EpochFinished(run, record(0, 1.0)))
     assert scalars(run.folder / "tensorboard")["train/loss"] == [(0, 1.0)]
     listener.close()
-
-
-def test_without_an_epoch_there_are_no_files(run: PlannedRun) -> None:
-    listener = TensorBoardListener()
-    listener.run_started(run, first_epoch=0, rows=10)
-    listener.diagnosed({"epoch": 0, "kind": "monitor", "modalities": {}})
-    listener.close()
-    assert not (run.folder / "tensorboard").exists()
 
 
 def test_nested_numbers_are_named_by_their_path() -> None:

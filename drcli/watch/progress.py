@@ -20,7 +20,7 @@ from rich.text import Text
 
 
 class RateColumn(ProgressColumn):
-    """Items a second."""
+    """Items per second."""
 
     def render(self, task: Task) -> Text:
         """Return the rate, or a dash before there is one."""

@@ -12,6 +12,7 @@ from drcli.methods.teachers import TEACHERS
 from drcli.models import FUSIONS
 from drcli.recipe.schema import FusionBlock, MethodBlock, Recipe
 from drcli.registry import known
+from drcli.runs.collect import name_in_tables
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class PlannedRun:
         folder: the run directory.
         modality: the modality of a unimodal run, else None.
         teachers: run directories of the unimodal runs that must be finished before, by modality.
+        labels: labels of the whole recipe, in its order.
     """
 
     recipe: Recipe
@@ -31,6 +33,7 @@ class PlannedRun:
     folder: Path
     modality: str | None = None
     teachers: Mapping[str, Path] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -40,7 +43,7 @@ class PlannedRun:
     @property
     def name(self) -> str:
         """Name in tables: the label, or "label:modality" where it trains one modality."""
-        return self.recipe.method if self.modality is None else f"{self.recipe.method}:{self.modality}"
+        return name_in_tables(self.recipe.method, self.modality)
 
 
 def plan(recipe: Recipe, labels: Sequence[str], seeds: Sequence[int], out: Path) -> list[PlannedRun]:
@@ -62,7 +65,7 @@ def plan(recipe: Recipe, labels: Sequence[str], seeds: Sequence[int], out: Path)
         for run in own(recipe, label, seeds, out):
             teachers = {other.modality: other.folder for other in needed if other.seed == run.seed and other.modality}
             runs.setdefault(run.folder, replace(run, teachers=teachers))
-    return list(runs.values())
+    return [replace(run, labels=tuple(recipe.methods)) for run in runs.values()]
 
 
 def _joint_runs(recipe: Recipe, label: str, seeds: Sequence[int], out: Path) -> list[PlannedRun]:
@@ -71,7 +74,7 @@ def _joint_runs(recipe: Recipe, label: str, seeds: Sequence[int], out: Path) -> 
 
 
 def _unimodal_runs(recipe: Recipe, label: str, seeds: Sequence[int], out: Path) -> list[PlannedRun]:
-    """One run a modality and seed: an encoder and a linear head, whatever the recipe's fusion is."""
+    """One run per modality and seed: an encoder and a linear head, whatever the recipe's fusion is."""
     recipe = replace(recipe, fusion=FusionBlock("concat", FUSIONS.load("concat").Settings()))
     folder = out / recipe.name / label
     return [

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from support.run_folders import write_run
 
-from drcli.report.collect import collect
 from drcli.report.tables import comparison_tables
-from drcli.report.unequal import unequal
+from drcli.runs.collect import collect
+from drcli.runs.unequal import unequal
 
 
 def said(out: Path) -> str:
@@ -87,7 +87,7 @@ MACHINE = {"drcli": "0.1.0", "packages": {"torch": "2.11.0"}, "device": "cpu", "
         ({"packages": {"torch": "2.12.0"}}, 'torch is "2.11.0" in joint, "2.12.0" in pmr.'),
         ({"drcli": "0.2.0"}, 'drcli is "0.1.0" in joint, "0.2.0" in pmr.'),
         ({"platform": "elsewhere"}, ""),
-        ({"packages": None, "threads": None}, ""),  # an older run noted less
+        ({"packages": {}, "threads": None}, ""),  # an older run noted less
     ],
 )
 def test_another_machine_or_version_is_said(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:

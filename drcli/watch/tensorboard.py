@@ -9,11 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from drcli.engine.listener import Listener
-from drcli.engine.plan import PlannedRun
-from drcli.engine.rundir import RunDirectory
 from drcli.errors import RunError
 from drcli.files import reason
+from drcli.runs.directory import RunDirectory
+from drcli.watch.events import Diagnosed, EpochFinished, Event, Listener, RunFailed, RunFinished, RunStarted
 
 
 class TensorBoardListener(Listener):
@@ -22,37 +21,28 @@ class TensorBoardListener(Listener):
     def __init__(self) -> None:
         self.file: EventFile | None = None
 
-    def run_started(self, run: PlannedRun, *, first_epoch: int, rows: int, data: str = "") -> None:
-        """Remember where this run's files go; they are opened with the first numbers."""
-        del rows, data
-        self.folder = RunDirectory(run.folder).tensorboard
-        self.first_epoch = first_epoch
-
-    def epoch_finished(self, record: Mapping[str, Any]) -> None:
-        """Write an epoch's scalars.
+    def on(self, event: Event) -> None:
+        """Write the numbers of an event.
 
         Raises:
             RunError: they cannot be written.
         """
+        match event:
+            case RunStarted(run, first_epoch):  # the file is opened with the first numbers
+                self.folder = RunDirectory(run.folder).tensorboard
+                self.first_epoch = first_epoch
+            case EpochFinished(_, record):
+                self._write(record.to_dict(), record.epoch)
+            case Diagnosed(_, record):
+                self._write({record.kind: record.to_dict()["modalities"]}, record.epoch)
+            case RunFinished() | RunFailed():
+                self.close()
+
+    def _write(self, values: Mapping[str, Any], step: int) -> None:
         with self._disk_errors():
             if self.file is None:
                 self.file = EventFile(self.folder, first_step=self.first_epoch)
-            self.file.write(record, record["epoch"])
-
-    def diagnosed(self, event: Mapping[str, Any]) -> None:
-        """Write a diagnosis.
-
-        Raises:
-            RunError: it cannot be written.
-        """
-        if self.file is not None:
-            with self._disk_errors():
-                self.file.write({event["kind"]: event["modalities"]}, event["epoch"])
-
-    def run_finished(self, run: PlannedRun, summary: Mapping[str, Any], *, stored: bool) -> None:
-        """Close the run's file."""
-        del run, summary, stored
-        self.close()
+            self.file.write(values, step)
 
     def close(self) -> None:
         """Close the file, if one is open; every number is in it already."""
@@ -87,17 +77,17 @@ class EventFile:
 
     def __init__(self, folder: Path, *, first_step: int) -> None:
         # Not before the first epoch is shown: the import takes half a second.
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
+        from tensorboard.compat.proto import event_pb2  # type: ignore[import-untyped]
         from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files of a folder in the order of their names.
         path = folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
         self._records = RecordWriter(path.open("wb"))
-        self._event = Event
+        self._event = event_pb2.Event
         try:
             self._add(file_version="brain.Event:2")
-            self._add(step=first_step, session_log=SessionLog(status=SessionLog.START))
+            self._add(step=first_step, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
         except OSError:
             with suppress(OSError):
                 self.close()

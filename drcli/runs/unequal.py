@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from drcli.recipe.text import Key, dotted, shortened
-from drcli.report.collect import RunRecord, by_label, named
+from drcli.runs.collect import RunRecord, by_label, named
+from drcli.runs.directory import without_root
 
 MOST_KEYS = 3
 # What is compared; what changes no weights; and the fusion, which unimodal runs do not have.
@@ -23,9 +24,11 @@ def unequal(runs: Sequence[RunRecord]) -> str:
     sentence reads "Not all else is equal in digits: training.epochs is 60 in joint, 5 in pmr."
     """
     found = list(_differing(runs, _shared))
-    found += _differing([run for run in runs if run.modality is None], lambda run: {"fusion": run.recipe.get("fusion")})
+    found += _differing(
+        [run for run in runs if run.modality is None], lambda run: {"fusion": _plain(run).get("fusion")}
+    )
     for group in by_label(runs).values():
-        found += _differing(group, lambda run: {"methods": run.recipe["methods"]})
+        found += _differing(group, lambda run: {"methods": run.recipe.methods})
     found += _other_machines(runs)
     if not found:
         return ""
@@ -35,9 +38,12 @@ def unequal(runs: Sequence[RunRecord]) -> str:
 
 def _shared(run: RunRecord) -> dict[str, Any]:
     """What the runs of a recipe have in common: where the data lies does not matter, which it is does."""
-    found = {key: value for key, value in run.recipe.items() if key not in _LEFT_OUT}
-    found["dataset"] = {key: value for key, value in run.recipe["dataset"].items() if key != "root"}
-    return found | {"dataset_fingerprint": str(run.environment.get("dataset_fingerprint"))[:16]}
+    found = {key: value for key, value in _plain(run).items() if key not in _LEFT_OUT}
+    return found | {"dataset_fingerprint": run.environment.dataset_fingerprint[:16]}
+
+
+def _plain(run: RunRecord) -> dict[str, Any]:
+    return without_root(run.recipe.plain())
 
 
 def _other_machines(runs: Sequence[RunRecord]) -> Iterator[str]:
@@ -48,8 +54,7 @@ def _other_machines(runs: Sequence[RunRecord]) -> Iterator[str]:
 
 
 def _noted(key: str, run: RunRecord) -> dict[str, Any]:
-    packages = run.environment.get("packages")
-    noted = {**run.environment, **(packages if isinstance(packages, Mapping) else {})}
+    noted = {**run.environment.machine(), **run.environment.packages}
     return {key: noted[key]} if noted.get(key) is not None else {}
 
 

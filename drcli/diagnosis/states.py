@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drcli.diagnosis.diagnose import ModalityDiagnosis
+from drcli.diagnosis.modality import ModalityDiagnosis
 
 # A gap must exceed the floor of permuted labels by this much to mean anything: another start of K-means
 # or other samples move purities by a few hundredths.

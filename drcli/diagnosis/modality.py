@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from drcli.diagnosis.clustering import cluster, scale_features
+from drcli.diagnosis.clusters import purity
 from drcli.diagnosis.gap import purity_gap, strength
-from drcli.diagnosis.purity import purity
 from drcli.diagnosis.settings import MeasureSettings
 
 PERMUTATIONS = 20  # label permutations that the floor is averaged over

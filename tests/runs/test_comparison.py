@@ -14,9 +14,10 @@ from scipy import stats
 from support.run_folders import write_run
 
 from drcli.errors import UsageError
-from drcli.report.collect import by_recipe, collect
-from drcli.report.comparison import average_ranks, compare, comparison_csv, how_selected
+from drcli.report.render import TableText
 from drcli.report.tables import comparison_tables, rank_tables
+from drcli.runs.collect import by_recipe, collect
+from drcli.runs.comparison import average_ranks, compare, comparison_csv, find_reference
 
 SCORES = {
     "joint": [0.82, 0.84, 0.80, 0.83],
@@ -76,9 +77,16 @@ def test_numbers_equal_those_recomputed_from_the_summaries(out: Path, label: str
     assert (row["recipe"], row["selection"], row["test_watched"]) == ("toy", "val", "false")
 
 
-def test_the_bootstrap_interval_is_close_to_scipys(out: Path) -> None:
+def test_the_bootstrap_interval_is_shown_from_five_seeds_on_and_close_to_scipys(out: Path) -> None:
+    def table() -> TableText:
+        return comparison_tables(collect([out]))[0]
+
+    assert "bootstrap" not in table().columns  # four seeds
+    write_run(out, 0.81, seed=4)
+    write_run(out, 0.84, label="pmr", seed=4)
+    assert "bootstrap" in table().columns
     row = next(row for row in compare(collect([out])) if row.name == "pmr")
-    differences = np.subtract(SCORES["pmr"], SCORES["joint"])
+    differences = np.subtract([*SCORES["pmr"], 0.84], [*SCORES["joint"], 0.81])
     expected = stats.bootstrap((differences,), np.mean, n_resamples=10_000, method="percentile").confidence_interval
     assert row.difference is not None
     assert row.difference.bootstrap95 == pytest.approx([expected.low, expected.high], abs=0.003)
@@ -91,10 +99,9 @@ def test_the_table_shows_the_same_numbers_in_per_cent(out: Path) -> None:
     assert cells["agm"]["accuracy"] == f"{100 * expected['accuracy_mean']:.1f} ± {100 * expected['accuracy_std']:.1f}"  # type: ignore[operator]
     assert cells["agm"]["seeds"] == "3"
     assert cells["pmr"]["minus joint"].startswith("+3.0 [")
-    assert cells["joint"]["minus joint"] == cells["joint"]["bootstrap"] == "-"
+    assert cells["joint"]["minus joint"] == "-"
     assert cells["unimodal:audio"]["visual probe"] == "-"
     assert cells["unimodal:audio"]["minus joint"] == "-12.0"  # one seed: no interval
-    assert cells["unimodal:audio"]["bootstrap"] == "-"
 
 
 def test_fewer_pairs_than_seeds_are_said(tmp_path: Path) -> None:
@@ -103,7 +110,7 @@ def test_fewer_pairs_than_seeds_are_said(tmp_path: Path) -> None:
     for seed in (0, 1):
         write_run(tmp_path, 0.5, seed=seed)
     (table,) = comparison_tables(collect([tmp_path]))
-    assert next(row for row in table.rows if row[0] == "pmr")[6].endswith("(n = 2)")
+    assert next(row for row in table.rows if row[0] == "pmr")[7].endswith("(n = 2)")
 
 
 def test_selection_on_test_and_a_watched_test_split_are_marked(tmp_path: Path) -> None:
@@ -111,12 +118,11 @@ def test_selection_on_test_and_a_watched_test_split_are_marked(tmp_path: Path) -
     write_run(tmp_path, 0.6, label="pmr", monitor="test")
     runs = collect([tmp_path])
     (table,) = comparison_tables(runs)
-    assert [row[2:6] for row in table.rows] == [
+    assert [row[3:7] for row in table.rows] == [
         ["50.0†", "49.0†", "40.0†", "30.0†"],
         ["60.0‡", "59.0‡", "50.0‡", "40.0‡"],
     ]
     assert [note[0] for note in table.notes[-2:]] == ["†", "‡"]
-    assert how_selected(runs) == "epochs selected on test, val; the test split was watched while training"
 
 
 def test_a_difference_bears_the_marks_of_both_sides(tmp_path: Path) -> None:
@@ -125,10 +131,10 @@ def test_a_difference_bears_the_marks_of_both_sides(tmp_path: Path) -> None:
         write_run(tmp_path, 0.6, label="pmr", seed=seed, monitor="test")
         write_run(tmp_path, 0.6, label="agm", seed=seed)
     (table,) = comparison_tables(collect([tmp_path]))
-    cells = {row[0]: row[6:8] for row in table.rows}
-    assert [cell.endswith("]†‡") for cell in cells["pmr"]] == [True, True]
-    assert [cell.endswith("]†") for cell in cells["agm"]] == [True, True]
-    assert cells["joint"] == ["-", "-"]
+    cells = {row[0]: row[7] for row in table.rows}
+    assert cells["pmr"].endswith("]†‡")
+    assert cells["agm"].endswith("]†")
+    assert cells["joint"] == "-"
 
 
 @pytest.mark.parametrize(
@@ -136,16 +142,14 @@ def test_a_difference_bears_the_marks_of_both_sides(tmp_path: Path) -> None:
     [
         (["val"], "epochs selected on val"),
         (["test", "val"], "epochs selected on test, val"),
-        (["last"], "the last epoch of each run"),
-        (["last", "val"], "epochs selected on val, or the last epoch"),
+        (["last"], "epochs selected as the last"),
+        (["last", "val"], "epochs selected on val, or as the last"),
     ],
 )
 def test_the_last_epoch_is_no_split_that_selects(tmp_path: Path, selections: list[str], said: str) -> None:
     for seed, selection in enumerate(selections):
         write_run(tmp_path, 0.5, seed=seed, selection=selection)
-    runs = collect([tmp_path])
-    assert how_selected(runs) == said
-    assert comparison_tables(runs)[0].notes[0].endswith(f"; {said}.")
+    assert comparison_tables(collect([tmp_path]))[0].notes[0].endswith(f"; {said}.")
 
 
 def test_differences_are_to_the_label_joint_whatever_comes_first(tmp_path: Path) -> None:
@@ -153,7 +157,7 @@ def test_differences_are_to_the_label_joint_whatever_comes_first(tmp_path: Path)
     write_run(tmp_path, 0.6)
     write_run(tmp_path, 0.9, label="pmr")
     (table,) = comparison_tables(collect([tmp_path]))
-    assert {row[0]: row[6] for row in table.rows} == {"a_joint": "-10.0", "joint": "-", "pmr": "+30.0"}
+    assert {row[0]: row[7] for row in table.rows} == {"a_joint": "-10.0", "joint": "-", "pmr": "+30.0"}
     assert table.notes[1].startswith("minus joint: accuracy minus that of joint, paired by seed")
 
 
@@ -162,7 +166,7 @@ def test_another_label_of_joint_training_is_named(tmp_path: Path) -> None:
     write_run(tmp_path, 0.5 - 1e-9, label="pmr")
     (table,) = comparison_tables(collect([tmp_path]))
     assert "accuracy minus that of base" in table.notes[1]
-    assert table.rows[1][6] == "+0.0"  # not -0.0
+    assert table.rows[1][7] == "+0.0"  # not -0.0
 
 
 def test_unmarked_tables_say_validation(out: Path) -> None:
@@ -172,9 +176,13 @@ def test_unmarked_tables_say_validation(out: Path) -> None:
 
 
 def test_the_training_of_shared_encoders_counts(tmp_path: Path) -> None:
-    path = write_run(tmp_path, 0.5) / "summary.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "teacher_seconds": 30.0}))
-    assert compare(collect([tmp_path]))[0].seconds == 42.0
+    write_run(tmp_path, 0.5, summary={"teacher_seconds": 30.0})
+    write_run(tmp_path, 0.5, seed=1, summary={"seconds": 14.0, "teacher_seconds": 20.0})
+    (row,) = compare(collect([tmp_path]))
+    assert (row.seconds, row.teacher_seconds, row.all_seconds) == (13.0, 25.0, 38.0)
+    (table,) = comparison_tables(collect([tmp_path]))
+    assert table.rows[0][-1] == "13 + 25"
+    assert table.notes[-1].startswith("s / run: seconds of a run, + those of the unimodal runs")
 
 
 def test_ranks_are_averaged_over_datasets_among_the_methods_that_all_have(tmp_path: Path) -> None:
@@ -256,7 +264,7 @@ def test_unfinished_runs_are_counted_and_named(out: Path) -> None:
 def test_a_complete_table_speaks_of_no_unfinished_run(tmp_path: Path) -> None:
     write_run(tmp_path, 0.5)
     (table,) = comparison_tables(collect([tmp_path]))
-    assert len(table.notes) == 2
+    assert [note for note in table.notes if "finished" in note] == []
 
 
 def test_runs_in_which_nothing_was_re_learnt_are_named(tmp_path: Path) -> None:
@@ -271,3 +279,31 @@ def test_runs_in_which_nothing_was_re_learnt_are_named(tmp_path: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "events": 2}))
     (table,) = comparison_tables(collect([tmp_path]))
     assert said not in table.notes
+
+
+def test_the_reference_may_be_another_label(tmp_path: Path) -> None:
+    for label, accuracy in {"joint_warm": 0.5, "joint": 0.6, "ogm": 0.9}.items():
+        write_run(tmp_path, accuracy, label=label, method="ogm" if label == "ogm" else "joint")
+    runs = collect([tmp_path])
+    rows = {row.name: row for row in compare(runs, "joint_warm")}
+    assert rows["ogm"].difference is not None
+    assert (rows["ogm"].difference.to, rows["ogm"].difference.mean) == ("joint_warm", pytest.approx(0.4))
+    assert comparison_tables(runs, "joint_warm")[0].columns[7] == "minus joint_warm"
+    with pytest.raises(UsageError, match=r"--reference joint_wram: no finished run has this label; .*joint_warm"):
+        compare(runs, "joint_wram")
+    assert find_reference({}) is None
+
+
+def test_validation_accuracy_stands_beside_that_of_test(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path, 0.5 + seed / 10, seed=seed)
+        write_run(tmp_path, 0.5, label="pmr", seed=seed, summary={"val": None} if seed else {})
+    (table,) = comparison_tables(collect([tmp_path]))
+    assert table.columns[2] == "val accuracy"
+    assert [row[2] for row in table.rows] == ["60.0 ± 7.1", "-"]  # of all seeds or of none
+
+
+def test_columns_can_be_chosen(tmp_path: Path) -> None:
+    write_run(tmp_path, 0.5)
+    (table,) = comparison_tables(collect([tmp_path]), columns=("method", "accuracy"))
+    assert (table.columns, table.rows) == (["method", "accuracy"], [["joint", "50.0"]])

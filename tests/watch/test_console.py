@@ -5,32 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
+from support.records import FOUND, epoch_record, event_record, failure_record, summary_record
 
-from drcli.engine.plan import PlannedRun, plan
 from drcli.recipe.schema import Recipe
-from drcli.report.console import (
-    COLUMNS,
-    ROWS,
-    ConsoleListener,
-    duration,
-    event_line,
-    how_selected,
-    percent,
-    run_line,
-)
+from drcli.runs.planned import PlannedRun, plan
+from drcli.runs.records import Purities
+from drcli.watch.console import COLUMNS, ROWS, ConsoleListener, event_line, run_line
+from drcli.watch.events import Diagnosed, EpochFinished, Note, RowsDone, RunFailed, RunFinished, RunStarted
 
-SUMMARY: dict[str, Any] = {
-    "selection": "val",
-    "selected_epoch": 2,
-    "seconds": 61.0,
-    "test": {"accuracy": 0.8412, "macro_f1": 0.8, "n": 30},
-    "unimodal": {"audio": {"probe_accuracy": 0.7}, "visual": {"probe_accuracy": 0.655}},
-}
-FOUND = {"purity_train": 0.9, "purity_val": 0.7, "gap": 0.2, "strength": 0.537}
+SUMMARY = summary_record()
 
 
 @pytest.fixture
@@ -38,17 +24,6 @@ def run(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> PlannedRun:
     """Joint training with seed 3 for 4 epochs."""
     (planned,) = plan(toy_recipe(), ["joint"], [3], tmp_path)
     return planned
-
-
-def record(epoch: int, *, selected: bool = False, seconds: float = 2.0) -> dict[str, Any]:
-    return {
-        "epoch": epoch,
-        "train": {"loss": 1.23456, "accuracy": 0.5},
-        "val": {"loss": 0.98765, "accuracy": 0.625},
-        "selected": selected,
-        "seconds": seconds,
-        "clips_per_second": 1234.5,
-    }
 
 
 def listen(*, terminal: bool, total: int = 2) -> tuple[ConsoleListener, io.StringIO]:
@@ -59,10 +34,10 @@ def listen(*, terminal: bool, total: int = 2) -> tuple[ConsoleListener, io.Strin
 
 def test_without_a_terminal_an_epoch_is_one_line(run: PlannedRun) -> None:
     listener, stream = listen(terminal=False)
-    listener.run_started(run, first_epoch=0, rows=60, data="1.2 MB in memory maps")
+    listener.on(RunStarted(run, 0, 60, "1.2 MB in memory maps"))
     for epoch in range(2):
-        listener.rows_done(60)
-        listener.epoch_finished(record(epoch, selected=epoch == 1))
+        listener.on(RowsDone(60))
+        listener.on(EpochFinished(run, epoch_record(epoch, selected=epoch == 1)))
     lines = stream.getvalue().splitlines()
     assert lines[0] == "[1/2] toy: joint seed 3: 4 epochs, training data 1.2 MB in memory maps"
     assert lines[1].split() == " ".join(COLUMNS).split()
@@ -74,33 +49,33 @@ def test_without_a_terminal_an_epoch_is_one_line(run: PlannedRun) -> None:
 
 def test_the_time_left_is_the_mean_of_the_epochs_so_far(run: PlannedRun) -> None:
     listener, stream = listen(terminal=False)
-    listener.run_started(run, first_epoch=0, rows=60)
-    listener.epoch_finished(record(0, seconds=10))
-    listener.epoch_finished(record(1, seconds=20))  # two more of 15 each
+    listener.on(RunStarted(run, 0, 60))
+    listener.on(EpochFinished(run, epoch_record(0, seconds=10)))
+    listener.on(EpochFinished(run, epoch_record(1, seconds=20)))  # two more of 15 each
     assert [line.split()[-1] for line in stream.getvalue().splitlines()[2:]] == ["0:30", "0:30"]
 
 
-def test_a_run_that_goes_on_says_where(run: PlannedRun) -> None:
+def test_a_resumed_run_says_where(run: PlannedRun) -> None:
     listener, stream = listen(terminal=False)
-    listener.run_started(run, first_epoch=2, rows=60)
-    assert stream.getvalue().splitlines()[0] == "[1/2] toy: joint seed 3: 4 epochs, going on at epoch 2"
+    listener.on(RunStarted(run, 2, 60))
+    assert stream.getvalue().splitlines()[0] == "[1/2] toy: joint seed 3: 4 epochs, resumed at epoch 2"
 
 
 def test_a_terminal_shows_a_live_table_that_is_gone_at_the_end(run: PlannedRun) -> None:
     listener, stream = listen(terminal=True)
-    listener.run_started(run, first_epoch=0, rows=60)
+    listener.on(RunStarted(run, 0, 60))
     assert listener.live is not None
     for epoch in range(ROWS + 3):
-        listener.rows_done(60)
-        listener.epoch_finished(record(epoch, selected=epoch == 1))
+        listener.on(RowsDone(60))
+        listener.on(EpochFinished(run, epoch_record(epoch, selected=epoch == 1)))
     assert [row[0].strip() for row in listener.rows] == [str(epoch) for epoch in range(3, ROWS + 3)]
     listener.live.refresh()
     shown = stream.getvalue()
     assert "\x1b" in shown
     assert all(name in shown for name in COLUMNS)
-    assert "* selected so far" in shown
+    assert "* best epoch so far" in shown
     assert "1.2346" in shown
-    listener.run_finished(run, SUMMARY, stored=False)
+    listener.on(RunFinished(run, SUMMARY, False))
     assert listener.live is None
     assert "test accuracy 84.1 %" in stream.getvalue()
 
@@ -108,26 +83,26 @@ def test_a_terminal_shows_a_live_table_that_is_gone_at_the_end(run: PlannedRun) 
 def test_a_second_run_opens_a_table_of_its_own(run: PlannedRun) -> None:
     listener, stream = listen(terminal=True)
     for _ in range(2):
-        listener.run_started(run, first_epoch=0, rows=60)
-        listener.epoch_finished(record(0))
+        listener.on(RunStarted(run, 0, 60))
+        listener.on(EpochFinished(run, epoch_record(0)))
         assert len(listener.rows) == 1
-        listener.run_finished(run, SUMMARY, stored=False)
+        listener.on(RunFinished(run, SUMMARY, False))
     assert "[2/2] toy: joint seed 3" in stream.getvalue()
 
 
 def test_stored_runs_count_too(run: PlannedRun) -> None:
     listener, stream = listen(terminal=False)
-    listener.run_finished(run, SUMMARY, stored=True)
-    listener.run_started(run, first_epoch=0, rows=60)
+    listener.on(RunFinished(run, SUMMARY, True))
+    listener.on(RunStarted(run, 0, 60))
     assert "stored result" in stream.getvalue()
     assert "[2/2] toy: joint seed 3" in stream.getvalue()
 
 
 def test_a_note_and_an_event_are_lines_of_their_own(run: PlannedRun) -> None:
     listener, stream = listen(terminal=True)
-    listener.run_started(run, first_epoch=0, rows=60)
-    listener.diagnosed({"epoch": 1, "kind": "monitor", "modalities": {"audio": FOUND}})
-    listener.note("failed: the disk is full [sic]")
+    listener.on(RunStarted(run, 0, 60))
+    listener.on(Diagnosed(run, event_record(1, "monitor")))
+    listener.on(Note("failed: the disk is full [sic]"))
     assert listener.live is None
     assert "epoch 1: diagnosis: audio purity 0.900 / 0.700, gap 0.200, strength 0.537" in stream.getvalue()
     assert "failed: the disk is full [sic]" in stream.getvalue()
@@ -135,7 +110,7 @@ def test_a_note_and_an_event_are_lines_of_their_own(run: PlannedRun) -> None:
 
 
 def test_an_event_names_every_modality() -> None:
-    event = {"epoch": 20, "kind": "relearn", "event": 1, "modalities": {"audio": FOUND, "visual": FOUND}}
+    event = event_record(20, "relearn", event=1, modalities={"audio": FOUND, "visual": FOUND})
     assert event_line(event) == (
         "  epoch 20: re-learning 1: audio purity 0.900 / 0.700, gap 0.200, strength 0.537; "
         "visual purity 0.900 / 0.700, gap 0.200, strength 0.537"
@@ -150,21 +125,12 @@ def test_a_finished_run_is_one_line(run: PlannedRun) -> None:
     assert run_line(run, SUMMARY, stored=True).endswith("(stored result, 1:01)")
 
 
-def test_how_a_score_came_about_is_said_in_words() -> None:
-    assert how_selected("val", "none") == "selected on val"
-    assert how_selected("test", "none") == "selected on test"
-    assert how_selected("last", "none") == "selected as the last"
-    assert how_selected("val", "test") == "selected on val, the test split was watched while training"
+def test_what_a_re_learning_left_is_said() -> None:
+    left = FOUND.model_copy(update={"after": Purities(purity_train=0.5, purity_val=0.45, gap=0.05)})
+    assert event_line(event_record(1, "relearn", event=1, modalities={"audio": left})).endswith("gap left 0.050")
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0:00"), (42.4, "0:42"), (59.6, "1:00"), (725, "12:05"), (3599.6, "1:00:00"), (11229, "3:07:09")],
-)
-def test_durations_read_as_clock_times(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(("fraction", "text"), [(0, "0.0 %"), (0.84149, "84.1 %"), (1, "100.0 %")])
-def test_fractions_read_as_percentages(fraction: float, text: str) -> None:
-    assert percent(fraction) == text
+def test_a_failed_run_is_a_line_of_its_own(run: PlannedRun) -> None:
+    listener, stream = listen(terminal=False)
+    listener.on(RunFailed(run, failure_record("runs/toy: out of memory")))
+    assert stream.getvalue() == "failed: runs/toy: out of memory\n"

@@ -6,32 +6,24 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
+from support.records import epoch_record, failure_record, summary_record
 
-from drcli.engine.plan import PlannedRun, plan
 from drcli.recipe.schema import Recipe
-from drcli.report.console import run_line
-from drcli.report.grid_table import GridConsole
+from drcli.runs.planned import PlannedRun, plan
+from drcli.watch.console import run_line
+from drcli.watch.events import EpochFinished, Note, RunFailed, RunFinished
+from drcli.watch.grid_table import GridConsole
 
-SUMMARY: dict[str, Any] = {
-    "selected_epoch": 2,
-    "seconds": 61.0,
-    "test": {"accuracy": 0.8412},
-    "unimodal": {"audio": {"probe_accuracy": 0.7}},
-}
+SUMMARY = summary_record(probes={"audio": 0.7})
 
 
 @pytest.fixture
 def runs(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> list[PlannedRun]:
     """Joint training for 4 epochs with seeds 3 and 5."""
     return plan(toy_recipe(), ["joint"], [3, 5], tmp_path)
-
-
-def record(epoch: int) -> dict[str, Any]:
-    return {"epoch": epoch, "train": {"loss": 1.23456}, "val": {"loss": 0.98765, "accuracy": 0.625}}
 
 
 def listen(*, terminal: bool) -> tuple[GridConsole, io.StringIO]:
@@ -42,14 +34,14 @@ def listen(*, terminal: bool) -> tuple[GridConsole, io.StringIO]:
 
 def test_without_a_terminal_a_look_at_a_run_is_one_line(runs: list[PlannedRun]) -> None:
     console, stream = listen(terminal=False)
-    console.run_advanced(runs[0], record(1))
-    console.note("joint seed 5: went on at epoch 2")
-    console.run_failed(runs[1], "joint/seed5: out of memory")
-    console.run_finished(runs[0], SUMMARY, stored=False)
+    console.on(EpochFinished(runs[0], epoch_record(1)))
+    console.on(Note("joint seed 5: resumed at epoch 2"))
+    console.on(RunFailed(runs[1], failure_record("joint/seed5: out of memory")))
+    console.on(RunFinished(runs[0], SUMMARY, False))
     console.close()
     assert stream.getvalue().splitlines() == [
         "toy: joint seed 3, epochs 2 / 4, train loss 1.2346, val loss 0.9877, val acc 62.5 %",
-        "joint seed 5: went on at epoch 2",
+        "joint seed 5: resumed at epoch 2",
         "failed: joint/seed5: out of memory",
         run_line(runs[0], SUMMARY, stored=False),
     ]
@@ -58,12 +50,12 @@ def test_without_a_terminal_a_look_at_a_run_is_one_line(runs: list[PlannedRun]) 
 def test_on_a_terminal_the_table_holds_the_runs_that_train(runs: list[PlannedRun]) -> None:
     console, stream = listen(terminal=True)
     for number, run in enumerate(runs):
-        console.run_advanced(run, record(number))
+        console.on(EpochFinished(run, epoch_record(number)))
     assert cells(console) == [["toy: joint", "toy: joint"], ["3", "5"], ["1 / 4", "2 / 4"]]
-    console.run_finished(runs[0], SUMMARY, stored=True)
+    console.on(RunFinished(runs[0], SUMMARY, True))
     assert cells(console) == [["toy: joint"], ["5"], ["2 / 4"]]
     assert console.table().caption == "1 of 2 runs finished"
-    console.run_failed(runs[1], "out of memory")
+    console.on(RunFailed(runs[1], failure_record("out of memory")))
     assert cells(console) == [[], [], []]
     assert console.table().caption == "1 of 2 runs finished, 1 failed"
     console.close()
@@ -72,20 +64,20 @@ def test_on_a_terminal_the_table_holds_the_runs_that_train(runs: list[PlannedRun
     assert "failed: out of memory" in stream.getvalue()
 
 
-def test_runs_of_one_name_have_a_row_a_recipe(runs: list[PlannedRun], tmp_path: Path) -> None:
+def test_runs_of_one_name_have_a_row_per_recipe(runs: list[PlannedRun], tmp_path: Path) -> None:
     other = replace(runs[0], recipe=replace(runs[0].recipe, name="toy-noisy"), folder=tmp_path / "toy-noisy")
     console, _ = listen(terminal=True)
     for run in (runs[0], other):
-        console.run_advanced(run, record(0))
+        console.on(EpochFinished(run, epoch_record(0)))
     assert cells(console)[0] == ["toy: joint", "toy-noisy: joint"]
-    console.run_finished(other, SUMMARY, stored=False)
+    console.on(RunFinished(other, SUMMARY, False))
     assert cells(console)[0] == ["toy: joint"]
     console.close()
 
 
 def test_the_names_of_runs_are_folded_and_not_cut_off(runs: list[PlannedRun]) -> None:
     console, _ = listen(terminal=True)
-    console.run_advanced(replace(runs[0], modality="one_of_a_long_name"), record(1))
+    console.on(EpochFinished(replace(runs[0], modality="one_of_a_long_name"), epoch_record(1)))
     stream = io.StringIO()
     Console(file=stream, width=60).print(console.table())
     console.close()

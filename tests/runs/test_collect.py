@@ -10,28 +10,52 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from support.run_folders import write_run
 
 from drcli.errors import DataError, UsageError
-from drcli.report.collect import by_name, by_recipe, collect, finished, named
+from drcli.runs.collect import by_name, by_recipe, collect, finished, named
 
 
-def test_runs_come_by_recipe_then_in_the_registrys_order_then_by_modality_and_seed(tmp_path: Path) -> None:
-    write_run(tmp_path, 0.6, label="diagnose_relearn", recipe="b")
-    write_run(tmp_path, 0.5, label="unimodal", modality="visual", recipe="b")
+def test_runs_come_by_recipe_then_in_the_recipes_order_then_by_modality_and_seed(tmp_path: Path) -> None:
+    noted = {"labels": ["diagnose_relearn", "unimodal", "joint"]}
+    write_run(tmp_path, 0.5, recipe="b", seed=10)
+    write_run(tmp_path, 0.5, label="unimodal", modality="visual", recipe="b", environment=noted)
     write_run(tmp_path, 0.5, label="unimodal", modality="audio", recipe="b")
-    for seed in (10, 2):
-        write_run(tmp_path, 0.5, recipe="b", seed=seed)
+    write_run(tmp_path, 0.5, recipe="b", seed=2)
+    write_run(tmp_path, 0.6, label="diagnose_relearn", recipe="b")
     write_run(tmp_path, 0.5, recipe="a")
     found = [(run.recipe_name, run.name, run.seed) for run in collect([tmp_path])]
     assert found == [
         ("a", "joint", 0),
-        ("b", "joint", 2),
-        ("b", "joint", 10),
+        ("b", "diagnose_relearn", 0),
         ("b", "unimodal:audio", 0),
         ("b", "unimodal:visual", 0),
-        ("b", "diagnose_relearn", 0),
+        ("b", "joint", 2),
+        ("b", "joint", 10),
     ]
+
+
+def test_labels_that_no_run_noted_come_last_in_the_registrys_order(tmp_path: Path) -> None:
+    for label in ("diagnose_relearn", "joint", "mine"):
+        write_run(tmp_path, 0.5, label=label, method="joint" if label == "mine" else label)
+    write_run(tmp_path, 0.5, label="pmr", environment={"labels": ["pmr"]})
+    assert [run.name for run in collect([tmp_path])] == ["pmr", "joint", "mine", "diagnose_relearn"]
+
+
+def test_files_of_the_version_before_are_read_and_newer_ones_refused(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, 0.5)
+    path = folder / "summary.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in found.items() if key not in {"format", "val"}}))
+    lines = (folder / "metrics.jsonl").read_text().replace("samples_per_second", "clips_per_second")
+    (folder / "metrics.jsonl").write_text(lines)
+    (run,) = collect([tmp_path])
+    assert (run.done.format, run.done.val, run.accuracy) == (1, None, 0.5)
+    assert run.epochs()[0].samples_per_second == 1234.5
+    path.write_text(json.dumps({**found, "format": 3}))
+    with pytest.raises(DataError, match=r"summary\.json: format is 3, this drcli reads up to 2; use the"):
+        collect([tmp_path])
 
 
 def test_a_folder_inside_another_counts_once(tmp_path: Path) -> None:
@@ -49,8 +73,8 @@ def test_a_record_tells_label_method_dataset_and_lines(tmp_path: Path) -> None:
         "mine",
         3,
     )
-    assert [line["epoch"] for line in run.epochs()] == [0, 1, 2, 3, 4]
-    assert [line["kind"] for line in run.events()] == ["monitor", "monitor"]
+    assert [record.epoch for record in run.epochs()] == [0, 1, 2, 3, 4]
+    assert [event.kind for event in run.events()] == ["monitor", "monitor"]
 
 
 def test_an_unfinished_unimodal_run_learns_its_modality_from_its_folder(tmp_path: Path) -> None:
@@ -65,7 +89,7 @@ def test_test_outputs_are_read_where_they_were_kept(tmp_path: Path) -> None:
     kept, absent = (run.outputs() for run in collect([tmp_path]))
     assert absent is None
     assert kept is not None
-    assert (kept["labels"].shape, kept["features_audio"].shape) == ((30,), (30, 4))
+    assert (kept.labels.shape, kept.features["audio"].shape) == ((30,), (30, 4))
 
 
 @pytest.mark.parametrize(
@@ -144,14 +168,14 @@ def test_the_same_run_in_two_places_is_refused(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("recipe.yaml", "[1", "damaged"),
-        ("recipe.yaml", "3", "no block of keys"),
+        ("recipe.yaml", "3", "not a mapping"),
         ("recipe.yaml", "{name: a, dataset: {}}", r"no dataset\.name"),
         ("recipe.yaml", "{name: a, dataset: 5}", r"damaged \(dataset: "),
-        ("environment.json", "[]", "no block of keys"),
+        ("environment.json", "[]", "not a mapping"),
         ("environment.json", "{", "damaged"),
         ("summary.json", "{", "damaged"),
-        ("summary.json", '{"seed": 0}', "no selection"),
-        ("summary.json", '{"seed": "0"}', r"damaged \(seed: "),
+        ("summary.json", '{"seed": 0}', "no method"),
+        ("summary.json", '{"method": "joint", "seed": "0"}', r"damaged \(seed: "),
     ],
 )
 def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -190,7 +214,8 @@ def test_a_score_that_is_no_number_is_refused(tmp_path: Path, change: dict[str, 
     ],
 )
 def test_a_recipe_of_more_than_one_run_is_damaged(tmp_path: Path, key: str, value: object) -> None:
-    write_run(tmp_path, 0.5, **{key: value})
+    path = write_run(tmp_path, 0.5) / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), key: value}))
     with pytest.raises(DataError, match=rf"recipe\.yaml: damaged \({key}"):
         collect([tmp_path])
 
@@ -209,9 +234,9 @@ def test_damaged_lines_and_arrays_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "line", "message"),
     [
-        ("metrics.jsonl", "[]", "no block of keys"),
-        ("metrics.jsonl", '{"epoch": 0, "train": {"loss": "low"}}', r"train\.loss: "),
-        ("metrics.jsonl", '{"epoch": 0, "train": {"loss": 1.0}}', r"no val"),
+        ("metrics.jsonl", "[]", "not a mapping"),
+        ("metrics.jsonl", '{"epoch": 0, "lr": 1, "train": {"loss": "low"}}', r"train\.loss: "),
+        ("metrics.jsonl", '{"epoch": 0, "lr": 1, "train": {"loss": 1.0}}', r"no val"),
         ("events.jsonl", '{"epoch": 0, "kind": "relearn"}', "no modalities"),
         ("events.jsonl", '{"epoch": 0, "kind": "relearn", "modalities": {"a": {"gap": []}}}', r"no modalities\.a\."),
     ],
@@ -232,6 +257,6 @@ def test_arrays_that_hold_code_are_refused(tmp_path: Path) -> None:
 
 
 def test_collecting_imports_no_torch() -> None:
-    code = "import sys, drcli.report.collect, drcli.report.tables; print('torch' in sys.modules)"
+    code = "import sys, drcli.runs.collect, drcli.report.tables; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

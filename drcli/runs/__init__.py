@@ -1,0 +1,1 @@
+"""The runs on disk and in tables: records, directories, comparison. Imports no torch."""

@@ -1,0 +1,321 @@
+"""The run directory: what a run keeps, and whether it is still the same run.
+
+recipe.yaml        the resolved recipe of this run; itself a recipe
+environment.json   versions, device, threads, fingerprint of the data
+metrics.jsonl      one line per epoch
+events.jsonl       one line per diagnosis
+checkpoint.pt      the selected epoch
+last.pt            the last finished epoch, for resuming
+test_outputs.npz   the selected epoch's logits and features of the test split
+summary.json       test scores; written last
+failure.json       what ended the run, until it is trained again
+tensorboard/       the same curves as event files
+
+Only this module knows these names. Imports no torch, so that a report of many runs starts at once.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import yaml
+
+from drcli.damage import one_line
+from drcli.errors import DamagedError, DataError, DrcliError, RecipeError
+from drcli.files import append_json_line, parse_yaml, read_json_lines, write_atomic, write_json
+from drcli.recipe.schema import Recipe
+from drcli.recipe.show import differences
+from drcli.runs.records import (
+    FORMAT,
+    Environment,
+    EpochRecord,
+    Event,
+    Failure,
+    Record,
+    RecordError,
+    RunRecipe,
+    StoredOutputs,
+    Summary,
+    narrowed,
+    parse,
+)
+
+STARTING_OVER = "delete the folder, or train with --fresh, to start over; or choose another --out, or name=NAME"
+RESTORING = "restore it, or leave its folder out"
+
+_RECIPE = "recipe.yaml"
+_R = TypeVar("_R", bound=Record)
+
+
+class RunDirectory:
+    """Files of one run.
+
+    Args:
+        folder: the run directory; it must exist before something is written.
+        remedy: what to do about a damaged file, for messages.
+    """
+
+    def __init__(self, folder: Path, *, remedy: str = STARTING_OVER) -> None:
+        self.folder = folder
+        self.remedy = remedy
+        self.checkpoint = folder / "checkpoint.pt"
+        self.last = folder / "last.pt"
+        self.tensorboard = folder / "tensorboard"
+        self._recipe = folder / _RECIPE
+        self._environment = folder / "environment.json"
+        self._metrics = folder / "metrics.jsonl"
+        self._events = folder / "events.jsonl"
+        self._outputs = folder / "test_outputs.npz"
+        self._summary = folder / "summary.json"
+        self.failure_file = folder / "failure.json"
+
+    @staticmethod
+    def below(folder: Path) -> list[Path]:
+        """Return the run directories at or below a folder, in the order of their names."""
+        return [path.parent for path in sorted(folder.rglob(_RECIPE))]
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return self._recipe.exists()
+
+    # What a run is
+
+    def claim(self, recipe: Recipe, environment: Environment) -> None:
+        """Write down what run this is, or check that it is the one that is here already.
+
+        What a run has left that was stopped in its first epoch is removed.
+
+        Raises:
+            RecipeError: another recipe was trained here; the differences are shown.
+            DataError: other data was used here.
+        """
+        if self.check(recipe, environment.dataset_fingerprint):
+            return
+        if self.exists:  # a run that has finished no epoch has nothing to lose
+            self.clear()
+        self._write(self._environment, environment.model_copy(update={"format": FORMAT}))
+        write_atomic(self._recipe, yaml.safe_dump(recipe.to_dict(), sort_keys=False).encode())
+
+    def check(self, recipe: Recipe, fingerprint: str) -> bool:
+        """Return whether this run has finished an epoch here already.
+
+        Raises:
+            RecipeError: another recipe was trained here; the differences are shown.
+            DataError: other data was used here, or the files are damaged.
+        """
+        if not (self.last.exists() or self._summary.exists()):
+            return False
+        changed = self._differences(recipe)
+        if changed:
+            lines = "\n".join(f"  {line}" for line in changed)
+            raise RecipeError(f"{self.folder}: holds a run of another recipe; {self.remedy}\n{lines}")
+        if self.environment().dataset_fingerprint != fingerprint:
+            raise DataError(f"{self.folder}: this run was started on other data than the recipe's now; {self.remedy}")
+        return True
+
+    def is_finished(self, recipe: Recipe) -> bool:
+        """Return whether this recipe's run has its test scores here."""
+        return self._summary.exists() and self.exists and not self._differences(recipe)
+
+    def _differences(self, recipe: Recipe) -> list[str]:
+        """Lines on what the recipe that was trained here has otherwise."""
+        if not self.exists:
+            raise DamagedError(f"{self._recipe}: missing beside a trained run, so it is unknown which; {self.remedy}")
+        return differences(without_root(self._mapping(self._recipe, parse_yaml)), without_root(recipe.to_dict()))
+
+    def claim_weights(self, digests: Mapping[str, str]) -> None:
+        """Write down which pre-trained weights the run starts from, or check that they are the same.
+
+        Args:
+            digests: digest of the weights by modality.
+
+        Raises:
+            DataError: the run was started from other weights.
+        """
+        environment = self.environment()
+        if environment.weights is None:
+            self._write(self._environment, environment.model_copy(update={"weights": dict(digests)}))
+        elif environment.weights != dict(digests):
+            raise DataError(f"{self.folder}: this run was started from other pre-trained weights; {self.remedy}")
+
+    # Writing
+
+    def clear(self) -> None:
+        """Remove everything but the lock.
+
+        What says which run this is goes last: killed before, the rest is not taken for another recipe's.
+        """
+        for path in sorted(self.folder.iterdir(), key=lambda path: path in {self._recipe, self._environment}):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != ".lock":
+                path.unlink()
+
+    def sweep(self) -> None:
+        """Remove the files that a killed process was still writing."""
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink()
+
+    def truncate(self, epoch: int) -> None:
+        """Drop the log lines of `epoch` and later: the epochs that a resumed run does again."""
+        self._keep(self._metrics, [record for record in self.epochs() if record.epoch < epoch])
+        self._keep(self._events, [event for event in self.events() if event.epoch < epoch])
+
+    def _keep(self, path: Path, records: list[_R]) -> None:
+        write_atomic(path, "".join(json.dumps(record.to_dict()) + "\n" for record in records).encode())
+
+    def log_epoch(self, record: EpochRecord) -> None:
+        """Append an epoch to the log."""
+        append_json_line(self._metrics, record.to_dict())
+
+    def log_event(self, event: Event) -> None:
+        """Append a diagnosis to the log."""
+        append_json_line(self._events, event.to_dict())
+
+    def write_outputs(self, outputs: StoredOutputs) -> None:
+        """Keep what the model gives for the test split; features as float16 where that is wide enough."""
+        narrow = {m: narrowed(x) for m, x in outputs.features.items()}
+        kept = StoredOutputs(outputs.labels, outputs.weight, outputs.logits, outputs.classes, narrow)
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **kept.arrays())
+        write_atomic(self._outputs, buffer.getvalue())
+
+    def write_summary(self, summary: Summary) -> None:
+        """Write the test scores, which make the run a finished one."""
+        self._write(self._summary, summary)
+        self.failure_file.unlink(missing_ok=True)
+
+    def write_failure(self, failure: Failure) -> None:
+        """Keep what ended the run."""
+        self._write(self.failure_file, failure)
+
+    def _write(self, path: Path, record: Record) -> None:
+        write_json(path, record.to_dict())
+
+    # Reading
+
+    def recipe(self) -> RunRecipe:
+        """Return the resolved recipe of the run.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        found: RunRecipe = self._record(self._recipe, RunRecipe, parse_yaml)
+        if found.method not in found.methods:
+            raise self._damaged(self._recipe, f"methods has no block {found.method!r}")
+        return found
+
+    def environment(self) -> Environment:
+        """Return what was noted of the machine; see `recipe` for errors."""
+        return self._versioned(self._environment, Environment)
+
+    def summary(self) -> Summary | None:
+        """Return the scores of a finished run, or None; see `recipe` for errors."""
+        return self._versioned(self._summary, Summary) if self._summary.exists() else None
+
+    def failure(self) -> Failure | None:
+        """Return what ended the run, or None; see `recipe` for errors."""
+        return self._record(self.failure_file, Failure) if self.failure_file.exists() else None
+
+    def epochs(self) -> list[EpochRecord]:
+        """Return the epochs of the log; see `recipe` for errors."""
+        return self._lines(self._metrics, EpochRecord)
+
+    def events(self) -> list[Event]:
+        """Return the diagnoses of the log; see `recipe` for errors."""
+        return self._lines(self._events, Event)
+
+    def count_events(self, kind: str) -> int:
+        """Return how many events of a kind there are; see `recipe` for errors."""
+        return sum(event.kind == kind for event in self.events())
+
+    def count_epochs(self) -> int:
+        """Return how many epochs the log has, without reading what it says."""
+        return self._metrics.read_bytes().count(b"\n") if self._metrics.exists() else 0
+
+    def log_state(self) -> tuple[int, int] | None:
+        """Return what changes whenever the log of epochs does; None before there is one."""
+        try:
+            found = self._metrics.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size
+
+    @property
+    def has_outputs(self) -> bool:
+        """Whether what the model gives for the test split was kept."""
+        return self._outputs.exists()
+
+    def outputs(self) -> StoredOutputs | None:
+        """Return what the model gave for the test split, or None; see `recipe` for errors."""
+        if not self.has_outputs:
+            return None
+        try:
+            # Opened here: numpy leaves a path open when what it holds is no archive.
+            with self._outputs.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+                return StoredOutputs.of({name: arrays[name] for name in arrays.files})
+        except Exception as error:
+            raise self._damaged(self._outputs, error) from error
+
+    def _versioned(self, path: Path, model: type[_R]) -> _R:
+        found = self._record(path, model)
+        version = getattr(found, "format", 1)
+        if version > FORMAT:
+            raise DataError(
+                f"{path}: format is {version}, this drcli reads up to {FORMAT}; use the drcli that wrote it"
+            )
+        return found
+
+    def _lines(self, path: Path, model: type[_R]) -> list[_R]:
+        try:
+            return [self._parsed(path, line, model) for line in read_json_lines(path)]
+        except DrcliError as error:
+            raise DamagedError(str(error)) from error
+
+    def _record(self, path: Path, model: type[_R], read: Callable[[str], Any] = json.loads) -> _R:
+        return self._parsed(path, self._mapping(path, read), model)
+
+    def _parsed(self, path: Path, found: object, model: type[_R]) -> _R:
+        try:
+            record: _R = parse(model, found)
+        except RecordError as error:
+            raise self._damaged(path, error) from error
+        return record
+
+    def _mapping(self, path: Path, read: Callable[[str], Any]) -> dict[str, Any]:
+        try:
+            found = read(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise self._damaged(path, error) from error
+        if not isinstance(found, dict):
+            raise self._damaged(path, "not a mapping")
+        return found
+
+    def _damaged(self, path: Path, why: object) -> DamagedError:
+        text = one_line(why) if isinstance(why, BaseException) else why
+        return DamagedError(f"{path}: damaged ({text}); {self.remedy}")
+
+
+def without_root(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe as plain data without `dataset.root`: its data's fingerprint says what a run was trained on."""
+    dataset = recipe.get("dataset")
+    rest = {k: v for k, v in dataset.items() if k != "root"} if isinstance(dataset, Mapping) else dataset
+    return {**recipe, "dataset": rest}
+
+
+def speeds(folder: Path) -> Iterator[tuple[str, float]]:
+    """Yield label and seconds per epoch of the finished runs below a folder; damaged ones are left out."""
+    for path in RunDirectory.below(folder):
+        try:
+            summary = RunDirectory(path).summary()
+        except DataError:  # which the run itself will refuse
+            continue
+        if summary is not None:  # an ensemble of trained encoders has no epochs
+            yield summary.method, summary.seconds / summary.epochs if summary.epochs else 0.0

@@ -1,0 +1,384 @@
+"""What a run keeps, as typed records: the engine makes them, the run directory writes and reads them.
+
+Reports, comparisons, tables and tests take these records; nothing else knows the keys of the files. Keys that a
+record does not have may stand beside its own in a file, and are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+
+FORMAT = 2
+"""Version of the files that this drcli writes. Version 1 had none, and no validation scores in its summary."""
+
+Kind = Literal["relearn", "monitor"]
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, strict about types, with finite numbers only."""
+
+    model_config = ConfigDict(
+        strict=True, frozen=True, allow_inf_nan=False, validate_by_name=True, validate_by_alias=True
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain data, as it is written; values that are absent are left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class RecordError(ValueError):
+    """What a file holds is not the record that it should be; the message says why in a few words."""
+
+
+def parse(model: type[Record], found: object) -> Any:
+    """Return what a file holds as a record.
+
+    Raises:
+        RecordError: it is no mapping, lacks a value, or has one of another type.
+    """
+    if not isinstance(found, Mapping):
+        raise RecordError("not a mapping")
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise RecordError(f"no {key}" if first["type"] == "missing" else f"{key}: {first['msg']}") from error
+
+
+class Scores(Record):
+    """Scores of a split.
+
+    Attributes:
+        accuracy: share of samples predicted right, in [0, 1].
+        macro_f1: mean over classes of the F1 score, in [0, 1].
+        n: number of samples.
+    """
+
+    accuracy: float
+    macro_f1: float
+    n: NonNegativeInt
+
+
+class ScoresAndLoss(Scores):
+    """Scores of a split after an epoch, and its mean cross-entropy in nats."""
+
+    loss: float
+
+
+class EpochRecord(Record):
+    """A line of metrics.jsonl: one epoch.
+
+    Attributes:
+        epoch: from 0.
+        lr: learning rate.
+        train: means over the training rows: "loss", "accuracy", and what the method logs.
+        val: scores of the validation split.
+        test: scores of the test split, where the recipe asks for them in each epoch.
+        selected: whether the epoch was the best one so far.
+        seconds: duration, with evaluation and diagnosis.
+        samples_per_second: training rows per second of training.
+    """
+
+    epoch: NonNegativeInt
+    lr: float
+    train: dict[str, float]
+    val: ScoresAndLoss
+    test: ScoresAndLoss | None = None
+    selected: bool
+    seconds: float
+    samples_per_second: float = Field(validation_alias=AliasChoices("samples_per_second", "clips_per_second"))
+
+
+class Purities(Record):
+    """Purities of the clusters of train and of validation, and their gap; in [0, 1]."""
+
+    purity_train: float
+    purity_val: float
+    gap: float
+
+
+class LearningState(Purities):
+    """What a diagnosis found in one modality, and what a re-learning left of it.
+
+    Attributes:
+        gap_permuted: gap of the same clusters under permuted labels.
+        strength: how far the encoder is pulled, or would be, towards its initial weights.
+        after: measured again right after the pull.
+    """
+
+    gap_permuted: float | None = None
+    strength: float
+    after: Purities | None = None
+
+
+class Event(Record):
+    """A line of events.jsonl: one diagnosis.
+
+    Attributes:
+        epoch: epoch at whose end it was made.
+        kind: "relearn", which changed weights, or "monitor", which did not; another method may have its own.
+        event: number of the re-learning, from 1.
+        lambda_: slope from gap to strength.
+        modalities: what was found, by modality.
+    """
+
+    epoch: NonNegativeInt
+    kind: str
+    event: int | None = None
+    lambda_: float | None = Field(None, alias="lambda")
+    modalities: dict[str, LearningState]
+
+
+class Probe(Record):
+    """What one encoder alone is worth: accuracy of a linear probe on its features, in [0, 1]."""
+
+    probe_accuracy: float
+
+
+class Summary(Record):
+    """summary.json: what a finished run has come to; written last.
+
+    Attributes:
+        format: version of the files.
+        method: label of the method.
+        modality: of a unimodal run.
+        seed: the seed.
+        selection: split that the epoch was selected on, or "last".
+        monitor: "test" where the test split was scored after each epoch.
+        selected_epoch: epoch of the checkpoint.
+        epochs: epochs that were trained.
+        seconds: duration of the run itself.
+        teacher_seconds: duration of the runs whose encoders it starts from.
+        events: how many times encoders were re-learned.
+        val: scores of the selected epoch on validation; None in files of version 1.
+        test: scores of the selected epoch on test.
+        unimodal: linear probes by modality.
+    """
+
+    format: int = 1
+    method: str
+    modality: str | None = None
+    seed: NonNegativeInt
+    selection: str
+    monitor: str
+    selected_epoch: NonNegativeInt
+    epochs: NonNegativeInt
+    seconds: float
+    teacher_seconds: float = 0.0
+    events: NonNegativeInt
+    val: Scores | None = None
+    test: Scores
+    unimodal: dict[str, Probe]
+
+    @property
+    def all_seconds(self) -> float:
+        """Duration of the run and of the runs that it starts from."""
+        return self.seconds + self.teacher_seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Record.to_dict`; without teachers there is no `teacher_seconds`."""
+        found = super().to_dict()
+        return found if self.teacher_seconds else {k: v for k, v in found.items() if k != "teacher_seconds"}
+
+
+class Environment(Record):
+    """environment.json: what the bits of a run depend on beside recipe and seed.
+
+    Attributes:
+        format: version of the files of the run directory.
+        drcli: version.
+        python: version.
+        packages: versions by name.
+        platform: operating system and processor.
+        device: cpu or cuda.
+        devices: processes that train the run together.
+        accelerator: name of the GPU.
+        threads: of torch.
+        cores: of the machine.
+        dataset_fingerprint: digest of the prepared data.
+        command: the command line.
+        method_source: digest of the file that the method is written in.
+        weights: digests of the weights that the run starts from.
+        labels: labels of the recipe's methods, in its order.
+    """
+
+    format: int = 1
+    drcli: str = ""
+    python: str | None = None
+    packages: dict[str, str] = {}
+    platform: str | None = None
+    device: str | None = None
+    devices: int | None = None
+    accelerator: str | None = None
+    threads: int | None = None
+    cores: int | None = None
+    dataset_fingerprint: str = ""
+    command: list[str] | None = None
+    method_source: str = ""
+    weights: dict[str, str] | None = None
+    labels: list[str] = []
+
+    def machine(self) -> dict[str, Any]:
+        """Return what describes machine and versions, without what belongs to this one run."""
+        return self.model_dump(
+            exclude={"format", "dataset_fingerprint", "command", "method_source", "weights", "labels"},
+            exclude_none=True,
+        )
+
+
+class Failure(Record):
+    """failure.json: what ended a run, until it is trained again.
+
+    Attributes:
+        recipe: name of the recipe.
+        name: of the run in tables.
+        seed: the seed.
+        kind: type of the error.
+        message: what the user is told.
+        exit_code: of the command where nothing else happened.
+        trace: traceback of an error that no input explains, such as a bug of a plug-in.
+    """
+
+    recipe: str
+    name: str
+    seed: NonNegativeInt
+    kind: str
+    message: str
+    exit_code: int = 1
+    trace: str | None = None
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class _Dataset(Record, extra="allow"):
+    name: str
+    root: str | None = None
+    prepare: dict[str, Any] = {}
+
+
+class _Fusion(Record, extra="allow"):
+    name: str
+
+
+class RunRecipe(Record, extra="allow"):
+    """recipe.yaml: the resolved recipe of one label and one seed, as far as tables and figures need it.
+
+    What has no attribute here is kept as it is, see `plain`.
+    """
+
+    name: str
+    dataset: _Dataset
+    method: str
+    methods: dict[str, dict[str, Any]]
+    modalities: dict[str, dict[str, Any]]
+    corrupt: dict[str, Any] = {}
+    fusion: _Fusion | None = None
+    training: dict[str, Any] = {}
+    selection: str = "val"
+    monitor: str = "none"
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1, max_length=1)]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The block of the method that is trained."""
+        return self.methods[self.method]
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs of the run; None where the recipe does not say."""
+        found = self.training.get("epochs")
+        return found if isinstance(found, int) else None
+
+    def plain(self) -> dict[str, Any]:
+        """Return the recipe as plain data."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+@dataclass(frozen=True)
+class StoredOutputs:
+    """test_outputs.npz: what the selected epoch gives for the N rows of the test split.
+
+    Attributes:
+        labels: (N,) integers, true classes.
+        weight: (N,) one over the number of draws of the row's sample.
+        logits: (N, C).
+        classes: (C,) names.
+        features: (N, D_m) by modality.
+    """
+
+    labels: NDArray[Any]
+    weight: NDArray[Any]
+    logits: NDArray[Any]
+    classes: NDArray[Any]
+    features: Mapping[str, NDArray[Any]]
+
+    _PREFIX = "features_"
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by their names in the file."""
+        plain = {"labels": self.labels, "weight": self.weight, "logits": self.logits, "classes": self.classes}
+        return {**plain, **{f"{self._PREFIX}{m}": x for m, x in self.features.items()}}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Return the outputs that a file's arrays hold.
+
+        Raises:
+            RecordError: an array is missing, or they do not fit together.
+        """
+        for name in ("labels", "weight", "logits", "classes"):
+            if name not in arrays:
+                raise RecordError(f"no {name}")
+        size = len(cls._PREFIX)
+        features = {name[size:]: x for name, x in arrays.items() if name.startswith(cls._PREFIX)}
+        found = cls(arrays["labels"], arrays["weight"], arrays["logits"], arrays["classes"], features)
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        n, c = self.labels.size, self.classes.size
+        shapes: dict[str, tuple[int, ...]] = {"labels": (n,), "weight": (n,), "logits": (n, c), "classes": (c,)}
+        shapes |= {f"{self._PREFIX}{m}": (n, *x.shape[-1:]) for m, x in self.features.items()}
+        for name, array in self.arrays().items():
+            if array.shape != shapes[name]:
+                raise RecordError(f"{name} has the shape {array.shape}, not {shapes[name]}")
+        if self.labels.dtype.kind not in "iu" or not np.isin(self.labels, np.arange(c)).all():
+            raise RecordError("labels that are no class")
+
+
+def narrowed(features: NDArray[Any]) -> NDArray[Any]:
+    """Return features as float16, or as float32 where a number is beyond 65504, the largest of float16."""
+    with np.errstate(over="ignore"):
+        narrow = features.astype(np.float16)
+    return narrow if bool(np.isfinite(narrow).all()) else features.astype(np.float32)
+
+
+def names_of(events: Sequence[Event]) -> list[str]:
+    """Return the modalities that events are about, in their order."""
+    return list(dict.fromkeys(m for event in events for m in event.modalities))
+
+
+def accuracies(epochs: Iterable[EpochRecord], split: str) -> dict[int, float]:
+    """Return {epoch: accuracy} on train, val or test, a fraction, of the epochs that have one."""
+    if split == "train":
+        return {record.epoch: record.train["accuracy"] for record in epochs if "accuracy" in record.train}
+    scores = {record.epoch: record.val if split == "val" else record.test for record in epochs}
+    return {epoch: found.accuracy for epoch, found in scores.items() if found is not None}
+
+
+def measure(events: Iterable[Event], modality: str, key: str) -> dict[int, float]:
+    """Return {epoch: value} of `purity_train`, `gap` or another field of a modality's learning state."""
+    found: dict[int, float] = {}
+    for event in events:
+        value = getattr(event.modalities.get(modality), key, None)
+        if value is not None:
+            found[event.epoch] = float(value)
+    return found

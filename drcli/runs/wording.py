@@ -1,0 +1,81 @@
+"""How numbers and selection are put into words, the same in the terminal, in tables and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+ABSENT = "-"
+
+
+class Selecting(Protocol):
+    """What says how an epoch was selected: a recipe or a summary."""
+
+    @property
+    def selection(self) -> str:
+        """Split that the epoch is selected on, or "last"."""
+
+    @property
+    def monitor(self) -> str:
+        """Whether the test split is scored after each epoch: "test" or "none"."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """How an epoch was selected, where there is neither recipe nor summary."""
+
+    selection: str
+    monitor: str
+
+
+def how_selected(of: Iterable[Selecting]) -> str:
+    """Return how honest test scores are, to follow "epoch": "selected on val", and whether test was watched."""
+    found = list(of)
+    watched = any(one.monitor == "test" for one in found)
+    return selected_on(one.selection for one in found) + (
+        "; the test split was watched while training" if watched else ""
+    )
+
+
+def selected_on(selections: Iterable[str]) -> str:
+    """Return "selected on val" in words for all of `val`, `test` and `last`."""
+    found = set(selections)
+    splits = ", ".join(sorted(found - {"last"}))
+    if "last" not in found:
+        return f"selected on {splits}"
+    return f"selected on {splits}, or as the last" if splits else "selected as the last"
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as a percentage: "84.1 %"."""
+    return f"{100 * fraction:.1f} %"
+
+
+def mean_and_spread(mean: float | None, std: float | None = None) -> str:
+    """Return a mean fraction in per cent: "84.1", with its standard deviation "84.1 ± 0.5"; "-" where absent."""
+    if mean is None:
+        return ABSENT
+    return f"{100 * mean:.1f}" if std is None else f"{100 * mean:.1f} ± {100 * std:.1f}"
+
+
+def points(difference: float) -> str:
+    """Return a difference of fractions in percentage points: "+0.5"."""
+    return f"{100 * difference:+z.1f}"
+
+
+def interval(limits: Sequence[float]) -> str:
+    """Return an interval of differences in percentage points: "[-0.1, +1.2]"."""
+    return f"[{points(limits[0])}, {points(limits[1])}]"
+
+
+def seconds_of(own: float, before: float) -> str:
+    """Return mean seconds of a run; "+ 40" are those of the runs that it starts from and shares with others."""
+    return f"{own:.0f} + {before:.0f}" if before else f"{own:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as "0:42", "12:05" or "3:07:09"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

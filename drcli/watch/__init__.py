@@ -1,0 +1,1 @@
+"""What is told while runs train, and what shows it: terminal, TensorBoard."""

@@ -1,0 +1,178 @@
+"""What the user sees while runs train: a live table, diagnosis events, one line per finished run."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from drcli.runs.planned import PlannedRun
+from drcli.runs.records import EpochRecord, Summary
+from drcli.runs.records import Event as DiagnosisRecord
+from drcli.runs.wording import duration, how_selected, percent
+from drcli.watch.events import (
+    Diagnosed,
+    EpochFinished,
+    Event,
+    Listener,
+    Note,
+    RowsDone,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+)
+
+ROWS = 12
+"""Epochs that the live table shows."""
+
+COLUMNS = ("epoch", "train loss", "train acc", "val loss", "val acc", "samples/s", "left")
+
+
+class Lines(Listener):
+    """What all consoles have in common: lines about runs, above a live display that can be taken off the screen.
+
+    Args:
+        console: where to write; standard error, since standard output carries the result.
+        total: number of runs of the command.
+    """
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console = console
+        self.total = total
+        self.live: Live | None = None
+
+    def on(self, event: Event) -> None:
+        """Write what belongs on a line of its own."""
+        match event:
+            case RunFinished(run, summary, stored):
+                self.write(run_line(run, summary, stored=stored), "green")
+            case RunFailed(_, failure):
+                self.write(f"failed: {failure}", "yellow")
+            case Note(text):
+                self.write(text, "yellow")
+            case _:
+                pass
+
+    def write(self, line: str, style: str = "") -> None:
+        """Write a line."""
+        self.console.print(Text(line, style=style))
+
+    def close(self) -> None:
+        """Take the live display off the screen."""
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+
+class ConsoleListener(Lines):
+    """Shows runs that train one after another; where the output is not a terminal, one line per epoch."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        super().__init__(console, total)
+        self.started = 0
+
+    def on(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case RunStarted():
+                self._start(event)
+            case RowsDone(rows):
+                if self.live is not None:
+                    self.progress.advance(self.task, rows)
+            case EpochFinished(_, record):
+                self._add(record)
+            case Diagnosed(_, record):
+                self.write(event_line(record), "cyan")
+            case _:
+                self.close()
+                self.started += isinstance(event, RunFinished) and event.stored
+                super().on(event)
+
+    def _start(self, event: RunStarted) -> None:
+        """Announce the run and open its table."""
+        self.started += 1
+        self.epochs = event.run.recipe.training.epochs
+        self.seconds: list[float] = []
+        self.rows: deque[tuple[str, ...]] = deque(maxlen=ROWS)
+        self.write(start_line(event, self.started, self.total), "bold")
+        if self.console.is_terminal:
+            self._open(event.rows)
+        else:
+            self.console.print("  ".join(name.rjust(10) for name in COLUMNS))
+
+    def _open(self, rows: int) -> None:
+        self.progress = Progress(
+            TextColumn("  {task.description}"), BarColumn(), TimeElapsedColumn(), console=self.console
+        )
+        self.task = self.progress.add_task("epoch", total=rows)
+        self.live = Live(console=self.console, transient=True, refresh_per_second=8)
+        self.live.start()
+        self._refresh()
+
+    def _add(self, record: EpochRecord) -> None:
+        """Add the epoch's row."""
+        self.seconds.append(record.seconds)
+        left = (self.epochs - 1 - record.epoch) * sum(self.seconds) / len(self.seconds)
+        row = (*epoch_cells(record), duration(left))
+        self.rows.append(row)
+        if self.live is None:
+            self.console.print("  ".join(cell.rjust(10) for cell in row), highlight=False)
+            return
+        self.progress.reset(self.task)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        table = Table(box=None, caption="* best epoch so far", caption_justify="left")
+        for name in COLUMNS:
+            table.add_column(name, justify="right")
+        for row in self.rows:
+            table.add_row(*row)
+        if self.live is not None:
+            self.live.update(Group(table, self.progress))
+
+
+def start_line(event: RunStarted, number: int, total: int) -> str:
+    """Return what a run is that starts."""
+    run = event.run
+    title = f"[{number}/{total}] {run.recipe.name}: {run.name} seed {run.seed}: {run.recipe.training.epochs} epochs"
+    resumed = f", resumed at epoch {event.first_epoch}" if event.first_epoch else ""
+    return title + resumed + (f", training data {event.data}" if event.data else "")
+
+
+def epoch_cells(record: EpochRecord) -> tuple[str, ...]:
+    """Return an epoch in the columns of the live table, but the time left."""
+    return (
+        f"{record.epoch}{'*' if record.selected else ' '}",
+        f"{record.train['loss']:.4f}",
+        percent(record.train["accuracy"]),
+        f"{record.val.loss:.4f}",
+        percent(record.val.accuracy),
+        f"{record.samples_per_second:.0f}",
+    )
+
+
+def event_line(event: DiagnosisRecord) -> str:
+    """Return a diagnosis in words: purities, gap and strength by modality."""
+    title = f"re-learning {event.event}" if event.kind == "relearn" else "diagnosis"
+    parts = [
+        f"{m} purity {found.purity_train:.3f} / {found.purity_val:.3f}, "
+        f"gap {found.gap:.3f}, strength {found.strength:.3f}"
+        + (f", gap left {found.after.gap:.3f}" if found.after is not None else "")
+        for m, found in event.modalities.items()
+    ]
+    return f"  epoch {event.epoch}: {title}: " + "; ".join(parts)
+
+
+def run_line(run: PlannedRun, summary: Summary, *, stored: bool) -> str:
+    """Return a finished run in one line."""
+    probes = ", ".join(f"{m} {percent(found.probe_accuracy)}" for m, found in summary.unimodal.items())
+    kept = "stored result, " if stored else ""
+    return (
+        f"  {run.recipe.name}: {run.name} seed {run.seed}: test accuracy {percent(summary.test.accuracy)} "
+        f"(epoch {summary.selected_epoch}, {how_selected([summary])}); "
+        f"linear probes: {probes} ({kept}{duration(summary.seconds)})"
+    )

@@ -1,0 +1,93 @@
+"""Records of runs, made up: what is not said is plausible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from drcli.runs.records import EpochRecord, Event, Failure, LearningState, Probe, Scores, ScoresAndLoss, Summary
+from drcli.watch import events as told
+from drcli.watch.events import Listener
+
+FOUND = LearningState(purity_train=0.9, purity_val=0.7, gap=0.2, gap_permuted=0.01, strength=0.537)
+
+
+def scores(accuracy: float, *, n: int = 30, macro_f1: float | None = None) -> Scores:
+    """Scores of a split."""
+    return Scores(accuracy=accuracy, macro_f1=accuracy if macro_f1 is None else macro_f1, n=n)
+
+
+def epoch_record(epoch: int = 0, *, loss: float = 1.23456, accuracy: float = 0.625, **changes: Any) -> EpochRecord:
+    """An epoch with a training accuracy of one half."""
+    values: dict[str, Any] = {
+        "epoch": epoch,
+        "lr": 0.5,
+        "train": {"loss": loss, "accuracy": 0.5},
+        "val": ScoresAndLoss(accuracy=accuracy, macro_f1=accuracy, n=24, loss=0.98765),
+        "selected": False,
+        "seconds": 2.0,
+        "samples_per_second": 1234.5,
+        **changes,
+    }
+    return EpochRecord(**values)
+
+
+def event_record(epoch: int = 1, kind: str = "monitor", **changes: Any) -> Event:
+    """A diagnosis of audio, or of the `modalities` that are given."""
+    return Event(**{"epoch": epoch, "kind": kind, "lambda_": 3.0, "modalities": {"audio": FOUND}, **changes})
+
+
+def summary_record(accuracy: float = 0.8412, *, probes: Mapping[str, float] | None = None, **changes: Any) -> Summary:
+    """The summary of a finished run of 4 epochs that took 61 seconds."""
+    found = {"audio": 0.7, "visual": 0.655} if probes is None else probes
+    values: dict[str, Any] = {
+        "format": 2,
+        "method": "joint",
+        "seed": 0,
+        "selection": "val",
+        "monitor": "none",
+        "selected_epoch": 2,
+        "epochs": 4,
+        "seconds": 61.0,
+        "events": 0,
+        "val": scores(0.9, n=24),
+        "test": scores(accuracy),
+        "unimodal": {m: Probe(probe_accuracy=value) for m, value in found.items()},
+        **changes,
+    }
+    return Summary(**values)
+
+
+def failure_record(message: str, **changes: Any) -> Failure:
+    """What ended a run of joint training."""
+    return Failure(**{"recipe": "toy", "name": "joint", "seed": 0, "kind": "RunError", "message": message, **changes})
+
+
+class Heard(Listener):
+    """Keeps every event that it is told of."""
+
+    def __init__(self) -> None:
+        self.events: list[told.Event] = []
+
+    def on(self, event: told.Event) -> None:
+        self.events.append(event)
+
+    @property
+    def notes(self) -> list[str]:
+        """The texts of the notes."""
+        return [event.text for event in self.events if isinstance(event, told.Note)]
+
+    @property
+    def failed(self) -> list[str]:
+        """The failures, each after the name of its run."""
+        return [f"{event.run.name}: {event.failure}" for event in self.events if isinstance(event, told.RunFailed)]
+
+    @property
+    def started(self) -> list[told.RunStarted]:
+        """The runs that started."""
+        return [event for event in self.events if isinstance(event, told.RunStarted)]
+
+    @property
+    def finished(self) -> list[told.RunFinished]:
+        """The runs that have finished."""
+        return [event for event in self.events if isinstance(event, told.RunFinished)]
