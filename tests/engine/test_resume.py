@@ -20,7 +20,6 @@ from data_prep import DATASETS
 from data_prep.base import run as prepare
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
-from drcli.engine import run as run_module
 from drcli.engine import trainer as trainer_module
 from drcli.engine.run import execute
 from drcli.methods import diagnose_relearn

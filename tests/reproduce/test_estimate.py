@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.records import summary_record
 
 from drcli.recipe.shipped import find_target
 from drcli.reproduce.estimate import Work, speeds, total, work
 from drcli.reproduce.expand import Choice, Grid, expand
 from drcli.reproduce.target import load_target
 from drcli.runs.directory import RunDirectory
-from support.records import summary_record
 
 
 @pytest.fixture
