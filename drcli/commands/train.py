@@ -14,7 +14,6 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from data_prep import DATASETS
 from drcli.commands.engines import Engine, EngineOptions, select_engine, train_here
 from drcli.commands.prepare import prepare_recipe
 from drcli.data.format import INFO_FILE
@@ -25,6 +24,7 @@ from drcli.engine.distributed import check_devices, check_runs, joined, launched
 from drcli.engine.grid import GridResult
 from drcli.engine.plan import PlannedRun, plan, select_labels, select_seeds
 from drcli.errors import DrcliError, PeerError, UsageError
+from drcli.names import DATASETS
 from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe

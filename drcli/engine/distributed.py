@@ -32,7 +32,7 @@ from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import recipe_model
 from drcli.engine.plan import PlannedRun
 from drcli.errors import DrcliError, PeerError, RecipeError, UsageError
-from drcli.methods import METHODS
+from drcli.names import METHODS
 from drcli.world import World
 
 T = TypeVar("T")

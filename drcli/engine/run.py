@@ -23,8 +23,8 @@ from drcli.engine.rundir import RunDirectory
 from drcli.engine.trainer import Trainer
 from drcli.errors import PeerError, RunError
 from drcli.files import locked, make_folder, write_json
-from drcli.methods.teachers import Teacher
 from drcli.models.pretrained import digest, load_pretrained
+from drcli.models.teacher import Teacher
 from drcli.world import ALONE, World
 
 CHANGED = "the file of its method has changed since the run was begun; --fresh trains it as it is now"

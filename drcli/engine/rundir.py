@@ -33,7 +33,7 @@ import yaml
 from drcli import __version__
 from drcli.errors import DataError, RecipeError
 from drcli.files import append_json_line, parse_yaml, read_json_lines, write_atomic, write_json
-from drcli.methods import METHODS
+from drcli.names import METHODS
 from drcli.recipe.schema import Recipe
 from drcli.recipe.show import differences
 

@@ -22,7 +22,7 @@ from drcli.engine.rundir import RunDirectory
 from drcli.errors import CheckpointError, RunError
 from drcli.methods.base import Method
 from drcli.methods.context import Context
-from drcli.methods.teachers import Teacher
+from drcli.models.teacher import Teacher
 from drcli.optim import build_optimizer, is_fused, learning_rate, set_learning_rate
 from drcli.recipe.schema import Recipe
 from drcli.seeding import generator, seed_global

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method
-from drcli.methods.clipping import clip_where_large
 from drcli.methods.context import Context
-from drcli.methods.shapley import coalitions, shapley_weights, weighted_sum
-from drcli.methods.strengths import coefficients, strength
-from drcli.methods.window import missed
+from drcli.methods.parts.clipping import clip_where_large
+from drcli.methods.parts.scores import coefficients, strength
+from drcli.methods.parts.shapley import coalitions, shapley_weights, weighted_sum
+from drcli.methods.parts.window import missed
 from drcli.models.fusion import Outputs
 from drcli.models.inference import evaluating
 

@@ -12,12 +12,12 @@ from torch.nn import functional
 
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method
-from drcli.methods.blending_estimate import JOINT, Growth, blending_weights, estimate
 from drcli.methods.context import Context
-from drcli.methods.heads import apply_heads, linear_heads
-from drcli.models import FUSIONS
+from drcli.methods.parts.blending_estimate import JOINT, Growth, blending_weights, estimate
+from drcli.methods.parts.heads import apply_heads, linear_heads
 from drcli.models.fusion import Fusion, Outputs
 from drcli.models.multimodal import MultimodalModel
+from drcli.names import FUSIONS
 from drcli.recipe.schema import Recipe
 
 

@@ -13,9 +13,9 @@ from torch.nn import functional
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method
 from drcli.methods.context import Context
-from drcli.models import FUSIONS
 from drcli.models.fusion import Outputs
 from drcli.models.mmtm import Gates
+from drcli.names import FUSIONS
 from drcli.recipe.schema import Recipe
 
 

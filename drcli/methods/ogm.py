@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from drcli.data.batches import Batch
 from drcli.errors import RecipeError
 from drcli.methods.context import Context
-from drcli.methods.strengths import right_scores
-from drcli.methods.unimodal_scores import UnimodalScores
-from drcli.methods.window import missed
+from drcli.methods.parts.scores import right_scores
+from drcli.methods.parts.unimodal_scores import UnimodalScores
+from drcli.methods.parts.window import missed
 from drcli.models.fusion import Outputs
 from drcli.recipe.schema import Sgd
 

@@ -13,9 +13,9 @@ from torch.nn import functional
 from drcli.data.batches import Batch
 from drcli.methods.base import Event, Losses, Method
 from drcli.methods.context import Context
-from drcli.methods.prototypes import class_means, coefficients, entropy, features_of_share, similarities
-from drcli.methods.strengths import right_scores
-from drcli.methods.window import missed
+from drcli.methods.parts.prototypes import class_means, coefficients, entropy, features_of_share, similarities
+from drcli.methods.parts.scores import right_scores
+from drcli.methods.parts.window import missed
 from drcli.models.fusion import Outputs
 
 

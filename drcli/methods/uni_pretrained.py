@@ -9,7 +9,7 @@ from pydantic import Field
 
 from drcli.methods.base import Method
 from drcli.methods.context import Context
-from drcli.methods.teachers import TEACHERS
+from drcli.names import TEACHERS
 
 
 class UniPretrained(Method):

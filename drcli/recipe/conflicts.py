@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from drcli.methods import METHODS
-from drcli.methods.teachers import TEACHERS
-from drcli.models import FUSIONS
+from drcli.names import FUSIONS, METHODS, TEACHERS
 from drcli.recipe.overrides import split_path
 from drcli.recipe.problems import ABSENT, Problem
 from drcli.recipe.schema import Cosine, Recipe, Sgd, Training

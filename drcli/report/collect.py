@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from drcli.errors import DataError, DrcliError, UsageError
 from drcli.files import parse_yaml, read_json_lines
-from drcli.methods import METHODS
+from drcli.names import METHODS
 from drcli.report import stored
 
 RECIPE_FILE = "recipe.yaml"

@@ -11,7 +11,7 @@ from typing import Any
 
 from drcli.engine.plan import PlannedRun
 from drcli.engine.rundir import RunDirectory
-from drcli.methods import METHODS
+from drcli.names import METHODS
 from drcli.report.console import duration
 from drcli.reproduce.expand import Grid
 

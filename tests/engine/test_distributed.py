@@ -14,7 +14,6 @@ import torch
 from support.several import Job, fail_alone, train
 from support.training import CPU, bits, log
 
-from data_prep import DATASETS
 from drcli import checkpoint
 from drcli.data.prepared import open_dataset
 from drcli.engine.distributed import Report, _outcome, check_runs, launched, on_devices
@@ -22,10 +21,9 @@ from drcli.engine.grid import run_grid
 from drcli.engine.listener import Listener
 from drcli.engine.plan import PlannedRun, plan
 from drcli.errors import PeerError, RecipeError, RunError
-from drcli.methods import METHODS
+from drcli.names import DATASETS, METHODS
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
-from drcli.registry import Entry
 from drcli.world import World
 
 # Sums over rows are taken in another order, which float32 rounds differently; 8 steps amplify it.
@@ -64,8 +62,7 @@ def make(toy_root: Path) -> Iterator[Callable[..., Recipe]]:
         }
         return recipe_from_dict(data, where="the test's recipe")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(DATASETS._entries, "toy", Entry("support.toy:Toy", "made up"))
+    with DATASETS.registered("toy", "support.toy:Toy"):
         yield recipe
 
 

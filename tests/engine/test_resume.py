@@ -16,7 +16,6 @@ import yaml
 from support.command_line import invoke, start
 from support.training import CPU, StoppedError, bits, log, planned
 
-from data_prep import DATASETS
 from data_prep.base import run as prepare
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
@@ -26,6 +25,7 @@ from drcli.engine.listener import Listener
 from drcli.engine.run import execute
 from drcli.engine.rundir import RunDirectory
 from drcli.methods import diagnose_relearn
+from drcli.names import DATASETS
 from drcli.recipe.schema import Recipe
 
 DRCLI = "import torch; torch.set_num_threads(1); from drcli.__main__ import main; main()"

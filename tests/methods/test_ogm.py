@@ -19,9 +19,9 @@ from drcli.errors import RecipeError
 from drcli.methods.base import joined
 from drcli.methods.ogm import Ogm, coefficients, selected
 from drcli.methods.ogm_ge import noise
-from drcli.methods.strengths import right_scores
-from drcli.models import BACKBONES
+from drcli.methods.parts.scores import right_scores
 from drcli.models.fusion import Outputs
+from drcli.names import BACKBONES
 from drcli.recipe.schema import Recipe
 
 THREE = ("audio", "visual", "text")

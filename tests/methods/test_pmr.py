@@ -17,10 +17,10 @@ from torch import Tensor
 from drcli.data.batches import Batch
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
-from drcli.methods import prototypes as prototypes_module
+from drcli.methods.parts import prototypes as prototypes_module
+from drcli.methods.parts.prototypes import class_means, coefficients, draw_rows, entropy, similarities
+from drcli.methods.parts.scores import right_scores
 from drcli.methods.pmr import PMR, leading_entropy, prototype_loss
-from drcli.methods.prototypes import class_means, coefficients, draw_rows, entropy, similarities
-from drcli.methods.strengths import right_scores
 from drcli.models.fusion import Outputs
 from drcli.models.inference import extract_features
 from drcli.recipe.schema import Recipe

@@ -13,10 +13,10 @@ from support.training import bits, make_trainer, weights
 from torch import Tensor
 
 from drcli.errors import RecipeError, UsageError
-from drcli.models import BACKBONES, FUSIONS
 from drcli.models.fusion import Fusion
 from drcli.models.multimodal import MultimodalModel
 from drcli.models.resnet_small import ResNetSmall
+from drcli.names import BACKBONES, FUSIONS
 from drcli.recipe.schema import Recipe
 
 WIDTHS = {"audio": 5, "visual": 3}

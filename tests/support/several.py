@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from support.training import bits
 
-from data_prep import DATASETS
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import assemble
 from drcli.engine.grid import run_grid
@@ -21,7 +20,7 @@ from drcli.engine.plan import PlannedRun
 from drcli.engine.rundir import RunDirectory
 from drcli.engine.trainer import Trainer
 from drcli.errors import PeerError, RunError
-from drcli.registry import Entry
+from drcli.names import DATASETS
 from drcli.world import World
 
 
@@ -42,12 +41,12 @@ class Job:
 
 def train(job: Job, world: World, device: torch.device) -> dict[str, Any]:
     """Train all runs; the summaries, the failures, and what `exchanges` gives."""
-    DATASETS._entries["toy"] = Entry("support.toy:Toy", "made up")
     torch.set_num_threads(1)
-    for run in job.runs:
-        if run.folder == job.begun:
-            begin(run, job.dataset, world, device)
-    result = run_grid(job.runs, job.dataset, device=device, listener=Listener(), world=world)
+    with DATASETS.registered("toy", "support.toy:Toy"):
+        for run in job.runs:
+            if run.folder == job.begun:
+                begin(run, job.dataset, world, device)
+        result = run_grid(job.runs, job.dataset, device=device, listener=Listener(), world=world)
     return {"runs": result.runs, "failed": result.failed, "exchanged": exchanges(world)}
 
 

@@ -19,9 +19,9 @@ from drcli.engine.listener import Listener
 from drcli.engine.plan import PlannedRun
 from drcli.engine.rundir import RunDirectory
 from drcli.engine.trainer import Trainer
-from drcli.methods.teachers import TEACHERS, Teacher
 from drcli.metrics import Scores
-from drcli.models import FUSIONS
+from drcli.models.teacher import Teacher
+from drcli.names import FUSIONS, TEACHERS
 from drcli.recipe.schema import FusionBlock, Recipe
 
 CPU = torch.device("cpu")

@@ -13,10 +13,10 @@ from torch.nn import functional
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method
 from drcli.methods.context import Context
-from drcli.methods.heads import apply_heads, linear_heads
-from drcli.models import FUSIONS
+from drcli.methods.parts.heads import apply_heads, linear_heads
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
+from drcli.names import FUSIONS
 from drcli.recipe.schema import Recipe
 
 Source = Literal["slice", "head", "zero_others", "detached_probe"]
