@@ -19,10 +19,11 @@ from drcli.diagnosis.gap import purity_gap, strength
 from drcli.diagnosis.purity import purity
 from drcli.diagnosis.reading import reading
 from drcli.diagnosis.reinitialise import snapshot, soft_reinitialise
-from drcli.diagnosis.settings import DiagnosisSettings, MeasureSettings
+from drcli.diagnosis.settings import DiagnosisSettings, GapSettings, MeasureSettings
 
 __all__ = [
     "DiagnosisSettings",
+    "GapSettings",
     "MeasureSettings",
     "ModalityDiagnosis",
     "cluster",

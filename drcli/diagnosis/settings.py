@@ -1,4 +1,4 @@
-"""The settings of a diagnosis, as they stand in a recipe; the defaults are what the authors' code does."""
+"""The settings of a diagnosis, as a recipe gives them; the defaults are what the authors' code does."""
 
 from __future__ import annotations
 
@@ -26,14 +26,19 @@ class MeasureSettings(BaseModel, extra="forbid", frozen=True):
     )
     kmeans: Literal["auto", "sklearn", "torch"] = Field(
         "auto",
-        description="who clusters: scikit-learn, drcli's own on the features' device, or that on CUDA alone (auto)",
+        description="what clusters: scikit-learn, drcli's own on the features' device, or that on CUDA alone (auto)",
     )
 
 
-class DiagnosisSettings(MeasureSettings, validate_by_name=True, validate_by_alias=True):
-    """How a checkpoint is diagnosed, and how often a run is, whatever its method."""
+class GapSettings(MeasureSettings, validate_by_name=True, validate_by_alias=True):
+    """How purities and their gap are measured, and the gap becomes a strength of re-learning."""
 
     lambda_: NonNegativeFloat = Field(
         3.0, alias="lambda", allow_inf_nan=False, description="slope from purity gap to strength"
     )
+
+
+class DiagnosisSettings(GapSettings):
+    """How a checkpoint is diagnosed, and how often a run is, whatever its method."""
+
     monitor_every: NonNegativeInt = Field(0, description="epochs between two diagnoses that change nothing; 0: none")

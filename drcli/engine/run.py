@@ -110,14 +110,14 @@ def _train(
     teachers = {m: load_teacher(folder, dataset) for m, folder in run.teachers.items()}
     digests |= {f"teacher {m}": digest(teacher.encoder) for m, teacher in teachers.items()}
     world.on_main(lambda: directory.claim_weights(digests))
-    world.equalise([*assembly.model.state_dict().values(), *assembly.extras.state_dict().values()])
+    world.broadcast([*assembly.model.state_dict().values(), *assembly.extras.state_dict().values()])
     trainer = Trainer(assembly, directory, listener, teachers)
     trainer.resume()
     train = trainer.ctx.train
     listener.run_started(run, first_epoch=trainer.next_epoch, rows=len(train), data=train.rows.describe())
-    for remark in [*assembly.method.remarks(trainer.ctx), compile_forward(trainer.ctx, assembly.method)]:
-        if remark is not None:
-            listener.note(f"{run.name}: {remark}")
+    for warning in [*assembly.method.warnings(trainer.ctx), compile_forward(trainer.ctx, assembly.method)]:
+        if warning is not None:
+            listener.note(f"{run.name}: {warning}")
     try:
         trainer.train()
     except RunError as error:

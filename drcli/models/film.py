@@ -21,7 +21,7 @@ class Film(Pair):
     The features that methods and diagnosis see are h_c and h_o, and not what FiLM makes of them.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Pair.Settings):
         """The recipe block of `film`."""
 
         conditioner: str | None = Field(

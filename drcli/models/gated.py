@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from drcli.models.fusion import Features
@@ -23,7 +23,7 @@ class Gated(Pair):
     balanced-learning literature: that returns u and v in their place.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Pair.Settings):
         """The recipe block of `gated`."""
 
         gate: str | None = Field(None, description="modality that gates the other; null: the first of the recipe")

@@ -10,10 +10,9 @@ import torch
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from drcli.errors import UsageError
 from drcli.models.fusion import Decomposition, Encoders, Features, Fusion
 from drcli.models.hidden import Hidden
-from drcli.models.stages import begin, end, num_stages
+from drcli.models.stages import begin, end, num_stages, unequal_stages
 
 
 class Gates(Protocol):
@@ -110,7 +109,7 @@ class MmtmFusion(Fusion):
     them 1 at zero input. Video is squeezed over frames and space together.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Fusion.Settings):
         """The recipe block of `mmtm`."""
 
         ratio: PositiveFloat = Field(4.0, allow_inf_nan=False, description="twice all channels, divided by this: e")
@@ -142,16 +141,19 @@ class MmtmFusion(Fusion):
         self._curated: str | None = None
 
     @classmethod
-    def over(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
-        """Build exchanges that fit the encoders' stages.
-
-        Raises:
-            UsageError: they have no stages, unequal numbers of them, or fewer than `stages`.
-        """
+    def check(cls, settings: BaseModel, encoders: Encoders) -> Iterator[tuple[str, str]]:
+        """Refuse encoders without stages, with unequal numbers of them, or with fewer than `stages`."""
         assert isinstance(settings, cls.Settings)
-        count = num_stages("mmtm", encoders)
-        if settings.stages > count:
-            raise UsageError(f"fusion.stages = {settings.stages}: the backbones have {count}; ask for {count} at most")
+        unequal = list(unequal_stages("mmtm", encoders))
+        yield from unequal
+        count = num_stages(encoders)
+        if not unequal and settings.stages > count:
+            yield "fusion.stages", f"must not be more than the {count} stages of the backbones, not {settings.stages}"
+
+    @classmethod
+    def build(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
+        """Build exchanges that fit the encoders' stages."""
+        assert isinstance(settings, cls.Settings)
         widths = {m: encoder.width for m, encoder in encoders.items()}
         return cls(settings, widths, num_classes, {m: encoder.channels for m, encoder in encoders.items()})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from drcli.models.backbone import Backbone
@@ -23,7 +23,7 @@ class ResNetSmall(Backbone):
         shape: (C, H, W) or (T, C, H, W).
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Backbone.Settings):
         """The recipe block of `resnet_small`."""
 
         width: PositiveInt = Field(16, description="channels of the first stage")

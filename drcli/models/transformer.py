@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from drcli.models.backbone import Backbone
@@ -26,7 +26,7 @@ class Transformer(Backbone):
         shape: (L, D).
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Backbone.Settings):
         """The recipe block of `transformer`."""
 
         dim: PositiveInt = Field(40, description="width of the steps and of the features; a multiple of heads")

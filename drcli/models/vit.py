@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,7 +18,7 @@ EPSILON = 1e-6  # of the layer normalisations
 
 
 class ViT(Backbone):
-    """Square patches, a learned position each, `layers` pre-norm blocks, then the CLS token or the mean.
+    """Square patches, one learned position per patch, `layers` pre-norm blocks, then the CLS token or the mean.
 
     After Dosovitskiy et al. 2021, "An image is worth 16x16 words" (arXiv 2010.11929), eq. 1 to 4; a
     spectrogram is a picture, as in Gong et al. 2021 (arXiv 2104.01778). The patches of all frames of a
@@ -29,7 +29,7 @@ class ViT(Backbone):
         shape: (C, H, W) or (T, C, H, W); every batch must have it, since each place has its own position.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Backbone.Settings):
         """The recipe block of `vit`."""
 
         patch: PositiveInt = Field(4, description="height and width of a patch; zeros fill the last ones up")

@@ -70,14 +70,14 @@ def begin(run: PlannedRun, dataset: PreparedDataset, world: World, device: torch
 def exchanges(world: World) -> Mapping[str, Any]:
     """What the exchanges give here, of tensors that name their process."""
     other = torch.full((2,), float(world.rank))
-    world.equalise([other])
+    world.broadcast([other])
     layer = torch.nn.Linear(2, 1, bias=False)
     layer.weight.grad = torch.tensor([[1.0, 2.0]]) * (world.rank + 1)
     world.sum_gradients(layer.parameters())
     rows = torch.full((world.rank + 1, 2), float(world.rank))
     return {
-        "summed": float(world.summed({"a": torch.tensor(world.rank + 1.0)})["a"]),
-        "gathered": world.gathered(rows, [1, 2]).tolist(),
+        "summed": float(world.all_reduce({"a": torch.tensor(world.rank + 1.0)})["a"]),
+        "gathered": world.all_gather(rows, [1, 2]).tolist(),
         "equalised": other.tolist(),
         "gradient": layer.weight.grad.tolist(),
         "refused": refused(world),
@@ -103,4 +103,4 @@ def fail_alone(how: str, world: World, device: torch.device) -> None:
         if how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         raise PeerError("no memory left") if how == "user" else ZeroDivisionError("a bug")
-    world.summed({"waits": torch.zeros(())})
+    world.all_reduce({"waits": torch.zeros(())})

@@ -44,7 +44,7 @@ def similarities(features: Tensor, prototypes: Tensor) -> Tensor:
     return -torch.cdist(features, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def coefficients(scores: Mapping[str, Tensor], form: Literal["clip", "hard"]) -> dict[str, Tensor]:
+def factors_behind(scores: Mapping[str, Tensor], form: Literal["clip", "hard"]) -> dict[str, Tensor]:
     """Return how much each modality is behind, {m: ()} in [0, 1].
 
     With rho_m = max over n of S_n / S_m: "clip" is clip(rho_m - 1, 0, 1), "hard" is 1 where rho_m > 1,

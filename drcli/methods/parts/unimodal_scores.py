@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from drcli.data.batches import Batch
-from drcli.methods.base import Losses, Method
+from drcli.methods.base import Losses, Method, own_block
 from drcli.methods.context import Context
 from drcli.methods.parts.heads import apply_heads, linear_heads
 from drcli.models.fusion import Outputs
@@ -26,7 +26,7 @@ Source = Literal["slice", "head", "zero_others", "detached_probe"]
 class UnimodalScores(Method):
     """Base of the methods that look at unimodal logits z_m and do not train the encoders on them.
 
-    Under `unimodal_logits: detached_probe` there is one linear layer a modality,
+    Under `unimodal_logits: detached_probe` there is one linear layer per modality,
 
         z_m = W_m stopgrad(h_m) + b_m,    loss probe_m = CE(z_m, y),
 
@@ -48,8 +48,7 @@ class UnimodalScores(Method):
     @classmethod
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Refuse unimodal logits that the fusion does not offer."""
-        settings = recipe.methods[recipe.method].settings
-        assert isinstance(settings, UnimodalScores.Settings)
+        _, settings = own_block(recipe)
         yield from not_offered(recipe, settings.unimodal_logits, [*offered(recipe), "detached_probe"])
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
