@@ -10,47 +10,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from data_prep.base import Job as Job
-    from data_prep.base import Preparer as Preparer
-    from data_prep.writing.writer import DatasetWriter as DatasetWriter
-    from drcli.data.batches import Batch as Batch
-    from drcli.data.format import DatasetInfo as DatasetInfo
-    from drcli.diagnosis import GapSettings as GapSettings
-    from drcli.diagnosis import MeasureSettings as MeasureSettings
-    from drcli.diagnosis import ModalityDiagnosis as ModalityDiagnosis
-    from drcli.diagnosis import diagnose as diagnose
-    from drcli.diagnosis import snapshot as snapshot
-    from drcli.diagnosis import soft_reinitialise as soft_reinitialise
-    from drcli.errors import DataError as DataError
-    from drcli.errors import DrcliError as DrcliError
-    from drcli.errors import RunError as RunError
-    from drcli.errors import UsageError as UsageError
-    from drcli.methods.base import Event as Event
-    from drcli.methods.base import Losses as Losses
-    from drcli.methods.base import Method as Method
-    from drcli.methods.base import own_block as own_block
-    from drcli.methods.context import Context as Context
-    from drcli.methods.parts.heads import apply_heads as apply_heads
-    from drcli.methods.parts.heads import linear_heads as linear_heads
-    from drcli.methods.parts.unimodal_scores import UnimodalScores as UnimodalScores
-    from drcli.methods.parts.window import Last as Last
-    from drcli.methods.parts.window import Window as Window
-    from drcli.models.backbone import Backbone as Backbone
-    from drcli.models.fusion import Encoders as Encoders
-    from drcli.models.fusion import Features as Features
-    from drcli.models.fusion import Fusion as Fusion
-    from drcli.models.fusion import Outputs as Outputs
-    from drcli.models.hidden import Hidden as Hidden
-    from drcli.models.hidden import Maps as Maps
-    from drcli.models.hidden import Tokens as Tokens
-    from drcli.models.multimodal import MultimodalModel as MultimodalModel
-    from drcli.names import BACKBONES as BACKBONES
-    from drcli.names import DATASETS as DATASETS
-    from drcli.names import FUSIONS as FUSIONS
-    from drcli.names import METHODS as METHODS
-    from drcli.recipe.load import load_recipe as load_recipe
-    from drcli.recipe.schema import Recipe as Recipe
-    from drcli.settings import Settings as Settings
+    from data_prep.base import Job, Preparer
+    from data_prep.writing.writer import DatasetWriter
+    from drcli.data.batches import Batch
+    from drcli.data.format import DatasetInfo
+    from drcli.diagnosis import GapSettings, MeasureSettings, ModalityDiagnosis, diagnose, snapshot, soft_reinitialise
+    from drcli.errors import DataError, DrcliError, RunError, UsageError
+    from drcli.methods.base import Event, Losses, Method, own_block
+    from drcli.methods.context import Context
+    from drcli.methods.parts.heads import apply_heads, linear_heads
+    from drcli.methods.parts.unimodal_scores import UnimodalScores
+    from drcli.methods.parts.window import Last, Window
+    from drcli.models.backbone import Backbone
+    from drcli.models.fusion import Encoders, Features, Fusion, Outputs
+    from drcli.models.hidden import Hidden, Maps, Tokens
+    from drcli.models.multimodal import MultimodalModel
+    from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
+    from drcli.recipe.load import load_recipe
+    from drcli.recipe.schema import Recipe
+    from drcli.settings import Settings
 
 _MODULES = {
     "data_prep.base": ("Job", "Preparer"),
@@ -78,7 +56,7 @@ _MODULES = {
 
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = [  # noqa: F822, PLE0604 - `__getattr__` gives them
+__all__ = [
     "BACKBONES",
     "DATASETS",
     "FUSIONS",

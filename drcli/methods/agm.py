@@ -51,13 +51,18 @@ class AGM(Window):
         Their window is 0 to 20 with epochs counted from 1: here, counted from 0, it ends at 19.
         """
 
-        alpha: NonNegativeFloat = Field(1.0, allow_inf_nan=False, description="how far kappa follows the ratio")
+        alpha: NonNegativeFloat = Field(
+            1.0, le=1e6, allow_inf_nan=False, description="how strongly gradients are scaled; 0: not at all"
+        )
         cap: PositiveFloat | None = Field(
-            10.0, allow_inf_nan=False, description="upper bound of ref - ratio; null: no bound"
+            10.0, le=1e6, allow_inf_nan=False, description="upper bound of ref - ratio in the factor; null: no bound"
         )
         ends: Last = 19
         clip: PositiveFloat | None = Field(
-            1.0, description="norm that gradients are clipped to where one of the fusion's exceeds 1; null: never"
+            1.0,
+            le=1e6,
+            description="norm to which gradients are clipped in steps where a gradient of the fusion exceeds 1; "
+            "null: never",
         )
 
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0, "clip": None}

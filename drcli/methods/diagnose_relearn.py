@@ -34,13 +34,17 @@ class DiagnoseRelearn(Method):
     class Settings(GapSettings, Method.Settings):
         """The recipe block of `diagnose_relearn`; the defaults are the authors' behaviour on CREMA-D."""
 
-        every: PositiveInt = Field(20, description="H: epochs between two diagnoses")
-        times: NonNegativeInt = Field(3, description="how many re-learnings at most; 0 disables")
+        every: PositiveInt = Field(20, le=1_000_000, description="H: epochs between two diagnoses")
+        times: NonNegativeInt = Field(3, le=1_000_000, description="largest number of re-learnings; 0: none")
         optimizer_state: Literal["keep", "reset_encoder", "reset"] = Field(
-            "keep", description="what happens to the optimiser's state (momentum) at a re-learning"
+            "keep",
+            description="state of the optimiser, such as momentum, at a re-learning; keep: unchanged; "
+            "reset_encoder: cleared for the encoders; reset: cleared for all",
         )
         bn_buffers: Literal["keep", "blend", "recompute"] = Field(
-            "keep", description="what happens to batch normalisation's running statistics"
+            "keep",
+            description="running statistics of batch normalisation at a re-learning; keep: unchanged; "
+            "blend: pulled like the weights; recompute: measured again on the training data",
         )
 
     neutral: ClassVar[Mapping[str, Any] | None] = {"lambda": 0.0}

@@ -48,10 +48,14 @@ class Ogm(Window, UnimodalScores):
     class Settings(Window.Settings, UnimodalScores.Settings):
         """The recipe block of `ogm` and `ogm_ge`."""
 
-        alpha: NonNegativeFloat = Field(0.3, allow_inf_nan=False, description="how much a lead is damped")
+        alpha: NonNegativeFloat = Field(
+            0.3, le=1e6, allow_inf_nan=False, description="how strongly gradients of the leading modality are reduced"
+        )
         ends: Last = 50
         tensors: Tensors = Field(
-            "conv4d", description="conv4d: weights of 2-d convolutions; non1d: of two dimensions or more; all: of any"
+            "conv4d",
+            description="weights whose gradients are reduced; conv4d: those of 2-d convolutions; non1d: those of two "
+            "dimensions or more; all: all",
         )
 
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0}

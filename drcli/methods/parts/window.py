@@ -10,8 +10,8 @@ from pydantic import Field, NonNegativeInt
 from drcli.methods.base import Method
 from drcli.methods.context import Context
 
-First = Annotated[NonNegativeInt, Field(description="first epoch in which the method acts; the run's first is 0")]
-Last = Annotated[int, Field(ge=-1, description="last epoch in which the method acts; -1: it never acts")]
+First = Annotated[NonNegativeInt, Field(le=1_000_000, description="first epoch in which the method acts, from 0")]
+Last = Annotated[int, Field(ge=-1, le=1_000_000, description="last epoch in which the method acts; -1: none")]
 
 
 class Window(Method):
