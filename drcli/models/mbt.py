@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field, NonNegativeInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drcli.errors import UsageError
 from drcli.models.backbone import Backbone
 from drcli.models.fusion import Decomposition, Encoders, Features, Fusion, Outputs
 from drcli.models.hidden import Hidden, Tokens
@@ -161,8 +160,7 @@ def together(encoder: Backbone, layer: int, bottlenecks: Tensor, tokens: Tokens)
 
 
 def _tokens(encoder: Backbone, hidden: Hidden) -> Tokens:
-    if not isinstance(hidden, Tokens):  # a backbone of another package that gives maps, whatever its `hidden` says
-        raise UsageError(f"fusion mbt takes transformers, and {type(encoder).__name__} is none")
+    assert isinstance(hidden, Tokens), f"{type(encoder).__name__} says that it gives tokens, and gives maps"
     return hidden
 
 

@@ -160,7 +160,7 @@ class MmtmFusion(Fusion):
         yield from unequal
         count = num_stages(encoders)
         if not unequal and settings.stages > count:
-            yield "fusion.stages", f"must not be more than the {count} stages of the backbones, not {settings.stages}"
+            yield "fusion.stages", f"must be at most {count}, the number of stages of the backbones"
 
     @classmethod
     def build(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:

@@ -183,7 +183,7 @@ def test_an_encoder_without_convolutions_is_refused_with_the_setting_that_helps(
     trainer = make()
     transformer = BACKBONES.load("transformer")
     trainer.assembly.model.encoders["visual"] = transformer(transformer.Settings(), (7, 3))
-    message = "tensors = conv4d: the encoder of visual (Transformer) has no such weights; set methods."
+    message = "tensors = conv4d: the encoder of visual (Transformer) has no such weights; use non1d"
     with pytest.raises(RecipeError, match=re.escape(message)):
         trainer.assembly.method.setup(trainer.ctx)
     trainer.assembly.method.settings = Ogm.Settings(tensors="non1d")
@@ -192,7 +192,7 @@ def test_an_encoder_without_convolutions_is_refused_with_the_setting_that_helps(
 
 
 @pytest.mark.parametrize(
-    ("settings", "optimizer", "remark"),
+    ("settings", "optimizer", "warning"),
     [
         ({}, "sgd", None),
         ({}, "adam", "adam divides gradients by their size"),
@@ -202,30 +202,30 @@ def test_an_encoder_without_convolutions_is_refused_with_the_setting_that_helps(
         ({"starts": 3}, "sgd", None),
     ],
 )
-def test_remarks(
+def test_a_run_that_is_nearly_joint_training_warns(
     settings: dict[str, Any],
     optimizer: str,
-    remark: str | None,
+    warning: str | None,
     toy_recipe: Callable[..., Recipe],
     tmp_path: Path,
 ) -> None:
     training = {**SGD, "optimizer": {"name": optimizer, "lr": 0.01}}
     trainer = make_trainer(toy_recipe(method="ogm", methods={"ogm": settings}, training=training), tmp_path)
     found = list(trainer.assembly.method.warnings(trainer.ctx))
-    assert len(found) == (remark is not None)
-    assert remark is None or found[0].startswith(remark)
+    assert len(found) == (warning is not None)
+    assert warning is None or found[0].startswith(warning)
 
 
-@pytest.mark.parametrize(("kind", "remarks"), [("conv4d", 1), ("non1d", 0), ("all", 0)])
-def test_a_transformer_whose_patches_alone_are_modulated_is_remarked_on(
-    kind: str, remarks: int, make: Callable[..., Trainer]
+@pytest.mark.parametrize(("kind", "warnings"), [("conv4d", 1), ("non1d", 0), ("all", 0)])
+def test_a_transformer_whose_patches_alone_are_modulated_warns(
+    kind: str, warnings: int, make: Callable[..., Trainer]
 ) -> None:
     trainer = make(tensors=kind)
     vit = BACKBONES.load("vit")
     trainer.assembly.model.encoders["visual"] = vit(vit.Settings(), (1, 8, 8))
     trainer.assembly.method.setup(trainer.ctx)
     found = list(trainer.assembly.method.warnings(trainer.ctx))
-    assert len(found) == remarks
+    assert len(found) == warnings
     assert all(re.match(r"tensors: conv4d is \d% of the encoder of visual; non1d", line) for line in found)
 
 
