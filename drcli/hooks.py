@@ -22,8 +22,8 @@ def hooks(base: type) -> list[str]:
 def refuse_misspelt(cls: type, base: type) -> None:
     """Refuse a new public name of a class that looks like a hook of its base and is none.
 
-    It looks like one if it is spelt nearly the same, or begins with "on_". Names that a base class of `cls`
-    has already are known, whatever they look like.
+    It looks like one if it is spelt nearly the same, or begins with "on_" as hooks of the base do. Names that a
+    base class of `cls` has already are known, whatever they look like.
 
     Args:
         cls: a class that derives from `base`.
@@ -45,7 +45,8 @@ def refuse_misspelt(cls: type, base: type) -> None:
 
 
 def _nearest(name: str, declared: list[str]) -> str | None:
-    """Return the hook that a name looks like; None if it looks like none."""
+    """Return the hook that a name looks like, or those that begin with "on_"; None if it looks like none."""
     events = [hook for hook in declared if hook.startswith("on_")]
-    candidates, likeness = (events, 0.0) if events and name.startswith("on_") else (declared, LIKENESS)
-    return next(iter(difflib.get_close_matches(name, candidates, n=1, cutoff=likeness)), None)
+    if events and name.startswith("on_"):
+        return " or ".join(events)
+    return next(iter(difflib.get_close_matches(name, declared, n=1, cutoff=LIKENESS)), None)

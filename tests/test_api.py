@@ -7,16 +7,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.training import bits, log, trained, weights
 
 from drcli import api
-from drcli.recipe.load import recipe_from_dict
+from drcli.recipe.schema import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = re.findall(r"```python\n# (my_\w+)\.py\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)
@@ -48,63 +46,52 @@ def test_importing_it_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "set()"
 
 
+def test_the_examples_import_of_drcli_its_public_face_alone() -> None:
+    assert [name for name, _ in EXAMPLES] == ["my_method", "my_backbone", "my_fusion"]
+    for _, code in EXAMPLES:
+        assert set(re.findall(r"^(?:from|import) ((?:drcli|data_prep)\S*)", code, re.MULTILINE)) == {"drcli.api"}
+        assert code.count("\n") < 58  # with a line in names.py and a row of the contract test, fewer than 60
+
+
 @pytest.fixture
-def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The examples of CONTRIBUTING.md as files that can be imported, registered under their names."""
+def recipe(
+    toy_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Recipe]]:
+    """Makes recipes in which backbone, fusion and method are the examples, as files that can be imported."""
     monkeypatch.syspath_prepend(tmp_path)
     for name, code in EXAMPLES:
         (tmp_path / f"{name}.py").write_text(code)
-    with ExitStack() as stack:
-        stack.enter_context(api.METHODS.registered("louder", "my_method:Louder"))
-        stack.enter_context(api.BACKBONES.registered("flat", "my_backbone:Flat"))
-        stack.enter_context(api.FUSIONS.registered("product", "my_fusion:Product"))
-        stack.enter_context(api.DATASETS.registered("ramps", "my_dataset:Ramps"))
-        yield
+    blocks = {
+        "modalities": {m: {"backbone": "flat", "width": 8} for m in ("audio", "visual")},
+        "fusion": "product",
+        "training": {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}},
+    }
+    with (
+        api.METHODS.registered("louder", "my_method:Louder"),
+        api.BACKBONES.registered("flat", "my_backbone:Flat"),
+        api.FUSIONS.registered("product", "my_fusion:Product"),
+    ):
+        yield lambda method, factor: toy_recipe(
+            method=method, methods={"louder": {"factor": factor}, "joint": {}}, **blocks
+        )
     for name, _ in EXAMPLES:
         sys.modules.pop(name, None)
 
 
-def test_the_examples_import_of_drcli_its_public_face_alone() -> None:
-    assert [name for name, _ in EXAMPLES] == ["my_method", "my_dataset", "my_backbone", "my_fusion"]
-    for _, code in EXAMPLES:
-        assert set(re.findall(r"^(?:from|import) ((?:drcli|data_prep)\S*)", code, re.MULTILINE)) == {"drcli.api"}
-        assert code.count("\n") < 55  # with a line in names.py and a row of the contract test, fewer than 60
-
-
-@pytest.fixture
-def recipe(examples: None, tmp_path: Path) -> Callable[..., Any]:
-    """Makes a recipe in which dataset, backbone, fusion and method are the examples; `blocks` replace its own."""
-    from data_prep.base import run as prepare
-
-    prepare("ramps", api.DATASETS.load("ramps").Settings(), source=None, out=tmp_path / "ramps")
-
-    def make(**blocks: Any) -> Any:
-        data = {
-            "name": "examples",
-            "dataset": {"name": "ramps", "root": str(tmp_path / "ramps")},
-            "modalities": {m: {"backbone": "flat", "width": 8} for m in ("up", "down")},
-            "fusion": "product",
-            "method": "louder",
-            "methods": {"louder": {"factor": 2.0}, "joint": {}},
-            "training": {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}},
-        }
-        return recipe_from_dict({**data, **blocks}, where="the test's recipe")
-
-    return make
-
-
-def test_the_examples_train_together(recipe: Callable[..., Any], tmp_path: Path) -> None:
-    trainer = trained(recipe(), tmp_path / "run")
+def test_the_examples_train_together(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    trainer = trained(recipe("louder", 2.0), tmp_path / "run")
     lines = log(trainer.directory.metrics)
     assert [set(line["train"]) for line in lines] == [{"loss", "loss_louder", "accuracy"}] * 2
     assert lines[1]["train"]["loss"] < lines[0]["train"]["loss"]
+    assert list(trainer.assembly.method.warnings(trainer.ctx)) == []
 
 
-def test_the_example_of_a_method_is_joint_training_under_its_neutral_settings(
-    recipe: Callable[..., Any], tmp_path: Path
+def test_the_method_of_the_example_is_joint_training_under_its_neutral_settings(
+    recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    methods = {"louder": {"factor": 1.0}, "joint": {}}
-    ours, joint = (
-        bits(weights(trained(recipe(method=method, methods=methods), tmp_path / method))) for method in methods
+    ours, joint, louder = (
+        trained(recipe(method, factor), tmp_path / f"{method}{factor}")
+        for method, factor in (("louder", 1.0), ("joint", 1.0), ("louder", 2.0))
     )
-    assert ours == joint
+    assert bits(weights(ours)) == bits(weights(joint)) != bits(weights(louder))
+    assert list(ours.assembly.method.warnings(ours.ctx)) == ["factor: 1 is joint training"]
