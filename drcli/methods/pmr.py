@@ -13,7 +13,7 @@ from torch.nn import functional
 from drcli.data.batches import Batch
 from drcli.methods.base import Event, Losses
 from drcli.methods.context import Context
-from drcli.methods.parts.prototypes import class_means, entropy, factors_behind, features_of_share, similarities
+from drcli.methods.parts.prototypes import class_means, entropy, factors_behind, features_of_part, similarities
 from drcli.methods.parts.scores import right_scores
 from drcli.methods.parts.window import Last, Window
 from drcli.models.fusion import Outputs
@@ -89,7 +89,7 @@ class PMR(Window):
         return None
 
     def _update(self, ctx: Context) -> None:
-        features, labels = features_of_share(ctx, self.settings.share, self.updates)
+        features, labels = features_of_part(ctx, self.settings.share, self.updates)
         kept = self.settings.ema if self.updates else 0.0
         for m, prototypes in self.prototypes.items():
             new = class_means(features[m], labels, ctx.num_classes).to(prototypes.device)

@@ -135,7 +135,7 @@ def widened(maps: Tensor, channels: int) -> Tensor:
 def pooled(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Average (B, C, H, W) over bins to (B, C, *size).
 
-    What adaptive_avg_pool2d computes, whose gradient on a GPU is not the same bits every time.
+    The same as adaptive_avg_pool2d, but its gradient on a GPU has the same bits every time.
     """
     if tuple(maps.shape[2:]) == size:
         return maps

@@ -31,7 +31,7 @@ class Gates(Protocol):
 class Gate(nn.Module):
     """The gates of one modality, scale * sigmoid(W_m e + b_m), and their running average.
 
-    The average over all batches seen in training mode is what stands for the gates while the modality is
+    The average over all batches seen in training mode replaces the gates while the modality is
     curated; before the first batch it is scale / 2, the gate of zero input.
 
     Args:

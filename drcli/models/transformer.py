@@ -71,7 +71,7 @@ class Transformer(Backbone):
         """Project (B, L, D) to (B, L, dim) and add the positions.
 
         Args:
-            x: sequences, padded at the end; what stands in the padding has no influence.
+            x: sequences, padded at the end; what is in the padding has no influence.
             lengths: (B,) valid steps of each, 0 ... L; None: all are valid. Without any, features are 0.
         """
         if lengths is None:

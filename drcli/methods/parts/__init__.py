@@ -1,1 +1,1 @@
-"""Mathematics that methods share."""
+"""What several methods use: windows of epochs, scores, heads, prototypes, Shapley values."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 FLOOR = 1e-8
-"""Least probability whose logarithm is taken."""
+"""Smallest probability that a logarithm is taken of."""
 
 
 def right_scores(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:

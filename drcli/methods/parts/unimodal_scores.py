@@ -85,8 +85,8 @@ def offered(recipe: Recipe) -> Sequence[str]:
     return names
 
 
-def not_offered(recipe: Recipe, asked: str, able: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the conflict of a run whose `unimodal_logits` are none of those that it is able to take."""
-    if asked not in able:
+def not_offered(recipe: Recipe, chosen: str, able: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong where `unimodal_logits` is none of those that the run is able to take."""
+    if chosen not in able:
         key = f"methods.{recipe.method}.unimodal_logits"
         yield key, f"must be {' or '.join(able)} with fusion {recipe.fusion.name}"
