@@ -37,11 +37,10 @@ from drcli.data.prepared import PreparedDataset  # noqa: E402
 from drcli.engine.assemble import Assembly, assemble  # noqa: E402
 from drcli.engine.device import resolve_device, set_determinism  # noqa: E402
 from drcli.engine.trainer import Trainer  # noqa: E402
-from drcli.methods import METHODS  # noqa: E402
 from drcli.methods.base import Method  # noqa: E402
-from drcli.methods.teachers import TEACHERS, Teacher  # noqa: E402
-from drcli.models import FUSIONS  # noqa: E402
 from drcli.models.backbone import Backbone  # noqa: E402
+from drcli.models.teacher import Teacher  # noqa: E402
+from drcli.names import FUSIONS, METHODS, TEACHERS  # noqa: E402
 from drcli.recipe.load import load_recipe  # noqa: E402
 from drcli.recipe.schema import FusionBlock, Recipe  # noqa: E402
 from drcli.recipe.shipped import find_recipe  # noqa: E402

@@ -34,8 +34,9 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 from support import cremad_tree, kinetics_tree, ucf101_tree  # noqa: E402
 from support.media import NTSC, make_wav, tone  # noqa: E402
 
-from data_prep import DATASETS, base  # noqa: E402
+from data_prep import base  # noqa: E402
 from drcli.data.format import SPLITS, DatasetInfo  # noqa: E402
+from drcli.names import DATASETS  # noqa: E402
 
 Tree = Callable[[Path, int], list[Path]]
 """Writes a download of at least so many clips; returns the files that are decoded."""

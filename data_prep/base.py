@@ -20,11 +20,11 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
-from data_prep import DATASETS
 from data_prep.writing.resume import remove_published, resumable_folder
 from drcli.data.format import INFO_FILE, SPLITS, DatasetInfo, differences, read_info, verify_files
 from drcli.errors import DataError, DrcliError, RunError, UsageError
 from drcli.files import sync
+from drcli.names import DATASETS
 
 
 def ignore(*_: object) -> None:

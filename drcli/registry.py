@@ -1,13 +1,14 @@
 """Names of methods, backbones, fusions and datasets, and the classes behind them.
 
 A registry is one explicit table, name -> "module:Class". The class is imported only when it is asked
-for, so that listing names costs nothing; packages of other people join through entry points.
+for, so that listing names costs nothing; other packages join through entry points.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -18,10 +19,22 @@ from drcli.errors import UsageError
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of a registry: where the class is, and what it is in a line."""
+    """One row of a registry.
 
-    target: str
-    summary: str
+    Attributes:
+        target: "module:Class", or the class itself.
+        summary: what it is, in one line.
+    """
+
+    target: str | type
+    summary: str = ""
+
+    def load(self) -> Any:
+        """Import and return the class."""
+        if isinstance(self.target, type):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        return getattr(import_module(module), attribute)
 
 
 class Registry:
@@ -44,7 +57,7 @@ class Registry:
         return [*self._entries, *(name for name in self._external() if name not in self._entries)]
 
     def summary(self, name: str) -> str:
-        """What stands behind a name, in one line."""
+        """What a name means, in one line."""
         if name in self._entries:
             return self._entries[name].summary
         return f"from {self._external()[name].value}"
@@ -53,18 +66,35 @@ class Registry:
         """Import and return the class of a name.
 
         Raises:
-            UsageError: the name is unknown (the nearest spelling is offered), or the package of
-                somebody else that provides it does not import.
+            UsageError: the name is unknown (the nearest spelling is offered), or the package that
+                provides it cannot be imported.
         """
         if name in self._entries:
-            module, _, attribute = self._entries[name].target.partition(":")
-            return getattr(import_module(module), attribute)
+            return self._entries[name].load()
         if name not in self._external():
             raise UsageError(self.unknown(name))
         try:
             return self._external()[name].load()
         except Exception as error:
             raise UsageError(f"{self.kind} {name!r} ({self.summary(name)}) does not load: {error}") from error
+
+    @contextmanager
+    def registered(self, name: str, target: str | type, summary: str = "") -> Iterator[None]:
+        """Add a name until the block ends, for tests and notebooks; a known name means `target` meanwhile.
+
+        Args:
+            name: as a recipe writes it.
+            target: the class, or "module:Class", which is imported when it is asked for.
+            summary: what it is, in one line.
+        """
+        before = self._entries.get(name)
+        self._entries[name] = Entry(target, summary)
+        try:
+            yield
+        finally:
+            del self._entries[name]
+            if before is not None:
+                self._entries[name] = before
 
     def unknown(self, name: str) -> str:
         """The message for a name that is not in the table."""

@@ -1,6 +1,6 @@
 """The processes that train one run together, and what they exchange; a process alone exchanges nothing.
 
-Every process draws the same order and the same random choices for a whole batch and takes a share of its
+Every process draws the same order and the same random choices for a whole batch and takes a shard of its
 rows. What is summed here (losses, statistics, gradients) is the same bits in every process afterwards, so
 that all of them take the same step from the same weights. Nothing wraps the model: a method may run it
 several times a step and change the gradients between backward and step. The price is that gradients are
@@ -28,8 +28,9 @@ BUCKET = 25 * 2**20
 class World:
     """One of the processes that train a run.
 
-    Unless it is alone, torch's default process group has as many. `on_main`, `summed`, `gathered`, `sum_gradients` and
-    `equalise` are collective then: all processes call them, in the same order, with tensors on their own devices.
+    Unless it is alone, torch's default process group has as many. `on_main`, `all_reduce`, `all_gather`,
+    `sum_gradients` and `broadcast` are collective then: all processes call them, in the same order, with tensors on
+    their own devices.
 
     Attributes:
         rank: number of this process, from 0.
@@ -49,7 +50,7 @@ class World:
         """What to add to the names of a random stream that must differ between processes, such as dropout's."""
         return () if self.size == 1 else ("rank", self.rank)
 
-    def share(self, rows: int) -> slice:
+    def shard(self, rows: int) -> slice:
         """Return the rows of `rows` that are this process's: contiguous, in the order of the ranks, nearly equal."""
         least, more = divmod(rows, self.size)
         start = self.rank * least + min(self.rank, more)
@@ -79,7 +80,7 @@ class World:
             raise raised
         return value  # type: ignore[no-any-return]
 
-    def summed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def all_reduce(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the sums over the processes of numbers {name: ()} that have no gradient."""
         if self.size == 1 or not values:
             return dict(values)
@@ -87,7 +88,7 @@ class World:
         distributed.all_reduce(total)
         return dict(zip(values, total.unbind(), strict=True))
 
-    def gathered(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+    def all_gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
         """Return the rows of all processes, (sum of counts, K), in the order of the ranks.
 
         Args:
@@ -114,7 +115,7 @@ class World:
             exchange.wait()
             _unflatten(flat, bucket)
 
-    def equalise(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Give tensors, in place, the values that they have in the main process."""
         if self.size == 1:
             return

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from data_prep import DATASETS
 from data_prep.base import run as prepare
 from drcli.data.prepared import PreparedDataset, open_dataset
+from drcli.names import DATASETS
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
-from drcli.registry import Entry
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,17 +31,17 @@ def shared() -> Path:
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+def toy() -> Iterator[None]:
     """The dataset "toy" is registered."""
-    monkeypatch.setitem(DATASETS._entries, "toy", Entry("support.toy:Toy", "made up"))
+    with DATASETS.registered("toy", "support.toy:Toy"):
+        yield
 
 
 @pytest.fixture(scope="session")
 def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared "toy"."""
     root = tmp_path_factory.mktemp("toy") / "prepared"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(DATASETS._entries, "toy", Entry("support.toy:Toy", "made up"))
+    with DATASETS.registered("toy", "support.toy:Toy"):
         prepare("toy", DATASETS.load("toy").Settings(), source=None, out=root)
     return root
 

@@ -59,3 +59,32 @@ def test_names_are_listed_without_importing_what_stands_behind_them(registry: Re
 def test_without_a_near_name_nothing_is_guessed() -> None:
     assert known("zzz", ["audio", "visual"]) == "known: audio, visual."
     assert known("visul", ["audio", "visual"]) == "known: audio, visual. Did you mean visual?"
+
+
+class Mine:
+    """A class of a notebook."""
+
+
+def test_a_name_is_registered_until_the_block_ends(registry: Registry) -> None:
+    with registry.registered("mine", Mine, "my own"):
+        assert registry.names() == ["ours", "other", "mine", "theirs", "broken"]
+        assert registry.load("mine") is Mine
+        assert registry.summary("mine") == "my own"
+    assert registry.names() == ["ours", "other", "theirs", "broken"]
+    with pytest.raises(UsageError, match="unknown thing 'mine'"):
+        registry.load("mine")
+
+
+def test_a_registered_class_may_be_named_by_its_module_and_replace_another(registry: Registry) -> None:
+    from collections import Counter
+    from fractions import Fraction
+
+    with registry.registered("ours", "collections:Counter"):
+        assert registry.load("ours") is Counter
+    assert registry.load("ours") is Fraction
+
+
+def test_a_registered_name_goes_even_where_the_block_fails(registry: Registry) -> None:
+    with pytest.raises(ZeroDivisionError), registry.registered("mine", Mine):
+        raise ZeroDivisionError
+    assert "mine" not in registry.names()

@@ -12,19 +12,19 @@ from drcli.world import ALONE, World, buckets
 
 def test_shares_are_contiguous_and_nearly_equal() -> None:
     """7 rows of 3 processes: 3, 2 and 2."""
-    assert [World(rank, 3).share(7) for rank in range(3)] == [slice(0, 3), slice(3, 5), slice(5, 7)]
-    assert ALONE.share(7) == slice(0, 7)
+    assert [World(rank, 3).shard(7) for rank in range(3)] == [slice(0, 3), slice(3, 5), slice(5, 7)]
+    assert ALONE.shard(7) == slice(0, 7)
 
 
 def test_alone_everything_is_returned_as_it_is() -> None:
     """No process group is there, which any exchange would need."""
     value, rows = torch.tensor(1.5), torch.ones(2, 3)
-    assert ALONE.summed({"a": value})["a"] is value
-    assert ALONE.gathered(rows, [2]) is rows
+    assert ALONE.all_reduce({"a": value})["a"] is value
+    assert ALONE.all_gather(rows, [2]) is rows
     layer = nn.Linear(1, 1)
     layer.weight.grad = gradient = torch.ones(1, 1)
     ALONE.sum_gradients(layer.parameters())
-    ALONE.equalise([rows])
+    ALONE.broadcast([rows])
     assert layer.weight.grad is gradient
     assert (ALONE.is_main, ALONE.stream, list(ALONE.peers())) == (True, (), [ALONE])
     assert ALONE.on_main(lambda: rows) is rows

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, NonNegativeFloat
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +16,7 @@ from torch import Tensor
 from drcli.commands.moved_data import split_root
 from drcli.diagnosis import ModalityDiagnosis, diagnose, reading
 from drcli.diagnosis.features_file import load_features
-from drcli.diagnosis.settings import MeasureSettings
+from drcli.diagnosis.settings import GapSettings, MeasureSettings
 from drcli.engine.assemble import restore
 from drcli.engine.device import resolve_device, set_determinism
 from drcli.errors import UsageError
@@ -29,10 +28,8 @@ from drcli.report import diagnosis_figure
 from drcli.report.render import titled
 
 
-class Settings(MeasureSettings, extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True):
+class Settings(GapSettings):
     """What KEY=VALUE can set: how purities and gap are measured, and lambda."""
-
-    lambda_: NonNegativeFloat = Field(3.0, alias="lambda", description="slope from purity gap to strength")
 
 
 SETTINGS = frozenset(plain(Settings()))

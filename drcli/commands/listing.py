@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from data_prep import DATASETS
 from drcli.errors import UsageError
-from drcli.methods import METHODS
-from drcli.models import BACKBONES, FUSIONS
+from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
 from drcli.recipe.shipped import shipped_recipes
 from drcli.registry import known
 

@@ -8,7 +8,7 @@ from drcli.data.format import INFO_FILE
 from drcli.data.prepared import describe_dataset
 from drcli.engine.assemble import prepare_settings, recipe_model
 from drcli.errors import DrcliError
-from drcli.methods import METHODS
+from drcli.names import METHODS
 from drcli.recipe.load import load_source
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe

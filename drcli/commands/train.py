@@ -12,7 +12,6 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
-from data_prep import DATASETS
 from drcli.commands.engines import Engine, EngineOptions, select_engine, train_here
 from drcli.commands.prepare import prepare_recipe
 from drcli.data.format import INFO_FILE
@@ -22,6 +21,7 @@ from drcli.engine.device import resolve_device
 from drcli.engine.distributed import check_devices, check_runs, joined, launched
 from drcli.engine.grid import GridResult, check_folders, finished_among
 from drcli.errors import DrcliError, PeerError, UsageError
+from drcli.names import DATASETS
 from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe

@@ -58,7 +58,7 @@ class Batch:
             return (self,)
         found, start = [], 0
         for span in spans(len(self.whole.labels), count):
-            own = world.share(span.stop - span.start)
+            own = world.shard(span.stop - span.start)
             stop = start + own.stop - own.start
             whole = None if self.share_of is None else self.share_of._rows(span)  # noqa: SLF001 - of its own class
             found.append(replace(self._rows(slice(start, stop)), share_of=whole))
@@ -189,7 +189,7 @@ class Batches:
         """
         sizes = [len(part) for part in self._parts(batch_size, order)]
         hands = [range(peer.rank, len(sizes), peer.size) for peer in self.world.peers()]
-        found = self.world.gathered(rows, [sum(sizes[i] for i in hand) for hand in hands])
+        found = self.world.all_gather(rows, [sum(sizes[i] for i in hand) for hand in hands])
         numbers = [i for hand in hands for i in hand]
         pieces = dict(zip(numbers, torch.split(found, [sizes[i] for i in numbers]), strict=True))
         return torch.cat([pieces[i] for i in range(len(sizes))])
@@ -334,7 +334,7 @@ def spans(rows: int, count: int) -> list[slice]:
 def own_rows(rows: int, count: int, world: World) -> Tensor:
     """Return which rows of a batch are a process's: its share of each of the `count` parts."""
     whole = torch.arange(rows)
-    return torch.cat([whole[span][world.share(span.stop - span.start)] for span in spans(rows, count)])
+    return torch.cat([whole[span][world.shard(span.stop - span.start)] for span in spans(rows, count)])
 
 
 def _norm(info: ModalityInfo, device: torch.device) -> tuple[Tensor, Tensor]:

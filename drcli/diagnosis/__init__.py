@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from drcli.diagnosis.gap import purity_gap, strength
     from drcli.diagnosis.modality import ModalityDiagnosis, diagnose, diagnose_modality
     from drcli.diagnosis.reinitialise import snapshot, soft_reinitialise
-    from drcli.diagnosis.settings import DiagnosisSettings, MeasureSettings
+    from drcli.diagnosis.settings import DiagnosisSettings, GapSettings, MeasureSettings
     from drcli.diagnosis.states import reading
 
 _MODULES = {
@@ -33,11 +33,12 @@ _MODULES = {
     "clusters": ("purity",),
     "states": ("reading",),
     "reinitialise": ("snapshot", "soft_reinitialise"),
-    "settings": ("DiagnosisSettings", "MeasureSettings"),
+    "settings": ("DiagnosisSettings", "GapSettings", "MeasureSettings"),
 }
 
 __all__ = [
     "DiagnosisSettings",
+    "GapSettings",
     "MeasureSettings",
     "ModalityDiagnosis",
     "cluster",

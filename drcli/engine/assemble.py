@@ -15,10 +15,10 @@ from drcli.data.batches import PICTURES, Batches, InputPlan
 from drcli.data.format import DatasetInfo
 from drcli.data.prepared import PreparedDataset, open_dataset
 from drcli.errors import CheckpointError, DataError, RecipeError
-from drcli.methods import METHODS
 from drcli.methods.base import Method
 from drcli.models.build import build_model
 from drcli.models.multimodal import MultimodalModel
+from drcli.names import METHODS
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
 from drcli.recipe.show import differences

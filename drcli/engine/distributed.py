@@ -31,7 +31,7 @@ from drcli.data.batches import parts, spans
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import recipe_model
 from drcli.errors import DrcliError, PeerError, RecipeError, UsageError
-from drcli.methods import METHODS
+from drcli.names import METHODS
 from drcli.runs.planned import PlannedRun
 from drcli.world import World
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from drcli import __version__
-from drcli.methods import METHODS
+from drcli.names import METHODS
 from drcli.recipe.schema import Recipe
 from drcli.runs.records import FORMAT, Environment
 

@@ -22,9 +22,9 @@ from drcli.engine.evaluate import Evaluation, evaluate_split
 from drcli.engine.trainer import Trainer
 from drcli.errors import DrcliError, PeerError, RunError
 from drcli.files import locked, make_folder
-from drcli.methods.teachers import Teacher
 from drcli.metrics import Scores as Measured
 from drcli.models.pretrained import digest, load_pretrained
+from drcli.models.teacher import Teacher
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import FORMAT, Failure, Scores, Summary
@@ -157,14 +157,14 @@ def _train(
     teachers = {m: load_teacher(folder, dataset) for m, folder in run.teachers.items()}
     digests |= {f"teacher {m}": digest(teacher.encoder) for m, teacher in teachers.items()}
     world.on_main(lambda: directory.claim_weights(digests))
-    world.equalise([*assembly.model.state_dict().values(), *assembly.extras.state_dict().values()])
+    world.broadcast([*assembly.model.state_dict().values(), *assembly.extras.state_dict().values()])
     trainer = Trainer(run, assembly, listener, teachers)
     trainer.resume()
     train = trainer.ctx.train
     listener.on(RunStarted(run, trainer.next_epoch, len(train), train.rows.describe()))
-    for remark in [*assembly.method.remarks(trainer.ctx), compile_forward(trainer.ctx, assembly.method)]:
-        if remark is not None:
-            listener.on(Note(f"{run.name}: {remark}"))
+    for warning in [*assembly.method.warnings(trainer.ctx), compile_forward(trainer.ctx, assembly.method)]:
+        if warning is not None:
+            listener.on(Note(f"{run.name}: {warning}"))
     try:
         trainer.train()
     except RunError as error:

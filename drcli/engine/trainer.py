@@ -20,7 +20,7 @@ from drcli.engine.outputs import SplitOutputs
 from drcli.errors import CheckpointError, RunError
 from drcli.methods.base import Method
 from drcli.methods.context import Context
-from drcli.methods.teachers import Teacher
+from drcli.models.teacher import Teacher
 from drcli.optim import build_optimizer, is_fused, learning_rate, set_learning_rate
 from drcli.recipe.schema import Recipe
 from drcli.runs.directory import RunDirectory

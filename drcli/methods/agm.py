@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from drcli.data.batches import Batch
-from drcli.methods.base import Losses, Method
-from drcli.methods.clipping import clip_where_large
+from drcli.methods.base import Losses
 from drcli.methods.context import Context
-from drcli.methods.shapley import coalitions, shapley_weights, weighted_sum
-from drcli.methods.strengths import coefficients, strength
-from drcli.methods.window import missed
+from drcli.methods.parts.clipping import clip_where_large
+from drcli.methods.parts.scores import kappas, response_loss
+from drcli.methods.parts.shapley import coalitions, shapley_weights, weighted_sum
+from drcli.methods.parts.window import Last, Window
 from drcli.models.fusion import Outputs
 from drcli.models.inference import evaluating
 
 
-class AGM(Method):
+class AGM(Window):
     """Joint training whose gradient through each modality's response to the batch is scaled.
 
     With f(S) the logits (B, C) when the (normalised) inputs outside the coalition S are 0, f of the empty
     one 0, and t = 1, 2, ... counting the batches that are modulated,
 
         phi_m = Shapley value of m in f; sum over m of phi_m = f(all)
-        s_m = mean over i of -log max(softmax(phi_m)_i[y_i], 1e-8)          a loss: lower is stronger
+        s_m = mean over i of -log max(softmax(phi_m)_i[y_i], 1e-8)          a loss: lower is better
         ratio_m = exp(M / (M - 1) * (mean over n of s_n - s_m))
         ref_m = the same of T, where T_m is the mean of s_m over the batches before t; 1 at t = 1
         kappa_m = exp(alpha * min(ref_m - ratio_m, cap))
@@ -45,21 +45,28 @@ class AGM(Method):
     pass whose result the code discards is not run.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Window.Settings):
         """The recipe block of `agm`; the defaults are the authors' on CREMA-D.
 
         Their window is 0 to 20 with epochs counted from 1: here, counted from 0, it ends at 19.
         """
 
-        alpha: NonNegativeFloat = Field(1.0, allow_inf_nan=False, description="how far kappa follows the ratio")
-        cap: PositiveFloat | None = Field(10.0, allow_inf_nan=False, description="most of ref - ratio; null: no bound")
-        starts: NonNegativeInt = Field(0, description="first epoch that is modulated")
-        ends: int = Field(19, ge=-1, description="last epoch that is modulated; -1: none")
+        alpha: NonNegativeFloat = Field(
+            1.0, le=1e6, allow_inf_nan=False, description="how strongly gradients are scaled; 0: not at all"
+        )
+        cap: PositiveFloat | None = Field(
+            10.0, le=1e6, allow_inf_nan=False, description="upper bound of ref - ratio in the factor; null: no bound"
+        )
+        ends: Last = 19
         clip: PositiveFloat | None = Field(
-            1.0, description="norm that gradients are clipped to where one of the fusion's exceeds 1; null: never"
+            1.0,
+            le=1e6,
+            description="norm to which gradients are clipped in steps where a gradient of the fusion exceeds 1; "
+            "null: never",
         )
 
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0, "clip": None}
+    state: ClassVar[tuple[str, ...]] = ("means", "count")
 
     settings: Settings
 
@@ -69,18 +76,14 @@ class AGM(Method):
         self.means = {m: torch.zeros((), device=ctx.device) for m in ctx.model.modalities}
         self.count = 0
 
-    def remarks(self, ctx: Context) -> Iterable[str]:
-        """Say so where no epoch is in the window."""
-        return missed(self.settings.starts, self.settings.ends, ctx.epochs)
-
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
         """Return the joint loss, its gradient modulated in the window."""
         losses = super().losses(ctx, outputs, batch)
-        if not self.settings.starts <= ctx.epoch <= self.settings.ends:
+        if not self.is_on(ctx):
             return losses
         responses = self._responses(ctx, outputs, batch)
-        strengths = {m: strength(phi.detach(), batch.labels) for m, phi in responses.items()}
-        kappa = self._kappa(ctx.averaged(strengths, batch))
+        scores = {m: response_loss(phi.detach(), batch.labels) for m, phi in responses.items()}
+        kappa = self._kappa(ctx.average(scores, batch))
         for m, value in kappa.items():
             ctx.log(f"coefficient/{m}", value)
         (slope,) = torch.autograd.grad(losses["joint"], outputs.logits, retain_graph=True)
@@ -98,12 +101,12 @@ class AGM(Method):
                     values[coalition] = ctx.model(inputs, batch.lengths).logits
         return {m: weighted_sum(weights, values) for m, weights in self.weights.items()}
 
-    def _kappa(self, strengths: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return kappa of this batch, and take its strengths into the running means."""
-        kappa = coefficients(strengths, self.means, alpha=self.settings.alpha, cap=self.settings.cap)
+    def _kappa(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return kappa of this batch, and take its s_m into the running means."""
+        kappa = kappas(scores, self.means, alpha=self.settings.alpha, cap=self.settings.cap)
         self.count += 1
         for m, mean in self.means.items():
-            mean.mul_((self.count - 1) / self.count).add_(strengths[m] / self.count)
+            mean.mul_((self.count - 1) / self.count).add_(scores[m] / self.count)
         return kappa
 
     def modulate(self, ctx: Context, outputs: Outputs, batch: Batch) -> None:
@@ -111,13 +114,3 @@ class AGM(Method):
         watched = [p.grad for p in ctx.model.fusion.parameters() if p.grad is not None and p.dim() > 1]
         if self.settings.clip is not None and watched:
             clip_where_large([p.grad for p in ctx.trainable if p.grad is not None], watched, self.settings.clip)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The running means and the number of batches in them."""
-        return {"means": self.means, "count": self.count}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        for m, mean in self.means.items():
-            mean.copy_(state["means"][m])
-        self.count = int(state["count"])

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional
 
 from drcli.data.batches import Batch
+from drcli.hooks import refuse_misspelt
 from drcli.methods.context import Context
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
+from drcli.recipe.schema import Recipe
+from drcli.settings import Settings as BaseSettings
 
 Losses = dict[str, Tensor]
 Scalars = dict[str, Tensor]
@@ -28,15 +30,21 @@ class Method:
     happens to the gradients), `training_step` (the step itself), `on_epoch_start` and `on_epoch_end`
     (what happens between epochs). What it does not override is joint training.
 
+    A subclass that defines a public name which is nearly one of these hooks is refused when it is
+    defined: a misspelt hook would never be called.
+
     Args:
         settings: the method's block of the recipe.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True):
-        """The recipe block of `joint`: nothing to set."""
+    class Settings(BaseSettings):
+        """The recipe block of `joint`: nothing to set. Other methods derive theirs from it."""
 
     requires: ClassVar[frozenset[str]] = frozenset()
     """What it needs beyond encoders and a late fusion: "teachers" (unimodal runs), or what a fusion `provides`."""
+
+    state: ClassVar[tuple[str, ...]] = ()
+    """Attributes, set by `setup`, that a checkpoint holds: tensors, numbers, strings, and containers of these."""
 
     num_modalities: ClassVar[tuple[int, int | None]] = (1, None)
     """Fewest and most modalities that its mathematics allows; None: any number."""
@@ -51,7 +59,7 @@ class Method:
     """Which parameters the method changes, in words for the reader."""
 
     per_modality: ClassVar[bool] = False
-    """Whether the method trains one run a modality instead of one run over all."""
+    """Whether the method trains one run per modality instead of one run over all."""
 
     trains: ClassVar[bool] = True
     """Whether there are epochs; if not, the model is evaluated as `setup` leaves it."""
@@ -59,8 +67,24 @@ class Method:
     distributed_reason: ClassVar[str] = ""
     """Why several devices cannot train one run together; empty: they can."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_misspelt(cls, Method)
+
     def __init__(self, settings: Any) -> None:
         self.settings = settings
+
+    @classmethod
+    def check(cls, recipe: Recipe) -> Iterable[tuple[str, str]]:
+        """Yield what the recipe alone shows to be wrong: a dotted key, and why, as a clause that follows its value.
+
+        It is asked by `drcli show` and `drcli train` before any data is read.
+
+        Args:
+            recipe: of one run; `own_block` gives the method's block of it.
+        """
+        del recipe
+        return ()
 
     @classmethod
     def moved(cls, settings: Any) -> str:
@@ -75,8 +99,8 @@ class Method:
     def setup(self, ctx: Context) -> None:
         """Prepare for the first epoch; called once, before a resumed state is loaded."""
 
-    def remarks(self, ctx: Context) -> Iterable[str]:
-        """Return what the user should know before the first epoch, a line each."""
+    def warnings(self, ctx: Context) -> Iterable[str]:
+        """Return what the user should know before the first epoch, one line each."""
         return ()
 
     def on_epoch_start(self, ctx: Context) -> None:
@@ -91,26 +115,26 @@ class Method:
 
         Where the recipe accumulates gradients, `forward`, `losses` and `backward` see one part of the
         batch after the other, and `modulate` all of it. Of several processes each computes on its rows,
-        and its share of the mean losses; gradients are summed before `modulate`, which sees outputs and
+        and its part of the mean losses; gradients are summed before `modulate`, which sees outputs and
         labels of the whole batch.
         """
         ctx.optimizer.zero_grad(set_to_none=True)
         scalars: Scalars = {}
         parts = []
         for part in ctx.parts(batch):
-            share = len(part.labels) / len(batch.whole.labels)
+            fraction = len(part.labels) / len(batch.whole.labels)
             outputs = self.forward(ctx, part)
             losses = self.losses(ctx, outputs, part)
-            self.backward(ctx, losses if share == 1 else {name: share * loss for name, loss in losses.items()})
+            self.backward(ctx, losses if fraction == 1 else {name: fraction * loss for name, loss in losses.items()})
             for name, loss in losses.items():
-                scalars[f"loss_{name}"] = scalars.get(f"loss_{name}", 0) + share * loss.detach()
+                scalars[f"loss_{name}"] = scalars.get(f"loss_{name}", 0) + fraction * loss.detach()
             parts.append(outputs)
-        outputs = ctx.gathered(joined(parts), batch)
+        outputs = ctx.all_gather(concatenated(parts), batch)
         ctx.world.sum_gradients(ctx.trainable)
         self.modulate(ctx, outputs, batch.whole)
         ctx.apply_gradients()
         correct = (outputs.logits.argmax(dim=1) == batch.whole.labels).float().mean()
-        return {**ctx.summed(scalars), "accuracy": correct, **ctx.take_logged()}
+        return {**ctx.all_reduce(scalars), "accuracy": correct, **ctx.take_logged()}
 
     def forward(self, ctx: Context, batch: Batch) -> Outputs:
         """Run the model on a batch."""
@@ -120,7 +144,7 @@ class Method:
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
         """Return the named losses, each of shape () and not yet summed: means over the batch's rows.
 
-        A statistic of the batch inside them goes through `ctx.summed` or `ctx.averaged`, which make it that
+        A statistic of the batch inside them goes through `ctx.all_reduce` or `ctx.average`, which make it that
         of the whole batch where several processes share one.
         """
         return {"joint": functional.cross_entropy(outputs.logits, batch.labels)}
@@ -147,14 +171,37 @@ class Method:
         return outputs
 
     def state_dict(self) -> dict[str, Any]:
-        """What the method must keep to be resumed: tensors and plain containers only."""
-        return {}
+        """Return the attributes that `state` names."""
+        return {name: getattr(self, name) for name in self.state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Set the attributes that `state` names, tensors in place, from what `state_dict` returned.
+
+        Raises:
+            KeyError: one is missing.
+            ValueError: a tensor has another shape.
+        """
+        for name in self.state:
+            setattr(self, name, _restored(getattr(self, name), state[name]))
 
 
-def joined(parts: Sequence[Outputs]) -> Outputs:
+def own_block(recipe: Recipe) -> tuple[str, Any]:
+    """Return the key of the block of a run's method in its recipe, and the settings there."""
+    return f"methods.{recipe.method}", recipe.methods[recipe.method].settings
+
+
+def _restored(present: Any, saved: Any) -> Any:
+    """Return a saved value; its tensors are copied into those that are present, on their devices."""
+    if isinstance(present, Tensor):
+        if present.shape != saved.shape:
+            raise ValueError(f"a tensor of shape {tuple(saved.shape)} instead of {tuple(present.shape)}")
+        return present.copy_(saved)
+    if isinstance(present, Mapping):
+        return {key: _restored(present.get(key), value) for key, value in saved.items()}
+    return saved
+
+
+def concatenated(parts: Sequence[Outputs]) -> Outputs:
     """Return the detached outputs of the parts of a batch as those of the whole."""
     features = {m: torch.cat([part.features[m].detach() for part in parts]) for m in parts[0].features}
     return Outputs(features, torch.cat([part.logits.detach() for part in parts]))

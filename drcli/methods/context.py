@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from drcli.data.batches import Batch, Batches, own_rows
 from drcli.data.rows import to_device
 from drcli.diagnosis import MeasureSettings, ModalityDiagnosis, diagnose
-from drcli.methods.teachers import Teacher
 from drcli.models.fusion import Outputs
 from drcli.models.inference import extract_features
 from drcli.models.multimodal import MultimodalModel
+from drcli.models.teacher import Teacher
 from drcli.optim import build_optimizer, is_fused, set_learning_rate, take_step
 from drcli.recipe.schema import Training
 from drcli.seeding import derive, generator
@@ -70,22 +70,22 @@ class Context:
         return self.training.epochs
 
     def generator(self, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-        """A generator of the method's own for this epoch; no other stream is shifted by it."""
+        """Return a generator of the method's own for this epoch; no other stream is shifted by it."""
         return generator(self.seed, "method", *names, self.epoch, device=device)
 
     def derive(self, *names: str | int) -> int:
-        """The seed of a stream of the method's own for this epoch, for a `Context` of its own."""
+        """Return the seed of a stream of the method's own for this epoch, for a `Context` of its own."""
         return derive(self.seed, "method", *names, self.epoch)
 
     def parts(self, batch: Batch) -> tuple[Batch, ...]:
         """The batch in the parts whose gradients are accumulated: one, unless the recipe says otherwise."""
         return batch.split(self.training.accumulate, self.world)
 
-    def summed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def all_reduce(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return sums over a batch from those over this process's rows of it, {name: ()}, without gradient."""
-        return self.world.summed(values)
+        return self.world.all_reduce(values)
 
-    def averaged(self, values: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def average(self, values: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return means over a batch from those over this process's rows of it, {name: ()}, without gradient.
 
         Args:
@@ -94,17 +94,17 @@ class Context:
         """
         if self.world.size == 1:
             return dict(values)
-        share = len(batch.labels) / len(batch.whole.labels)
-        return self.world.summed({name: share * value for name, value in values.items()})
+        fraction = len(batch.labels) / len(batch.whole.labels)
+        return self.world.all_reduce({name: fraction * value for name, value in values.items()})
 
-    def gathered(self, outputs: Outputs, batch: Batch) -> Outputs:
+    def all_gather(self, outputs: Outputs, batch: Batch) -> Outputs:
         """Return the outputs for a whole batch, in its order, from those for this process's rows of it."""
         if self.world.size == 1:
             return outputs
-        shares = [own_rows(len(batch.whole.labels), self.training.accumulate, peer) for peer in self.world.peers()]
+        shards = [own_rows(len(batch.whole.labels), self.training.accumulate, peer) for peer in self.world.peers()]
         packed = torch.cat([outputs.logits, *outputs.features.values()], dim=1)
-        back = torch.cat(shares).argsort()  # where the rows of the batch are among those in the order of the ranks
-        rows = self.world.gathered(packed, [len(own) for own in shares])[to_device(back, packed.device)]
+        back = torch.cat(shards).argsort()  # where the rows of the batch are among those in the order of the ranks
+        rows = self.world.all_gather(packed, [len(own) for own in shards])[to_device(back, packed.device)]
         widths = [outputs.logits.shape[1], *(x.shape[1] for x in outputs.features.values())]
         logits, *features = torch.split(rows, widths, dim=1)
         return Outputs(dict(zip(outputs.features, features, strict=True)), logits)
@@ -120,7 +120,7 @@ class Context:
         return logged
 
     def new_optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-        """An optimiser of the recipe's kind over other parameters, at the current learning rate."""
+        """Return an optimiser of the recipe's kind over other parameters, at the current learning rate."""
         optimizer = build_optimizer(self.training.optimizer, parameters, fused=is_fused(self.training, self.device))
         set_learning_rate(optimizer, self.optimizer.param_groups[0]["lr"])
         return optimizer
@@ -160,7 +160,7 @@ class Context:
         self._features.clear()
 
     def apply_gradients(self) -> None:
-        """Take one optimiser step from the gradients that stand in the parameters."""
+        """Take one optimiser step from the gradients of the parameters."""
         if self.training.clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.trainable, self.training.clip_grad_norm)
         take_step(self.optimizer)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
-from torch import Tensor, nn
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import nn
 
 from drcli.diagnosis import snapshot, soft_reinitialise
-from drcli.diagnosis.settings import MeasureSettings
+from drcli.diagnosis.settings import GapSettings
 from drcli.methods.base import Event, Method
 from drcli.methods.context import Context
 
@@ -31,22 +31,24 @@ class DiagnoseRelearn(Method):
     shift the data order that follows it.
     """
 
-    class Settings(MeasureSettings, extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True):
+    class Settings(GapSettings, Method.Settings):
         """The recipe block of `diagnose_relearn`; the defaults are the authors' behaviour on CREMA-D."""
 
-        every: PositiveInt = Field(20, description="H: epochs between two diagnoses")
-        times: NonNegativeInt = Field(3, description="how many re-learnings at most; 0 disables")
-        lambda_: NonNegativeFloat = Field(
-            3.0, alias="lambda", allow_inf_nan=False, description="slope from purity gap to strength"
-        )
+        every: PositiveInt = Field(20, le=1_000_000, description="H: epochs between two diagnoses")
+        times: NonNegativeInt = Field(3, le=1_000_000, description="largest number of re-learnings; 0: none")
         optimizer_state: Literal["keep", "reset_encoder", "reset"] = Field(
-            "keep", description="what becomes of the optimiser's state at a re-learning"
+            "keep",
+            description="state of the optimiser, such as momentum, at a re-learning; keep: unchanged; "
+            "reset_encoder: cleared for the encoders; reset: cleared for all",
         )
         bn_buffers: Literal["keep", "blend", "recompute"] = Field(
-            "keep", description="what becomes of batch normalisation's running statistics"
+            "keep",
+            description="running statistics of batch normalisation at a re-learning; keep: unchanged; "
+            "blend: pulled like the weights; recompute: measured again on the training data",
         )
 
     neutral: ClassVar[Mapping[str, Any] | None] = {"lambda": 0.0}
+    state: ClassVar[tuple[str, ...]] = ("initial", "events")
     moves: ClassVar[str] = "every encoder and the fusion, by the optimiser; every encoder, by re-learning"
 
     settings: Settings
@@ -56,8 +58,8 @@ class DiagnoseRelearn(Method):
         self.initial = {m: snapshot(encoder) for m, encoder in ctx.model.encoders.items()}
         self.events = 0
 
-    def remarks(self, ctx: Context) -> Iterable[str]:
-        """Say so where the schedule has no event: the run is joint training then."""
+    def warnings(self, ctx: Context) -> Iterable[str]:
+        """Warn where the schedule has no event: the run is joint training then."""
         if not any(self.is_due(epoch, ctx.epochs) for epoch in range(ctx.epochs)) and self.events == 0:
             yield (
                 f"no re-learning will happen (every: {self.settings.every}, times: {self.settings.times}, "
@@ -100,18 +102,6 @@ class DiagnoseRelearn(Method):
         elif self.settings.optimizer_state == "reset_encoder":
             for parameter in ctx.model.encoders.parameters():
                 ctx.optimizer.state.pop(parameter, None)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The initial encoders and the number of events so far."""
-        return {"initial": self.initial, "events": self.events}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        initial: Mapping[str, Mapping[str, Tensor]] = state["initial"]
-        for m, tensors in self.initial.items():
-            for name, tensor in tensors.items():
-                tensor.copy_(initial[m][name])
-        self.events = int(state["events"])
 
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from drcli.data.batches import Batch
 from drcli.methods.base import Method
 from drcli.methods.context import Context
-from drcli.methods.heads import apply_heads, linear_heads
-from drcli.methods.teachers import TEACHERS
+from drcli.methods.parts.heads import apply_heads, linear_heads
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
+from drcli.names import TEACHERS
 
 
 class Ensemble(Method):

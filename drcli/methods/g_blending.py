@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 from torch.nn import functional
 
 from drcli.data.batches import Batch
-from drcli.methods.base import Losses, Method
-from drcli.methods.blending_estimate import JOINT, Growth, blending_weights, estimate
+from drcli.methods.base import Losses, Method, own_block
 from drcli.methods.context import Context
-from drcli.methods.heads import apply_heads, linear_heads
-from drcli.models import FUSIONS
+from drcli.methods.parts.blending_estimate import JOINT, blending_weights, estimate
+from drcli.methods.parts.heads import apply_heads, linear_heads
 from drcli.models.fusion import Fusion, Outputs
 from drcli.models.multimodal import MultimodalModel
+from drcli.names import FUSIONS
 from drcli.recipe.schema import Recipe
 
 
@@ -42,25 +42,35 @@ class GBlending(Method):
     class Settings(Method.Settings):
         """The recipe block of `g_blending`."""
 
-        mode: Literal["online", "offline", "fixed"] = Field("online", description="when weights are estimated")
-        super_epoch: PositiveInt = Field(10, description="online: epochs between two estimations")
-        estimate_epochs: PositiveInt | None = Field(None, description="offline: epochs of it; null: those of the run")
-        weights: dict[str, NonNegativeFloat] | None = Field(
-            None, description="fixed: the weight of each modality and of joint; 0 where none is given"
+        mode: Literal["online", "offline", "fixed"] = Field(
+            "online",
+            description="when the weights of the losses are estimated; online: before each super-epoch; "
+            "offline: once at the start; fixed: never, `weights` gives them",
         )
-        floor: PositiveFloat = Field(1e-4, description="least |dO|, in nats")
+        super_epoch: PositiveInt = Field(10, le=1_000_000, description="mode online: epochs between two estimations")
+        estimate_epochs: PositiveInt | None = Field(
+            None, le=1_000_000, description="mode offline: epochs of the estimation; null: as many as the run has"
+        )
+        weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
+            None, description="mode fixed: weight of the loss of each modality and of joint; 0 for those left out"
+        )
+        floor: PositiveFloat = Field(
+            1e-4, le=1e6, description="smallest |dO| that an estimation divides by; smaller ones are raised to it"
+        )
 
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
     neutral: ClassVar[Mapping[str, Any] | None] = {"mode": "fixed", "weights": {"joint": 1.0}}
-    moves: ClassVar[str] = "every encoder, the fusion and a head a modality, by the optimiser; a weight of 0 stills"
+    state: ClassVar[tuple[str, ...]] = ("weights", "growths")
+    moves: ClassVar[str] = (
+        "every encoder, the fusion and one head per modality, by the optimiser; a loss of weight 0 moves nothing"
+    )
 
     settings: Settings
 
     @classmethod
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Refuse settings that contradict each other, and fusions without encoders that run alone."""
-        key, settings = f"methods.{recipe.method}", recipe.methods[recipe.method].settings
-        assert isinstance(settings, cls.Settings)
+        key, settings = own_block(recipe)
         yield from ((f"{key}.weights", message) for message in _of_weights(settings, recipe))
         if settings.estimate_epochs is not None and settings.mode != "offline":
             yield f"{key}.estimate_epochs", f"is for mode offline, not {settings.mode}; leave it out"
@@ -71,7 +81,7 @@ class GBlending(Method):
             yield key, f"g_blending trains every encoder alone, too: fusion={' or '.join(late)}"
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
-        """Return a linear head a modality."""
+        """Return one linear head per modality."""
         self.heads = linear_heads(model)
         return {"heads": self.heads}
 
@@ -79,14 +89,15 @@ class GBlending(Method):
         """Take the fixed weights; estimated ones come before the first epoch."""
         given = self.settings.weights or {}
         self.weights = {k: given.get(k, 0.0) for k in (*ctx.model.modalities, JOINT)}
-        self.growths: dict[str, Growth] = {}
+        self.growths: dict[str, list[float]] = {}  # dG and dO, which the weights come from
 
     def on_epoch_start(self, ctx: Context) -> None:
         """Estimate the weights when the mode says so."""
         epochs = self.horizon(ctx.epoch, ctx.epochs)
         if epochs > 0:
-            self.growths = estimate(ctx, self.heads, epochs)
-            self.weights = blending_weights(self.growths, self.settings.floor)
+            growths = estimate(ctx, self.heads, epochs)
+            self.weights = blending_weights(growths, self.settings.floor)
+            self.growths = {k: [growth.gain, growth.overfitting] for k, growth in growths.items()}
 
     def horizon(self, epoch: int, epochs: int) -> int:
         """Over how many epochs to estimate before epoch `epoch` (from 0) of `epochs`; 0: not now."""
@@ -106,16 +117,6 @@ class GBlending(Method):
             for k, weight in self.weights.items()
             if weight > 0
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        """The weights in force, and the dG and dO that they come from."""
-        growths = {k: [growth.gain, growth.overfitting] for k, growth in self.growths.items()}
-        return {"weights": self.weights, "growths": growths}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self.weights = {k: float(weight) for k, weight in state["weights"].items()}
-        self.growths = {k: Growth(*map(float, growth)) for k, growth in state["growths"].items()}
 
 
 def _of_weights(settings: GBlending.Settings, recipe: Recipe) -> Iterator[str]:

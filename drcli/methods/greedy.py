@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from drcli.data.batches import Batch
-from drcli.methods.base import Losses, Method
+from drcli.methods.base import Losses, Method, own_block
 from drcli.methods.context import Context
-from drcli.models import FUSIONS
 from drcli.models.fusion import Outputs
 from drcli.models.mmtm import Gates
+from drcli.names import FUSIONS
 from drcli.recipe.schema import Recipe
 
 
@@ -38,22 +38,38 @@ class Greedy(Method):
     first's), over the batches before the present one, and in training mode only; resumed runs keep it.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True):
+    class Settings(Method.Settings):
         """The recipe block of `greedy`; the defaults are the authors' on ModelNet40."""
 
         epsilon: NonNegativeFloat = Field(
-            0.01, allow_inf_nan=False, description="|d| above which a modality is curated"
+            0.01,
+            le=1e6,
+            allow_inf_nan=False,
+            description="smallest difference |d| of the learning speeds at which the faster modality is held back",
         )
-        window: NonNegativeInt = Field(5, description="batches of a curation; 0: never; not used by random")
-        starts: NonNegativeInt = Field(1, description="first epoch, from 0, with curation; speeds count from epoch 0")
-        loss: Literal["heads", "fused"] = Field("heads", description="sum of the own heads' losses, or the fused one")
-        variant: Literal["greedy", "random"] = Field("greedy", description="who is curated: by speeds, or by chance")
+        window: NonNegativeInt = Field(
+            5,
+            le=1_000_000,
+            description="batches for which a modality is held back; 0: never; variant random ignores it",
+        )
+        starts: NonNegativeInt = Field(
+            1,
+            le=1_000_000,
+            description="first epoch, from 0, in which a modality is held back; speeds count from epoch 0",
+        )
+        loss: Literal["heads", "fused"] = Field(
+            "heads", description="heads: sum of the losses of each modality's head; fused: loss of the fused logits"
+        )
+        variant: Literal["greedy", "random"] = Field(
+            "greedy", description="how the modality is chosen; greedy: by learning speeds; random: at random"
+        )
 
     requires: ClassVar[frozenset[str]] = frozenset({"gates"})
+    state: ClassVar[tuple[str, ...]] = ("totals", "curated", "left")
     num_modalities: ClassVar[tuple[int, int | None]] = (2, 2)
     neutral: ClassVar[Mapping[str, Any] | None] = {"window": 0, "loss": "fused"}
     distributed_reason: ClassVar[str] = "the gates' running averages would be those of each process's own rows"
-    moves: ClassVar[str] = "every encoder and the fusion, by the optimiser; the gates of a curated modality rest"
+    moves: ClassVar[str] = "every encoder and the fusion, by the optimiser, but for the gates of a curated modality"
 
     settings: Settings
 
@@ -61,23 +77,23 @@ class Greedy(Method):
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Refuse the sum over own heads where the fusion has none."""
         fusion = FUSIONS.load(recipe.fusion.name)
-        settings = cast("Greedy.Settings", recipe.methods[recipe.method].settings)
+        key, settings = own_block(recipe)
         gated = cls.requires <= fusion.provides
         if gated and settings.loss == "heads" and "head" not in fusion.offers(recipe.fusion.settings):
             yield (
-                f"methods.{recipe.method}.loss",
-                "this fusion has no head a modality: use fused, or fusion.head=average",
+                f"{key}.loss",
+                "this fusion has no head per modality: use fused, or fusion.head=average",
             )
 
     def setup(self, ctx: Context) -> None:
-        """Start with no speeds and nobody curated."""
+        """Start with no speeds, and no modality curated."""
         self.gates = cast("Gates", ctx.model.fusion)  # `requires` has seen to it
         self.totals = {m: torch.zeros(2, dtype=torch.float64, device=ctx.device) for m in ctx.model.modalities}
         self.curated: str | None = None
         self.left = 0
 
-    def remarks(self, ctx: Context) -> Iterable[str]:
-        """Say so where nobody can be curated."""
+    def warnings(self, ctx: Context) -> Iterable[str]:
+        """Warn where no modality can be curated."""
         if self.settings.starts >= ctx.epochs:
             yield f"no modality will be curated (starts: {self.settings.starts}, {ctx.epochs} epochs)"
 
@@ -94,7 +110,7 @@ class Greedy(Method):
         return {m: functional.cross_entropy(z, batch.labels) for m, z in logits.items()}
 
     def modulate(self, ctx: Context, outputs: Outputs, batch: Batch) -> None:
-        """Leave the gradients alone; decide from them who is curated in the batches that follow."""
+        """Leave the gradients alone; decide from them which modality is curated in the batches that follow."""
         for m in ctx.model.modalities:
             ctx.log(f"coefficient/{m}", torch.full((), float(m == self.curated), device=ctx.device))
         unlocked = ctx.epoch >= self.settings.starts
@@ -115,16 +131,6 @@ class Greedy(Method):
         for m, encoder in ctx.model.encoders.items():
             main = [*encoder.parameters(), *self.gates.branch(m)]
             self.totals[m] += torch.stack([speed(main), speed(self.gates.bypass(m))])
-
-    def state_dict(self) -> dict[str, Any]:
-        """(A_m, A'_m) by modality, and who is curated for how many more batches."""
-        return {"totals": self.totals, "curated": self.curated, "left": self.left}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        for m, total in self.totals.items():
-            total.copy_(state["totals"][m])
-        self.curated, self.left = state["curated"], int(state["left"])
 
 
 def speed(parameters: Sequence[nn.Parameter]) -> Tensor:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from drcli.data.batches import Batch
-from drcli.methods.base import Losses, Method
+from drcli.methods.base import Losses, Method, own_block
 from drcli.methods.context import Context
-from drcli.methods.heads import apply_heads, linear_heads
-from drcli.methods.unimodal_scores import not_offered, offered
+from drcli.methods.parts.heads import apply_heads, linear_heads
+from drcli.methods.parts.unimodal_scores import not_offered, offered
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.schema import Recipe
@@ -34,27 +34,26 @@ class MultiLoss(Method):
         """The recipe block of `multi_loss`."""
 
         weight: NonNegativeFloat = Field(
-            1.0, allow_inf_nan=False, description="of every unimodal loss; the fused one has 1"
+            1.0, le=1e6, allow_inf_nan=False, description="weight of each unimodal loss; the fused loss has weight 1"
         )
         unimodal_logits: Literal["own", "slice", "head"] = Field(
-            "own", description="own: a linear head a modality; slice, head: those of the fusion"
+            "own", description="own: from one linear head per modality; slice, head: from the fusion"
         )
 
     neutral: ClassVar[Mapping[str, Any] | None] = {"weight": 0.0}
-    moves: ClassVar[str] = "every encoder, the fusion and a head a modality, by the optimiser"
+    moves: ClassVar[str] = "every encoder, the fusion and one head per modality, by the optimiser"
 
     settings: Settings
 
     @classmethod
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Refuse unimodal logits that the fusion does not offer."""
-        settings = recipe.methods[recipe.method].settings
-        assert isinstance(settings, cls.Settings)
+        _, settings = own_block(recipe)
         able = ["own", *(how for how in ("slice", "head") if how in offered(recipe))]
         yield from not_offered(recipe, settings.unimodal_logits, able)
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
-        """Return the heads, if they are of its own."""
+        """Return the heads, if they are the method's own."""
         if self.settings.unimodal_logits != "own":
             return {}
         self.heads = linear_heads(model)

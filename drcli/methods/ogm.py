@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
 from drcli.data.batches import Batch
 from drcli.errors import RecipeError
+from drcli.methods.base import own_block
 from drcli.methods.context import Context
-from drcli.methods.strengths import right_scores
-from drcli.methods.unimodal_scores import UnimodalScores
-from drcli.methods.window import missed
+from drcli.methods.parts.scores import right_scores
+from drcli.methods.parts.unimodal_scores import UnimodalScores
+from drcli.methods.parts.window import Last, Window
 from drcli.models.fusion import Outputs
-from drcli.recipe.schema import Sgd
+from drcli.names import BACKBONES
+from drcli.recipe.schema import Recipe, Sgd
 
 Tensors = Literal["conv4d", "non1d", "all"]
 
 
-class Ogm(UnimodalScores):
+class Ogm(Window, UnimodalScores):
     """Joint training that damps, at every step, the encoders of the modalities that are ahead.
 
     With p_m = softmax(z_m) of the unimodal logits, for every modality m of two or more
@@ -43,64 +45,74 @@ class Ogm(UnimodalScores):
     linear layers can be modulated too (`tensors: non1d`), which transformers consist of.
     """
 
-    class Settings(UnimodalScores.Settings):
+    class Settings(Window.Settings, UnimodalScores.Settings):
         """The recipe block of `ogm` and `ogm_ge`."""
 
-        alpha: NonNegativeFloat = Field(0.3, allow_inf_nan=False, description="how strongly a lead is damped")
-        starts: NonNegativeInt = Field(0, description="first epoch of the modulation, from 0")
-        ends: int = Field(50, ge=-1, description="last epoch of the modulation, inclusive; -1: never")
+        alpha: NonNegativeFloat = Field(
+            0.3, le=1e6, allow_inf_nan=False, description="how strongly gradients of the leading modality are reduced"
+        )
+        ends: Last = 50
         tensors: Tensors = Field(
-            "conv4d", description="conv4d: weights of 2-d convolutions; non1d: of two dimensions or more; all: of any"
+            "conv4d",
+            description="weights whose gradients are reduced; conv4d: those of 2-d convolutions; non1d: those of two "
+            "dimensions or more; all: all",
         )
 
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0}
 
     settings: Settings
 
+    @classmethod
+    def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
+        """Refuse unimodal logits that the fusion does not offer, and encoders without tensors to modulate."""
+        yield from super().check(recipe)
+        key, settings = own_block(recipe)
+        for m, block in recipe.modalities.items():
+            encoder = BACKBONES.load(block.backbone).sketch(block.settings)
+            if encoder is not None and not selected(encoder, settings.tensors):
+                yield f"{key}.tensors", nothing_selected(m, encoder)
+
     def setup(self, ctx: Context) -> None:
         """Find the tensors to modulate.
 
         Raises:
-            RecipeError: an encoder has none of the kind that the settings name.
+            RecipeError: an encoder has none of the kind that the settings name, which its sketch did not show.
         """
         kind = self.settings.tensors
         self.modulated = {m: selected(encoder, kind) for m, encoder in ctx.model.encoders.items()}
         for m, parameters in self.modulated.items():
             if not parameters:
-                backbone = type(ctx.model.encoders[m]).__name__
-                raise RecipeError(
-                    f"methods.{ctx.label}.tensors = {kind}: the encoder of {m} ({backbone}) has no such weights; "
-                    f"set methods.{ctx.label}.tensors=non1d"
-                )
+                why = nothing_selected(m, ctx.model.encoders[m])
+                raise RecipeError(f"methods.{ctx.label}.tensors = {kind}: {why}")
 
-    def remarks(self, ctx: Context) -> Iterable[str]:
-        """Name what makes the run nearly joint training: window, optimiser, or few weights to modulate."""
-        never = list(missed(self.settings.starts, self.settings.ends, ctx.epochs))
+    def warnings(self, ctx: Context) -> Iterable[str]:
+        """Warn of what makes the run nearly joint training: window, optimiser, or few weights to modulate."""
+        never = list(super().warnings(ctx))
         if never:
             yield from never
             return
         if not isinstance(ctx.training.optimizer, Sgd):
             yield f"{ctx.training.optimizer.name} divides gradients by their size, which mostly undoes the modulation"
         for m, parameters in self.modulated.items():
-            share = count(parameters) / count(ctx.model.encoders[m].parameters())
-            if share < 0.5:
-                yield f"tensors: {self.settings.tensors} is {share:.0%} of the encoder of {m}; non1d takes its matrices"
+            part = count(parameters) / count(ctx.model.encoders[m].parameters())
+            if part < 0.5:
+                yield f"tensors: {self.settings.tensors} is {part:.0%} of the encoder of {m}; non1d takes its matrices"
 
     def is_on(self, ctx: Context) -> bool:
-        """Whether gradients of this epoch are modulated."""
-        return len(ctx.model.modalities) > 1 and self.settings.starts <= ctx.epoch <= self.settings.ends
+        """Return whether gradients of this epoch are modulated; never those of a single modality."""
+        return len(ctx.model.modalities) > 1 and super().is_on(ctx)
 
     def modulate(self, ctx: Context, outputs: Outputs, batch: Batch) -> None:
         """Damp the encoders' gradients."""
         if not self.is_on(ctx):
             return
         logits = self.unimodal_logits(ctx.model, outputs.features)
-        for m, coefficient in coefficients(right_scores(logits, batch.labels), self.settings.alpha).items():
-            ctx.log(f"coefficient/{m}", coefficient)
-            torch._foreach_mul_(self.gradients(m), coefficient)  # one kernel for all of them
+        for m, factor in damping(right_scores(logits, batch.labels), self.settings.alpha).items():
+            ctx.log(f"coefficient/{m}", factor)
+            torch._foreach_mul_(self.gradients(m), factor)  # one kernel for all of them
 
     def gradients(self, modality: str) -> list[Tensor]:
-        """Return the gradients of one encoder that are modulated, as they stand in its parameters."""
+        """Return the gradients of one encoder that are modulated."""
         return [parameter.grad for parameter in self.modulated[modality] if parameter.grad is not None]
 
 
@@ -112,12 +124,17 @@ def selected(encoder: nn.Module, kind: Tensors) -> list[nn.Parameter]:
     return [parameter for parameter in parameters if parameter.dim() == 4 or (kind == "non1d" and parameter.dim() > 1)]
 
 
+def nothing_selected(modality: str, encoder: nn.Module) -> str:
+    """Return why an encoder without tensors to modulate is refused, and the remedy."""
+    return f"the encoder of {modality} ({type(encoder).__name__}) has no such weights; use non1d"
+
+
 def count(parameters: Iterable[nn.Parameter]) -> int:
     """Return how many numbers there are in parameters."""
     return sum(parameter.numel() for parameter in parameters)
 
 
-def coefficients(scores: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+def damping(scores: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
     """Return k_m in [0, 1], {m: ()}, from the scores {m: ()} of two modalities or more."""
     found = {}
     for m, score in scores.items():

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 from torch.nn import functional
 
 from drcli.data.batches import Batch
-from drcli.methods.base import Event, Losses, Method
+from drcli.methods.base import Event, Losses
 from drcli.methods.context import Context
-from drcli.methods.prototypes import class_means, coefficients, entropy, features_of_share, similarities
-from drcli.methods.strengths import right_scores
-from drcli.methods.window import missed
+from drcli.methods.parts.prototypes import class_means, entropy, factors_behind, features_of_part, similarities
+from drcli.methods.parts.scores import right_scores
+from drcli.methods.parts.window import Last, Window
 from drcli.models.fusion import Outputs
 
 
-class PMR(Method):
+class PMR(Window):
     """Joint training, with a cross-entropy on distances to class prototypes for the modalities behind.
 
     With c_mj the prototype of class j in the features of modality m, and h_m,i the features of a sample,
@@ -31,7 +31,7 @@ class PMR(Method):
           - per_weight * (max over n of b_n) * H(softmax(q_m)), m of largest S_m   of them the first per_epochs
 
     For two modalities these are the paper's equations 8 to 13 (b_0 = beta, b_1 = gamma); rho over the
-    best of M is ours. b and c are constants to the gradient. Prototypes are class means over a share
+    best of M is ours. b and c are constants to the gradient. Prototypes are class means over a part
     of every class of the training rows, drawn anew each time and seen in evaluation mode: before epoch 0,
     and after every epoch blended as c <- ema * c_old + (1 - ema) * c_new. Works with any fusion; with one
     modality b is 0. Where gradients are accumulated, b is of each part of a batch.
@@ -40,23 +40,34 @@ class PMR(Method):
     tenth of the shuffled batches, where a class may be absent (NaN); it blends one epoch later.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Window.Settings):
         """The recipe block of `pmr`."""
 
-        alpha: NonNegativeFloat = Field(1.0, allow_inf_nan=False, description="weight of the prototype losses")
-        coef: Literal["clip", "hard"] = Field("clip", description="b by how far behind (paper), or 0 and 1 (code)")
+        alpha: NonNegativeFloat = Field(1.0, le=1e6, allow_inf_nan=False, description="weight of the prototype losses")
+        coef: Literal["clip", "hard"] = Field(
+            "clip",
+            description="factor b of a modality's prototype loss; clip: from 0 to 1, larger the further the modality "
+            "is behind (paper); hard: 1 for the modalities behind, 0 for the best (authors' code)",
+        )
         per_weight: NonNegativeFloat = Field(
-            0.0, allow_inf_nan=False, description="mu: weight of the leading modality's entropy"
+            0.0,
+            le=1e6,
+            allow_inf_nan=False,
+            description="mu: weight of the entropy of the best modality, which is made larger",
         )
         per_epochs: NonNegativeInt = Field(
-            10, description='E_r: how many epochs have the entropy term; the paper says "the first few"'
+            10,
+            le=1_000_000,
+            description='E_r: number of epochs with the entropy term, from epoch 0; the paper says "the first few"',
         )
-        share: float = Field(0.1, gt=0, le=1, description="share of each class that prototypes are taken from")
-        ema: float = Field(0.2, ge=0, lt=1, description="share of the old prototypes at an update")
-        starts: NonNegativeInt = Field(0, description="first epoch with these losses")
-        ends: int = Field(100, ge=-1, description="last epoch with these losses; -1: none")
+        share: float = Field(
+            0.1, gt=0, le=1, description="part of the training samples of each class that prototypes are computed from"
+        )
+        ema: float = Field(0.2, ge=0, lt=1, description="weight of the old prototypes at an update")
+        ends: Last = 100
 
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0, "per_weight": 0.0}
+    state: ClassVar[tuple[str, ...]] = ("prototypes", "updates")
 
     settings: Settings
 
@@ -65,10 +76,6 @@ class PMR(Method):
         widths = ctx.model.fusion.widths
         self.prototypes = {m: torch.zeros(ctx.num_classes, widths[m], device=ctx.device) for m in ctx.model.modalities}
         self.updates = 0
-
-    def remarks(self, ctx: Context) -> Iterable[str]:
-        """Say so where no epoch is in the window."""
-        return missed(self.settings.starts, self.settings.ends, ctx.epochs)
 
     def on_epoch_start(self, ctx: Context) -> None:
         """Take the first prototypes, of the initial encoders."""
@@ -82,7 +89,7 @@ class PMR(Method):
         return None
 
     def _update(self, ctx: Context) -> None:
-        features, labels = features_of_share(ctx, self.settings.share, self.updates)
+        features, labels = features_of_part(ctx, self.settings.share, self.updates)
         kept = self.settings.ema if self.updates else 0.0
         for m, prototypes in self.prototypes.items():
             new = class_means(features[m], labels, ctx.num_classes).to(prototypes.device)
@@ -92,27 +99,17 @@ class PMR(Method):
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
         """Return the joint loss, and in the window those on the prototypes."""
         losses = super().losses(ctx, outputs, batch)
-        if not self.settings.starts <= ctx.epoch <= self.settings.ends:
+        if not self.is_on(ctx):
             return losses
         similarity = {m: similarities(outputs.features[m], c) for m, c in self.prototypes.items()}
-        scores = ctx.summed(right_scores({m: q.detach() for m, q in similarity.items()}, batch.labels))
-        behind = coefficients(scores, self.settings.coef)
+        scores = ctx.all_reduce(right_scores({m: q.detach() for m, q in similarity.items()}, batch.labels))
+        behind = factors_behind(scores, self.settings.coef)
         for m, value in behind.items():
             ctx.log(f"coefficient/{m}", value)
         losses["prototypes"] = self.settings.alpha * prototype_loss(similarity, behind, batch.labels)
         if self.settings.per_weight > 0 and ctx.epoch < self.settings.per_epochs:
             losses["entropy"] = -self.settings.per_weight * leading_entropy(similarity, scores, behind)
         return losses
-
-    def state_dict(self) -> dict[str, Any]:
-        """The prototypes and how often they were taken."""
-        return {"prototypes": self.prototypes, "updates": self.updates}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        for m, prototypes in self.prototypes.items():
-            prototypes.copy_(state["prototypes"][m])
-        self.updates = int(state["updates"])
 
 
 def prototype_loss(similarity: Mapping[str, Tensor], behind: Mapping[str, Tensor], labels: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from drcli.methods.base import Method
 from drcli.methods.context import Context
-from drcli.methods.teachers import TEACHERS
+from drcli.names import TEACHERS
 
 
 class UniPretrained(Method):
@@ -25,7 +25,8 @@ class UniPretrained(Method):
         """The recipe block of `uni_pretrained`."""
 
         encoders: Literal["frozen", "finetuned"] = Field(
-            "finetuned", description="whether the encoders stay as the unimodal runs left them"
+            "finetuned",
+            description="frozen: encoders stay as the unimodal runs left them; finetuned: they are trained on",
         )
 
     requires: ClassVar[frozenset[str]] = frozenset({TEACHERS})
@@ -36,7 +37,7 @@ class UniPretrained(Method):
 
     @classmethod
     def moved(cls, settings: Settings) -> str:
-        """Return what the method moves; frozen encoders rest."""
+        """Return what the method moves: frozen encoders not."""
         return "the fusion alone, by the optimiser" if settings.encoders == "frozen" else cls.moves
 
     def setup(self, ctx: Context) -> None:

@@ -11,7 +11,7 @@ from drcli.methods.base import Method
 class Unimodal(Method):
     """One encoder and one linear head trained alone, under the data and budget of joint training.
 
-    One run a modality: the model is built from that modality only, and everything else is joint
+    One run per modality: the model is built from that modality only, and everything else is joint
     training. An encoder starts from the weights that it has in joint training with the same seed.
     """
 

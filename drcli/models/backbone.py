@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from drcli.errors import DataError, UsageError
+from drcli.hooks import refuse_misspelt
 from drcli.models.hidden import Hidden, Maps
+from drcli.settings import Settings as BaseSettings
+
+_SHAPES = {1: (16,), 2: (8, 16), 3: (3, 32, 32), 4: (2, 3, 32, 32)}
+"""Shapes of made-up samples, by rank."""
+
+_SKETCHES: dict[tuple[type, str], Any] = {}
 
 
 class Backbone(nn.Module):
@@ -28,7 +36,7 @@ class Backbone(nn.Module):
         shape: shape of one input sample, without the batch dimension.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(BaseSettings):
         """The recipe block of this backbone."""
 
     ranks: ClassVar[tuple[int, ...]]
@@ -47,12 +55,37 @@ class Backbone(nn.Module):
     memory_format: torch.memory_format = torch.channels_last
     """How maps (B, C, H, W) lie in memory, for the backbones that have any."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_misspelt(cls, Backbone)
+
     def __init__(self, settings: BaseModel, shape: Sequence[int]) -> None:
         super().__init__()
         self.settings = settings
         if len(shape) not in self.ranks:
             wanted = " or ".join(f"{rank}-d" for rank in self.ranks)
             raise UsageError(f"backbone {type(self).__name__} takes {wanted} samples, not shape {tuple(shape)}")
+
+    @classmethod
+    def sketch(cls, settings: BaseModel) -> Self | None:
+        """Return the encoder without memory for its numbers, on the device "meta"; None if it cannot be had.
+
+        It shows what a recipe alone says of an encoder: `width`, `channels`, `hidden`, the settings, and which
+        kinds of parameters there are. The shape of its samples is made up.
+        """
+        key = cls, settings.model_dump_json()
+        if key not in _SKETCHES:
+            _SKETCHES[key] = cls._sketch(settings)
+        found: Self | None = _SKETCHES[key]
+        return found
+
+    @classmethod
+    def _sketch(cls, settings: BaseModel) -> Self | None:
+        try:
+            with torch.device("meta"), _Undrawn():
+                return cls(settings, _SHAPES[cls.ranks[0]])
+        except Exception:  # noqa: BLE001 - a backbone of another package may fail in any way; building it will tell
+            return None
 
     def begin(self, x: Tensor, lengths: Tensor | None = None) -> Hidden:
         """Map a batch (B, *shape), and the valid steps (B,) of sequences, to what the first stage takes."""
@@ -87,3 +120,10 @@ class Backbone(nn.Module):
         if len(fitting) <= len(own) // 4:
             raise DataError(f"{len(fitting)} of {len(own)} tensors of {type(self).__name__} are among the weights")
         self.load_state_dict({**own, **fitting})
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out normal draws, for which torch imports a package of seconds on the device "meta"."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if function is Tensor.normal_ else function(*args, **(kwargs or {}))

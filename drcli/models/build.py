@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from drcli.models import BACKBONES, FUSIONS
 from drcli.models.backbone import Backbone
 from drcli.models.multimodal import MultimodalModel, Precision
+from drcli.names import BACKBONES, FUSIONS
 from drcli.recipe.schema import FusionBlock, ModalityBlock
 from drcli.seeding import seeded
 

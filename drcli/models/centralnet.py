@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, Self
 
 import torch
@@ -10,11 +10,10 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drcli.errors import UsageError
 from drcli.models.blocks import initialise
 from drcli.models.fusion import Decomposition, Encoders, Features, Fusion, Outputs
 from drcli.models.hidden import Hidden, Maps
-from drcli.models.stages import begin, end, num_stages
+from drcli.models.stages import backbone_key, begin, end, unequal_stages
 
 
 class CentralNet(Fusion):
@@ -34,14 +33,16 @@ class CentralNet(Fusion):
     convolutions for its 4 x 4; encoders are trained with the rest, where it trains them before.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Fusion.Settings):
         """The recipe block of `centralnet`."""
 
         scalars: Literal["raw", "sigmoid"] = Field(
-            "raw", description="a: numbers drawn from U(0, 1), or their sigmoids"
+            "raw",
+            description="learned weights a of the sum; raw: as they are, drawn from U(0, 1); sigmoid: their sigmoids",
         )
         predict: Literal["central", "sum"] = Field(
-            "central", description="logits: the central ones, or plus all heads'"
+            "central",
+            description="logits; central: those of the central network; sum: plus those of each modality's head",
         )
 
     settings: Settings
@@ -61,20 +62,20 @@ class CentralNet(Fusion):
         self.heads = nn.ModuleDict({m: nn.Linear(widths[m], num_classes) for m in sorted(widths)})
 
     @classmethod
-    def over(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
-        """Build a central network that fits the encoders' stages.
-
-        Raises:
-            UsageError: they have no stages, unequal numbers of them, or no maps.
-        """
-        assert isinstance(settings, cls.Settings)
-        num_stages("centralnet", encoders)
+    def check(cls, settings: BaseModel, encoders: Encoders) -> Iterator[tuple[str, str]]:
+        """Refuse encoders without stages, with unequal numbers of them, or without maps."""
+        yield from unequal_stages("centralnet", encoders)
         for m, encoder in encoders.items():
-            if encoder.hidden is not Maps:
-                raise UsageError(
-                    f"fusion centralnet joins feature maps, and the backbone of modalities.{m} gives tokens; "
-                    "choose a convolutional one, or fusion=mmtm"
+            if encoder.channels and encoder.hidden is not Maps:
+                yield (
+                    backbone_key(m),
+                    "gives tokens, and fusion centralnet joins feature maps: use a convolutional one, or fusion=mmtm",
                 )
+
+    @classmethod
+    def build(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
+        """Build a central network that fits the encoders' stages."""
+        assert isinstance(settings, cls.Settings)
         widths = {m: encoder.width for m, encoder in encoders.items()}
         return cls(settings, widths, num_classes, {m: encoder.channels for m, encoder in encoders.items()})
 
@@ -122,7 +123,7 @@ def _block(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
 
 
 def _maps(hidden: Hidden) -> Tensor:
-    assert isinstance(hidden, Maps)  # `over` has seen to it
+    assert isinstance(hidden, Maps)  # `check` has seen to it
     return hidden.over_frames()
 
 
@@ -134,7 +135,7 @@ def widened(maps: Tensor, channels: int) -> Tensor:
 def pooled(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Average (B, C, H, W) over bins to (B, C, *size).
 
-    What adaptive_avg_pool2d computes, whose gradient on a GPU is not the same bits every time.
+    The same as adaptive_avg_pool2d, but its gradient on a GPU has the same bits every time.
     """
     if tuple(maps.shape[2:]) == size:
         return maps

@@ -21,11 +21,11 @@ class Film(Pair):
     The features that methods and diagnosis see are h_c and h_o, and not what FiLM makes of them.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Pair.Settings):
         """The recipe block of `film`."""
 
         conditioner: str | None = Field(
-            None, description="modality that scales and shifts the other; null: the first of the recipe"
+            None, description="modality that scales and shifts the other one; null: the first of the recipe"
         )
 
     role: ClassVar[str] = "conditioner"

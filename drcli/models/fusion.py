@@ -6,16 +6,19 @@ exchanges what they know between their stages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.errors import UsageError
+from drcli.hooks import refuse_misspelt
 from drcli.models.backbone import Backbone
+from drcli.settings import Settings as BaseSettings
 
 Features = Mapping[str, Tensor]
 Encoders = Mapping[str, Backbone]
@@ -46,7 +49,7 @@ class Fusion(nn.Module):
         num_classes: C.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(BaseSettings):
         """The recipe block of this fusion."""
 
     num_modalities: ClassVar[tuple[int, int | None]] = (1, None)
@@ -58,6 +61,10 @@ class Fusion(nn.Module):
     graphs: ClassVar[bool] = True
     """Whether CUDA graphs may replay it: its forward pass replaces no tensor that the next one reads."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_misspelt(cls, Fusion)
+
     def __init__(self, settings: BaseModel, widths: Mapping[str, int], num_classes: int) -> None:
         super().__init__()
         self.settings = settings
@@ -65,12 +72,28 @@ class Fusion(nn.Module):
         self.num_classes = num_classes
 
     @classmethod
+    def check(cls, settings: BaseModel, encoders: Encoders) -> Iterable[tuple[str, str]]:
+        """Yield what does not fit: a key of the recipe, such as "fusion.stages", and why, as a clause.
+
+        It is asked before any data is read, with encoders that have no weights (`Backbone.sketch`), and again
+        when the model is built.
+        """
+        return ()
+
+    @classmethod
     def over(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
-        """Build the fusion over encoders; an intermediate fusion looks at their stages here.
+        """Build the fusion over encoders.
 
         Raises:
-            UsageError: it cannot fuse these encoders.
+            UsageError: it cannot fuse these encoders, as `check` says.
         """
+        for key, message in cls.check(settings, encoders):
+            raise UsageError(f"{key}: {message}")
+        return cls.build(settings, encoders, num_classes)
+
+    @classmethod
+    def build(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
+        """Build the fusion over encoders that fit; an intermediate fusion looks at their stages here."""
         return cls(settings, {m: encoder.width for m, encoder in encoders.items()}, num_classes)
 
     @classmethod
@@ -96,7 +119,7 @@ class Fusion(nn.Module):
 
         Args:
             features: {m: (B, D_m)}.
-            how: one of `offers`. "slice": the modality's share of the logits; the shares add up to the
+            how: one of `offers`. "slice": the modality's term of the logits; the terms add up to the
                 fused logits, which only additive fusions allow. "head": the fusion's own head of the
                 modality. "zero_others": the fused logits with the other features set to 0.
         """
@@ -118,16 +141,16 @@ class Additive(Fusion):
 
     @classmethod
     def offers(cls, settings: BaseModel) -> tuple[Decomposition, ...]:
-        """The exact shares, and the fused logits without the others."""
+        """The exact terms, and the fused logits without the others."""
         return ("slice", "zero_others")
 
     def unimodal_logits(self, features: Features, how: Decomposition) -> dict[str, Tensor]:
         """Return logits of each modality alone, {m: (B, C)}."""
-        return self.shares(features) if how == "slice" else super().unimodal_logits(features, how)
+        return self.terms(features) if how == "slice" else super().unimodal_logits(features, how)
 
-    def shares(self, features: Features) -> dict[str, Tensor]:
-        """Return each modality's share of the logits, {m: (B, C)}; they add up to the fused logits."""
-        raise AssertionError(f"{type(self).__name__} does not define shares")
+    def terms(self, features: Features) -> dict[str, Tensor]:
+        """Return each modality's term of the logits, {m: (B, C)}; they add up to the fused logits."""
+        raise AssertionError(f"{type(self).__name__} does not define terms")
 
 
 class Concat(Additive):
@@ -139,11 +162,11 @@ class Concat(Additive):
 
     def forward(self, features: Features) -> Tensor:
         """Return the fused logits (B, C)."""
-        joined = torch.cat([features[m] for m in self.widths], dim=1)
-        logits: Tensor = self.linear(joined)
+        concatenated = torch.cat([features[m] for m in self.widths], dim=1)
+        logits: Tensor = self.linear(concatenated)
         return logits
 
-    def shares(self, features: Features) -> dict[str, Tensor]:
+    def terms(self, features: Features) -> dict[str, Tensor]:
         """Return the sliced logits z_m = W[:, slice_m] h_m + b / M, {m: (B, C)} (Peng et al. 2022)."""
         slices = torch.split(self.linear.weight, list(self.widths.values()), dim=1)
         bias = self.linear.bias / len(self.widths)
@@ -151,7 +174,7 @@ class Concat(Additive):
 
 
 class Sum(Additive):
-    """z = sum over m of (W_m h_m + b_m), one linear layer a modality."""
+    """z = sum over m of (W_m h_m + b_m), one linear layer per modality."""
 
     def __init__(self, settings: BaseModel, widths: Mapping[str, int], num_classes: int) -> None:
         super().__init__(settings, widths, num_classes)
@@ -159,8 +182,8 @@ class Sum(Additive):
 
     def forward(self, features: Features) -> Tensor:
         """Return the fused logits (B, C)."""
-        return torch.stack(list(self.shares(features).values())).sum(dim=0)
+        return torch.stack(list(self.terms(features).values())).sum(dim=0)
 
-    def shares(self, features: Features) -> dict[str, Tensor]:
+    def terms(self, features: Features) -> dict[str, Tensor]:
         """Return z_m = W_m h_m + b_m, {m: (B, C)}."""
         return {m: linear(features[m]) for m, linear in self.linears.items()}

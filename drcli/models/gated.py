@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from drcli.models.fusion import Features
@@ -23,12 +23,12 @@ class Gated(Pair):
     balanced-learning literature: that returns u and v in their place.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Pair.Settings):
         """The recipe block of `gated`."""
 
-        gate: str | None = Field(None, description="modality that gates the other; null: the first of the recipe")
+        gate: str | None = Field(None, description="modality that gates the other one; null: the first of the recipe")
         width: PositiveInt | None = Field(
-            None, description="width at which the two meet; null: the narrower of the features"
+            None, le=65_536, description="width to which both features are mapped; null: that of the narrower one"
         )
 
     role: ClassVar[str] = "gate"

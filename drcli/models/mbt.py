@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, Field, NonNegativeInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drcli.errors import UsageError
 from drcli.models.backbone import Backbone
 from drcli.models.fusion import Decomposition, Encoders, Features, Fusion, Outputs
 from drcli.models.hidden import Hidden, Tokens
-from drcli.models.stages import begin, end, num_stages
+from drcli.models.stages import backbone_key, begin, end, num_stages, unequal_stages
 
 
 class Mbt(Fusion):
@@ -42,15 +41,22 @@ class Mbt(Fusion):
     nothing is exchanged; it draws stochastic depth, which no encoder here has.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Fusion.Settings):
         """The recipe block of `mbt`."""
 
-        bottlenecks: NonNegativeInt = Field(4, description="B_n: tokens that carry the exchange; 0: none takes place")
+        bottlenecks: NonNegativeInt = Field(
+            4, le=65_536, description="B_n: number of bottleneck tokens, which carry the exchange; 0: no exchange"
+        )
         fusion_layer: NonNegativeInt | None = Field(
-            None, description="L_f: first layer, from 0, that exchanges; null: two thirds, so that two exchange or more"
+            None,
+            le=1024,
+            description="L_f: first layer, from 0, with an exchange; null: after two thirds of the layers, but so that "
+            "two have one",
         )
         classifier: Literal["token", "gap"] = Field(
-            "token", description="a shared layer on each modality's features, or one on the mean of all tokens"
+            "token",
+            description="token: one linear layer on the features of each modality, the logits averaged; "
+            "gap: one on the mean of all tokens",
         )
 
     settings: Settings
@@ -64,16 +70,17 @@ class Mbt(Fusion):
         nn.init.zeros_(self.linear.bias)
 
     @classmethod
-    def over(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
-        """Build the fusion over transformers of one width and as many layers.
+    def check(cls, settings: BaseModel, encoders: Encoders) -> Iterator[tuple[str, str]]:
+        """Refuse an encoder that is no transformer, unequal widths or numbers of layers, and settings beyond them.
 
-        Raises:
-            UsageError: an encoder is no transformer, widths or numbers of layers differ, L_f is beyond
-                the last layer, or the classifier averages tokens and an encoder does not.
+        These are an L_f after the last layer, and a classifier that averages tokens where an encoder does not.
         """
         assert isinstance(settings, Mbt.Settings)
-        _check(settings, encoders)
-        return super().over(settings, encoders, num_classes)
+        strangers = [m for m, encoder in encoders.items() if not _is_transformer(encoder)]
+        yield from ((backbone_key(m), "must be a transformer (transformer, vit) with fusion mbt") for m in strangers)
+        if not strangers:
+            yield from unequal_stages("mbt", encoders)
+            yield from _of_tokens(settings, encoders)
 
     @classmethod
     def offers(cls, settings: BaseModel) -> tuple[Decomposition, ...]:
@@ -95,13 +102,13 @@ class Mbt(Fusion):
         if self.settings.classifier == "token":
             return Outputs(features, self(features))
         counts = torch.stack([tokens[m].lengths() for m in features])  # (M, B)
-        shares = counts / counts.sum(dim=0).clamp(min=1)
-        mean = (shares[:, :, None] * torch.stack(list(features.values()))).sum(dim=0)
+        weights = counts / counts.sum(dim=0).clamp(min=1)
+        mean = (weights[:, :, None] * torch.stack(list(features.values()))).sum(dim=0)
         return Outputs(features, self.linear(mean))
 
     def exchange(self, encoders: Encoders, inputs: Features, lengths: Mapping[str, Tensor]) -> dict[str, Tokens]:
         """Return what the last layers give, {m: tokens (B, N_m, D)}, without the bottlenecks."""
-        num_layers = num_stages("mbt", encoders)
+        num_layers = num_stages(encoders)
         start = first_exchange(num_layers, self.settings.fusion_layer)
         tokens = {m: _tokens(encoders[m], hidden) for m, hidden in begin(encoders, inputs, lengths).items()}
         bottlenecks = self.bottlenecks.expand(len(next(iter(inputs.values()))), -1, -1)
@@ -153,30 +160,24 @@ def together(encoder: Backbone, layer: int, bottlenecks: Tensor, tokens: Tokens)
 
 
 def _tokens(encoder: Backbone, hidden: Hidden) -> Tokens:
-    if not isinstance(hidden, Tokens):
-        raise UsageError(f"fusion mbt takes transformers, and {type(encoder).__name__} is none")
+    assert isinstance(hidden, Tokens), f"{type(encoder).__name__} says that it gives tokens, and gives maps"
     return hidden
 
 
-def _check(settings: Mbt.Settings, encoders: Encoders) -> None:
-    """Refuse encoders that do not fit each other or the settings."""
-    num_layers = num_stages("mbt", encoders)
+def _is_transformer(encoder: Backbone) -> bool:
+    """Whether an encoder has layers over tokens, all of the width of its features."""
+    return encoder.hidden is Tokens and set(encoder.channels) == {encoder.width}
+
+
+def _of_tokens(settings: Mbt.Settings, encoders: Encoders) -> Iterator[tuple[str, str]]:
+    """Yield what does not fit of transformers: pooling, width, and L_f."""
+    first, *others = encoders
     for m, encoder in encoders.items():
-        if set(encoder.channels) != {encoder.width}:  # stages of several widths: no layers of a transformer
-            kind = type(encoder).__name__
-            raise UsageError(f"fusion mbt takes transformers: set modalities.{m}.backbone to one, not {kind}")
-        # A backbone without the setting is taken to average.
-        pooling = getattr(encoder.settings, "pooling", "mean")
+        pooling = getattr(encoder.settings, "pooling", "mean")  # a backbone without the setting averages
         if settings.classifier == "gap" and pooling != "mean":
-            raise UsageError(
-                f"fusion mbt with classifier gap averages tokens: set modalities.{m}.pooling to mean, not {pooling}"
-            )
-    widths = {m: encoder.width for m, encoder in encoders.items()}
-    if len(set(widths.values())) > 1:
-        found = ", ".join(f"modalities.{m}.dim = {width}" for m, width in widths.items())
-        raise UsageError(f"fusion mbt needs the same dim in every encoder, not {found}")
-    if settings.fusion_layer is not None and settings.fusion_layer > num_layers:
-        raise UsageError(
-            f"fusion.fusion_layer = {settings.fusion_layer}: the encoders have {num_layers} layers; "
-            f"set it to 0 ... {num_layers} ({num_layers}: nothing is exchanged)"
-        )
+            yield f"modalities.{m}.pooling", "must be mean with fusion.classifier gap, which averages tokens"
+    for m in (m for m in others if encoders[m].width != encoders[first].width):
+        yield f"modalities.{m}.dim", f"must be {encoders[first].width}, as of {first}: fusion mbt needs equal ones"
+    layers = num_stages(encoders)
+    if settings.fusion_layer is not None and settings.fusion_layer > layers:
+        yield "fusion.fusion_layer", f"must be 0 ... {layers}, the number of layers ({layers}: nothing is exchanged)"

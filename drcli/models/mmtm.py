@@ -10,10 +10,9 @@ import torch
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from drcli.errors import UsageError
 from drcli.models.fusion import Decomposition, Encoders, Features, Fusion
 from drcli.models.hidden import Hidden
-from drcli.models.stages import begin, end, num_stages
+from drcli.models.stages import begin, end, num_stages, unequal_stages
 
 
 class Gates(Protocol):
@@ -32,7 +31,7 @@ class Gates(Protocol):
 class Gate(nn.Module):
     """The gates of one modality, scale * sigmoid(W_m e + b_m), and their running average.
 
-    The average over all batches seen in training mode is what stands for the gates while the modality is
+    The average over all batches seen in training mode replaces the gates while the modality is
     curated; before the first batch it is scale / 2, the gate of zero input.
 
     Args:
@@ -110,13 +109,25 @@ class MmtmFusion(Fusion):
     them 1 at zero input. Video is squeezed over frames and space together.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Fusion.Settings):
         """The recipe block of `mmtm`."""
 
-        ratio: PositiveFloat = Field(4.0, allow_inf_nan=False, description="twice all channels, divided by this: e")
-        gate_scale: PositiveFloat = Field(1.0, allow_inf_nan=False, description="largest gate; 2: 1 at zero input")
-        stages: PositiveInt = Field(3, description="how many of the last stages are followed by an exchange")
-        head: Literal["average", "concat"] = Field("average", description="a head a modality, averaged; or one of all")
+        ratio: PositiveFloat = Field(
+            4.0,
+            le=1e6,
+            allow_inf_nan=False,
+            description="width of the joint representation e: twice the channels of all modalities, divided by ratio",
+        )
+        gate_scale: PositiveFloat = Field(
+            1.0, le=1e6, allow_inf_nan=False, description="largest value of a gate; with 2, a gate is 1 at zero input"
+        )
+        stages: PositiveInt = Field(
+            3, le=1024, description="number of stages, counted from the last, that an exchange follows"
+        )
+        head: Literal["average", "concat"] = Field(
+            "average",
+            description="average: one head per modality, their logits averaged; concat: one head on all features",
+        )
 
     provides: ClassVar[frozenset[str]] = frozenset({"gates"})
     graphs: ClassVar[bool] = False  # the gates' averages are replaced at every step
@@ -142,16 +153,19 @@ class MmtmFusion(Fusion):
         self._curated: str | None = None
 
     @classmethod
-    def over(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
-        """Build exchanges that fit the encoders' stages.
-
-        Raises:
-            UsageError: they have no stages, unequal numbers of them, or fewer than `stages`.
-        """
+    def check(cls, settings: BaseModel, encoders: Encoders) -> Iterator[tuple[str, str]]:
+        """Refuse encoders without stages, with unequal numbers of them, or with fewer than `stages`."""
         assert isinstance(settings, cls.Settings)
-        count = num_stages("mmtm", encoders)
-        if settings.stages > count:
-            raise UsageError(f"fusion.stages = {settings.stages}: the backbones have {count}; ask for {count} at most")
+        unequal = list(unequal_stages("mmtm", encoders))
+        yield from unequal
+        count = num_stages(encoders)
+        if not unequal and settings.stages > count:
+            yield "fusion.stages", f"must be at most {count}, the number of stages of the backbones"
+
+    @classmethod
+    def build(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
+        """Build exchanges that fit the encoders' stages."""
+        assert isinstance(settings, cls.Settings)
         widths = {m: encoder.width for m, encoder in encoders.items()}
         return cls(settings, widths, num_classes, {m: encoder.channels for m, encoder in encoders.items()})
 

@@ -1,4 +1,4 @@
-"""The multimodal classifier: one encoder a modality, and a fusion over them."""
+"""The multimodal classifier: one encoder per modality, and a fusion over them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class MultimodalModel(nn.Module):
         return self.fusion.unimodal_logits(features, how)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the parameters by owner: one group a modality's encoder, and "fusion".
+        """Return the parameters by owner: one group per encoder, and "fusion".
 
         The groups are disjoint and cover the model.
         """

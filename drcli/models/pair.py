@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from pydantic import BaseModel
 
-from drcli.errors import UsageError
-from drcli.models.fusion import Fusion
+from drcli.models.fusion import Encoders, Fusion
 from drcli.registry import known
 
 
@@ -27,15 +26,12 @@ class Pair(Fusion):
 
     def __init__(self, settings: BaseModel, widths: Mapping[str, int], num_classes: int) -> None:
         super().__init__(settings, widths, num_classes)
-        named = getattr(settings, self.role)
-        for key, message in self.check(settings, widths):
-            raise UsageError(f"fusion.{key} = {named}: {message}")
-        self.acting = named or next(iter(widths))
+        self.acting = getattr(settings, self.role) or next(iter(widths))
         (self.other,) = (m for m in widths if m != self.acting)
 
     @classmethod
-    def check(cls, settings: BaseModel, modalities: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Yield the setting that does not fit these modalities, and why."""
+    def check(cls, settings: BaseModel, encoders: Encoders) -> Iterator[tuple[str, str]]:
+        """Refuse an acting modality that the model does not have."""
         named = getattr(settings, cls.role)
-        if named is not None and named not in modalities:
-            yield cls.role, f"is no modality of this model; {known(named, modalities)}"
+        if named is not None and named not in encoders:
+            yield f"fusion.{cls.role}", f"is no modality of this model; {known(named, encoders)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from drcli.models.backbone import Backbone
@@ -23,10 +23,12 @@ class ResNetSmall(Backbone):
         shape: (C, H, W) or (T, C, H, W).
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Backbone.Settings):
         """The recipe block of `resnet_small`."""
 
-        width: PositiveInt = Field(16, description="channels of the first stage")
+        width: PositiveInt = Field(
+            16, le=4096, description="channels of the first stage; each later stage has twice as many"
+        )
         stem_stride: int = Field(1, ge=1, le=4, description="stride of the first convolution")
 
     ranks: ClassVar[tuple[int, ...]] = (3, 4)

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from drcli.errors import UsageError
 from drcli.models.fusion import Encoders, Features
 from drcli.models.hidden import Hidden
 
 
-def num_stages(fusion: str, encoders: Encoders) -> int:
-    """Return how many stages the encoders have, each as many as the others.
+def num_stages(encoders: Encoders) -> int:
+    """Return how many stages the encoders have, where `unequal_stages` has found nothing."""
+    return len(next(iter(encoders.values())).channels)
+
+
+def unequal_stages(fusion: str, encoders: Encoders) -> Iterator[tuple[str, str]]:
+    """Yield the backbones without stages, or else the first whose number of stages is not that of the others.
 
     Args:
-        fusion: name of the fusion that wants to know.
+        fusion: name of the fusion that works between stages.
         encoders: by modality.
-
-    Raises:
-        UsageError: an encoder has no stages, or another number of them.
     """
     counts = {m: len(encoder.channels) for m, encoder in encoders.items()}
-    found = ", ".join(f"modalities.{m}: {type(encoders[m]).__name__} has {count}" for m, count in counts.items())
     if 0 in counts.values():
-        raise UsageError(
-            f"fusion {fusion} works between stages ({found}); choose backbones with stages, or fusion=concat"
+        for m in (m for m, count in counts.items() if count == 0):
+            yield backbone_key(m), f"has no stages, between which fusion {fusion} works; use another, or fusion=concat"
+        return
+    first, *others = counts
+    for m in (m for m in others if counts[m] != counts[first]):
+        yield (
+            backbone_key(m),
+            f"has {counts[m]} stages and that of {first} has {counts[first]}: fusion {fusion} needs equal numbers",
         )
-    if len(set(counts.values())) > 1:
-        raise UsageError(f"fusion {fusion} needs equal numbers of stages ({found}); choose such backbones")
-    return next(iter(counts.values()))
+        return
+
+
+def backbone_key(modality: str) -> str:
+    """Return the key of a recipe that names a modality's backbone."""
+    return f"modalities.{modality}.backbone"
 
 
 def begin(encoders: Encoders, inputs: Features, lengths: Mapping[str, Tensor]) -> dict[str, Hidden]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,7 +18,7 @@ EPSILON = 1e-6  # of the layer normalisations
 
 
 class ViT(Backbone):
-    """Square patches, a learned position each, `layers` pre-norm blocks, then the CLS token or the mean.
+    """Square patches, one learned position per patch, `layers` pre-norm blocks, then the CLS token or the mean.
 
     After Dosovitskiy et al. 2021, "An image is worth 16x16 words" (arXiv 2010.11929), eq. 1 to 4; a
     spectrogram is a picture, as in Gong et al. 2021 (arXiv 2104.01778). The patches of all frames of a
@@ -29,16 +29,24 @@ class ViT(Backbone):
         shape: (C, H, W) or (T, C, H, W); every batch must have it, since each place has its own position.
     """
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(Backbone.Settings):
         """The recipe block of `vit`."""
 
-        patch: PositiveInt = Field(4, description="height and width of a patch; zeros fill the last ones up")
-        dim: PositiveInt = Field(64, description="width of the tokens and of the features; a multiple of heads")
-        heads: PositiveInt = Field(4, description="attention heads")
-        layers: PositiveInt = Field(4, description="blocks")
-        feedforward: PositiveInt = Field(128, description="width of the layers between attentions")
-        dropout: float = Field(0.1, ge=0, lt=1, description="share of activations set to 0 in training")
-        pooling: Literal["cls", "mean"] = Field("cls", description="features: a token of its own, or the mean of all")
+        patch: PositiveInt = Field(
+            4, le=4096, description="height and width of a patch, in pixels; the last ones are padded with zeros"
+        )
+        dim: PositiveInt = Field(
+            64, le=65_536, description="width of the tokens and of the features; a multiple of heads"
+        )
+        heads: PositiveInt = Field(4, le=4096, description="attention heads")
+        layers: PositiveInt = Field(4, le=1024, description="number of layers")
+        feedforward: PositiveInt = Field(128, le=1_000_000, description="width of the feed-forward layers")
+        dropout: float = Field(
+            0.1, ge=0, lt=1, description="probability with which an activation is set to 0 in training"
+        )
+        pooling: Literal["cls", "mean"] = Field(
+            "cls", description="features of a sample; cls: a token added for this; mean: the mean of all tokens"
+        )
 
         @model_validator(mode="after")
         def _divides(self) -> Self:

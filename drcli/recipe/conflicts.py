@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from drcli.methods import METHODS
-from drcli.methods.teachers import TEACHERS
-from drcli.models import FUSIONS
+from drcli.names import BACKBONES, FUSIONS, METHODS, TEACHERS
 from drcli.recipe.overrides import split_path
 from drcli.recipe.problems import ABSENT, Problem
 from drcli.recipe.schema import Cosine, Recipe, Sgd, Training
@@ -20,7 +18,7 @@ def conflicts(recipe: Recipe, labels: Sequence[str]) -> Iterator[Problem]:
 
     Args:
         recipe: its blocks are valid, each by itself.
-        labels: the methods that are held against the rest.
+        labels: the methods that are checked against the rest.
     """
     data = recipe.to_dict()
     for path, message in [
@@ -47,26 +45,26 @@ def _of_training(training: Training) -> Iterator[tuple[str, str]]:
             "must leave parts of two rows or more: at most batch_size / 2",
         )
     if training.compile == GRAPHS and training.accumulate > 1:
-        yield "training.compile", "CUDA graphs write each part's gradients over the last one's; take default"
+        yield "training.compile", "CUDA graphs write each part's gradients over the last one's; use default"
 
 
 def _of_fusion(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Hold the fusion against the modalities, unless every method trains them one by one."""
+    """Check the fusion against the encoders, unless every method trains them one by one."""
     fusion = FUSIONS.load(recipe.fusion.name)
     if labels and all(METHODS.load(recipe.methods[label].method).per_modality for label in labels):
         return
     if not _within(len(recipe.modalities), fusion.num_modalities):
         yield "fusion.name", f"takes {_range(fusion.num_modalities)}, the recipe has {len(recipe.modalities)}"
         return
-    if recipe.training.compile == GRAPHS and not getattr(fusion, "graphs", True):
-        yield "training.compile", f"CUDA graphs overwrite the averages that {recipe.fusion.name} keeps; take default"
-    check = getattr(fusion, "check", None)
-    found: Iterable[tuple[str, str]] = check(recipe.fusion.settings, tuple(recipe.modalities)) if check else ()
-    yield from ((f"fusion.{key}", message) for key, message in found)
+    if recipe.training.compile == GRAPHS and not fusion.graphs:
+        yield "training.compile", f"CUDA graphs overwrite the averages that {recipe.fusion.name} keeps; use default"
+    encoders = {m: BACKBONES.load(block.backbone).sketch(block.settings) for m, block in recipe.modalities.items()}
+    if None not in encoders.values():  # building the model will tell of a backbone that gives no sketch
+        yield from fusion.check(recipe.fusion.settings, encoders)
 
 
 def _of_methods(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Hold methods against the recipe of their run: modalities, what the fusion provides, and their own `check`."""
+    """Check methods against the recipe of their run: modalities, what the fusion provides, and their own `check`."""
     fusion = recipe.fusion
     provided = FUSIONS.load(fusion.name).provides | {TEACHERS}
     for label in labels:
@@ -78,9 +76,7 @@ def _of_methods(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, st
         for needed in sorted(method.requires - provided):
             able = [name for name in FUSIONS.names() if needed in FUSIONS.load(name).provides]
             yield key, f"{block.method} needs a fusion with {needed}: fusion={' or '.join(able)}, not {fusion.name}"
-        check = getattr(method, "check", None)
-        found: Iterable[tuple[str, str]] = check(recipe.for_run(label, recipe.seeds[0])) if check else ()
-        yield from found
+        yield from method.check(recipe.for_run(label, recipe.seeds[0]))
 
 
 def _within(count: int, bounds: tuple[int, int | None]) -> bool:

@@ -10,11 +10,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 from torch import nn
 
-from data_prep import DATASETS
 from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
-from drcli.methods import METHODS
-from drcli.models import BACKBONES, FUSIONS
+from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
 from drcli.recipe.conflicts import conflicts
 from drcli.recipe.overrides import apply_overrides, parse_overrides
 from drcli.recipe.problems import Problem, keys_of, refusal

@@ -57,7 +57,7 @@ class Checker:
 
         Args:
             model: describes the block.
-            key: where the block stands; an absent block is an empty one.
+            key: of the block; an absent block is an empty one.
             besides: keys of the block that are looked at elsewhere.
         """
         block = self.block(key)
@@ -76,7 +76,7 @@ class Checker:
         """Return the name at `key` if it is one of `names`; None, and a problem, if it is not.
 
         Args:
-            key: where the name stands.
+            key: of the name.
             kind: what it names, in the singular ("backbone").
             names: the known names.
             default: taken where the key is absent.
@@ -121,7 +121,7 @@ class Checker:
 
 
 def validate_settings(model: type[Model], data: Mapping[str, Any], *, where: str) -> Model:
-    """Return the validated settings of one block that stands alone, for commands without a recipe.
+    """Return the validated settings of one block without a recipe around it, for commands without a recipe.
 
     Args:
         model: describes the block.

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from statistics import fmean
 
-from drcli.methods import METHODS
+from drcli.names import METHODS
 from drcli.reproduce.expand import Grid
 from drcli.runs import directory
 from drcli.runs.directory import RunDirectory

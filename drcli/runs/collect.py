@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drcli.errors import DataError, UsageError
-from drcli.methods import METHODS
+from drcli.names import METHODS
 from drcli.runs.directory import RESTORING, RunDirectory
 from drcli.runs.records import Environment, EpochRecord, Event, Failure, RunRecipe, StoredOutputs, Summary
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from drcli.errors import UsageError
-from drcli.methods import METHODS
-from drcli.methods.teachers import TEACHERS
-from drcli.models import FUSIONS
+from drcli.names import FUSIONS, METHODS, TEACHERS
 from drcli.recipe.schema import FusionBlock, MethodBlock, Recipe
 from drcli.registry import known
 from drcli.runs.collect import name_in_tables

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from data_prep import DATASETS
 from data_prep.base import run as prepare
 from drcli.data.prepared import open_dataset
+from drcli.names import DATASETS
 from drcli.recipe.load import load_recipe
 from drcli.recipe.shipped import find_recipe
 

@@ -13,8 +13,7 @@ import torch
 import yaml
 from support.command_line import Drcli, Process, RecipeFile, Refused, invoke, start
 
-from data_prep import DATASETS
-from drcli.registry import Entry
+from drcli.names import DATASETS
 
 
 @pytest.fixture(autouse=True)
@@ -78,8 +77,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, toy_root: Path) -> Path:
     }
     path = folder / "toy.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(DATASETS._entries, "toy", Entry("support.toy:Toy", "made up"))
+    with DATASETS.registered("toy", "support.toy:Toy"):
         invoke("train", path, "--out", folder / "runs", "--device", "cpu")
     return folder / "runs" / "toy" / "joint" / "seed0"
 

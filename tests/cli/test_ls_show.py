@@ -12,10 +12,8 @@ import yaml
 from support.command_line import Drcli, RecipeFile, Refused
 
 import drcli as package
-from data_prep import DATASETS
 from drcli.commands.listing import KINDS
-from drcli.methods import METHODS
-from drcli.models import BACKBONES, FUSIONS
+from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
 from drcli.recipe.load import load_recipe, recipe_from_dict
 from drcli.recipe.shipped import find_recipe, shipped_recipes
 

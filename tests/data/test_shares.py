@@ -73,7 +73,7 @@ def test_parts_of_a_share_are_shares_of_the_parts(size: int) -> None:
             for part, of_whole in zip(share.split(2, world), whole.split(2), strict=True):
                 assert torch.equal(part.whole.index, of_whole.index)
                 assert torch.equal(part.whole.labels, of_whole.labels)
-                assert_rows(part, of_whole, torch.arange(len(of_whole.labels))[world.share(len(of_whole.labels))])
+                assert_rows(part, of_whole, torch.arange(len(of_whole.labels))[world.shard(len(of_whole.labels))])
 
 
 def test_a_batch_of_one_process_is_the_whole() -> None:

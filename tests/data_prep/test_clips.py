@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +15,28 @@ import pytest
 from support.command_line import start, tree
 from support.many import Source, make_source
 
-from data_prep import DATASETS
 from data_prep.writing.journal import Entry, Journal
 from drcli.data.format import DatasetInfo
 from drcli.data.prepared import open_dataset
 from drcli.errors import DataError, RunError, UsageError
-from drcli.registry import Entry as Registered
+from drcli.names import DATASETS
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from data_prep import DATASETS
-from drcli.registry import Entry
+from drcli.names import DATASETS
 from support.many import Source
 
 if __name__ == "__main__":
-    DATASETS._entries["many"] = Entry("support.many:Many", "made up")
-    Source(Path(sys.argv[1])).prepare(Path(sys.argv[2]), max_bad=0.5, workers=int(sys.argv[3]))
+    with DATASETS.registered("many", "support.many:Many"):
+        Source(Path(sys.argv[1])).prepare(Path(sys.argv[2]), max_bad=0.5, workers=int(sys.argv[3]))
 """
 
 
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(DATASETS._entries, "many", Registered("support.many:Many", "made up"))
+def _registered() -> Iterator[None]:
+    with DATASETS.registered("many", "support.many:Many"):
+        yield
 
 
 @pytest.fixture

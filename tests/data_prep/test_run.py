@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from data_prep import DATASETS, base
+from data_prep import base
 from data_prep.digits import Digits
 from drcli.data.format import EMBEDDED, DatasetInfo, read_info
 from drcli.errors import DataError, DrcliError, RunError, UsageError
+from drcli.names import DATASETS
 
 
 def prepare(out: Path, settings: Digits.Settings | None = None, **options: Any) -> DatasetInfo:

@@ -14,16 +14,14 @@ import torch
 from support.several import Job, fail_alone, train
 from support.training import CPU, bits, log
 
-from data_prep import DATASETS
 from drcli import checkpoint
 from drcli.data.prepared import open_dataset
 from drcli.engine.distributed import Report, _outcome, check_runs, launched, on_devices
 from drcli.engine.grid import run_grid
 from drcli.errors import PeerError, RecipeError, RunError
-from drcli.methods import METHODS
+from drcli.names import DATASETS, METHODS
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
-from drcli.registry import Entry
 from drcli.runs.planned import PlannedRun, plan
 from drcli.watch.events import Listener
 from drcli.world import World
@@ -64,8 +62,7 @@ def make(toy_root: Path) -> Iterator[Callable[..., Recipe]]:
         }
         return recipe_from_dict(data, where="the test's recipe")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(DATASETS._entries, "toy", Entry("support.toy:Toy", "made up"))
+    with DATASETS.registered("toy", "support.toy:Toy"):
         yield recipe
 
 

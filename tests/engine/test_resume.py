@@ -16,13 +16,13 @@ import yaml
 from support.command_line import invoke, start
 from support.training import CPU, StoppedError, bits, log, planned
 
-from data_prep import DATASETS
 from data_prep.base import run as prepare
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine import trainer as trainer_module
 from drcli.engine.run import execute
 from drcli.methods import diagnose_relearn
+from drcli.names import DATASETS
 from drcli.recipe.schema import Recipe
 from drcli.runs.directory import RunDirectory
 from drcli.watch.events import Listener

@@ -19,8 +19,8 @@ from torch.nn import functional
 from drcli.data.batches import Batch
 from drcli.engine.trainer import Trainer
 from drcli.methods.agm import AGM
-from drcli.methods.shapley import coalitions, shapley_weights, weighted_sum
-from drcli.methods.strengths import coefficients, ratios, strength
+from drcli.methods.parts.scores import kappas, ratios, response_loss
+from drcli.methods.parts.shapley import coalitions, shapley_weights, weighted_sum
 from drcli.models.fusion import Outputs
 from drcli.models.inference import evaluating
 from drcli.recipe.schema import Recipe
@@ -89,22 +89,22 @@ def test_the_coefficients_worked_by_hand() -> None:
     s, t = as_tensors({"a": 0.5, "v": 1.5}), as_tensors({"a": 1.0, "v": 1.2})
     assert {m: float(x) for m, x in ratios(s).items()} == pytest.approx({"a": 2.718282, "v": 0.367879}, abs=1e-6)
     assert {m: float(x) for m, x in ratios(t).items()} == pytest.approx({"a": 1.221403, "v": 0.818731}, abs=1e-6)
-    kappa = coefficients(s, t, alpha=1.0, cap=None)
+    kappa = kappas(s, t, alpha=1.0, cap=None)
     assert {m: float(x) for m, x in kappa.items()} == pytest.approx({"a": 0.223828, "v": 1.569648}, abs=1e-6)
 
 
 def test_the_cap_bounds_what_is_boosted() -> None:
     s, t = as_tensors({"a": 3.0, "v": 0.5}), as_tensors({"a": 0.5, "v": 3.0})
-    kappa = coefficients(s, t, alpha=0.5, cap=7.0)
+    kappa = kappas(s, t, alpha=0.5, cap=7.0)
     assert float(kappa["a"]) == pytest.approx(math.exp(0.5 * 7.0))
-    assert float(coefficients(s, t, alpha=0.5, cap=None)["a"]) > 100
-    assert bits(coefficients(s, t, alpha=0.5, cap=None)["v"]) == bits(kappa["v"])
+    assert float(kappas(s, t, alpha=0.5, cap=None)["a"]) > 100
+    assert bits(kappas(s, t, alpha=0.5, cap=None)["v"]) == bits(kappa["v"])
 
 
 def test_permuting_the_modalities_permutes_the_coefficients() -> None:
     s, t = as_tensors({"a": 0.5, "v": 1.5, "t": 1.1}), as_tensors({"a": 1.0, "v": 1.2, "t": 0.1})
-    kappa = coefficients(s, t, alpha=1.0, cap=7.0)
-    turned = coefficients(dict(reversed(s.items())), dict(reversed(t.items())), alpha=1.0, cap=7.0)
+    kappa = kappas(s, t, alpha=1.0, cap=7.0)
+    turned = kappas(dict(reversed(s.items())), dict(reversed(t.items())), alpha=1.0, cap=7.0)
     assert list(turned) == ["t", "v", "a"]
     assert {m: float(x) for m, x in turned.items()} == pytest.approx({m: float(x) for m, x in kappa.items()})
 
@@ -112,8 +112,8 @@ def test_permuting_the_modalities_permutes_the_coefficients() -> None:
 def test_a_strength_is_the_mean_loss_bounded() -> None:
     response = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0], [0.0, -40.0, 0.0]], dtype=torch.float64)
     labels = torch.tensor([0, 1, 1])
-    assert float(strength(response, labels)) == pytest.approx(slow_strength(response.tolist(), labels.tolist()))
-    assert float(strength(response[2:], labels[2:])) == pytest.approx(-math.log(1e-8))
+    assert float(response_loss(response, labels)) == pytest.approx(slow_strength(response.tolist(), labels.tolist()))
+    assert float(response_loss(response[2:], labels[2:])) == pytest.approx(-math.log(1e-8))
 
 
 @pytest.mark.parametrize("modalities", [("audio", "visual"), ("audio", "visual", "text")], ids=len)

@@ -17,7 +17,7 @@ from drcli.data.batches import Batches
 from drcli.data.prepared import PreparedDataset, Split
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
-from drcli.methods import METHODS
+from drcli.names import METHODS
 from drcli.recipe.schema import Recipe
 
 MODALITIES = (("audio",), ("audio", "visual"), ("audio", "visual", "text"))

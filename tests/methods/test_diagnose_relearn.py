@@ -281,5 +281,5 @@ def test_a_run_that_will_never_relearn_says_so(
 ) -> None:
     """Of four epochs, only those of index 1 and 2 can end in an event."""
     trainer = make_trainer(toy_recipe(methods={"diagnose_relearn": {**SETTINGS, **settings}}), tmp_path)
-    remarks = list(trainer.assembly.method.remarks(trainer.ctx))
-    assert [line.startswith("no re-learning will happen") for line in remarks] == ([True] if said else [])
+    found = list(trainer.assembly.method.warnings(trainer.ctx))
+    assert [line.startswith("no re-learning will happen") for line in found] == ([True] if said else [])

@@ -208,5 +208,5 @@ def test_a_fusion_without_gates_is_refused(toy_recipe: Callable[..., Recipe]) ->
 
 def test_a_curation_that_never_starts_is_said(trainer: Callable[..., Trainer]) -> None:
     run = trainer({"starts": 4})
-    assert list(greedy_of(run).remarks(run.ctx)) == ["no modality will be curated (starts: 4, 4 epochs)"]
-    assert not list(greedy_of(trainer({"starts": 3})).remarks(run.ctx))
+    assert list(greedy_of(run).warnings(run.ctx)) == ["no modality will be curated (starts: 4, 4 epochs)"]
+    assert not list(greedy_of(trainer({"starts": 3})).warnings(run.ctx))

@@ -16,12 +16,12 @@ from torch import Tensor
 from drcli.data.batches import Batch
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
-from drcli.methods.base import joined
-from drcli.methods.ogm import Ogm, coefficients, selected
+from drcli.methods.base import concatenated
+from drcli.methods.ogm import Ogm, damping, selected
 from drcli.methods.ogm_ge import noise
-from drcli.methods.strengths import right_scores
-from drcli.models import BACKBONES
+from drcli.methods.parts.scores import right_scores
 from drcli.models.fusion import Outputs
+from drcli.names import BACKBONES
 from drcli.recipe.schema import Recipe
 
 THREE = ("audio", "visual", "text")
@@ -54,7 +54,7 @@ def differentiated(trainer: Trainer) -> tuple[Outputs, Batch, dict[str, Tensor]]
     batch = next(ctx.train.in_order(30))
     outputs = method.forward(ctx, batch)
     method.backward(ctx, method.losses(ctx, outputs, batch))
-    return joined([outputs]), batch, gradients(trainer)
+    return concatenated([outputs]), batch, gradients(trainer)
 
 
 def gradients(trainer: Trainer) -> dict[str, Tensor]:
@@ -73,17 +73,17 @@ def modulated(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Tensor], d
 @pytest.mark.parametrize(("alpha", "expected"), [(0.1, 0.802625), (0.3, 0.462950), (0.8, 0.078331)])
 def test_coefficients_by_hand(alpha: float, expected: float) -> None:
     """s = 2 and 1, so r = 2: k = 1 - tanh(2 alpha) for the one ahead, 1 for the other."""
-    found = floats(coefficients(numbers({"audio": 2.0, "visual": 1.0}), alpha))
+    found = floats(damping(numbers({"audio": 2.0, "visual": 1.0}), alpha))
     assert found == {"audio": pytest.approx(expected, abs=1e-6), "visual": 1.0}
 
 
 def test_a_tie_damps_nobody() -> None:
-    assert floats(coefficients(numbers({"audio": 1.7, "visual": 1.7}), 0.8)) == {"audio": 1.0, "visual": 1.0}
+    assert floats(damping(numbers({"audio": 1.7, "visual": 1.7}), 0.8)) == {"audio": 1.0, "visual": 1.0}
 
 
 def test_three_modalities_are_held_against_the_mean_of_the_others_by_hand() -> None:
     """s = 4, 3, 1: r = 4 / 2, 3 / 2.5, 1 / 3.5; two of the three are ahead."""
-    found = floats(coefficients(numbers({"audio": 4.0, "visual": 3.0, "text": 1.0}), 0.5))
+    found = floats(damping(numbers({"audio": 4.0, "visual": 3.0, "text": 1.0}), 0.5))
     expected = {"audio": 0.23840584, "visual": 0.46295043, "text": 1.0}
     assert found == {m: pytest.approx(k, abs=1e-6) for m, k in expected.items()}
 
@@ -103,17 +103,17 @@ def test_scores_and_coefficients_are_those_of_the_literal_reference(modalities: 
     ours = right_scores(logits, labels)
     theirs = slow_scores({m: z.tolist() for m, z in logits.items()}, labels.tolist())
     assert floats(ours) == pytest.approx(theirs, rel=1e-5)
-    found = floats(coefficients(ours, 0.4))
+    found = floats(damping(ours, 0.4))
     assert found == pytest.approx(slow_coefficients(theirs, 0.4), abs=1e-5)
     assert min(found.values()) < 1.0
     turned = {m: ours[m] for m in reversed(modalities)}
-    assert floats(coefficients(turned, 0.4)) == pytest.approx(found, abs=1e-6)
+    assert floats(damping(turned, 0.4)) == pytest.approx(found, abs=1e-6)
 
 
 @pytest.mark.parametrize("values", [(0.0, 0.0), (5.0, 0.0), (4096.0, 1e-38)])
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
 def test_extreme_scores_give_coefficients_between_0_and_1(values: tuple[float, float], alpha: float) -> None:
-    found = floats(coefficients(numbers(dict(zip(THREE, values, strict=False))), alpha))
+    found = floats(damping(numbers(dict(zip(THREE, values, strict=False))), alpha))
     assert all(0.0 <= k <= 1.0 for k in found.values())
     assert alpha > 0 or set(found.values()) == {1.0}
 
@@ -173,9 +173,9 @@ def test_accumulated_gradients_are_damped_by_the_scores_of_the_whole_batch(
     trainer, twin = (make_trainer(recipe, tmp_path / name) for name in ("ours", "by hand"))
     batch = next(trainer.ctx.train.in_order(16))
     found = trainer.assembly.method.training_step(trainer.ctx, batch)
-    whole = joined([twin.assembly.method.forward(twin.ctx, part) for part in twin.ctx.parts(batch)])
+    whole = concatenated([twin.assembly.method.forward(twin.ctx, part) for part in twin.ctx.parts(batch)])
     logits = twin.assembly.method.unimodal_logits(twin.assembly.model, whole.features)
-    for m, k in coefficients(right_scores(logits, batch.labels), 0.5).items():
+    for m, k in damping(right_scores(logits, batch.labels), 0.5).items():
         assert float(found[f"coefficient/{m}"]) == pytest.approx(float(k), rel=1e-5)
 
 
@@ -183,7 +183,7 @@ def test_an_encoder_without_convolutions_is_refused_with_the_setting_that_helps(
     trainer = make()
     transformer = BACKBONES.load("transformer")
     trainer.assembly.model.encoders["visual"] = transformer(transformer.Settings(), (7, 3))
-    message = "tensors = conv4d: the encoder of visual (Transformer) has no such weights; set methods."
+    message = "tensors = conv4d: the encoder of visual (Transformer) has no such weights; use non1d"
     with pytest.raises(RecipeError, match=re.escape(message)):
         trainer.assembly.method.setup(trainer.ctx)
     trainer.assembly.method.settings = Ogm.Settings(tensors="non1d")
@@ -192,7 +192,7 @@ def test_an_encoder_without_convolutions_is_refused_with_the_setting_that_helps(
 
 
 @pytest.mark.parametrize(
-    ("settings", "optimizer", "remark"),
+    ("settings", "optimizer", "warning"),
     [
         ({}, "sgd", None),
         ({}, "adam", "adam divides gradients by their size"),
@@ -202,30 +202,30 @@ def test_an_encoder_without_convolutions_is_refused_with_the_setting_that_helps(
         ({"starts": 3}, "sgd", None),
     ],
 )
-def test_remarks(
+def test_a_run_that_is_nearly_joint_training_warns(
     settings: dict[str, Any],
     optimizer: str,
-    remark: str | None,
+    warning: str | None,
     toy_recipe: Callable[..., Recipe],
     tmp_path: Path,
 ) -> None:
     training = {**SGD, "optimizer": {"name": optimizer, "lr": 0.01}}
     trainer = make_trainer(toy_recipe(method="ogm", methods={"ogm": settings}, training=training), tmp_path)
-    found = list(trainer.assembly.method.remarks(trainer.ctx))
-    assert len(found) == (remark is not None)
-    assert remark is None or found[0].startswith(remark)
+    found = list(trainer.assembly.method.warnings(trainer.ctx))
+    assert len(found) == (warning is not None)
+    assert warning is None or found[0].startswith(warning)
 
 
-@pytest.mark.parametrize(("kind", "remarks"), [("conv4d", 1), ("non1d", 0), ("all", 0)])
-def test_a_transformer_whose_patches_alone_are_modulated_is_remarked_on(
-    kind: str, remarks: int, make: Callable[..., Trainer]
+@pytest.mark.parametrize(("kind", "warnings"), [("conv4d", 1), ("non1d", 0), ("all", 0)])
+def test_a_transformer_whose_patches_alone_are_modulated_warns(
+    kind: str, warnings: int, make: Callable[..., Trainer]
 ) -> None:
     trainer = make(tensors=kind)
     vit = BACKBONES.load("vit")
     trainer.assembly.model.encoders["visual"] = vit(vit.Settings(), (1, 8, 8))
     trainer.assembly.method.setup(trainer.ctx)
-    found = list(trainer.assembly.method.remarks(trainer.ctx))
-    assert len(found) == remarks
+    found = list(trainer.assembly.method.warnings(trainer.ctx))
+    assert len(found) == warnings
     assert all(re.match(r"tensors: conv4d is \d% of the encoder of visual; non1d", line) for line in found)
 
 

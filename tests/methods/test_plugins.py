@@ -11,8 +11,7 @@ import pytest
 from support.training import bits, log, trained, weights
 
 from drcli.errors import RecipeError
-from drcli.methods import METHODS
-from drcli.models import BACKBONES, FUSIONS
+from drcli.names import BACKBONES, FUSIONS, METHODS
 from drcli.recipe.load import recipe_from_dict
 
 

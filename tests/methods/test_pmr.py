@@ -17,10 +17,10 @@ from torch import Tensor
 from drcli.data.batches import Batch
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
-from drcli.methods import prototypes as prototypes_module
+from drcli.methods.parts import prototypes as prototypes_module
+from drcli.methods.parts.prototypes import class_means, draw_rows, entropy, factors_behind, similarities
+from drcli.methods.parts.scores import right_scores
 from drcli.methods.pmr import PMR, leading_entropy, prototype_loss
-from drcli.methods.prototypes import class_means, coefficients, draw_rows, entropy, similarities
-from drcli.methods.strengths import right_scores
 from drcli.models.fusion import Outputs
 from drcli.models.inference import extract_features
 from drcli.recipe.schema import Recipe
@@ -85,22 +85,22 @@ def test_the_numbers_worked_by_hand() -> None:
 )
 def test_coefficients_of_two_modalities(rho: float, clip: tuple[float, float], hard: tuple[float, float]) -> None:
     scores = scores_of({"audio": 4.0 * rho, "visual": 4.0})
-    assert tuple(floats(coefficients(scores, "clip")).values()) == pytest.approx(clip)
-    assert tuple(floats(coefficients(scores, "hard")).values()) == hard
+    assert tuple(floats(factors_behind(scores, "clip")).values()) == pytest.approx(clip)
+    assert tuple(floats(factors_behind(scores, "hard")).values()) == hard
 
 
 def test_coefficients_of_three_modalities_follow_their_names() -> None:
     scores = scores_of({"a": 6.0, "v": 4.0, "t": 5.0})
     for order in (("a", "v", "t"), ("t", "a", "v")):
         turned = {m: scores[m] for m in order}
-        assert floats(coefficients(turned, "clip")) == pytest.approx({"a": 0.0, "v": 0.5, "t": 0.2})
-        assert floats(coefficients(turned, "hard")) == {"a": 0.0, "v": 1.0, "t": 1.0}
+        assert floats(factors_behind(turned, "clip")) == pytest.approx({"a": 0.0, "v": 0.5, "t": 0.2})
+        assert floats(factors_behind(turned, "hard")) == {"a": 0.0, "v": 1.0, "t": 1.0}
 
 
 def test_coefficients_stay_numbers_where_probabilities_underflow() -> None:
     zero = {m: torch.tensor(0.0) for m in ("a", "v")}
-    assert floats(coefficients(zero, "clip")) == {"a": 0.0, "v": 0.0}
-    assert floats(coefficients({**zero, "a": torch.tensor(1.0)}, "clip")) == {"a": 0.0, "v": 1.0}
+    assert floats(factors_behind(zero, "clip")) == {"a": 0.0, "v": 0.0}
+    assert floats(factors_behind({**zero, "a": torch.tensor(1.0)}, "clip")) == {"a": 0.0, "v": 1.0}
 
 
 @pytest.mark.parametrize("noises", [(0.5, 2.0), (2.0, 0.5)])
@@ -114,7 +114,7 @@ def test_the_terms_are_those_of_the_paper(noises: tuple[float, float]) -> None:
     assert max(expected["audio"], expected["visual"]) > 0.05
     similarity = {m: similarities(rows, prototypes[m]) for m, rows in features.items()}
     scores = right_scores(similarity, labels)
-    behind = coefficients(scores, "clip")
+    behind = factors_behind(scores, "clip")
     ours = {
         "prototypes": prototype_loss(similarity, behind, labels),
         "entropy": -leading_entropy(similarity, scores, behind),
@@ -186,7 +186,7 @@ def test_losses_are_weighted_and_named(coef: str, trainer: Callable[..., Trainer
     losses = method.losses(ctx, outputs, batch)
     similarity = {m: similarities(x, method.prototypes[m]) for m, x in outputs.features.items()}
     scores = right_scores(similarity, batch.labels)
-    behind = coefficients(scores, method.settings.coef)
+    behind = factors_behind(scores, method.settings.coef)
     assert floats(ctx.take_logged()) == floats({f"coefficient/{m}": b for m, b in behind.items()})
     assert list(losses) == ["joint", "prototypes", "entropy"]
     assert torch.allclose(losses["prototypes"], 2 * prototype_loss(similarity, behind, batch.labels))
@@ -215,7 +215,7 @@ def test_the_losses_reach_the_features_they_are_for_and_no_prototype(trainer: Ca
 def test_the_leading_modality_is_pushed_to_uncertainty() -> None:
     q = {"a": torch.tensor([[-1.0, -3.0]], requires_grad=True), "v": torch.tensor([[-2.0, -2.0]], requires_grad=True)}
     scores = right_scores(q, torch.tensor([0]))
-    (-leading_entropy(q, scores, coefficients(scores, "hard"))).backward()
+    (-leading_entropy(q, scores, factors_behind(scores, "hard"))).backward()
     assert q["a"].grad[0, 0] > 0 > q["a"].grad[0, 1]  # descent lowers the larger one
     assert not q["v"].grad.any()
 

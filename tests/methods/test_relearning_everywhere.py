@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,8 @@ import pytest
 import torch
 from support.training import log, make_trainer, weights
 
-from drcli.models import BACKBONES, FUSIONS
+from drcli.names import BACKBONES, FUSIONS
 from drcli.recipe.load import recipe_from_dict
-from drcli.registry import Entry
 
 SMALL: dict[str, dict[str, Any]] = {
     "resnet18": {},
@@ -31,9 +30,8 @@ PAIRS = [
 
 
 @pytest.fixture
-def data(toy_dict: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+def data(toy_dict: Callable[..., dict[str, Any]]) -> Iterator[Callable[..., dict[str, Any]]]:
     """A recipe over "toy", whose pictures a transformer of sequences reads row by row."""
-    monkeypatch.setitem(BACKBONES._entries, "transformer", Entry("support.rows:RowsTransformer", "rows"))
 
     def make(fusion: str, backbone: str) -> dict[str, Any]:
         modalities = ("audio", "visual") if fusion in {"film", "gated"} else ("audio", "visual", "text")
@@ -42,7 +40,8 @@ def data(toy_dict: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatc
         training = {"epochs": 3, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
         return {**toy_dict(modalities), "modalities": encoders, "fusion": block, "training": training}
 
-    return make
+    with BACKBONES.registered("transformer", "support.rows:RowsTransformer"):
+        yield make
 
 
 def test_every_fusion_and_backbone_is_tried() -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from drcli.errors import UsageError
-from drcli.models import BACKBONES
 from drcli.models.backbone import Backbone
+from drcli.names import BACKBONES
 
 IMAGES = [name for name in BACKBONES.names() if name.startswith("resnet")]  # these fold frames into the batch
 

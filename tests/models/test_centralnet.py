@@ -153,10 +153,12 @@ def test_blocks_over_resnet18_halve_the_size_and_take_the_next_channels() -> Non
 def test_encoders_that_do_not_fit_are_refused() -> None:
     settings = CentralNet.Settings()
     small, large = (kind(kind.Settings(), (1, 8, 8)) for kind in (ResNetSmall, ResNet18))
-    with pytest.raises(UsageError, match=r"centralnet needs equal numbers of stages \(.*modalities.b: ResNet18 has 4"):
+    with pytest.raises(
+        UsageError, match=r"modalities\.b\.backbone: has 4 stages and that of a has 3: fusion centralnet"
+    ):
         CentralNet.over(settings, {"a": small, "b": large}, 3)
     text = Transformer(Transformer.Settings(dim=10, layers=3), (6, 5))
-    with pytest.raises(UsageError, match=r"backbone of modalities.text gives tokens; choose a convolutional one"):
+    with pytest.raises(UsageError, match=r"modalities\.text\.backbone: gives tokens, .* use a convolutional one"):
         CentralNet.over(settings, {"audio": small, "text": text}, 3)
 
 

@@ -269,30 +269,27 @@ def test_what_it_cannot_fuse_is_refused() -> None:
         (
             {"audio": vit(), "visual": vit(dim=16)},
             {},
-            "fusion mbt needs the same dim in every encoder, not modalities.audio.dim = 8, modalities.visual.dim = 16",
+            "modalities.visual.dim: must be 8, as of audio: fusion mbt needs equal ones",
         ),
         (
             {"audio": vit(), "visual": vit(layers=2)},
             {},
-            (
-                "fusion mbt needs equal numbers of stages (modalities.audio: ViT has 4, modalities.visual: ViT has 2); "
-                "choose such backbones"
-            ),
+            ("modalities.visual.backbone: has 2 stages and that of audio has 4: fusion mbt needs equal numbers"),
         ),
         (
             {"audio": vit(layers=3), "visual": resnet},
             {},
-            "fusion mbt takes transformers: set modalities.visual.backbone to one, not ResNetSmall",
+            "modalities.visual.backbone: must be a transformer (transformer, vit) with fusion mbt",
         ),
         (
             {"audio": vit()},
             {"fusion_layer": 5},
-            "fusion.fusion_layer = 5: the encoders have 4 layers; set it to 0 ... 4 (4: nothing is exchanged)",
+            "fusion.fusion_layer: must be 0 ... 4, the number of layers (4: nothing is exchanged)",
         ),
         (
             {"audio": vit(pooling="mean"), "visual": vit()},
             {"classifier": "gap"},
-            "fusion mbt with classifier gap averages tokens: set modalities.visual.pooling to mean, not cls",
+            "modalities.visual.pooling: must be mean with fusion.classifier gap, which averages tokens",
         ),
     ]
     for encoders, settings, message in refusals:
@@ -304,8 +301,8 @@ def test_what_it_cannot_fuse_is_refused() -> None:
 def test_stages_that_give_maps_are_refused_whatever_their_width() -> None:
     even = ResNetSmall(ResNetSmall.Settings(width=4), (1, 8, 8))
     even.channels = (16, 16, 16)
-    with pytest.raises(UsageError, match="fusion mbt takes transformers, and ResNetSmall is none"):
-        fused({"audio": even})({"audio": torch.randn(2, 1, 8, 8)})
+    with pytest.raises(UsageError, match=r"modalities\.audio\.backbone: must be a transformer"):
+        fused({"audio": even})
 
 
 @pytest.fixture

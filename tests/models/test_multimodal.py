@@ -12,11 +12,11 @@ from support.training import bits, make_trainer, trained, weights
 from torch import Tensor
 
 from drcli.data.batches import Batch
-from drcli.models import FUSIONS
 from drcli.models.build import build_model
 from drcli.models.fusion import Fusion
 from drcli.models.inference import evaluating, extract_features, over_rows
 from drcli.models.multimodal import MultimodalModel
+from drcli.names import FUSIONS
 from drcli.recipe.schema import Recipe
 
 WIDTHS = ({"audio": 5}, {"audio": 5, "visual": 3}, {"audio": 5, "visual": 3, "text": 7})

@@ -13,10 +13,10 @@ from support.training import bits, make_trainer, weights
 from torch import Tensor
 
 from drcli.errors import RecipeError, UsageError
-from drcli.models import BACKBONES, FUSIONS
 from drcli.models.fusion import Fusion
 from drcli.models.multimodal import MultimodalModel
 from drcli.models.resnet_small import ResNetSmall
+from drcli.names import BACKBONES, FUSIONS
 from drcli.recipe.schema import Recipe
 
 WIDTHS = {"audio": 5, "visual": 3}
@@ -122,11 +122,11 @@ def test_a_modality_that_is_none_is_refused(name: str) -> None:
     kind = FUSIONS.load(name)
     encoders = {m: ResNetSmall(ResNetSmall.Settings(width=4), (1, 8, 8)) for m in ("audio", "visual")}
     settings = kind.Settings(**{ROLES[name]: "vsual"})
-    expected = f"fusion.{ROLES[name]} = vsual: is no modality of this model; known: audio, visual. Did you mean visual?"
+    key, message = f"fusion.{ROLES[name]}", "is no modality of this model; known: audio, visual. Did you mean visual?"
     with pytest.raises(UsageError) as caught:
         kind.over(settings, encoders, 4)
-    assert str(caught.value) == expected
-    assert list(kind.check(settings, encoders)) == [(ROLES[name], expected.partition(": ")[2])]
+    assert str(caught.value) == f"{key}: {message}"
+    assert list(kind.check(settings, encoders)) == [(key, message)]
     assert list(kind.check(kind.Settings(), encoders)) == []
     assert list(kind.check(kind.Settings(**{ROLES[name]: "visual"}), encoders)) == []
 

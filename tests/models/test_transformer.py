@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from drcli.errors import UsageError
-from drcli.models import BACKBONES
 from drcli.models.transformer import Transformer, pool_steps, sinusoids
+from drcli.names import BACKBONES
 
 LENGTHS = torch.tensor([7, 4, 1, 0])
 

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from drcli.errors import UsageError
-from drcli.models import BACKBONES
 from drcli.models.hidden import Tokens
 from drcli.models.vit import ViT
+from drcli.names import BACKBONES
 
 POOLINGS = pytest.mark.parametrize("pooling", ["cls", "mean"])
 

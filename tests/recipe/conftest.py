@@ -53,12 +53,17 @@ class Digits:
 
 
 class Small:
+    @classmethod
+    def sketch(cls, settings: BaseModel) -> None:
+        return None
+
     class Settings(BaseModel, extra="forbid", frozen=True):
         width: PositiveInt = 16
 
 
 class Concat:
     num_modalities = (1, None)
+    graphs = True
     provides: frozenset[str] = frozenset()
 
     class Settings(BaseModel, extra="forbid", frozen=True):
@@ -79,6 +84,10 @@ class Joint:
 
     class Settings(BaseModel, extra="forbid", frozen=True):
         pass
+
+    @classmethod
+    def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
+        yield from ()
 
 
 class Relearn(Joint):
@@ -112,8 +121,8 @@ class Table(Registry):
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "DATASETS", Table("dataset", digits=Digits, avmnist=Digits))
-    monkeypatch.setattr(load, "BACKBONES", Table("backbone", small=Small, broken=None))
     for module in (load, conflicts):
+        monkeypatch.setattr(module, "BACKBONES", Table("backbone", small=Small, broken=None))
         monkeypatch.setattr(module, "FUSIONS", Table("fusion", concat=Concat, gated=Gated))
         monkeypatch.setattr(module, "METHODS", Table("method", joint=Joint, relearn=Relearn, picky=Picky))
 

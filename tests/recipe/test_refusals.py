@@ -158,7 +158,7 @@ training: {epochs: 5, optimizer: {name: sgd, lr: 1}, schedule: {name: cosine, fi
     training.schedule.final = 2   must be less than or equal to 1
 
 training: {epochs: 5, optimizer: {name: sgd, lr: 1}, compile: reduce-overhead, accumulate: 2}
-    training.compile = reduce-overhead   CUDA graphs write each part's gradients over the last one's; take default
+    training.compile = reduce-overhead   CUDA graphs write each part's gradients over the last one's; use default
 
 training: {epochs: 5, optimizer: {name: sgd, lr: 1}, deterministic: 1}
     training.deterministic = 1   must be true or false

@@ -22,14 +22,13 @@ PROGRAM = """
 import signal
 
 import torch
-from data_prep import DATASETS
+from drcli.names import DATASETS
 from drcli.__main__ import main
-from drcli.registry import Entry
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
-DATASETS._entries["toy"] = Entry("support.toy:Toy", "made up")
-main()
+with DATASETS.registered("toy", "support.toy:Toy"):
+    main()
 """
 
 

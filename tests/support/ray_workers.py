@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import ExitStack
 
-from data_prep import DATASETS
-from drcli.registry import Entry
+from drcli.names import DATASETS
 from drcli.watch.events import Event, Listener, RunStarted
+
+_REGISTERED = ExitStack()  # never closed: the name stays for as long as the worker lives
 
 
 def register_toy() -> None:
     """Put the dataset "toy" into the registry, as a plug-in would on every node."""
-    DATASETS._entries["toy"] = Entry("support.toy:Toy", "made up")
+    _REGISTERED.enter_context(DATASETS.registered("toy", "support.toy:Toy"))
 
 
 class DiesWithAudio(Listener):

@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from support.training import bits
 
-from data_prep import DATASETS
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import assemble
 from drcli.engine.environment import environment
 from drcli.engine.grid import run_grid
 from drcli.engine.trainer import Trainer
 from drcli.errors import PeerError, RunError
-from drcli.registry import Entry
+from drcli.names import DATASETS
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
 from drcli.watch.events import Listener
@@ -43,12 +42,12 @@ class Job:
 
 def train(job: Job, world: World, device: torch.device) -> dict[str, Any]:
     """Train all runs; the summaries, the failures, and what `exchanges` gives."""
-    DATASETS._entries["toy"] = Entry("support.toy:Toy", "made up")
     torch.set_num_threads(1)
-    for run in job.runs:
-        if run.folder == job.begun:
-            begin(run, job.dataset, world, device)
-    result = run_grid(job.runs, job.dataset, device=device, listener=Listener(), world=world)
+    with DATASETS.registered("toy", "support.toy:Toy"):
+        for run in job.runs:
+            if run.folder == job.begun:
+                begin(run, job.dataset, world, device)
+        result = run_grid(job.runs, job.dataset, device=device, listener=Listener(), world=world)
     return {"runs": result.runs, "failed": result.failed, "exchanged": exchanges(world)}
 
 
@@ -72,14 +71,14 @@ def begin(run: PlannedRun, dataset: PreparedDataset, world: World, device: torch
 def exchanges(world: World) -> Mapping[str, Any]:
     """What the exchanges give here, of tensors that name their process."""
     other = torch.full((2,), float(world.rank))
-    world.equalise([other])
+    world.broadcast([other])
     layer = torch.nn.Linear(2, 1, bias=False)
     layer.weight.grad = torch.tensor([[1.0, 2.0]]) * (world.rank + 1)
     world.sum_gradients(layer.parameters())
     rows = torch.full((world.rank + 1, 2), float(world.rank))
     return {
-        "summed": float(world.summed({"a": torch.tensor(world.rank + 1.0)})["a"]),
-        "gathered": world.gathered(rows, [1, 2]).tolist(),
+        "summed": float(world.all_reduce({"a": torch.tensor(world.rank + 1.0)})["a"]),
+        "gathered": world.all_gather(rows, [1, 2]).tolist(),
         "equalised": other.tolist(),
         "gradient": layer.weight.grad.tolist(),
         "refused": refused(world),
@@ -105,4 +104,4 @@ def fail_alone(how: str, world: World, device: torch.device) -> None:
         if how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         raise PeerError("no memory left") if how == "user" else ZeroDivisionError("a bug")
-    world.summed({"waits": torch.zeros(())})
+    world.all_reduce({"waits": torch.zeros(())})

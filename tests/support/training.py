@@ -16,9 +16,9 @@ from drcli.data.prepared import open_dataset
 from drcli.engine.assemble import assemble
 from drcli.engine.device import set_determinism
 from drcli.engine.trainer import Trainer
-from drcli.methods.teachers import TEACHERS, Teacher
 from drcli.metrics import Scores
-from drcli.models import FUSIONS
+from drcli.models.teacher import Teacher
+from drcli.names import FUSIONS, TEACHERS
 from drcli.recipe.schema import FusionBlock, Recipe
 from drcli.runs.planned import PlannedRun
 from drcli.watch.events import EpochFinished, Event, Listener, RowsDone

@@ -25,12 +25,12 @@ def shapley_weights(modalities: Sequence[str]) -> dict[str, dict[Coalition, floa
     """
     total = len(modalities)
 
-    def weight(m: str, coalition: Coalition) -> float:
+    def weight_of(m: str, coalition: Coalition) -> float:
         before = len(coalition - {m})
-        share = math.factorial(before) * math.factorial(total - 1 - before) / math.factorial(total)
-        return share if m in coalition else -share
+        weight = math.factorial(before) * math.factorial(total - 1 - before) / math.factorial(total)
+        return weight if m in coalition else -weight
 
-    return {m: {coalition: weight(m, coalition) for coalition in coalitions(modalities)} for m in modalities}
+    return {m: {coalition: weight_of(m, coalition) for coalition in coalitions(modalities)} for m in modalities}
 
 
 def weighted_sum(weights: Mapping[Coalition, float], values: Mapping[Coalition, Tensor]) -> Tensor:

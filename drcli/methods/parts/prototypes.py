@@ -13,18 +13,18 @@ from drcli.methods.context import Context, Features
 from drcli.models.inference import extract_features
 
 
-def draw_rows(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Return ceil(share * n_c) distinct rows of every class c with n_c rows, ascending.
+def draw_rows(labels: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
+    """Return ceil(fraction * n_c) distinct rows of every class c with n_c rows, ascending.
 
     Args:
         labels: class indices (N,), on the CPU.
-        share: in (0, 1].
+        fraction: in (0, 1].
         generator: on the CPU.
     """
     drawn = []
     for label in sorted(set(labels.tolist())):
         rows = (labels == label).nonzero()[:, 0]
-        chosen = torch.randperm(len(rows), generator=generator)[: math.ceil(share * len(rows))]
+        chosen = torch.randperm(len(rows), generator=generator)[: math.ceil(fraction * len(rows))]
         drawn.append(rows[chosen])
     return torch.cat(drawn).sort().values
 
@@ -44,7 +44,7 @@ def similarities(features: Tensor, prototypes: Tensor) -> Tensor:
     return -torch.cdist(features, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def coefficients(scores: Mapping[str, Tensor], form: Literal["clip", "hard"]) -> dict[str, Tensor]:
+def factors_behind(scores: Mapping[str, Tensor], form: Literal["clip", "hard"]) -> dict[str, Tensor]:
     """Return how much each modality is behind, {m: ()} in [0, 1].
 
     With rho_m = max over n of S_n / S_m: "clip" is clip(rho_m - 1, 0, 1), "hard" is 1 where rho_m > 1,
@@ -63,16 +63,16 @@ def entropy(similarity: Tensor) -> Tensor:
     return -(log.exp() * log).sum(dim=1).mean()
 
 
-def features_of_share(ctx: Context, share: float, draw: int) -> Features:
-    """Return features {m: (n, D_m)} and labels (n,) of a share of every class of the training rows.
+def features_of_part(ctx: Context, fraction: float, draw: int) -> Features:
+    """Return features {m: (n, D_m)} and labels (n,) of a part of every class of the training rows.
 
     In evaluation mode with evaluation transforms, on the CPU.
 
     Args:
         ctx: the run.
-        share: of each class, in (0, 1].
-        draw: number of the draw: another number, other rows.
+        fraction: of each class, in (0, 1].
+        draw: number of the draw: another number gives other rows.
     """
     generator = ctx.generator("prototypes", draw)
-    rows = draw_rows(ctx.train.split.labels, share, generator)
+    rows = draw_rows(ctx.train.split.labels, fraction, generator)
     return extract_features(ctx.model, ctx.train, ctx.eval_batch_size, rows)

@@ -1,4 +1,4 @@
-"""Linear heads, one a modality, for the methods that let every encoder classify by itself."""
+"""Linear heads, one per modality, for the methods that let every encoder classify by itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drcli.models.multimodal import MultimodalModel
 
 
 def linear_heads(model: MultimodalModel) -> nn.ModuleDict:
-    """Return one new linear layer a modality, from its encoder's features (B, D_m) to logits (B, C)."""
+    """Return one new linear layer per modality, from its encoder's features (B, D_m) to logits (B, C)."""
     fusion = model.fusion
     return nn.ModuleDict({m: nn.Linear(width, fusion.num_classes) for m, width in fusion.widths.items()})
 

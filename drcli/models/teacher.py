@@ -1,4 +1,4 @@
-"""Encoders that unimodal runs of the same seed have trained, for the methods that start from them."""
+"""What a unimodal run has learnt, for the methods that start from it."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from drcli.data.batches import Batch
-from drcli.methods.base import Losses, Method
+from drcli.methods.base import Losses, Method, own_block
 from drcli.methods.context import Context
-from drcli.methods.heads import apply_heads, linear_heads
-from drcli.models import FUSIONS
+from drcli.methods.parts.heads import apply_heads, linear_heads
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
+from drcli.names import FUSIONS
 from drcli.recipe.schema import Recipe
 
 Source = Literal["slice", "head", "zero_others", "detached_probe"]
@@ -26,7 +26,7 @@ Source = Literal["slice", "head", "zero_others", "detached_probe"]
 class UnimodalScores(Method):
     """Base of the methods that look at unimodal logits z_m and do not train the encoders on them.
 
-    Under `unimodal_logits: detached_probe` there is one linear layer a modality,
+    Under `unimodal_logits: detached_probe` there is one linear layer per modality,
 
         z_m = W_m stopgrad(h_m) + b_m,    loss probe_m = CE(z_m, y),
 
@@ -38,7 +38,9 @@ class UnimodalScores(Method):
         """What the recipe blocks of these methods have in common."""
 
         unimodal_logits: Source = Field(
-            "slice", description="where a modality's own logits come from: what the fusion offers, or a probe"
+            "slice",
+            description="where the logits of one modality come from; detached_probe: a linear layer that is trained "
+            "beside the model; the others: the fusion, if it offers them",
         )
 
     settings: Settings
@@ -48,8 +50,7 @@ class UnimodalScores(Method):
     @classmethod
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Refuse unimodal logits that the fusion does not offer."""
-        settings = recipe.methods[recipe.method].settings
-        assert isinstance(settings, UnimodalScores.Settings)
+        _, settings = own_block(recipe)
         yield from not_offered(recipe, settings.unimodal_logits, [*offered(recipe), "detached_probe"])
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
@@ -84,8 +85,8 @@ def offered(recipe: Recipe) -> Sequence[str]:
     return names
 
 
-def not_offered(recipe: Recipe, asked: str, able: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the conflict of a run whose `unimodal_logits` are none of those that it is able to take."""
-    if asked not in able:
+def not_offered(recipe: Recipe, chosen: str, able: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong where `unimodal_logits` is none of those that the run is able to take."""
+    if chosen not in able:
         key = f"methods.{recipe.method}.unimodal_logits"
         yield key, f"must be {' or '.join(able)} with fusion {recipe.fusion.name}"

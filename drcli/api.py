@@ -1,0 +1,113 @@
+"""What plug-ins and scripts import from drcli; nothing else is promised to stay.
+
+    from drcli.api import Batch, Context, Losses, Method, Outputs
+
+Importing this module costs nothing: a name brings in its module, and torch with most of them, when it is used
+first.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from data_prep.base import Job, Preparer
+    from data_prep.writing.writer import DatasetWriter
+    from drcli.data.batches import Batch
+    from drcli.data.format import DatasetInfo
+    from drcli.diagnosis import GapSettings, MeasureSettings, ModalityDiagnosis, diagnose, snapshot, soft_reinitialise
+    from drcli.errors import DataError, DrcliError, RunError, UsageError
+    from drcli.methods.base import Event, Losses, Method, own_block
+    from drcli.methods.context import Context
+    from drcli.methods.parts.heads import apply_heads, linear_heads
+    from drcli.methods.parts.unimodal_scores import UnimodalScores
+    from drcli.methods.parts.window import Last, Window
+    from drcli.models.backbone import Backbone
+    from drcli.models.fusion import Encoders, Features, Fusion, Outputs
+    from drcli.models.hidden import Hidden, Maps, Tokens
+    from drcli.models.multimodal import MultimodalModel
+    from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
+    from drcli.recipe.load import load_recipe
+    from drcli.recipe.schema import Recipe
+    from drcli.settings import Settings
+
+_MODULES = {
+    "data_prep.base": ("Job", "Preparer"),
+    "data_prep.writing.writer": ("DatasetWriter",),
+    "drcli.data.batches": ("Batch",),
+    "drcli.data.format": ("DatasetInfo",),
+    "drcli.diagnosis": (
+        "GapSettings", "MeasureSettings", "ModalityDiagnosis", "diagnose", "snapshot", "soft_reinitialise",
+    ),
+    "drcli.errors": ("DataError", "DrcliError", "RunError", "UsageError"),
+    "drcli.methods.base": ("Event", "Losses", "Method", "own_block"),
+    "drcli.methods.context": ("Context",),
+    "drcli.methods.parts.heads": ("apply_heads", "linear_heads"),
+    "drcli.methods.parts.unimodal_scores": ("UnimodalScores",),
+    "drcli.methods.parts.window": ("Last", "Window"),
+    "drcli.models.backbone": ("Backbone",),
+    "drcli.models.fusion": ("Encoders", "Features", "Fusion", "Outputs"),
+    "drcli.models.hidden": ("Hidden", "Maps", "Tokens"),
+    "drcli.models.multimodal": ("MultimodalModel",),
+    "drcli.names": ("BACKBONES", "DATASETS", "FUSIONS", "METHODS"),
+    "drcli.recipe.load": ("load_recipe",),
+    "drcli.recipe.schema": ("Recipe",),
+    "drcli.settings": ("Settings",),
+}  # fmt: skip
+
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "BACKBONES",
+    "DATASETS",
+    "FUSIONS",
+    "METHODS",
+    "Backbone",
+    "Batch",
+    "Context",
+    "DataError",
+    "DatasetInfo",
+    "DatasetWriter",
+    "DrcliError",
+    "Encoders",
+    "Event",
+    "Features",
+    "Fusion",
+    "GapSettings",
+    "Hidden",
+    "Job",
+    "Last",
+    "Losses",
+    "Maps",
+    "MeasureSettings",
+    "Method",
+    "ModalityDiagnosis",
+    "MultimodalModel",
+    "Outputs",
+    "Preparer",
+    "Recipe",
+    "RunError",
+    "Settings",
+    "Tokens",
+    "UnimodalScores",
+    "UsageError",
+    "Window",
+    "apply_heads",
+    "diagnose",
+    "linear_heads",
+    "load_recipe",
+    "own_block",
+    "snapshot",
+    "soft_reinitialise",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"drcli.api has no {name!r}")
+    value = getattr(import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

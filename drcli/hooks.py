@@ -1,0 +1,52 @@
+"""The hooks that a base class declares, and the refusal of a name that is nearly one of them.
+
+A misspelt hook is a method that nobody calls: the class is accepted and does nothing. Helpers are allowed,
+so that a name alone cannot be refused for being unknown; one that looks like a hook is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+
+LIKENESS = 0.8
+"""From this ratio of difflib on, two names are taken for one and a misspelling of it."""
+
+
+def hooks(base: type) -> list[str]:
+    """Return the public names that a base class declares, with or without a default, in their order."""
+    declared = dict.fromkeys([*inspect.get_annotations(base), *vars(base)])
+    return [name for name in declared if not name.startswith("_")]
+
+
+def refuse_misspelt(cls: type, base: type) -> None:
+    """Refuse a new public name of a class that looks like a hook of its base and is none.
+
+    It looks like one if it is spelt nearly the same, or begins with "on_" as hooks of the base do. Names that a
+    base class of `cls` has already are known, whatever they look like.
+
+    Args:
+        cls: a class that derives from `base`.
+        base: the class that declares the hooks.
+
+    Raises:
+        TypeError: there is such a name; the message gives the hook that is nearest.
+    """
+    declared = hooks(base)
+    for name in vars(cls):
+        if name.startswith("_") or name in declared or any(hasattr(parent, name) for parent in cls.__bases__):
+            continue
+        near = _nearest(name, declared)
+        if near is not None:
+            raise TypeError(
+                f"{cls.__name__}.{name}: {base.__name__} has no hook of this name, so it would never be called; "
+                f"did you mean {near}? A helper needs another name, or a leading underscore"
+            )
+
+
+def _nearest(name: str, declared: list[str]) -> str | None:
+    """Return the hook that a name looks like, or those that begin with "on_"; None if it looks like none."""
+    events = [hook for hook in declared if hook.startswith("on_")]
+    if events and name.startswith("on_"):
+        return " or ".join(events)
+    return next(iter(difflib.get_close_matches(name, declared, n=1, cutoff=LIKENESS)), None)

@@ -1,0 +1,1 @@
+"""What several methods use: windows of epochs, scores, heads, prototypes, Shapley values."""

@@ -1,0 +1,76 @@
+"""The table of names, and what it keeps apart: no package of drcli imports itself through others."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drcli.api import Backbone, Fusion, Method, Preparer
+from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
+from drcli.registry import Registry
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = [
+    (registry, base, name)
+    for registry, base in ((METHODS, Method), (BACKBONES, Backbone), (FUSIONS, Fusion), (DATASETS, Preparer))
+    for name in registry.names()
+]
+
+
+@pytest.mark.parametrize(("registry", "base", "name"), NAMES, ids=lambda value: value if isinstance(value, str) else "")
+def test_every_name_has_a_class_of_its_kind_and_a_summary_of_one_line(
+    registry: Registry, base: type, name: str
+) -> None:
+    assert issubclass(registry.load(name), base)
+    assert 10 < len(registry.summary(name)) < 80
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules of ours that a file imports at run time, at its top or in its functions."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    guards = [n for n in ast.walk(tree) if isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING"]
+    typed = {id(node) for guard in guards for node in ast.walk(guard)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in typed:
+            whole = [f"drcli.{name.name}" for name in node.names] if node.module == "drcli" else [node.module]
+            yield from (module for module in whole if module.partition(".")[0] in {"drcli", "data_prep"})
+
+
+def package(module: str) -> str:
+    """drcli's packages are nodes of their own, data_prep is one."""
+    return "data_prep" if module.startswith("data_prep") else ".".join(module.split(".")[:2])
+
+
+def arrows() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for path in sorted([*ROOT.glob("drcli/**/*.py"), *ROOT.glob("data_prep/**/*.py")]):
+        own = package(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        found.setdefault(own, set()).update(package(module) for module in imports(path))
+        found[own].discard(own)
+    return found
+
+
+def test_no_package_imports_itself_through_others() -> None:
+    graph = arrows()
+
+    def reached(start: str) -> set[str]:
+        found: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = graph.get(waiting.pop(), set()) - found
+            found |= new
+            waiting += new
+        return found
+
+    assert {name for name in graph if name in reached(name)} == set()
+    assert {"drcli.engine", "drcli.recipe", "drcli.names", "data_prep"} <= reached("drcli.commands")
+
+
+def test_the_names_import_the_registry_and_nothing_else() -> None:
+    graph = arrows()
+    assert graph["drcli.names"] == {"drcli.registry"}
+    assert graph["drcli.registry"] == {"drcli.errors"}
+    assert graph["drcli.recipe"].isdisjoint({"drcli.methods", "drcli.models", "data_prep"})
