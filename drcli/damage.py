@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -17,6 +18,8 @@ NPZ_DAMAGE = (
     MemoryError,
     OverflowError,
     tokenize.TokenError,
+    AssertionError,
+    struct.error,
     zipfile.BadZipFile,
     zlib.error,
 )

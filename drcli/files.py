@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from drcli import reading
 from drcli.errors import RunError, UsageError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -80,7 +81,7 @@ def sync(path: Path) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object atomically, keys in the order given."""
-    write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_atomic(path, (json.dumps(reading.storable(value), indent=2) + "\n").encode())
 
 
 def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
@@ -91,35 +92,25 @@ def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
     """
     try:
         with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(value) + "\n")
+            stream.write(json.dumps(reading.storable(value)) + "\n")
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({reason(error)})") from error
 
 
 def parse_yaml(text: str) -> Any:
-    """Return the plain data of YAML, by libyaml, which is about ten times faster, where PyYAML has it.
+    """Return the plain data of YAML: `drcli.recipe.plain_yaml.parse_yaml`."""
+    from drcli.recipe import plain_yaml
 
-    Raises:
-        yaml.YAMLError: it is none.
-    """
-    import yaml
-
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    return plain_yaml.parse_yaml(text)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON-lines file; a last line that a kill cut short is left out.
+    """Return the objects of a run's JSON-lines file: `drcli.reading.read_json_lines`.
 
     Raises:
-        RunError: the file cannot be read, or a line is no JSON.
+        RunError: the file cannot be read, or a line is not a JSON object.
     """
-    if not path.exists():
-        return []
-    try:
-        lines = path.read_bytes().split(b"\n")
-        return [json.loads(line) for line in lines[:-1]]
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: damaged ({error}); restore it, or start over with --fresh") from error
+    return reading.read_json_lines(path, remedy="restore it, or start over with --fresh", error=RunError)
 
 
 def make_folder(folder: Path, *, remedy: str) -> None:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from drcli.errors import RecipeError
+from drcli.recipe.plain_yaml import YamlError
 from drcli.recipe.problems import COMMAND_LINE, Problem
-from drcli.recipe.source import Source, YamlError, parse_value
+from drcli.recipe.source import Source, parse_value
 from drcli.recipe.text import Key, dotted, shortened, walk
 
 _EXAMPLE = "write KEY=VALUE, such as training.epochs=5"
@@ -38,7 +39,7 @@ def parse_overrides(items: Iterable[str]) -> list[Override]:
         try:
             overrides.append(Override(path.strip(), parse_value(text)))
         except YamlError as error:
-            wrong.append(f"override {item!r}: {error}")
+            wrong.append(f"override {item!r}: {error.message}")
     if wrong:
         raise RecipeError("\n".join(wrong))
     return overrides

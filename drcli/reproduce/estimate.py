@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any
 
 from drcli.engine.plan import PlannedRun
 from drcli.engine.rundir import RunDirectory
+from drcli.errors import DataError
 from drcli.methods import METHODS
+from drcli.reading import read_json
 from drcli.report.console import duration
 from drcli.reproduce.expand import Grid
 
@@ -70,8 +71,8 @@ def speeds(grids: Sequence[Grid], out: Path, recorded: Mapping[str, float]) -> S
 def _read(path: Path) -> Any:
     """A summary; None for one that is damaged, which the run itself will refuse."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(path, remedy="")
+    except DataError:
         return None
     return found if isinstance(found, dict) and {"seconds", "epochs", "method"} <= set(found) else None
 

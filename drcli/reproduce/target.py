@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, ValidationError, model_validator
 
 from drcli.errors import RecipeError
+from drcli.recipe.plain_yaml import read_yaml
 from drcli.recipe.schema import Block, Name, named
 
 Drawing = Literal["noisy_case", "representations", "learning", "sensitivity"]
@@ -101,10 +101,7 @@ def load_target(path: Path) -> Target:
     Raises:
         RecipeError: it cannot be read, or is not valid; all problems in one message.
     """
-    try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path}: cannot be read as YAML ({error})") from error
+    data = read_yaml(path, remedy="give one such as those in recipes/tables", error=RecipeError)
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a target is a block of keys: title, kind, recipes, runs")
     try:
