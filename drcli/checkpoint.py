@@ -38,7 +38,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save({"checkpoint_version": CHECKPOINT_VERSION, **state}, buffer)
-    write_atomic(path, *_sealed(buffer.getbuffer()))
+    write_atomic(path, *_sealed(buffer.getbuffer()), follow=False)
 
 
 class Saver:
@@ -46,9 +46,13 @@ class Saver:
 
     A run that is killed loses what was not yet written: at most the two last saves. After one that failed
     nothing more is written: a `last.pt` must not speak of a `checkpoint.pt` that is not there.
+
+    Args:
+        check: called before each write; raises a RunError where nothing may be written, such as `files.Lock.check`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        self._check = check
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
         self._pending: deque[Future[None]] = deque()
         self._failed: RunError | None = None
@@ -81,6 +85,7 @@ class Saver:
     def _write(self, path: Path, state: Mapping[str, Any], made: torch.cuda.Event | None) -> None:
         if self._failed is None:
             try:
+                self._check()
                 save(path, state if made is None else self._fetched(state, made))
             except RunError as error:
                 self._failed = error

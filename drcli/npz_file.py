@@ -34,6 +34,10 @@ MAX_ARRAYS = 1000
 _SAVE = "save the file again with numpy.savez"
 
 
+class NoArchiveError(ContentsError):
+    """The file is not an .npz file at all."""
+
+
 def read_npz(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, Array]:
     """Return arrays of an .npz file by name, in the file's order.
 
@@ -48,9 +52,18 @@ def read_npz(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> dict
     """
     with open_regular(path) as stream:
         size = path.stat().st_size
-        with _damage("is not a .npz file"), zipfile.ZipFile(stream) as archive:
+        with _opened(stream) as archive:
             members = _members(archive, size)
             return {name: _read(archive, name, member) for name, member in members.items() if wanted(name)}
+
+
+def _opened(stream: IO[bytes]) -> zipfile.ZipFile:
+    if stream.read(6) == b"\x93NUMPY":
+        raise NoArchiveError("holds a single array; save several with numpy.savez")
+    try:
+        return zipfile.ZipFile(stream)
+    except NPZ_DAMAGE as error:
+        raise NoArchiveError(f"is not a .npz file ({one_line(error)}); save one with numpy.savez") from error
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
@@ -63,7 +76,7 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     for info in infos:
         name = info.filename.removesuffix(".npy")
         if name == info.filename or not is_printable(name):
-            raise ContentsError(f"{shown(name)} is not an array; {_SAVE}")
+            raise ContentsError(f"{shown(name)} is not an array; save the file with numpy.savez")
         if name in found:
             raise ContentsError(f"array {shown(name)} is there twice; {_SAVE}")
         _check_header(archive, name, info)
