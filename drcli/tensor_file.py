@@ -185,7 +185,7 @@ def _filled(stream: IO[bytes], dtype: torch.dtype, size: int) -> _Storage:
 def _fill(values: Tensor, stream: IO[bytes]) -> None:
     """Read the bytes of a tensor (N,); a file that ends before is damaged."""
     raw = values.view(torch.uint8)
-    left = memoryview(raw.numpy())
+    left = memoryview(raw.numpy().data)
     while left:
         piece = stream.read(min(len(left), 2**24))
         if not piece:
