@@ -148,10 +148,12 @@ def load(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(state, dict) or "checkpoint_version" not in state:
         raise CheckpointError(f"{path}: not a checkpoint of drcli")
-    if state["checkpoint_version"] != CHECKPOINT_VERSION:
+    version = state["checkpoint_version"]
+    if type(version) is not int or version != CHECKPOINT_VERSION:
+        found = version if isinstance(version, int | str | float | None) else type(version).__name__
         raise CheckpointError(
-            f"{path}: checkpoint_version is {shortened(state['checkpoint_version'])}, this drcli reads "
-            f"{CHECKPOINT_VERSION}; train again, or use the drcli that wrote it"
+            f"{path}: checkpoint_version is {shortened(found)}, this drcli reads {CHECKPOINT_VERSION}; "
+            "train again, or use the drcli that wrote it"
         )
     return state
 
