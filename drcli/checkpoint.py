@@ -1,28 +1,31 @@
 """Checkpoints: one file, with a checksum over all of it, that holds nothing which can run.
 
 A checkpoint is what `torch.save` writes, with a SHA-256 in the comment at the end of the zip archive.
-`torch.load(path, weights_only=True)` reads it like any other; `load` verifies it first, because a
-flipped byte would otherwise load silently.
+`torch.load(path, weights_only=True)` reads it like any other. `load` verifies it first, because a flipped byte would
+otherwise load silently, and unpickles nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import pickle
+import os
 import struct
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
 
 from drcli.errors import CheckpointError, RunError
 from drcli.files import write_atomic
+from drcli.reading import ContentsError, open_regular
+from drcli.recipe.text import shortened
+from drcli.tensor_file import MoreThanTensorsError, read_tensors
 
 CHECKPOINT_VERSION = 1
 _MARK = b"drcli-sha256:"
@@ -38,7 +41,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save({"checkpoint_version": CHECKPOINT_VERSION, **state}, buffer)
-    write_atomic(path, *_sealed(buffer.getbuffer()))
+    write_atomic(path, *_sealed(buffer.getbuffer()), follow=False)
 
 
 class Saver:
@@ -46,9 +49,13 @@ class Saver:
 
     A run that is killed loses what was not yet written: at most the two last saves. After one that failed
     nothing more is written: a `last.pt` must not speak of a `checkpoint.pt` that is not there.
+
+    Args:
+        check: called before each write; raises a RunError where nothing may be written, such as `files.Lock.check`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        self._check = check
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
         self._pending: deque[Future[None]] = deque()
         self._failed: RunError | None = None
@@ -81,6 +88,7 @@ class Saver:
     def _write(self, path: Path, state: Mapping[str, Any], made: torch.cuda.Event | None) -> None:
         if self._failed is None:
             try:
+                self._check()
                 save(path, state if made is None else self._fetched(state, made))
             except RunError as error:
                 self._failed = error
@@ -125,29 +133,26 @@ def load(path: Path) -> dict[str, Any]:
         CheckpointError: the file is missing, damaged, or not written by drcli.
     """
     try:
-        data = path.read_bytes()
+        with open_regular(path) as stream:
+            _verify(path, stream)
+            state = read_tensors(stream)
     except OSError as error:
         raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror}); give the checkpoint.pt or last.pt of a run directory"
+            f"{path}: cannot be read ({error.strerror or error}); give the checkpoint.pt or last.pt of a run directory"
         ) from error
-    _verify(path, data)
-    try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        KeyError,
-        ValueError,
-        BadZipFile,
-        UserWarning,
-    ) as error:
+    except MoreThanTensorsError as error:
         raise CheckpointError(f"{path}: refused, it holds more than tensors and plain values") from error
+    except ContentsError as error:
+        raise CheckpointError(
+            f"{path}: damaged ({error}); use another checkpoint of the run, or train again"
+        ) from error
     if not isinstance(state, dict) or "checkpoint_version" not in state:
         raise CheckpointError(f"{path}: not a checkpoint of drcli")
-    if state["checkpoint_version"] != CHECKPOINT_VERSION:
+    version = state["checkpoint_version"]
+    if type(version) is not int or version != CHECKPOINT_VERSION:
+        found = version if isinstance(version, int | str | float | None) else type(version).__name__
         raise CheckpointError(
-            f"{path}: checkpoint_version is {state['checkpoint_version']!r}, this drcli reads {CHECKPOINT_VERSION}; "
+            f"{path}: checkpoint_version is {shortened(found)}, this drcli reads {CHECKPOINT_VERSION}; "
             "train again, or use the drcli that wrote it"
         )
     return state
@@ -159,18 +164,33 @@ def _sealed(archive: memoryview) -> tuple[memoryview, bytes]:
     return archive, _MARK + hashlib.sha256(archive).hexdigest().encode()
 
 
-def _verify(path: Path, data: bytes) -> None:
-    if not data:
+def _verify(path: Path, stream: BufferedReader) -> None:
+    """Compare the file with its checksum, and leave the stream at its beginning."""
+    head = stream.read(4)
+    if not head:
         raise CheckpointError(f"{path}: the file is empty; use another checkpoint of the run, or train again")
-    if not data.startswith(b"PK\x03\x04"):
+    if head != b"PK\x03\x04":
         raise CheckpointError(
             f"{path}: not a checkpoint of drcli; give a checkpoint.pt or last.pt of a run directory. {_NOT_OURS}"
         )
-    body, comment = data[:-_COMMENT_SIZE], data[-_COMMENT_SIZE:]
+    body = max(0, stream.seek(0, os.SEEK_END) - _COMMENT_SIZE)
+    stream.seek(body)
+    comment = stream.read()
     if not comment.startswith(_MARK):
         raise CheckpointError(
             f"{path}: truncated, or not written by drcli (its checksum is missing); "
             f"use another checkpoint of the run, or train again. {_NOT_OURS}"
         )
-    if hashlib.sha256(body).hexdigest().encode() != comment[len(_MARK) :]:
+    stream.seek(0)
+    if _sha256(stream, body).encode() != comment[len(_MARK) :]:
         raise CheckpointError(f"{path}: damaged (its checksum does not match); use another checkpoint of the run")
+    stream.seek(0)
+
+
+def _sha256(stream: BufferedReader, size: int) -> str:
+    """Digest of the next bytes of a file."""
+    digest = hashlib.sha256()
+    while size > 0 and (piece := stream.read(min(size, 2**20))):
+        digest.update(piece)
+        size -= len(piece)
+    return digest.hexdigest()

@@ -7,15 +7,16 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
-from rich.console import Console
 
-from drcli import __version__
-from drcli.errors import DataError, DrcliError
+from drcli import __version__, terminal
+from drcli.damage import LESS_MEMORY, is_memory_shortage, one_line
+from drcli.errors import DataError, DrcliError, RunError
 from drcli.files import reason
 from drcli.interrupt import EXIT_CODE, MESSAGE, leaving_at_once, raising_again
+from drcli.reading import printable
 
 P = ParamSpec("P")
 
@@ -51,15 +52,6 @@ GpusOpt = Annotated[
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
-WIDE = 160
-"""Columns of a table that goes into a file or a pipe, where there is no window to fit into."""
-
-
-def _console(*, stderr: bool = False) -> Console:
-    console = Console(stderr=stderr)
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(stderr=stderr, width=WIDE)
-
-
 def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
     """Let a command end in one message and the exit code of its error, without a traceback."""
 
@@ -69,14 +61,17 @@ def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
             with raising_again():
                 command(*args, **kwargs)
         except DrcliError as error:
-            typer.echo(f"drcli: {error}", err=True)
-            raise typer.Exit(error.exit_code) from None
+            _end(str(error), error.exit_code)
         except OSError as error:
             if error.filename is None:
                 raise
             # Of a path that cannot even be looked at: its name is too long, or a folder above it is closed.
-            typer.echo(f"drcli: {error.filename}: {reason(error)}; check the path and its permissions", err=True)
-            raise typer.Exit(DataError.exit_code) from None
+            path = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+            _end(f"{path}: {reason(error)}; check the path and its permissions", DataError.exit_code)
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory_shortage(error):
+                raise
+            _end(f"not enough memory ({one_line(error)}); {LESS_MEMORY}", RunError.exit_code)
         except KeyboardInterrupt:
             typer.echo(MESSAGE, err=True)
             raise typer.Exit(EXIT_CODE) from None
@@ -84,12 +79,18 @@ def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
     return wrapper
 
 
+def _end(message: str, code: int) -> NoReturn:
+    """Say what is wrong and end; characters of a file or path that would steer the terminal are spelled out."""
+    typer.echo(f"drcli: {printable(message)}", err=True)
+    raise typer.Exit(code) from None
+
+
 def _emit(as_json: bool, value: Callable[[], Any], table: Callable[[], Any]) -> None:
     """Print the result: one JSON object, or a table."""
     if as_json:
         typer.echo(json.dumps(value(), allow_nan=False))
     else:
-        _console().print(table(), crop=False)  # lines that are not to be broken are not cut off either
+        terminal.show(table())
 
 
 def _end_failed(failed: Sequence[str], exit_code: int = 1) -> None:
@@ -125,7 +126,7 @@ def list_names(
         from drcli.commands import listing
 
     for table in listing.tables(kind):
-        _console().print(table)
+        terminal.show(table)
 
 
 @app.command()
@@ -161,7 +162,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands import prepare as command
 
     request = command.PrepareRequest(target, overrides or [], source, out, workers, limit, fresh, max_bad, split_dir)
-    prepared = command.prepare(request, _console(stderr=True))
+    prepared = command.prepare(request, terminal.console(stderr=True))
     _emit(as_json, lambda: command.to_json(prepared), lambda: command.table(prepared))
 
 
@@ -200,7 +201,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
         fresh=fresh,
     )
     request = command.TrainRequest(recipe, overrides or [], method, seeds, out, options)
-    result = command.train(request, _console(stderr=True))
+    result = command.train(request, terminal.console(stderr=True))
     if result is None:
         return  # the main process of torchrun shows it
     if as_json or result.runs:  # where every run failed there is nothing to compare
@@ -278,7 +279,7 @@ def report(
 
     labels = maps.split(",") if maps is not None else []
     request = command.ReportRequest(folders, out, form, figures, png, labels, no_maps)
-    typer.echo(command.report(request, _console(stderr=True)), nl=False)
+    typer.echo(command.report(request, terminal.console(stderr=True)), nl=False)
 
 
 @app.command()
@@ -325,7 +326,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     if plan:
         _emit(as_json, lambda: command.plan_json(plans), lambda: command.plan_table(plans))
         return
-    result = command.reproduce(plans, request, _console(stderr=True))
+    result = command.reproduce(plans, request, terminal.console(stderr=True))
     _emit(as_json, lambda: command.to_json(result), lambda: command.show(result))
     if result.ended is not None:
         _end_failed([*result.failed, str(result.ended)], result.ended.exit_code)

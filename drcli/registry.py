@@ -14,6 +14,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from drcli import interrupt
+from drcli.damage import one_line
 from drcli.errors import UsageError
 
 
@@ -74,9 +76,17 @@ class Registry:
         if name not in self._external():
             raise UsageError(self.unknown(name))
         try:
-            return self._external()[name].load()
-        except Exception as error:
-            raise UsageError(f"{self.kind} {name!r} ({self.summary(name)}) does not load: {error}") from error
+            found = self._external()[name].load()
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            if interrupt.happened():  # the user's own
+                raise
+            raise UsageError(f"{self.kind} {name!r} ({self.summary(name)}) does not load: {one_line(error)}") from error
+        if not hasattr(getattr(found, "Settings", None), "model_validate_json"):
+            raise UsageError(
+                f"{self.kind} {name!r} ({self.summary(name)}) has no Settings, a class of pydantic that holds its "
+                "block of a recipe; tell its author"
+            )
+        return found
 
     @contextmanager
     def registered(self, name: str, target: str | type, summary: str = "") -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from drcli.checkpoint import Saver
 from drcli.errors import RunError, UsageError
 from drcli.files import (
     append_json_line,
@@ -131,6 +133,46 @@ def test_a_log_that_cannot_be_written_is_an_error_of_one_message(tmp_path: Path)
         append_json_line(tmp_path / "missing" / "log.jsonl", {})
 
 
+def test_a_file_of_a_run_is_never_written_through_a_link(tmp_path: Path) -> None:
+    victim, link = tmp_path / "victim", tmp_path / "run" / "summary.json"
+    link.parent.mkdir()
+    victim.write_bytes(b"precious")
+    link.symlink_to(victim)
+    write_json(link, {"a": 1}, follow=False)
+    assert victim.read_bytes() == b"precious"
+    assert not link.is_symlink()
+    assert json.loads(link.read_text()) == {"a": 1}
+
+
+def test_a_pipe_among_the_files_of_a_run_is_replaced_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "file")
+    write_atomic(tmp_path / "file", b"new", follow=False)
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_a_link_under_the_temporary_name_is_not_written_through(follow: bool, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / f".file.{os.getpid()}.tmp").symlink_to(victim)
+    write_atomic(tmp_path / "file", b"new", follow=follow)
+    assert victim.read_bytes() == b"precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "victim"]
+    assert not (tmp_path / "file").is_symlink()
+
+
+def test_a_log_that_is_a_link_or_a_pipe_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    victim, link, pipe = tmp_path / "victim", tmp_path / "metrics.jsonl", tmp_path / "pipe"
+    victim.write_bytes(b"precious")
+    link.symlink_to(victim)
+    os.mkfifo(pipe)
+    with pytest.raises(RunError, match=r"metrics.jsonl: cannot be written \(it is a link: remove it"):
+        append_json_line(link, {})
+    with pytest.raises(RunError, match="pipe: cannot be written"):
+        append_json_line(pipe, {})
+    assert victim.read_bytes() == b"precious"
+
+
 def test_make_folder_makes_it_and_leaves_it_empty(tmp_path: Path) -> None:
     make_folder(tmp_path / "a" / "b", remedy="-")
     make_folder(tmp_path / "a" / "b", remedy="-")
@@ -165,3 +207,67 @@ def test_a_lock_holds_against_other_processes_until_theirs_is_killed(tmp_path: P
         pass
     with locked(tmp_path):
         pass
+
+
+def refuses_to_lock(folder: Path, why: str) -> None:
+    with pytest.raises(RunError, match=why), locked(folder):
+        pass
+
+
+def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_is_kept(tmp_path: Path) -> None:
+    victim, lock = tmp_path / "victim", tmp_path / ".lock"
+    victim.write_bytes(b"precious")
+    lock.symlink_to(victim)
+    refuses_to_lock(tmp_path, r"\.lock: cannot be opened \(it is a link: remove it, nothing is written through links\)")
+    lock.unlink()
+    lock.symlink_to(tmp_path / "nothing")
+    refuses_to_lock(tmp_path, "it is a link")
+    lock.unlink()
+    os.mkfifo(lock)
+    refuses_to_lock(tmp_path, r"\.lock: cannot be opened \(not a regular file\)")
+    assert victim.read_bytes() == b"precious"
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_hard_link_under_the_name_of_the_lock_is_not_emptied(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"precious")
+    os.link(tmp_path / "victim", tmp_path / ".lock")
+    with locked(tmp_path):
+        pass
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+def test_a_folder_that_is_gone_cannot_be_locked(tmp_path: Path) -> None:
+    refuses_to_lock(tmp_path / "none", r"\.lock: cannot be opened \(No such file or directory\)")
+
+
+def test_a_lock_knows_when_its_folder_was_begun_again(tmp_path: Path) -> None:
+    """Two processes: the folder of the first, which is stopped, is deleted and locked by the second."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with locked(folder) as first:
+        first.check()
+        shutil.rmtree(folder)
+        assert not first.is_held()
+        folder.mkdir()
+        with locked(folder) as second:
+            second.check()
+            with pytest.raises(RunError, match=f"^{folder}: deleted, or begun again by another process, while this"):
+                first.check()
+        with pytest.raises(RunError, match="begun again"):
+            first.check()
+
+
+def test_a_saver_writes_nothing_once_the_folder_is_another_process_s(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with locked(folder) as lock:
+        saver = Saver(lock.check)
+        saver.save(folder / "a.pt", {"epoch": 0})
+        saver.flush()
+        shutil.rmtree(folder)
+        folder.mkdir()
+        saver.save(folder / "b.pt", {"epoch": 1})
+        with pytest.raises(RunError, match="begun again by another process"):
+            saver.flush()
+    assert list(folder.iterdir()) == []

@@ -42,6 +42,12 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return codes
 
 
+@pytest.fixture(autouse=True)
+def _every_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signals that follow one another at once are not taken for one."""
+    monkeypatch.setattr(interrupt, "GRACE", 0.0)
+
+
 def test_inside_the_process_is_ended_and_after_it_python_raises(
     exits: list[int], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,6 +76,36 @@ def test_a_handler_of_somebody_else_stays(exits: list[int]) -> None:
     assert (seen, exits) == ([signal.SIGINT], [])
 
 
+def test_of_six_in_a_row_the_first_counts(
+    exits: list[int], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What the first one began is ended in order, and says so once."""
+    monkeypatch.setattr(interrupt, "GRACE", 60.0)
+    raised = 0
+    with interrupt.leaving_at_once():
+        assert not interrupt.happened()
+        try:
+            with interrupt.raising_again():
+                signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raised += 1
+        assert interrupt.happened()
+        with interrupt.raising_again():
+            for _ in range(4):
+                signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    assert (raised, exits, capfd.readouterr().err) == (1, [], "")
+
+
+def test_at_the_end_it_is_ignored_unless_somebody_else_handles_it() -> None:
+    interrupt.ignoring()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    own = lambda number, frame: None  # noqa: E731
+    signal.signal(signal.SIGINT, own)
+    interrupt.ignoring()
+    assert signal.getsignal(signal.SIGINT) is own
+
+
 def test_another_thread_is_left_alone() -> None:
     seen: list[object] = []
 
@@ -96,13 +132,15 @@ def test_a_keyboard_interrupt_before_the_command_is_one_line(
     assert capsys.readouterr().err == "drcli: stopped\n"
 
 
-def interrupted(delay: float, cwd: Path) -> None:
-    """Start a training, interrupt it after so many seconds, and check how it ends."""
+def interrupted(delay: float, cwd: Path, times: int = 1) -> None:
+    """Start a training, interrupt it after so many seconds, once or several times, and check how it ends."""
     process = start("train", "digits", program=STARTING, cwd=cwd)
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
     time.sleep(delay)
-    os.kill(process.pid, signal.SIGINT)
+    for _ in range(times):
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.05 * (times > 1))
     ended_in_one_line(process, delay)
 
 
@@ -110,12 +148,17 @@ def ended_in_one_line(process: subprocess.Popen[str], delay: float) -> None:
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, (delay, stderr)
     assert "drcli: stopped" in stderr.splitlines()[-1], (delay, stderr)
+    assert stderr.count("drcli: stopped") == 1
     assert "Traceback" not in stderr
     assert stdout == ""
 
 
 def test_ctrl_c_while_packages_are_imported_is_one_line(tmp_path: Path) -> None:
     interrupted(0.25, tmp_path)
+
+
+def test_six_ctrl_c_in_a_row_are_one_line(tmp_path: Path) -> None:
+    interrupted(0.4, tmp_path, times=6)
 
 
 @pytest.mark.slow

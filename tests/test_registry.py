@@ -15,7 +15,7 @@ from drcli.registry import Entry, Registry, known
 def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     """Two names of ours, and three of other packages: a good one, one that does not import, and a clash."""
     theirs = [
-        EntryPoint("theirs", "collections:OrderedDict", "drcli.things"),
+        EntryPoint("theirs", "drcli.models.backbone:Backbone", "drcli.things"),
         EntryPoint("broken", "no_such_package.module:Thing", "drcli.things"),
         EntryPoint("ours", "collections:Counter", "drcli.things"),
     ]
@@ -33,10 +33,10 @@ def test_our_names_come_first_and_win(registry: Registry) -> None:
 
 
 def test_other_packages_join_through_entry_points(registry: Registry) -> None:
-    from collections import OrderedDict
+    from drcli.models.backbone import Backbone
 
-    assert registry.load("theirs") is OrderedDict
-    assert registry.summary("theirs") == "from collections:OrderedDict"
+    assert registry.load("theirs") is Backbone
+    assert registry.summary("theirs") == "from drcli.models.backbone:Backbone"
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(registry: Registry) -> None:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 from data_prep.sources.listfiles import numbered_lines, read_text, refuse_doubles, safe_parts
 from drcli.data.format import SPLITS
 from drcli.errors import DataError
+from drcli.reading import parse_json
 
 CLASSES = (
     "blowing nose",
@@ -176,7 +175,7 @@ def read_json(path: Path, classes: tuple[str, ...]) -> dict[str, list[Listed]]:
     splits: dict[str, list[Listed]] = {split: [] for split in SPLITS}
     names = {subset: split for split, subset in _SUBSETS.items()}
     try:
-        database = json.loads(read_text(path), object_pairs_hook=_unique_keys)["database"]
+        database = parse_json(read_text(path), values=10**7)["database"]
         rows = [(str(name), str(clip["subset"]), str(clip["label"])) for name, clip in database.items()]
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: is not the JSON of a clip database ({error!r})") from error
@@ -185,15 +184,6 @@ def read_json(path: Path, classes: tuple[str, ...]) -> dict[str, list[Listed]]:
             raise DataError(f"{path}: {name}: subset is {subset!r}; expected one of {', '.join(names)}")
         splits[names[subset]].append(_listed(name, label, classes, f"{path}: {name}"))
     return splits
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; doubled keys, of which Python keeps the last, are refused."""
-    counts = Counter(key for key, _ in pairs)
-    doubled = [key for key, count in counts.items() if count > 1]
-    if doubled:
-        raise ValueError(f"{doubled[0]} is listed twice")
-    return dict(pairs)
 
 
 def _listed(name: str, label: str, classes: tuple[str, ...], where: str) -> Listed:

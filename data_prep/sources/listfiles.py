@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from drcli.errors import DataError
+from drcli.reading import read_bytes
 
 
 def read_text(path: Path) -> str:
@@ -16,9 +17,7 @@ def read_text(path: Path) -> str:
         DataError: it cannot be read, or is no UTF-8 text.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        return read_bytes(path, remedy="give the file as it was downloaded", limit=10**9).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text ({error}); give the file as it was downloaded") from error
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from drcli.reading import parse_json
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -67,7 +69,7 @@ class Journal:
             return 0, {}
         lines = whole.decode().splitlines()[1:]
         try:
-            entries = [Entry(**json.loads(line)) for line in lines]
+            entries = [Entry(**parse_json(line)) for line in lines]
         except (ValueError, TypeError):
             return 0, {}
         return len(whole), {entry.id: entry for entry in entries}

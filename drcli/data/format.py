@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from drcli.errors import DataError
+from drcli.reading import open_regular, read_json
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -100,11 +101,11 @@ def read_info(root: Path) -> DatasetInfo:
     """
     path = root / INFO_FILE
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(f"{root}: no prepared dataset here ({INFO_FILE} is missing)") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); prepare the dataset again with --fresh") from error
+        raw = read_json(path, remedy="prepare the dataset again with --fresh")
+    except DataError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            raise DataError(f"{root}: no prepared dataset here ({INFO_FILE} is missing)") from error
+        raise
     version = raw.get("format_version") if isinstance(raw, dict) else None
     if version != FORMAT_VERSION:
         raise DataError(
@@ -153,7 +154,7 @@ def data_files(modalities: Mapping[str, ModalityInfo]) -> list[str]:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, read in pieces."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

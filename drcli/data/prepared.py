@@ -25,6 +25,7 @@ from drcli.data.format import (
     verify_files,
 )
 from drcli.errors import DataError
+from drcli.reading import read_text
 
 
 @dataclass(frozen=True)
@@ -219,9 +220,6 @@ def _load(path: Path) -> NDArray[Any]:
 
 def _sample_numbers(path: Path) -> NDArray[np.int64]:
     """(N,) for each line of ids.txt the number of its id, counted by first appearance."""
-    try:
-        ids = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); prepare again with --fresh") from error
+    ids = read_text(path, remedy="prepare again with --fresh", limit=10**9).removesuffix("\n").split("\n")
     number = {name: index for index, name in enumerate(dict.fromkeys(ids))}
     return np.array([number[name] for name in ids], dtype=np.int64)

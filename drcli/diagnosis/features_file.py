@@ -16,8 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drcli.damage import NPZ_DAMAGE, one_line
+from drcli.damage import one_line
 from drcli.errors import DataError
+from drcli.npz_file import NoArchiveError, read_npz
+from drcli.reading import ContentsError, is_printable
 
 Array = NDArray[Any]
 LAYOUT = "labels_train, labels_val and, for each modality, <modality>_train and <modality>_val"
@@ -67,59 +69,39 @@ def load_features(path: Path) -> FeatureSet:
             split: {m: _features(f"{m}_{split}", arrays, size) for m in modalities} for split, size in splits.items()
         }
         _check_widths(features["train"], features["val"])
-    except _ContentsError as error:
+    except ContentsError as error:
         raise DataError(f"{path}: {error}") from error
     return FeatureSet(features["train"], labels_train, features["val"], labels_val, class_names)
-
-
-class _ContentsError(Exception):
-    """What is wrong with the contents, without the name of the file."""
 
 
 def _read_arrays(path: Path) -> dict[str, Array]:
     """Return all arrays of the file by name."""
     try:
-        with path.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if not isinstance(loaded, np.lib.npyio.NpzFile):
-                raise _ContentsError(f"holds a single array; save several with numpy.savez: {LAYOUT}")
-            with loaded:
-                return {name: _read_array(loaded, name) for name in loaded.files}
+        return read_npz(path)
     except FileNotFoundError as error:
-        raise _ContentsError("no such file; save one with numpy.savez") from error
-    except NPZ_DAMAGE as error:
-        raise _ContentsError(f"is not a .npz file ({one_line(error)}); save one with numpy.savez: {LAYOUT}") from error
-
-
-def _read_array(loaded: np.lib.npyio.NpzFile, name: str) -> Array:
-    try:
-        array = loaded[name]
-    except NPZ_DAMAGE as error:
-        if "allow_pickle" in str(error):
-            raise _ContentsError(
-                f"array {name!r} holds Python objects, which are not loaded because they can carry code; "
-                "save it with a numeric dtype (labels may also be strings)"
-            ) from error
-        raise _ContentsError(f"array {name!r} is damaged ({one_line(error)}); save the file again") from error
-    if not isinstance(array, np.ndarray):
-        raise _ContentsError(f"{name!r} is not an array; save the file with numpy.savez: {LAYOUT}")
-    return array
+        raise ContentsError("no such file; save one with numpy.savez") from error
+    except OSError as error:
+        raise ContentsError(
+            f"cannot be read ({error.strerror or error}); save it with numpy.savez: {LAYOUT}"
+        ) from error
+    except NoArchiveError as error:
+        raise ContentsError(f"{error}: {LAYOUT}") from error
 
 
 def _modalities(arrays: Mapping[str, Array]) -> list[str]:
     """Return the modalities in the order of the file, all of them with both splits."""
     for name in ("labels_train", "labels_val"):
         if name not in arrays:
-            raise _ContentsError(f"array {name!r} is missing; the file needs {LAYOUT}")
+            raise ContentsError(f"array {name!r} is missing; the file needs {LAYOUT}")
     parts = {name: name.rpartition("_") for name in arrays if name not in ("labels_train", "labels_val")}
     for name, (modality, _, split) in parts.items():
         if not modality or split not in ("train", "val"):
-            raise _ContentsError(f"array {name!r} is of no use here; leave it out: the file holds {LAYOUT}")
+            raise ContentsError(f"array {name!r} is of no use here; leave it out: the file holds {LAYOUT}")
         other = f"{modality}_{'val' if split == 'train' else 'train'}"
         if other not in arrays:
-            raise _ContentsError(f"array {other!r} is missing, but {name!r} is there; add it")
+            raise ContentsError(f"array {other!r} is missing, but {name!r} is there; add it")
     if not parts:
-        raise _ContentsError(f"holds no modality, only labels; the file needs {LAYOUT}")
+        raise ContentsError(f"holds no modality, only labels; the file needs {LAYOUT}")
     return list(dict.fromkeys(modality for modality, _, _ in parts.values()))
 
 
@@ -127,14 +109,14 @@ def _relabel(arrays: Mapping[str, Array]) -> tuple[Tensor, Tensor, tuple[str, ..
     """Return the labels of both splits as indices, and the classes they stand for."""
     train, val = (_labels(name, arrays[name]) for name in ("labels_train", "labels_val"))
     if isinstance(train[0], str) != isinstance(val[0], str):
-        raise _ContentsError("labels_train and labels_val differ in type; make both integers or both strings")
+        raise ContentsError("labels_train and labels_val differ in type; make both integers or both strings")
     classes = sorted(set(train))
     if absent := sorted(set(val) - set(train)):
-        raise _ContentsError(f"labels_val has classes that labels_train lacks: {_some(absent)}; leave their rows out")
+        raise ContentsError(f"labels_val has classes that labels_train lacks: {_some(absent)}; leave their rows out")
     if len(classes) == 1:
-        raise _ContentsError(f"labels_train has one class only ({classes[0]}); a diagnosis needs at least two")
+        raise ContentsError(f"labels_train has one class only ({classes[0]}); a diagnosis needs at least two")
     if len(val) < len(classes):
-        raise _ContentsError(
+        raise ContentsError(
             f"labels_val has {len(val)} samples for {len(classes)} classes; each split needs as many "
             "samples as there are classes"
         )
@@ -146,12 +128,17 @@ def _relabel(arrays: Mapping[str, Array]) -> tuple[Tensor, Tensor, tuple[str, ..
 def _labels(name: str, array: Array) -> list[Any]:
     """Return labels as Python integers or strings."""
     if array.ndim != 1 or len(array) == 0:
-        raise _ContentsError(f"array {name!r} has the shape {array.shape}; it must be (N,), one label a sample")
+        raise ContentsError(f"array {name!r} has the shape {array.shape}; it must be (N,), one label a sample")
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8", "backslashreplace")
     if array.dtype.kind not in "iubU":
-        raise _ContentsError(f"array {name!r} has the type {array.dtype}; labels are integers or strings: convert it")
-    labels: list[Any] = array.tolist()
+        raise ContentsError(f"array {name!r} has the type {array.dtype}; labels are integers or strings: convert it")
+    try:
+        labels: list[Any] = array.tolist()
+    except (ValueError, SystemError) as error:  # text beyond the last character of Unicode
+        raise ContentsError(f"array {name!r} holds damaged text ({one_line(error)}); save the file again") from error
+    if array.dtype.kind == "U" and not all(map(is_printable, labels)):
+        raise ContentsError(f"array {name!r} has control characters in its labels; leave them out")
     return labels
 
 
@@ -163,19 +150,19 @@ def _features(name: str, arrays: Mapping[str, Array], size: int) -> Tensor:
     """Return the checked features of one modality and split, (size, D) float32."""
     array = arrays[name]
     if array.dtype.kind not in "iuf":
-        raise _ContentsError(f"array {name!r} has the type {array.dtype}; features are real numbers: convert it")
+        raise ContentsError(f"array {name!r} has the type {array.dtype}; features are real numbers: convert it")
     if array.ndim != 2 or array.shape[1] == 0:
-        raise _ContentsError(
+        raise ContentsError(
             f"array {name!r} has the shape {array.shape}; it must be (N, D), one row a sample: "
             "flatten or average-pool the other dimensions"
         )
     if len(array) != size:
         labels = f"labels_{name.rpartition('_')[2]}"
-        raise _ContentsError(f"array {name!r} has {len(array)} rows, but {labels} has {size}; make them equally many")
+        raise ContentsError(f"array {name!r} has {len(array)} rows, but {labels} has {size}; make them equally many")
     with np.errstate(over="ignore"):  # what overflows is counted below
         features = torch.from_numpy(array.astype(np.float32))
     if bad := int((~(features.abs() <= LARGEST)).sum()):
-        raise _ContentsError(
+        raise ContentsError(
             f"array {name!r} has {bad} values that are NaN, infinite or beyond {LARGEST:g}; "
             "leave their rows out, or scale the features down"
         )
@@ -185,7 +172,7 @@ def _features(name: str, arrays: Mapping[str, Array], size: int) -> Tensor:
 def _check_widths(train: Mapping[str, Tensor], val: Mapping[str, Tensor]) -> None:
     for m in train:
         if train[m].shape[1] != val[m].shape[1]:
-            raise _ContentsError(
+            raise ContentsError(
                 f"arrays '{m}_train' and '{m}_val' have {train[m].shape[1]} and {val[m].shape[1]} "
                 "dimensions; take both from the same layer"
             )

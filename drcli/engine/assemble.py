@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from drcli import checkpoint
+from drcli.damage import one_line
 from drcli.data.batches import PICTURES, Batches, InputPlan
 from drcli.data.format import DatasetInfo
 from drcli.data.prepared import PreparedDataset, open_dataset
+from drcli.engine.saved import Saved, check_optimizer, check_state, check_tensors, saved
 from drcli.errors import CheckpointError, DataError, RecipeError
 from drcli.methods.base import Method
 from drcli.models.build import build_model
@@ -170,22 +172,27 @@ def restore(path: Path, device: torch.device, *, root: Path | None = None) -> Re
         DataError: the dataset is missing, or not the one the checkpoint was trained on.
     """
     state = checkpoint.load(path)
-    try:
-        recipe = recipe_from_dict(state["recipe"], where=f"{path} (its recipe)")
-        modalities, fingerprint = tuple(state["modalities"]), state["dataset_fingerprint"]
-        epoch, selected = int(state["epoch"]), int(state["selected"]["epoch"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: lacks {error}; not a checkpoint of drcli train") from error
+    found = saved(state, path)
+    recipe = _recipe_of(found)
     block = recipe.dataset
     dataset = open_dataset(root or block.root, name=block.name, settings=prepare_settings(recipe))
-    if dataset.info.fingerprint != fingerprint:
+    if dataset.info.fingerprint != found.fingerprint:
         raise DataError(
             f"{dataset.root}: not the data that {path} was trained on (other arrays or splits); "
             "name the right folder with dataset.root=DIR"
         )
-    assembly = assemble(recipe, modalities, dataset, device)
-    load_weights(assembly, state, path)
-    return Restored(assembly, epoch, selected)
+    with torch.device("meta"):  # a recipe that claims a huge model takes no memory
+        _check_weights(found, assemble(recipe, found.modalities, dataset, torch.device("meta")))
+    assembly = assemble(recipe, found.modalities, dataset, device)
+    _load_weights(assembly, found)
+    return Restored(assembly, found.epoch, found.selected_epoch)
+
+
+def _recipe_of(found: Saved) -> Recipe:
+    try:
+        return recipe_from_dict(found.recipe, where=f"{found.path} (its recipe)")
+    except RecipeError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def prepare_settings(recipe: Recipe) -> dict[str, Any]:
@@ -199,24 +206,65 @@ def check_identity(assembly: Assembly, state: Mapping[str, Any], path: Path) -> 
     Raises:
         CheckpointError: recipe, modalities or data differ; the differences are shown.
     """
-    there = {**without_root(state.get("recipe", {})), "modalities of the run": state.get("modalities")}
+    found = saved(state, path)
+    there = {**without_root(found.recipe), "modalities of the run": list(found.modalities)}
     asked = {**without_root(assembly.recipe.to_dict()), "modalities of the run": list(assembly.modalities)}
     changed = differences(there, asked)
-    if state.get("dataset_fingerprint") != assembly.dataset.info.fingerprint:
+    if found.fingerprint != assembly.dataset.info.fingerprint:
         changed.append("other data")
     if changed:
         lines = "\n".join(f"  {line}" for line in changed)
         raise CheckpointError(f"{path}: of another run; {STARTING_OVER}\n{lines}")
 
 
-def load_weights(assembly: Assembly, state: dict[str, Any], path: Path) -> None:
+def load_weights(assembly: Assembly, state: Mapping[str, Any], path: Path) -> None:
     """Give the model and the method's modules the weights of a checkpoint.
 
     Raises:
-        CheckpointError: they do not fit the model.
+        CheckpointError: they do not fit the model, or are not finite.
     """
+    found = saved(state, path)
+    _check_weights(found, assembly)
+    _load_weights(assembly, found)
+
+
+def _check_weights(found: Saved, assembly: Assembly) -> None:
+    check_tensors(found.model, assembly.model.state_dict(), f"{found.path}: model")
+    check_tensors(found.extras, assembly.extras.state_dict(), f"{found.path}: extras")
+
+
+def _load_weights(assembly: Assembly, found: Saved) -> None:
+    assembly.model.load_state_dict(found.model)
+    assembly.extras.load_state_dict(found.extras)
+
+
+def load_training(assembly: Assembly, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], path: Path) -> Saved:
+    """Bring a run, its method set up, to where a checkpoint was written.
+
+    Args:
+        assembly: the run's parts.
+        optimizer: of the run; its settings stay those of the recipe.
+        state: what `checkpoint.load` returned.
+        path: the file, for messages.
+
+    Returns:
+        The checkpoint's contents: epoch, steps, seconds and the epoch selected so far.
+
+    Raises:
+        CheckpointError: it is of another run, or does not fit this one.
+    """
+    check_identity(assembly, state, path)
+    load_weights(assembly, state, path)
+    found = saved(state, path)
+    check_state(found.method, assembly.method.state_dict(), f"{path}: method")
+    check_optimizer(found.optimizer, optimizer, f"{path}: optimizer")
+    groups = optimizer.state_dict()["param_groups"]
     try:
-        assembly.model.load_state_dict(state["model"])
-        assembly.extras.load_state_dict(state["extras"])
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: its weights do not fit the model of its recipe") from error
+        assembly.method.load_state_dict(found.method)
+        optimizer.load_state_dict({"state": found.optimizer["state"], "param_groups": groups})
+    except Exception as error:  # a method may raise anything over a state that is not its own
+        raise CheckpointError(
+            f"{path}: the method {assembly.recipe.method} cannot be resumed from its state ({one_line(error)}); "
+            "start over with --fresh"
+        ) from error
+    return found

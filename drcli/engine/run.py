@@ -70,7 +70,7 @@ def execute(
 
     def claim() -> Summary | None:
         make_folder(run.folder, remedy="choose another folder with --out")
-        held.enter_context(locked(run.folder))
+        directory.lock = held.enter_context(locked(run.folder))
         directory.sweep()
         if fresh:
             directory.clear()
@@ -158,7 +158,7 @@ def _train(
     digests |= {f"teacher {m}": digest(teacher.encoder) for m, teacher in teachers.items()}
     world.on_main(lambda: directory.claim_weights(digests))
     world.broadcast([*assembly.model.state_dict().values(), *assembly.extras.state_dict().values()])
-    trainer = Trainer(run, assembly, listener, teachers)
+    trainer = Trainer(run, assembly, listener, teachers, directory)
     trainer.resume()
     train = trainer.ctx.train
     listener.on(RunStarted(run, trainer.next_epoch, len(train), train.rows.describe()))

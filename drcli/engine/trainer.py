@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -60,6 +61,7 @@ class Trainer:
         assembly: its parts.
         listener: what is told of its events.
         teachers: trained encoders by modality, where the method requires them.
+        directory: its files; None for those of the run's folder.
     """
 
     def __init__(
@@ -68,10 +70,11 @@ class Trainer:
         assembly: Assembly,
         listener: Listener,
         teachers: Mapping[str, Teacher] = NO_TEACHERS,
+        directory: RunDirectory | None = None,
     ) -> None:
         self.run = run
         self.assembly = assembly
-        self.directory = RunDirectory(run.folder)
+        self.directory = directory or RunDirectory(run.folder)
         self.listener = listener
         self.recipe = assembly.recipe
         self.seed = self.recipe.seeds[0]
@@ -199,7 +202,7 @@ class Trainer:
         if self.recipe.selection != "last" and accuracy <= self.selected.accuracy:
             return False
         selected = Selected(self.ctx.epoch, accuracy)
-        self.ctx.world.on_main(lambda: self.saver.save(self.directory.checkpoint, self.state(selected)))
+        self.ctx.world.on_main(lambda: self._save(self.directory.checkpoint, selected))
         self.selected = selected
         return True
 
@@ -209,7 +212,11 @@ class Trainer:
         for event in events:
             self.directory.log_event(event)
             self.listener.on(Diagnosed(self.run, event))
-        self.saver.save(self.directory.last, self.state())
+        self._save(self.directory.last)
+
+    def _save(self, path: Path, selected: Selected | None = None) -> None:
+        self.directory.guard()
+        self.saver.save(path, self.state(selected))
 
     def state(self, selected: Selected | None = None) -> dict[str, Any]:
         """All that a run needs to be resumed from the end of this epoch.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
@@ -15,6 +13,8 @@ from torch import Tensor
 from drcli.errors import DataError
 from drcli.models.backbone import Backbone
 from drcli.models.multimodal import MultimodalModel
+from drcli.reading import ContentsError, open_regular
+from drcli.tensor_file import read_tensors
 
 IMAGENET = "imagenet"
 
@@ -69,15 +69,24 @@ def _imagenet() -> dict[str, Tensor]:
 
 def _file(path: Path) -> dict[str, Tensor]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch comments on the pickles that it then refuses
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        with open_regular(path) as stream:
+            state = read_tensors(stream)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file of pre-trained weights") from error
-    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: no state_dict that loads without running code; save one with torch.save") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); name a file of torch.save") from error
+    except ContentsError as error:
+        raise DataError(
+            f"{path}: no state_dict that loads without running code ({error}); save one with torch.save"
+        ) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]  # as many training programs save it
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"{path}: not a state_dict: names and tensors are expected")
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return {str(name).removeprefix("module."): _finite(path, name, tensor) for name, tensor in state.items()}
+
+
+def _finite(path: Path, name: object, tensor: Tensor) -> Tensor:
+    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        raise DataError(f"{path}: {name} has values that are not finite; save the weights again")
+    return tensor

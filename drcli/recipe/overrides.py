@@ -8,11 +8,14 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from drcli.errors import RecipeError
+from drcli.reading import MAX_DEPTH
+from drcli.recipe.plain_yaml import YamlError
 from drcli.recipe.problems import COMMAND_LINE, Problem
-from drcli.recipe.source import Source, YamlError, parse_value
+from drcli.recipe.source import Source, parse_value
 from drcli.recipe.text import Key, dotted, shortened, walk
 
 _EXAMPLE = "write KEY=VALUE, such as training.epochs=5"
+_LONGEST = 200  # characters of an override that a message shows
 
 
 class Override(NamedTuple):
@@ -33,15 +36,22 @@ def parse_overrides(items: Iterable[str]) -> list[Override]:
     for item in items:
         path, equals, text = item.partition("=")
         if not equals or not all(path.strip().split(".")):
-            wrong.append(f"override {item!r}: {'the path is empty' if equals else 'has no ='}; {_EXAMPLE}")
+            wrong.append(f"override {_brief(item)}: {'the path is empty' if equals else 'has no ='}; {_EXAMPLE}")
+            continue
+        if path.count(".") >= MAX_DEPTH:
+            wrong.append(f"override {_brief(item)}: a path of more than {MAX_DEPTH} keys; {_EXAMPLE}")
             continue
         try:
             overrides.append(Override(path.strip(), parse_value(text)))
         except YamlError as error:
-            wrong.append(f"override {item!r}: {error}")
+            wrong.append(f"override {_brief(item)}: {error.message}")
     if wrong:
         raise RecipeError("\n".join(wrong))
     return overrides
+
+
+def _brief(item: str) -> str:
+    return repr(item if len(item) <= _LONGEST else item[: _LONGEST - 3] + "...")
 
 
 def apply_overrides(source: Source, overrides: Sequence[Override]) -> Source:

@@ -8,11 +8,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from drcli.reading import MAX_DEPTH
+
 Key = tuple[str | int, ...]
 """Where a value stands: the keys of blocks and the indices of lists, from the top."""
-
-MAX_DEPTH = 32
-"""Levels of nesting that a recipe may have; a guard against recursion, far above any real recipe."""
 
 _PLAIN_TEXT = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]+")

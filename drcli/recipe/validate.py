@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from drcli.errors import UsageError
+from drcli.reading import MAX_DEPTH
 from drcli.recipe.problems import ABSENT, Problem, problems_in, refusal
-from drcli.recipe.text import MAX_DEPTH, Key, walk
+from drcli.recipe.text import Key, walk
 from drcli.registry import Registry, known
 
 Model = TypeVar("Model", bound=BaseModel)

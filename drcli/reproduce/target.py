@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, ValidationError, model_validator
 
 from drcli.errors import RecipeError
+from drcli.recipe.plain_yaml import read_yaml
 from drcli.recipe.schema import Block, Name, named
+
+MAX_POINTS = 1000
+"""Combinations of values of a grid."""
 
 Drawing = Literal["noisy_case", "representations", "learning", "sensitivity"]
 
@@ -50,6 +54,9 @@ class Group(Block):
     def _expands(self) -> Group:
         if self.grid is not None and "variants" in self.model_fields_set:
             raise ValueError("has variants and a grid; leave one of them out")
+        points = math.prod(len(axis.values) for axis in (self.grid or {}).values())
+        if points > MAX_POINTS:
+            raise ValueError(f"has a grid of {points:.3g} points; at most {MAX_POINTS} are trained")
         self.all_variants()  # values of a grid that give no name are refused here
         return self
 
@@ -101,10 +108,7 @@ def load_target(path: Path) -> Target:
     Raises:
         RecipeError: it cannot be read, or is not valid; all problems in one message.
     """
-    try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path}: cannot be read as YAML ({error})") from error
+    data = read_yaml(path, remedy="give one such as those in recipes/tables", error=RecipeError)
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a target is a block of keys: title, kind, recipes, runs")
     try:

@@ -12,6 +12,8 @@ from drcli.recipe.schema import FusionBlock, MethodBlock, Recipe
 from drcli.registry import known
 from drcli.runs.collect import name_in_tables
 
+MAX_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -120,6 +122,14 @@ def select_seeds(recipe: Recipe, asked: str | None) -> list[int]:
     if asked is None:
         return list(recipe.seeds)
     parts = [part.strip() for part in asked.split(",")]
-    if not all(part.isdecimal() for part in parts) or len(set(map(int, parts))) < len(parts):
-        raise UsageError(f"--seeds {asked}: must be distinct whole numbers from 0, such as 0,1,2")
+    if not all(_is_seed(part) for part in parts) or len(set(map(int, parts))) < len(parts):
+        raise UsageError(
+            f"--seeds {asked[:40]}{'...' * (len(asked) > 40)}: must be distinct whole numbers from 0 to 2^63 - 1, "
+            "such as 0,1,2"
+        )
     return [int(part) for part in parts]
+
+
+def _is_seed(text: str) -> bool:
+    """Whether a text is a seed; Python refuses to convert thousands of digits."""
+    return text.isdecimal() and len(text) < 20 and int(text) <= MAX_SEED

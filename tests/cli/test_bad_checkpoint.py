@@ -132,7 +132,43 @@ def test_weights_of_another_model_are_refused(refused: Refused, run_copy: Path) 
     state = checkpoint.load(path)
     state["recipe"]["modalities"]["audio"]["width"] = 8
     checkpoint.save(path, state)
-    assert "its weights do not fit the model of its recipe" in refused("eval", path, code=3)
+    said = refused("eval", path, code=3)
+    assert said.startswith(f"{path}: model does not fit the model of its recipe: 'encoders.audio.")
+    assert said.endswith("; use another checkpoint of the run\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_contents_under_a_valid_seal_that_are_not_a_run_s_are_one_message(
+    command: str, refused: Refused, run_copy: Path
+) -> None:
+    path = run_copy / "checkpoint.pt"
+    state = checkpoint.load(path)
+    weights = next(iter(state["model"]))
+    wrong = {
+        'epoch is "x", not a whole number': {"epoch": "x"},
+        'modalities is "a list", not a list of modalities of its recipe': {"modalities": ["smell"]},
+        "selected is null, not a mapping": {"selected": None},
+        'model is "a list", not a mapping': {"model": [1]},
+        "(its recipe): ": {"recipe": {**state["recipe"], "training": 3}},
+        f"{weights!r} has values that are NaN": {
+            "model": {**state["model"], weights: state["model"][weights] * torch.nan}
+        },
+    }
+    for said, change in wrong.items():
+        checkpoint.save(path, {**state, **change})
+        message = refused(command, path, code=3)
+        assert message.startswith(f"{path}")
+        assert said in message
+
+
+def test_a_recipe_that_claims_a_huge_model_takes_no_memory(refused: Refused, run_copy: Path) -> None:
+    """An encoder of width 2^20 has 10^14 weights; those of the file are compared before any are made."""
+    path = run_copy / "checkpoint.pt"
+    state = checkpoint.load(path)
+    state["recipe"]["modalities"]["audio"]["width"] = 2**20
+    checkpoint.save(path, state)
+    said = refused("eval", path, code=3)
+    assert "does not fit the model of its recipe" in said or "width" in said
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -23,7 +23,7 @@ def test_seeds_that_are_no_distinct_whole_numbers_are_refused(
 ) -> None:
     recipe = recipe_file()
     message = refused("train", recipe, "--seeds", seeds, code=2)
-    assert message == f"--seeds {seeds}: must be distinct whole numbers from 0, such as 0,1,2\n"
+    assert message == f"--seeds {seeds}: must be distinct whole numbers from 0 to 2^63 - 1, such as 0,1,2\n"
     assert list(in_tmp.iterdir()) == [recipe]
 
 
@@ -114,3 +114,10 @@ def test_an_option_out_of_range_is_bad_usage(option: tuple[str, ...], drcli: Drc
 
 def test_a_command_that_does_not_exist_is_bad_usage(drcli: Drcli) -> None:
     assert "trian" in drcli("trian", code=2).stderr
+
+
+@pytest.mark.parametrize("seeds", ["9" * 5000, "9223372036854775808", "-1", "1.5", "0,0", ""])
+def test_seeds_that_are_none_are_refused(seeds: str, refused: Refused, recipe_file: RecipeFile) -> None:
+    said = refused("train", recipe_file(), "--seeds", seeds, code=2)
+    assert said.endswith(": must be distinct whole numbers from 0 to 2^63 - 1, such as 0,1,2\n")
+    assert len(said) < 200

@@ -57,7 +57,7 @@ def test_another_version_is_refused(tmp_path: Path, version: Any) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000])
 def test_a_file_that_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "dataset.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"dataset.json: cannot be read \(.*prepare.*--fresh"):
+    with pytest.raises(DataError, match=r"dataset.json(: damaged \(|, line 1: not UTF-8 text).*; prepare.*--fresh"):
         read_info(tmp_path)
 
 

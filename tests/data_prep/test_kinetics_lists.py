@@ -169,7 +169,7 @@ def test_the_json_gives_all_three_splits(write: Make) -> None:
         (database(a="trainig"), "KS.json: a___________000001_000011: subset is 'trainig'; expected one of training"),
         (
             '{"database": {"x": {"subset": "testing", "label": "0"}, "x": {"subset": "testing", "label": "0"}}}',
-            "x is listed twice",
+            "the key 'x' is given twice",
         ),
     ],
 )

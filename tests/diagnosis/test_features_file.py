@@ -181,7 +181,7 @@ def another_zip(path: Path) -> None:
     ("make", "message"),
     [
         (no_file, "no such file; save one with numpy.savez"),
-        (folder, "is not a .npz file"),
+        (folder, "cannot be read (Is a directory)"),
         (text, "is not a .npz file"),
         (empty, "is not a .npz file"),
         (truncated, "is not a .npz file"),
@@ -215,3 +215,17 @@ def test_flipped_bytes_give_data_errors_and_nothing_else(tmp_path: Path, compres
             messages.append(str(error))
     assert len(messages) > 150
     assert all(message.startswith(f"{path}: ") for message in messages)
+
+
+def test_labels_that_no_text_can_hold_are_refused(tmp_path: Path) -> None:
+    """numpy stores text as numbers of characters, of which 0x110000 and more are none."""
+    labels = np.array(["a", "a", "b", "b"])
+    labels.view(np.uint32)[0] = 0x7FFFFFFF
+    with pytest.raises(DataError, match="array 'labels_train' holds damaged text"):
+        load_features(save(tmp_path, labels_train=labels, labels_val=np.array(["a", "b", "b"])))
+
+
+def test_control_characters_in_labels_are_refused(tmp_path: Path) -> None:
+    labels = np.array(["a", "a", "\x1b[31m", "b"])
+    with pytest.raises(DataError, match="array 'labels_train' has control characters in its labels"):
+        load_features(save(tmp_path, labels_train=labels, labels_val=np.array(["a", "b", "b"])))

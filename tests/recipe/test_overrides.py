@@ -40,9 +40,9 @@ def test_a_value_is_yaml_on_one_line(item: str, path: str, value: Any) -> None:
         ("epochs", "has no =; write KEY=VALUE, such as training.epochs=5"),
         ("=3", "the path is empty; write KEY=VALUE, such as training.epochs=5"),
         ("a..b=3", "the path is empty; write KEY=VALUE, such as training.epochs=5"),
-        ("a=[1", "not valid YAML: expected ',' or ']', but got '<stream end>'"),
+        ("a=[1", "not valid YAML: did not find expected ',' or ']'"),
         ("a=b: c", "must be a scalar, [a, list] or {a: block}; quote text that has ': ' or '- ' in it"),
-        ("a=!!int 5", "the tag tag:yaml.org,2002:int is refused; a recipe holds plain values only"),
+        ("a=!!int 5", "the tag tag:yaml.org,2002:int is refused; write plain values"),
         ("a={b: 1, b: 2}", "given twice, first on line 1"),
     ],
 )
@@ -130,3 +130,17 @@ def test_overrides_reach_every_block_of_a_recipe(loaded: Callable[..., Recipe], 
     assert recipe.to_dict()["training"]["schedule"] == {"name": "step", "every": 2, "factor": 0.1}
     assert recipe.diagnosis.lambda_ == 5.0
     assert loaded(valid, "fusion=gated").fusion.name == "gated"
+
+
+def test_a_path_of_thousands_of_keys_is_refused_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_overrides([".".join(["a"] * 2000) + "=1"])
+    assert "a path of more than 32 keys; write KEY=VALUE, such as training.epochs=5" in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_value_of_any_depth_or_size_is_refused() -> None:
+    for text in ("[" * 100_000, "[" + "1," * 30_000 + "1]", "- " * 50_000, "&a [*a]", "\udcff"):
+        with pytest.raises(RecipeError) as caught:
+            parse_overrides([f"a={text}"])
+        assert len(str(caught.value)) < 400

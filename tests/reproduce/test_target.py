@@ -57,3 +57,9 @@ def test_a_grid_is_every_combination() -> None:
         ("a1-bu", ("k.a=1", "k.b=u")),
         ("a2.5-bu", ("k.a=2.5", "k.b=u")),
     ]
+
+
+def test_a_grid_of_29_to_the_8_points_is_refused_at_once() -> None:
+    axis = Axis(key="k.a", values=tuple(range(29)))
+    with pytest.raises(ValueError, match=r"has a grid of 5e\+11 points; at most 1000 are trained"):
+        Group(labels=("x",), grid={f"a{i}": axis for i in range(8)})

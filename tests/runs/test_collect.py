@@ -234,7 +234,7 @@ def test_damaged_lines_and_arrays_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "line", "message"),
     [
-        ("metrics.jsonl", "[]", "not a mapping"),
+        ("metrics.jsonl", "[]", "line 1: not a JSON object"),
         ("metrics.jsonl", '{"epoch": 0, "lr": 1, "train": {"loss": "low"}}', r"train\.loss: "),
         ("metrics.jsonl", '{"epoch": 0, "lr": 1, "train": {"loss": 1.0}}', r"no val"),
         ("events.jsonl", '{"epoch": 0, "kind": "relearn"}', "no modalities"),

@@ -1,0 +1,45 @@
+"""A few inputs for every reader; `make fuzz` takes thousands."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fuzz import run
+from hypothesis import HealthCheck, Phase, given, settings
+
+
+@pytest.mark.parametrize("name", run.modules())
+def test_every_input_is_accepted_or_refused_in_one_message(name: str, tmp_path: Path) -> None:
+    module: Any = importlib.import_module(f"fuzz.{name}")
+
+    @settings(
+        max_examples=25,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(module.inputs())
+    def one(data: bytes) -> None:
+        assert module.check(data, tmp_path) in {"accepted", "refused"}
+
+    one()
+
+
+def test_what_falls_is_counted_by_its_kind(tmp_path: Path) -> None:
+    class Module:
+        @staticmethod
+        def check(data: bytes, folder: Path) -> str:
+            if data == b"silent":
+                raise run.importlib.import_module("fuzz.mutate").SilentAcceptanceError("why")
+            return {b"ok": "accepted"}[data]
+
+    assert run.outcome(Module, b"ok", tmp_path) == {"kind": "accepted"}
+    assert run.outcome(Module, b"silent", tmp_path) == {"kind": "silent", "what": "why"}
+    found = run.outcome(Module, b"no", tmp_path)
+    assert found["kind"] == "traceback"
+    assert found["what"].startswith("KeyError: b'no' (test_readers.py:")
