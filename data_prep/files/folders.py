@@ -25,7 +25,10 @@ def list_folder(folder: Path, suffixes: Collection[str]) -> list[Path]:
     Raises:
         DataError: the folder cannot be read, or one of the names is no file.
     """
-    files, _ = _scan(folder, suffixes)
+    files, folders = _scan(folder, suffixes)
+    for name in folders:
+        if _suffix(name) in set(suffixes) - {""}:
+            raise DataError(f"{folder / name}: is a folder, not a file; replace it by the file from the download")
     return [folder / name for name in files]
 
 
@@ -54,7 +57,7 @@ def find_files(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
 
 def find_named(folder: Path, *names: str) -> Path | None:
     """The first file directly in a folder that has one of some names, in whatever case; None if there is none."""
-    suffixes = {os.path.splitext(name)[1].lower() for name in names}  # noqa: PTH122 - a name, no path
+    suffixes = {_suffix(name) for name in names}
     paths = list_folder(folder, suffixes)
     there = {path.name.lower(): path for path in paths} | {path.name: path for path in paths}
     return next((there[key] for name in names for key in (name, name.lower()) if key in there), None)
@@ -70,13 +73,17 @@ def _scan(folder: Path, suffixes: Collection[str]) -> tuple[list[str], list[str]
                     continue
                 if entry.is_dir():
                     folders.append(entry.name)
-                elif os.path.splitext(entry.name)[1].lower() in suffixes and _is_file(entry):  # noqa: PTH122 - 300,000 names
+                elif _suffix(entry.name) in suffixes and _is_file(entry):
                     files.append(entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return [], []
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
     return sorted(files), sorted(folders)
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path for each of 300,000 names takes seconds
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

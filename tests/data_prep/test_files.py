@@ -26,7 +26,6 @@ def test_files_are_found_once_in_a_fixed_order_through_links(tmp_path: Path) -> 
 def test_suffixes_are_compared_in_lower_case_and_hidden_files_ignored(tmp_path: Path) -> None:
     for name in ("b.WAV", "a.wav", "c.Wav", "._a.wav", ".a.wav", "a.wave", "wav"):
         (tmp_path / name).touch()
-    (tmp_path / "folder.wav").mkdir()
     assert [path.name for path in list_folder(tmp_path, {".wav"})] == ["a.wav", "b.WAV", "c.Wav"]
     assert list_folder(tmp_path / "gone", {".wav"}) == []
 
@@ -89,3 +88,11 @@ def test_a_file_that_states_no_size_is_read_up_to_its_limit() -> None:
         pytest.skip("this system has no /proc")
     with pytest.raises(DataError, match="such a file may have"):
         read_file(path, limit=10)
+
+
+def test_a_folder_with_the_suffix_of_a_file_is_refused_beside_files_and_searched_below(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").mkdir()
+    (tmp_path / "a.wav" / "b.wav").touch()
+    with pytest.raises(DataError, match="a.wav: is a folder, not a file"):
+        list_folder(tmp_path, {".wav"})
+    assert list(find_files(tmp_path, {".wav"})) == [tmp_path / "a.wav" / "b.wav"]
