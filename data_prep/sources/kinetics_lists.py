@@ -118,6 +118,8 @@ def read_annotations(path: Path, split: str, classes: tuple[str, ...]) -> list[L
     columns = reader.fieldnames or []
     if "youtube_id" not in columns:
         raise DataError(f"{path}: has no column youtube_id (its header is {shown(', '.join(columns))})")
+    if "time_start" not in columns and any("time" in column or "start" in column for column in columns):
+        raise DataError(f"{path}: has no column time_start (its header is {shown(', '.join(columns))})")
     clips = []
     for where, row in rows:
         if len(set(columns)) < len(columns) or None in row or None in row.values():

@@ -23,6 +23,7 @@ Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 _CHUNK_BYTES = 64 * 2**20
 _LONGEST_HEADER = 10_000  # bytes; numpy reads no longer ones
+_FIRST_BYTES = b"PK\x03\x04"
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # what numpy writes
 
 LARGEST_WHOLE = 512 * MB
@@ -173,8 +174,11 @@ def _parse_header(stream: IO[bytes]) -> Header:
 
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    with open_file(path) as stream, zipfile.ZipFile(stream) as archive:
-        yield archive
+    with open_file(path) as stream:
+        if stream.read(4) != _FIRST_BYTES:  # zipfile would look for an archive anywhere in the file
+            raise zipfile.BadZipFile("File is not a zip file")
+        with zipfile.ZipFile(stream) as archive:
+            yield archive
 
 
 @contextmanager

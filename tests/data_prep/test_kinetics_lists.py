@@ -76,6 +76,7 @@ def test_validate_is_another_word_for_val(write: Make) -> None:
     [
         ("label,id\nbowling,--4-0ihtnBU\n", r"train.csv: has no column youtube_id \(its header is 'label, id'\)"),
         ("", "train.csv: has no column youtube_id"),
+        (HEADER.replace("time_start", "ime_start"), "train.csv: has no column time_start .its header is 'label, you"),
         ("youtube_id,time_start\n--4-0ihtnBU,2\n", "train.csv:2: no label.*dataset.prepare.lists_dir"),
         (HEADER + ",--4-0ihtnBU,58,68,train,0\n", "train.csv:2: no label"),
         (HEADER + "bowling,../../passwd,5,6,train,0\n", "train.csv:2: youtube_id '../../passwd' is not an id"),
