@@ -28,7 +28,7 @@ class Recording:
     Attributes:
         path: the WAV file.
         digit: what is said, 0 ... 9.
-        speaker: who says it.
+        speaker: name of the speaker.
         index: which take, from 0.
     """
 

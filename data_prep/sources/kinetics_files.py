@@ -14,7 +14,7 @@ _MAX_LINES = 5  # of messages about single clips
 
 @dataclass(frozen=True)
 class OtherTime:
-    """A listed clip of whose video the download has other seconds only: another release cut it elsewhere.
+    """A listed clip that the download lacks, though it has other seconds of the same video, from another release.
 
     Attributes:
         clip: the listed clip.

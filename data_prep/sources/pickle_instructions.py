@@ -61,7 +61,7 @@ def _string_line(machine: Machine) -> str:
         raise ValueError("text without its quotes")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a backslash before a letter that has no meaning after it
-        return codecs.escape_decode(line[1:-1])[0].decode("latin1")  # type: ignore[attr-defined]  # not in the stub
+        return codecs.escape_decode(line[1:-1])[0].decode("latin1")
 
 
 def _long(machine: Machine, width: int) -> int:

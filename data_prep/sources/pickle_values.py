@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 MOST_AXES = 32
 MOST_ELEMENTS = 2**40  # of an array, were none of its axes empty
 
-SCALARS = frozenset({str, bytes, int, float, complex, bool, type(None)})
+SCALARS: frozenset[type] = frozenset({str, bytes, int, float, complex, bool, type(None)})
 """Types of values that hold no others."""
 
 _CODE = re.compile(r"[<>=|]?([?biufc]\d{1,2}|[SU]\d{1,6}|[?O]|O8)", re.ASCII)
