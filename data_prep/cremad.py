@@ -17,12 +17,12 @@ from typing import Literal
 from pydantic import Field
 
 from data_prep.base import Job, Preparer
+from data_prep.files.lfs import refuse_pointers
 from data_prep.media import frame_times, read_audio, read_frames
 from data_prep.media.audio import fbank, stft
 from data_prep.media.pictures import FRAME_SIZE, IMAGENET, FrameSize
 from data_prep.sources.cremad_files import AUDIO, BROKEN, EMOTIONS, TWINS, Recording, find_recordings, same_content
 from data_prep.sources.cremad_splits import list_paths, missing_clips, read_splits, split_clips, split_speakers
-from data_prep.sources.lfs import refuse_pointers
 from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips
 from data_prep.writing.provenance import decoders, fingerprint
 from data_prep.writing.selection import limit_clips

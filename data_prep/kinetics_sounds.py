@@ -13,7 +13,6 @@ which is one a second for the ten seconds that nearly all clips last.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,8 +24,9 @@ from data_prep.base import Job, Preparer
 from data_prep.media import ClipError, frame_times, read_audio, read_frames
 from data_prep.media.audio import fbank
 from data_prep.media.pictures import FRAME_SIZE, IMAGENET, FrameSize
-from data_prep.sources.kinetics_lists import CLASSES, Listed, list_files, parse_clip, read_splits
-from data_prep.sources.listfiles import find_files
+from data_prep.sources.kinetics_files import OtherTime, find_clips, match_clips, other_time_lines
+from data_prep.sources.kinetics_lists import CLASSES
+from data_prep.sources.kinetics_splits import list_files, read_splits
 from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips
 from data_prep.writing.provenance import decoders, fingerprint
 from data_prep.writing.selection import limit_clips, report_missing
@@ -34,7 +34,6 @@ from data_prep.writing.waveform_noise import with_noise
 from drcli.data.format import DatasetInfo
 
 RATE = 16000  # Hz
-SUFFIXES = frozenset({".mp4", ".mkv", ".webm"})
 
 
 class KineticsSounds(Preparer):
@@ -85,31 +84,39 @@ class KineticsSounds(Preparer):
     def prepare(self, job: Job) -> DatasetInfo:
         """Decode the listed clips that are there and write the three splits."""
         assert job.source is not None
-        clips, listed = self._find(job.source)
+        clips, listed, others = self._find(job.source)
+        for line in other_time_lines(others):
+            job.warn(line)
         missing = report_missing(listed, clips, self._classes, job.warn)
         chosen = limit_clips(clips, self._classes, job, seed=self.settings.seed)
         writer, report = write_clips(
             job, chosen, Work(self.settings), self._specs(), name=self.name, classes=self._classes
         )
-        source = {"fingerprint": job.fingerprint, "limit": job.limit, "missing": missing, "decoders": decoders()}
+        source = {
+            "fingerprint": job.fingerprint,
+            "limit": job.limit,
+            "missing": missing,
+            "other_times": [str(other) for other in others],
+            "decoders": decoders(),
+        }
         return writer.finish(settings=self.settings.model_dump(mode="json"), source={**source, **report.source()})
 
     @property
     def _classes(self) -> tuple[str, ...]:
         return self.settings.classes or CLASSES
 
-    def _find(self, source: Path) -> tuple[list[SoundClip], dict[str, dict[str, int]]]:
-        """The listed clips that are in the source, and how many are listed by split and class."""
+    def _find(self, source: Path) -> tuple[list[SoundClip], dict[str, dict[str, int]], list[OtherTime]]:
+        """The listed clips that are in the source, how many are listed by split and class, those at another time."""
         splits = read_splits(source, self.settings.lists_dir, self._classes)
-        files = find_clips(source)
-        clips = []
-        for split, entries in splits.items():
-            for entry in entries:
-                path = best_file(files.get(entry.video, ()), entry)
-                if path is not None:
-                    clips.append(SoundClip(entry.video, self._classes.index(entry.label), split, path))
+        matches, others = match_clips((entry for part in splits.values() for entry in part), find_clips(source))
+        clips = [
+            SoundClip(entry.video, self._classes.index(entry.label), split, matches[entry.video])
+            for split, entries in splits.items()
+            for entry in entries
+            if entry.video in matches
+        ]
         counts = {split: dict(Counter(entry.label for entry in entries)) for split, entries in splits.items()}
-        return clips, counts
+        return clips, counts, others
 
     def _specs(self) -> dict[str, ArraySpec]:
         frames = (self.settings.frames, 3, *self.settings.frame_size)
@@ -149,34 +156,3 @@ class Work:
         if duration < self.settings.min_seconds:
             raise ClipError("too short", f"{duration:.2f} s of video, min_seconds is {self.settings.min_seconds:g}")
         return frame_times(duration, count=self.settings.frames)
-
-
-def find_clips(source: Path) -> dict[str, list[Path]]:
-    """All files below a folder that are named like a clip, by YouTube id.
-
-    Flat folders, folders of classes and the replacements for corrupt clips may stand side by side.
-    """
-    found: dict[str, list[Path]] = {}
-    for path in find_files(source, SUFFIXES):
-        clip = parse_clip(path.stem)
-        if clip is not None:
-            found.setdefault(clip[0], []).append(path)
-    return found
-
-
-def best_file(paths: Sequence[Path], entry: Listed) -> Path | None:
-    """The file of a listed clip: one with the listed start, a replacement before others; None if there is none.
-
-    Args:
-        paths: files with the clip's YouTube id.
-        entry: the listed clip.
-    """
-
-    def rank(path: Path) -> tuple[bool, bool, int, str]:
-        clip = parse_clip(path.stem)
-        is_other = clip is not None and None not in (clip[1], entry.start) and clip[1] != entry.start
-        is_replacement = any(part.startswith("replacement") for part in path.parts)
-        return is_other, not is_replacement, len(path.parts), str(path)
-
-    there = [path for path in paths if path.is_file()]  # links of class folders may lead nowhere
-    return min(there, key=rank, default=None)

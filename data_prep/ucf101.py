@@ -18,10 +18,10 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from data_prep.base import Job, Preparer
+from data_prep.files.folders import find_files
 from data_prep.media.flow import opencv
 from data_prep.media.pictures import FLOW, FRAME_SIZE, IMAGENET, FrameSize
 from data_prep.sources.image_folders import Series, find_flow, find_pictures
-from data_prep.sources.listfiles import find_files
 from data_prep.sources.ucf101_clips import Reader
 from data_prep.sources.ucf101_lists import NUM_CLASSES, find_lists, list_paths, read_classes, read_splits
 from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources.lfs import read_pointer
+from data_prep.files.lfs import read_pointer
 from drcli.errors import UsageError
 
 REASONS = (

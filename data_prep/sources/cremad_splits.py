@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from data_prep.sources.cremad_files import EMOTIONS, Recording, parse_stem
-from data_prep.sources.listfiles import numbered_lines, refuse_doubles, safe_parts
+from data_prep.sources.listfiles import numbered_lines, refuse_doubles, safe_parts, shown
 from data_prep.writing.splits import row_generator, share_out, stratified_order, stratified_split
 from drcli.data.format import SPLITS
 from drcli.errors import DataError
@@ -117,16 +117,16 @@ def read_list(path: Path) -> list[Entry]:
 def _parse(line: str, where: str) -> str:
     fields = [field.strip().strip('"') for field in re.split(r"[,\s]+", line)]
     if len(fields) != 2:
-        raise DataError(f"{where}: {line!r} is not NAME,LABEL, such as 1001_DFA_ANG_XX,ANG")
+        raise DataError(f"{where}: {shown(line)} is not NAME,LABEL, such as 1001_DFA_ANG_XX,ANG")
     name, label = fields
     stem = parse_stem(PurePosixPath(safe_parts(name, where)[-1]).stem)
     if stem is None:
-        raise DataError(f"{where}: {name!r} is not the name of a recording, such as 1001_DFA_ANG_XX")
+        raise DataError(f"{where}: {shown(name)} is not the name of a recording, such as 1001_DFA_ANG_XX")
     code = _WORDS.get(label.upper(), label.upper())
     if code not in EMOTIONS:
-        raise DataError(f"{where}: label {label!r} is none of {', '.join(EMOTIONS)}")
+        raise DataError(f"{where}: label {shown(label)} is none of {', '.join(EMOTIONS)}")
     if code != stem[9:12]:
-        raise DataError(f"{where}: label {label!r} contradicts the name {stem}")
+        raise DataError(f"{where}: label {shown(label)} contradicts the name {stem}")
     return stem
 
 

@@ -1,6 +1,6 @@
 """Pre-computed pictures and optical flow: a folder of numbered JPEG files for each clip.
 
-Two layouts are in use. The archives that are shared for UCF-101 have one folder a direction,
+Two layouts are in use. The archives that are shared for UCF-101 have one folder per direction,
 
     u/v_Archery_g01_c01/frame000001.jpg    v/v_Archery_g01_c01/frame000001.jpg
 
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.files.opening import MB, read_file
 from data_prep.media import ClipError
 from data_prep.media.flow import opencv
 from drcli.errors import DataError
@@ -30,8 +31,16 @@ from drcli.errors import DataError
 Pixels = NDArray[np.uint8]
 
 DIRECTIONS = (("u", "v"), ("x", "y"))
-_NUMBERED = re.compile(r"(?P<prefix>|frame|img_|image_|flow_x_|flow_y_|x_|y_)(?P<number>\d+)\.jpe?g", re.IGNORECASE)
+_NUMBERED = re.compile(
+    r"(?P<prefix>|frame|img_|image_|flow_x_|flow_y_|x_|y_)(?P<number>\d{1,9})\.jpe?g", re.IGNORECASE | re.ASCII
+)
 _PICTURES = frozenset({"", "frame", "img_", "image_"})
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # "start of frame" of all kinds of JPEG
+
+LARGEST_FILE = 64 * MB
+"""Bytes of one image."""
+MOST_PIXELS = 2**26
+"""Of one image: 8192 x 8192."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +61,15 @@ class Series:
         return next((path for path in folders if path.is_dir()), None)
 
     def count(self, class_name: str, video: str) -> int:
-        """How many files the folder of a clip has; 0 without one."""
+        """How many files the folder of a clip has; 0 without one. Hidden files do not count."""
         folder = self.folder(class_name, video)
-        return sum(1 for _ in folder.iterdir()) if folder else 0
+        return sum(not path.name.startswith(".") for path in folder.iterdir()) if folder else 0
 
     def images(self, class_name: str, video: str) -> list[Path]:
         """The images of a clip in order.
 
         Raises:
-            ClipError: there is no such folder, no image in it, or a number is missing.
+            ClipError: there is no such folder, no image in it, or a number is missing or there twice.
         """
         folder = self.folder(class_name, video)
         if folder is None:
@@ -113,12 +122,15 @@ def _in_order(folder: Path, prefixes: frozenset[str]) -> list[Path]:
         for entry in entries:
             match = _NUMBERED.fullmatch(entry.name)
             if match and match["prefix"].lower() in prefixes:
-                images[int(match["number"])] = Path(entry.path)
+                number = int(match["number"])
+                if number in images:
+                    raise ClipError("corrupt", f"{images[number].name} and {entry.name} have one number in {folder}")
+                images[number] = Path(entry.path)
     if not images:
         raise ClipError("unreadable", f"no numbered JPEG files in {folder}")
     first, last = min(images), max(images)
     if len(images) != last - first + 1:
-        hole = next(number for number in range(first, last) if number not in images)
+        hole = next(number for number in range(first, last) if number not in images)  # found in len(images) steps
         raise ClipError("corrupt", f"image {hole} is missing in {folder}")
     return [images[number] for number in sorted(images)]
 
@@ -131,15 +143,18 @@ def read_image(path: Path, *, grey: bool = False) -> Pixels:
         grey: one channel.
 
     Raises:
-        ClipError: it cannot be read, was cut off, or is no JPEG.
+        ClipError: it cannot be read, was cut off, is no JPEG, or has more than `MOST_PIXELS`.
     """
     cv2 = opencv()
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ClipError("unreadable", f"{path}: {error.strerror}") from error
-    if b"\xff\xd9" not in data[-64:]:  # OpenCV would fill the rest of a truncated picture with grey
+        data = read_file(path, limit=LARGEST_FILE)
+    except DataError as error:
+        raise ClipError("unreadable", str(error)) from error
+    size = jpeg_size(data)
+    if size is None or b"\xff\xd9" not in data[-64:]:  # OpenCV would fill the rest of a truncated picture with grey
         raise ClipError("corrupt", f"{path} is truncated or no JPEG")
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ClipError("absurd size", f"{path}: the header says {size[1]} x {size[0]}")
     buffer = np.frombuffer(data, dtype=np.uint8)
     try:
         decoded = cv2.imdecode(buffer, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
@@ -149,6 +164,23 @@ def read_image(path: Path, *, grey: bool = False) -> Pixels:
         raise ClipError("corrupt", f"{path} is no readable JPEG")
     image: Pixels = decoded if grey else np.ascontiguousarray(decoded[..., ::-1])
     return image
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width in pixels by the header of a JPEG file; None if it has none.
+
+    The header is a sequence of segments: 0xff, a marker, two bytes of length, content.
+    """
+    position = 2
+    if data[:2] != b"\xff\xd8":
+        return None
+    while position + 9 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker in _FRAME_MARKERS:
+            return int.from_bytes(data[position + 5 : position + 7]), int.from_bytes(data[position + 7 : position + 9])
+        # A marker may have more 0xff before it; it then has no length yet.
+        position += 1 if marker == 0xFF else 2 + int.from_bytes(data[position + 2 : position + 4])
+    return None
 
 
 def resize_image(image: Pixels, size: tuple[int, int]) -> Pixels:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources.listfiles import numbered_lines, read_text, refuse_doubles, safe_parts
+from data_prep.sources.listfiles import numbered_lines, read_text, safe_parts, shown
+from drcli.damage import one_line
 from drcli.data.format import SPLITS
 from drcli.errors import DataError
 from drcli.reading import parse_json
@@ -55,14 +57,15 @@ CLASSES = (
 )
 """The 31 classes of the literature, in its index order, spelt as in Kinetics-400."""
 
-ANNOTATIONS = {"train": ("train.csv",), "val": ("val.csv", "validate.csv"), "test": ("test.csv",)}
-LISTS = {"train": ("my_train.txt",), "val": ("my_val.txt",), "test": ("my_test.txt",)}
-JSON_LISTS = ("KS_train_val.json", "KS.json")
+SUFFIXES = frozenset({".mp4", ".mkv", ".webm"})
+"""Of clips, in lower case."""
+
 _INDICES = {str(index): name for index, name in enumerate(CLASSES)}
 _SUBSETS = {"train": "training", "val": "validation", "test": "testing"}
 
 # Start and end are padded to six digits by the official download, and left out or unpadded elsewhere.
 _CLIP = re.compile(r"(?P<video>[\w-]{11})(?:_(?P<start>\d{1,9})(?:_\d{1,9})?)?", re.ASCII)
+_SECONDS = re.compile(r"(\d{1,9})(?:\.0*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,13 @@ def read_annotations(path: Path, split: str, classes: tuple[str, ...]) -> list[L
         raise DataError(f"{where}: is not a line of CSV ({error}); correct or remove it") from error
     columns = reader.fieldnames or []
     if "youtube_id" not in columns:
-        raise DataError(f"{path}: has no column youtube_id (its header is {', '.join(columns)!r})")
+        raise DataError(f"{path}: has no column youtube_id (its header is {shown(', '.join(columns))})")
+    if "time_start" not in columns and any("time" in column or "start" in column for column in columns):
+        raise DataError(f"{path}: has no column time_start (its header is {shown(', '.join(columns))})")
     clips = []
     for where, row in rows:
+        if len(set(columns)) < len(columns) or None in row or None in row.values():
+            raise DataError(f"{where}: has not one field for each column of the header; correct or remove the line")
         label = _spelling(row.get("label") or "")
         if not label:
             raise DataError(
@@ -132,13 +139,13 @@ def _annotated(row: Mapping[str, Any], label: str, split: str, where: str) -> Li
     video, start, named = (str(row.get(key) or "").strip() for key in ("youtube_id", "time_start", "split"))
     clip = parse_clip(video)
     if clip is None or clip[1] is not None:
-        raise DataError(f"{where}: youtube_id {video!r} is not an id of 11 characters; correct or remove the line")
+        raise DataError(f"{where}: youtube_id {shown(video)} is not an id of 11 characters; correct or remove the line")
     if named and named not in {split, "validate" if split == "val" else split}:
-        raise DataError(f"{where}: split is {named!r} in the file of {split}; correct or remove the line")
-    try:
-        return Listed(video, int(float(start)) if start else None, label, where)
-    except (ValueError, OverflowError) as error:
-        raise DataError(f"{where}: time_start {start!r} is no number of seconds; correct the line") from error
+        raise DataError(f"{where}: split is {shown(named)} in the file of {split}; correct or remove the line")
+    seconds = _SECONDS.fullmatch(start)
+    if start and seconds is None:
+        raise DataError(f"{where}: time_start {shown(start)} is no whole number of seconds; correct the line")
+    return Listed(video, int(seconds[1]) if seconds else None, label, where)
 
 
 def read_list(path: Path, classes: tuple[str, ...]) -> list[Listed]:
@@ -157,7 +164,7 @@ def read_list(path: Path, classes: tuple[str, ...]) -> list[Listed]:
         if number == 0 and fields[-1].lower() in {"label", "class", "class_id"}:
             continue
         if len(fields) < 2:
-            raise DataError(f"{where}: {line!r} has no label; expected <clip>,10,<class index>")
+            raise DataError(f"{where}: {shown(line)} has no label; expected <clip>,10,<class index>")
         clips.append(_listed(fields[0], fields[-1], classes, where))
     return clips
 
@@ -178,96 +185,27 @@ def read_json(path: Path, classes: tuple[str, ...]) -> dict[str, list[Listed]]:
         database = parse_json(read_text(path), values=10**7)["database"]
         rows = [(str(name), str(clip["subset"]), str(clip["label"])) for name, clip in database.items()]
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path}: is not the JSON of a clip database ({error!r})") from error
+        raise DataError(f"{path}: is not the JSON of a clip database ({one_line(error)})") from error
     for name, subset, label in rows:
         if subset not in names:
-            raise DataError(f"{path}: {name}: subset is {subset!r}; expected one of {', '.join(names)}")
+            raise DataError(f"{path}: {name}: subset is {shown(subset)}; expected one of {', '.join(names)}")
         splits[names[subset]].append(_listed(name, label, classes, f"{path}: {name}"))
     return splits
 
 
 def _listed(name: str, label: str, classes: tuple[str, ...], where: str) -> Listed:
     """One line of a list: the name may carry folders and a suffix, the label may be an index."""
-    stem = safe_parts(name, where)[-1].removesuffix(".mp4")
-    clip = parse_clip(stem)
+    stem, suffix = os.path.splitext(safe_parts(name, where)[-1])  # noqa: PTH122 - a name, no path
+    clip = parse_clip(stem) if suffix.lower() in {"", *SUFFIXES} else None
     if clip is None:
-        raise DataError(f"{where}: {name!r} does not begin with a YouTube id of 11 characters; remove the line")
+        raise DataError(f"{where}: {shown(name)} does not begin with a YouTube id of 11 characters; remove the line")
     spelt = _spelling(label)
     if label in _INDICES:
         spelt = _INDICES[label]
     elif spelt not in {*CLASSES, *classes}:
-        raise DataError(f"{where}: label {label!r} is none of the classes and no index of 0 to {len(CLASSES) - 1}")
+        raise DataError(f"{where}: label {shown(label)} is none of the classes and no index of 0 to {len(CLASSES) - 1}")
     return Listed(*clip, spelt, where)
 
 
 def _spelling(label: str) -> str:
     return label.strip().replace("_", " ")
-
-
-def read_splits(source: Path, lists: Path | None, classes: tuple[str, ...]) -> dict[str, list[Listed]]:
-    """The listed clips of the chosen classes, by split and ordered by id.
-
-    Args:
-        source: folder of the download, which holds the annotation files.
-        lists: folder of the literature's lists; None takes the annotation files.
-        classes: names of the classes that are wanted.
-
-    Raises:
-        DataError: a file is missing or not as expected, or a clip is listed twice or in two splits.
-    """
-    if lists is None:
-        splits = {split: _official(source, split, classes) for split in SPLITS}
-    else:
-        splits = _literature(source, lists, classes)
-    refuse_doubles((clip.video, clip.where) for clips in splits.values() for clip in clips)
-    chosen = {split: [clip for clip in clips if clip.label in classes] for split, clips in splits.items()}
-    return {split: sorted(clips, key=lambda clip: clip.video) for split, clips in chosen.items()}
-
-
-def _official(source: Path, split: str, classes: tuple[str, ...]) -> list[Listed]:
-    folders = [root / folder for root in (source, source / "k400") for folder in ("annotations", ".")]
-    path = _first_file(folders, ANNOTATIONS[split])
-    if path is None:
-        raise DataError(
-            f"{source}: {' or '.join(ANNOTATIONS[split])} is missing, here and in annotations/; get Kinetics-400's "
-            "annotation files, or name the folder of the literature's lists in dataset.prepare.lists_dir"
-        )
-    return read_annotations(path, split, classes)
-
-
-def _literature(source: Path, lists: Path, classes: tuple[str, ...]) -> dict[str, list[Listed]]:
-    """The literature's splits; a validation part that its lists lack is that of Kinetics-400."""
-    given = {split: _first_file([lists], LISTS[split]) for split in SPLITS}
-    database = _first_file([lists], JSON_LISTS)
-    if given["train"] and given["test"]:
-        splits = {split: read_list(path, classes) for split, path in given.items() if path}
-        if "val" not in splits:
-            splits["val"] = read_json(database, classes)["val"] if database else _official(source, "val", classes)
-    elif database:
-        splits = read_json(database, classes)
-    else:
-        raise DataError(f"{lists}: holds neither my_train.txt and my_test.txt nor {JSON_LISTS[0]}")
-    for split in SPLITS:
-        if not splits[split]:
-            raise DataError(
-                f"{database or given[split] or lists}: lists no clip of {split}; {JSON_LISTS[0]} has all three"
-            )
-    return {split: splits[split] for split in SPLITS}
-
-
-def _first_file(folders: list[Path], names: tuple[str, ...]) -> Path | None:
-    """The first of some files that is there."""
-    paths = [folder / name for folder in folders for name in names]
-    return next((path for path in paths if path.is_file()), None)
-
-
-def list_files(source: Path, lists: Path | None) -> list[Path]:
-    """The list and annotation files that are there, for the fingerprint."""
-    names = [name for group in (*ANNOTATIONS.values(), *LISTS.values(), JSON_LISTS) for name in group]
-    folders = [source, source / "annotations", source / "k400", source / "k400" / "annotations"]
-    return [
-        path
-        for folder in [*folders, *([lists] if lists else [])]
-        for name in names
-        if (path := folder / name).is_file()
-    ]

@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from data_prep.files.opening import read_file
 from drcli.errors import DataError
-from drcli.reading import read_bytes
+
+LONGEST_FILE = 256 * 10**6  # bytes; Kinetics-700's largest list has 30 million
+LONGEST_LINE = 10_000  # characters
+
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\u2028\u2029]")
 
 
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, without a byte order mark; line ends as they are.
 
     Raises:
-        DataError: it cannot be read, or is no UTF-8 text.
+        DataError: it cannot be read, is no file or longer than `LONGEST_FILE`, is no UTF-8 text, or holds
+            control characters, which damaged files and binary ones have.
     """
     try:
-        return read_bytes(path, remedy="give the file as it was downloaded", limit=10**9).decode("utf-8-sig")
+        text = read_file(path, limit=LONGEST_FILE).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text ({error}); give the file as it was downloaded") from error
+    match = _CONTROL.search(text)
+    if match:
+        line = len(_LINE_END.findall(text, 0, match.start())) + 1
+        raise DataError(
+            f"{path}:{line}: holds the control character {match[0]!r}; the file is damaged or no text, "
+            "give it as it was downloaded"
+        )
+    return text
 
 
 def numbered_lines(path: Path) -> list[tuple[str, str]]:
     """(where, text) of each line that is not blank, where being "FILE:LINE" for messages.
 
     Raises:
-        DataError: the file cannot be read, or is no UTF-8 text.
+        DataError: the file cannot be read, is no UTF-8 text, or has a line longer than `LONGEST_LINE`.
     """
-    lines = enumerate(read_text(path).splitlines(), start=1)
-    return [(f"{path}:{number}", line.strip()) for number, line in lines if line.strip()]
+    lines = [
+        (f"{path}:{number}", line.strip()) for number, line in enumerate(_LINE_END.split(read_text(path)), start=1)
+    ]
+    for where, line in lines:
+        if len(line) > LONGEST_LINE:
+            raise DataError(f"{where}: has {len(line):,} characters, more than {LONGEST_LINE:,}; is it another file?")
+    return [(where, line) for where, line in lines if line]
+
+
+def shown(text: str, longest: int = 80) -> str:
+    """A piece of a file, quoted for a message and cut where it is long."""
+    return repr(text if len(text) <= longest else f"{text[:longest]}...")
 
 
 def safe_parts(name: str, where: str) -> tuple[str, ...]:
@@ -44,7 +69,7 @@ def safe_parts(name: str, where: str) -> tuple[str, ...]:
     """
     parts = PurePosixPath(name).parts
     if not parts or parts[0].startswith("/") or ".." in parts or "\\" in name or not name.isprintable():
-        raise DataError(f"{where}: {name!r} is not the relative path of a clip; remove the line")
+        raise DataError(f"{where}: {shown(name)} is not the relative path of a clip; remove the line")
     return parts
 
 
@@ -62,24 +87,3 @@ def refuse_doubles(entries: Iterable[tuple[str, str]]) -> None:
         if name in first:
             raise DataError(f"{where}: clip {name} is listed before, at {first[name]}; keep one of the lines")
         first[name] = where
-
-
-def find_files(root: Path, suffixes: frozenset[str]) -> Iterator[Path]:
-    """Every file below a folder with one of the suffixes, in a fixed order; linked folders are followed.
-
-    Args:
-        root: the folder.
-        suffixes: in lower case, with their dot.
-    """
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        real = str(Path(folder).resolve())
-        if real in seen:  # a link that leads back up
-            folders.clear()
-            continue
-        seen.add(real)
-        for name in sorted(names):
-            # Names like "._v_Archery_g01_c01.avi" are what archives from macOS leave behind.
-            if not name.startswith("._") and os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122 - 300,000 names
-                yield Path(folder, name)

@@ -1,19 +1,25 @@
-"""MNIST in its IDX files: big-endian header (magic, then one size a dimension), then bytes."""
+"""MNIST in its IDX files: big-endian header (magic, then one size per dimension), then bytes."""
 
 from __future__ import annotations
 
 import gzip
+import math
+import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.files.folders import find_named
+from data_prep.files.opening import MB, open_file
 from data_prep.writing.splits import Indices
 from drcli.errors import DataError
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 PARTS = ("train", "t10k")
+LARGEST = 256 * MB
+"""Bytes, unpacked."""
 
 
 def find_part(folder: Path, part: str) -> tuple[Path, Path] | None:
@@ -37,8 +43,7 @@ def find_part(folder: Path, part: str) -> tuple[Path, Path] | None:
 
 def _find(folder: Path, name: str) -> Path | None:
     names = [name, name.replace("-idx", ".idx")]  # some unpackers put a dot
-    candidates = [folder / f"{name}{suffix}" for name in names for suffix in ("", ".gz")]
-    return next((path for path in candidates if path.is_file()), None)
+    return find_named(folder, *(f"{name}{suffix}" for name in names for suffix in ("", ".gz")))
 
 
 def read_part(images_path: Path, labels_path: Path) -> tuple[NDArray[np.uint8], Indices]:
@@ -73,7 +78,7 @@ def read_idx(path: Path, num_dimensions: int) -> NDArray[np.uint8]:
     if len(content) < start or int.from_bytes(content[:4], "big") != magic:
         raise DataError(f"{path}: not an IDX file of {num_dimensions} dimensions (magic number {magic:#06x})")
     shape = tuple(np.frombuffer(content, ">u4", num_dimensions, offset=4).tolist())
-    if len(content) - start != np.prod(shape, dtype=np.int64):
+    if len(content) - start != math.prod(shape):
         raise DataError(
             f"{path}: holds {len(content) - start} bytes of data, its header says {shape}; "
             "it is truncated or damaged, download it again"
@@ -82,8 +87,14 @@ def read_idx(path: Path, num_dimensions: int) -> NDArray[np.uint8]:
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); download it again") from error
+    """The content of a file, unpacked if it is gzipped, of at most `LARGEST` bytes."""
+    with open_file(path, limit=LARGEST) as stream:
+        try:
+            is_packed = stream.read(2) == b"\x1f\x8b"
+            stream.seek(0)
+            content = (gzip.GzipFile(fileobj=stream) if is_packed else stream).read(LARGEST + 1)
+        except (OSError, EOFError, zlib.error, struct.error) as error:
+            raise DataError(f"{path}: cannot be read ({error}); download it again") from error
+    if len(content) > LARGEST:
+        raise DataError(f"{path}: unpacks to more than {LARGEST / MB:,.0f} MB, and MNIST's largest file has 47 MB")
+    return content

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.media.container import extra
+from data_prep.sources.listfiles import shown
 from data_prep.sources.mosi_folds import FOLDS, fold_of
 from data_prep.sources.mosi_segments import MODALITIES, Contents, Repairs, Segment, Skipped
+from data_prep.sources.mosi_tables import Doubles, Stream, Table, opened
 from drcli.errors import DataError
 
 ROLES: Mapping[str, tuple[str, ...]] = {
@@ -34,28 +33,8 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 INCOMPLETE = frozenset({"c5xsKMxpXnc"})
 """Videos that the official files do not have in every stream."""
 
-_EPSILON = 1e-5  # seconds; a shorter overlap is rounding, as in the SDK
-
-Doubles = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Stream:
-    """One video's rows of a file: features (n, D) and intervals (n, 2) in seconds."""
-
-    features: NDArray[Any]
-    intervals: Doubles
-
-    def take(self, rows: NDArray[np.bool_]) -> Stream:
-        """The rows that are marked (n,)."""
-        return Stream(self.features[rows], self.intervals[rows])
-
-    def overlapping(self, start: float, end: float) -> NDArray[np.bool_]:
-        """Which rows lie in the interval, at least in part, (n,)."""
-        inside: NDArray[np.bool_] = (
-            np.minimum(self.intervals[:, 1], end) - np.maximum(self.intervals[:, 0], start) > _EPSILON
-        )
-        return inside
+AVERAGED = ("audio", "visual")
+"""Modalities whose rows are averaged over words."""
 
 
 def choose_files(paths: Sequence[Path]) -> dict[str, Path]:
@@ -76,8 +55,60 @@ def choose_files(paths: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
+@dataclass
+class Alignment:
+    """What does not fit together in time, counted over all videos.
+
+    Attributes:
+        words: words in all.
+        bare: words that no row overlaps, by modality.
+        unsorted: videos whose words are out of time order.
+        silences: intervals of silence, and those of them that no word vector has.
+    """
+
+    words: int = 0
+    bare: dict[str, int] = field(default_factory=lambda: dict.fromkeys(AVERAGED, 0))
+    unsorted: list[str] = field(default_factory=list)
+    silences: int = 0
+    unmatched: int = 0
+
+    def notes(self) -> list[str]:
+        """Lines that the user should see."""
+        lines = [
+            f"{m}: {count} of {self.words} words have no row that overlaps them; their values are 0"
+            for m, count in self.bare.items()
+            if count
+        ]
+        if self.unsorted:
+            lines.append(
+                f"the words of {len(self.unsorted)} videos, {self.unsorted[0]} first, are out of time order; "
+                "they are sorted by their beginnings"
+            )
+        if self.unmatched:
+            lines.append(
+                f"{self.unmatched} of {self.silences} silences are no interval of the word vectors; "
+                "silences that the word vectors give otherwise count as words"
+            )
+        return lines
+
+    def check(self, files: Mapping[str, Path]) -> None:
+        """Refuse files that do not overlap at all.
+
+        Raises:
+            DataError: no word has a row of some modality.
+        """
+        for m, count in self.bare.items():
+            if self.words and count == self.words:
+                raise DataError(
+                    f"{files[m]}: none of its rows overlaps any of the {self.words} words of {files['text'].name}; "
+                    "both must count seconds from the beginnings of the same videos: download both again"
+                )
+
+
 def read_csd(files: Mapping[str, Path], progress: Callable[[int, int], None]) -> Contents:
     """The segments of the .csd files that `choose_files` found.
+
+    A segment that has words, but none with a row of some modality, is skipped.
 
     Args:
         files: file by role.
@@ -85,123 +116,103 @@ def read_csd(files: Mapping[str, Path], progress: Callable[[int, int], None]) ->
 
     Raises:
         UsageError: h5py is not installed.
-        DataError: a file is damaged, or a video belongs to no fold.
+        DataError: a file is damaged, a video belongs to no fold, or the files do not overlap in time.
     """
-    repairs, skipped = Repairs(), list[Skipped]()
+    repairs, alignment, skipped = Repairs(), Alignment(), list[Skipped]()
     splits: dict[str, list[Segment]] = {split: [] for split in FOLDS}
-    with _opened(files) as tables:
+    with opened(files) as tables:
         videos = tables["labels"].videos
         for done, video in enumerate(videos, start=1):
             split = fold_of(video)
             if split is None:
-                raise DataError(f"{files['labels']}: {video!r} is in none of the standard folds of CMU-MOSI")
-            labels = tables["labels"].read(video)
-            missing = [role for role in MODALITIES if video not in tables[role].videos]
-            if missing:
-                skipped += [
-                    Skipped(f"{video}[{index}]", "missing stream", ", ".join(missing))
-                    for index in range(len(labels.features))
-                ]
-            else:
-                splits[split] += _segments(video, labels, _word_streams(tables, video), repairs)
+                raise DataError(f"{files['labels']}: {shown(video)} is in none of the standard folds of CMU-MOSI")
+            for item in _video(tables, video, repairs, alignment):
+                if isinstance(item, Skipped):
+                    skipped.append(item)
+                else:
+                    splits[split].append(item)
             progress(done, len(videos))
+    alignment.check(files)
+    _check_words(splits, files)
     notes = [] if "words" in files else ["no CMU_MOSI_TimestampedWords.csd: silences cannot be told from words"]
-    return Contents(splits, is_aligned=True, repairs=repairs, skipped=skipped, notes=notes)
+    return Contents(splits, is_aligned=True, repairs=repairs, skipped=skipped, notes=[*notes, *alignment.notes()])
 
 
-def _word_streams(tables: Mapping[str, _Table], video: str) -> dict[str, Stream]:
-    """One row a word in every modality."""
-    text = tables["text"].read(video)
-    if "words" in tables and video in tables["words"].videos:
-        text = _without_silence(text, tables["words"].read_words(video))
-    streams = {"text": text}
-    for m in ("audio", "visual"):
-        streams[m] = Stream(average(tables[m].read(video), text.intervals), text.intervals)
-    return streams
-
-
-def _segments(video: str, labels: Stream, streams: Mapping[str, Stream], repairs: Repairs) -> Iterator[Segment]:
-    """A video's segments; one that overlaps no word has streams of no steps."""
-    for index, (start, end) in enumerate(labels.intervals.tolist()):
-        inside = streams["text"].overlapping(start, end)
-        yield Segment(
-            f"{video}[{index}]",
-            float(labels.features[index, 0]),
-            {m: repairs.finite(m, stream.features[inside]) for m, stream in streams.items()},
+def _check_words(splits: Mapping[str, Sequence[Segment]], files: Mapping[str, Path]) -> None:
+    segments = [segment for part in splits.values() for segment in part]
+    if segments and not any(len(segment.streams["text"]) for segment in segments):
+        raise DataError(
+            f"{files['labels']}: no word of {files['text'].name} lies in any of its {len(segments)} segments; "
+            "both must count seconds from the beginnings of the same videos: download both again"
         )
 
 
-def average(stream: Stream, intervals: Doubles) -> Doubles:
-    """Mean of the rows that overlap each interval, (W, 2) -> (W, D); 0 where there is none."""
+def _video(
+    tables: Mapping[str, Table], video: str, repairs: Repairs, alignment: Alignment
+) -> Iterator[Segment | Skipped]:
+    """A video's segments, and those that cannot be made."""
+    labels = tables["labels"].read(video)
+    missing = [role for role in MODALITIES if video not in tables[role].videos]
+    if missing:
+        for index in range(len(labels.features)):
+            yield Skipped(f"{video}[{index}]", "missing stream", ", ".join(missing))
+        return
+    text = _spoken(tables, video, alignment)
+    streams = {"text": text.features}
+    has_rows = {}
+    for m in AVERAGED:
+        streams[m], has_rows[m] = average(tables[m].read(video), text.intervals)
+        alignment.bare[m] += int(np.count_nonzero(~has_rows[m]))
+    alignment.words += len(text.intervals)
+    for index, (start, end) in enumerate(labels.intervals.tolist()):
+        inside, name = text.overlapping(start, end), f"{video}[{index}]"
+        absent = [m for m in AVERAGED if inside.any() and not has_rows[m][inside].any()]
+        if absent:
+            yield Skipped(name, "no rows", ", ".join(absent))
+        else:
+            rows = {m: repairs.finite(m, stream[inside]) for m, stream in streams.items()}
+            yield Segment(name, float(labels.features[index, 0]), rows)
+
+
+def _spoken(tables: Mapping[str, Table], video: str, alignment: Alignment) -> Stream:
+    """The vectors of a video's words in the order of time, without silences."""
+    text = tables["text"].read(video)
+    if "words" in tables and video in tables["words"].videos:
+        text = _without_silence(text, tables["words"].read_words(video), alignment)
+    order = np.argsort(text.intervals[:, 0], kind="stable")
+    if np.any(np.diff(order) < 0):
+        alignment.unsorted.append(video)
+    return text.take(order)
+
+
+def average(stream: Stream, intervals: Doubles) -> tuple[Doubles, NDArray[np.bool_]]:
+    """Mean of the rows that overlap each interval.
+
+    Args:
+        stream: rows (n, D) with their times.
+        intervals: (W, 2) in seconds.
+
+    Returns:
+        (W, D) means, 0 where no row overlaps; (W,) whether one does.
+    """
     means = np.zeros((len(intervals), stream.features.shape[1]))
+    has_rows = np.zeros(len(intervals), dtype=bool)
     with np.errstate(invalid="ignore", over="ignore"):  # -inf and +inf together give NaN
         for word, (start, end) in enumerate(intervals.tolist()):
             rows = stream.features[stream.overlapping(start, end)]
+            has_rows[word] = len(rows) > 0
             if len(rows):
                 means[word] = rows.mean(axis=0, dtype=np.float64)
-    return means
+    return means, has_rows
 
 
-def _without_silence(vectors: Stream, words: Stream) -> Stream:
+def _without_silence(vectors: Stream, words: Stream, alignment: Alignment) -> Stream:
     silent = words.features[:, 0] == b"sp"
     silences = {tuple(interval) for interval in words.intervals[silent].round(4).tolist()}
-    spoken = [tuple(interval) not in silences for interval in vectors.intervals.round(4).tolist()]
-    return vectors.take(np.array(spoken, dtype=bool))
-
-
-class _Table:
-    """One open .csd file.
-
-    Attributes:
-        videos: the ids of its videos, in order.
-    """
-
-    def __init__(self, path: Path, file: Any) -> None:
-        self.path = path
-        try:
-            self._data = file[next(iter(file))]["data"]
-            self.videos = sorted(self._data)
-        except (KeyError, StopIteration, TypeError, ValueError) as error:
-            raise DataError(f"{path}: no <name>/data in this HDF5 file; is it a .csd of the CMU SDK?") from error
-
-    def read(self, video: str) -> Stream:
-        """The numbers of a video."""
-        return self._read(video, "float64")
-
-    def read_words(self, video: str) -> Stream:
-        """The words of a video, as bytes."""
-        return self._read(video, "object")
-
-    def _read(self, video: str, dtype: str) -> Stream:
-        try:
-            features = np.asarray(self._data[video]["features"]).astype(dtype)
-            intervals = np.asarray(self._data[video]["intervals"]).astype(np.float64)
-        except (KeyError, TypeError, ValueError, OSError, RuntimeError, MemoryError) as error:
-            raise DataError(f"{self.path}: {video} cannot be read ({error}); download it again") from error
-        well_formed = features.ndim >= 2 and features.shape[1] > 0 and intervals.shape == (len(features), 2)
-        if not well_formed or not np.isfinite(intervals).all():
-            raise DataError(
-                f"{self.path}: {video} has features {features.shape} and intervals {intervals.shape}, "
-                "expected (n, D) and (n, 2), in seconds"
-            )
-        return Stream(features.reshape(len(features), int(np.prod(features.shape[1:]))), intervals)
-
-
-@contextmanager
-def _opened(files: Mapping[str, Path]) -> Iterator[dict[str, _Table]]:
-    h5py = extra("h5py")
-    handles, tables = [], {}
-    try:
-        for role, path in files.items():
-            try:
-                handles.append(h5py.File(path, "r"))
-            except OSError as error:
-                raise DataError(f"{path}: not a readable HDF5 file ({error}); download it again") from error
-            tables[role] = _Table(path, handles[-1])
-        yield tables
-    finally:
-        for handle in handles:
-            handle.close()
+    given = [tuple(interval) for interval in vectors.intervals.round(4).tolist()]
+    alignment.silences += len(silences)
+    alignment.unmatched += len(silences.difference(given))
+    return vectors.take(np.array([interval not in silences for interval in given], dtype=bool))
 
 
 def _plain(name: str) -> str:

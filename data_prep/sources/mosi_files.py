@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from data_prep.files.folders import list_folder
 from data_prep.sources.mosi_csd import choose_files
 from drcli.errors import DataError
 
@@ -51,13 +52,22 @@ def find_download(source: Path, file: FileName | None) -> Download:
     Raises:
         DataError: there is none, there are two of one name, or a .csd file is missing.
     """
+    there = list(_files_below(source, 2))
     for name in FILES if file is None else (file,):
-        pattern = "*.csd" if name == "csd" else name
-        paths = sorted(path for below in ("", "*/", "*/*/") for path in source.glob(below + pattern))
+        paths = sorted(path for path in there if path.name == name or (name == "csd" and path.suffix.lower() == ".csd"))
         if paths:
             return Download(name, choose_files(paths) if name == "csd" else {"pickle": _only(paths)})
     wanted = file or f"{', '.join(FILES[:-1])} or CMU_MOSI_*.csd"
     raise DataError(f"{source}: CMU-MOSI is not here; expected {'CMU_MOSI_*.csd' if file == 'csd' else wanted}")
+
+
+def _files_below(folder: Path, depth: int) -> Iterator[Path]:
+    """The pickles and .csd files of a folder and of those below, down to a depth; hidden ones are left out."""
+    yield from list_folder(folder, {".csd", ".pkl"})
+    if depth and folder.is_dir():
+        for below in sorted(folder.iterdir()):
+            if below.is_dir() and not below.name.startswith("."):
+                yield from _files_below(below, depth - 1)
 
 
 def _only(paths: Sequence[Path]) -> Path:

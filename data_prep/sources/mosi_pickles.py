@@ -13,7 +13,6 @@ attention mask, `text_bert[:, 1]`; audio and vision have as many where they are 
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.sources.mosi_segments import MODALITIES, Contents, Floats, Repairs, Segment, first_step
+from data_prep.sources.pickle_values import plain_text
 from data_prep.sources.restricted_pickle import load_pickle
 from drcli.errors import DataError
 
@@ -173,7 +173,7 @@ def _entry(table: Any, key: str, where: str) -> Any:
     if not isinstance(table, Mapping):
         raise DataError(f"{where}: holds a {type(table).__name__}, expected a dict with {key!r}; is it another file?")
     if key not in table:
-        held = ", ".join(sorted(map(str, table))[:10])
+        held = ", ".join(plain_text(key) for key in sorted(map(str, table))[:10])
         raise DataError(f"{where}: has no {key!r} (it has {held}); another file has the same name, see the README")
     return table[key]
 
@@ -190,6 +190,6 @@ def _name(where: str, row: Any) -> str:
         parts = row
     texts = [part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part) for part in parts]
     name = f"{texts[0]}[{','.join(texts[1:])}]" if len(texts) > 1 else "".join(texts)
-    if not re.fullmatch(r"[^\x00-\x1f\x7f]{1,200}", name):
-        raise DataError(f"{where}: {name[:50]!r} is no name of a segment")
+    if not name.isprintable() or not 0 < len(name) <= 200:
+        raise DataError(f"{where}: {name[:50]!a} is no name of a segment")
     return name

@@ -120,7 +120,7 @@ def check_contents(contents: Contents, where: str) -> None:
 
     Raises:
         DataError: a label is not a number in [-3, 3], a segment is there twice, a modality has several
-            widths, or a video is in two splits.
+            widths or is 0 throughout, or a video is in two splits.
     """
     names = Counter(segment.id for segments in contents.splits.values() for segment in segments)
     doubled = [name for name, count in names.items() if count > 1]
@@ -134,10 +134,16 @@ def check_contents(contents: Contents, where: str) -> None:
     if not names:
         raise DataError(f"{where}: holds no segment")
     for m in MODALITIES:
-        widths = sorted({stream.shape[1] for stream in contents.streams(m)})
-        if len(widths) > 1:
-            raise DataError(f"{where}: {m} has several widths, {', '.join(map(str, widths))}; download it again")
+        _check_modality(contents, m, where)
     _check_videos(contents, where)
+
+
+def _check_modality(contents: Contents, modality: str, where: str) -> None:
+    widths = sorted({stream.shape[1] for stream in contents.streams(modality)})
+    if len(widths) > 1:
+        raise DataError(f"{where}: {modality} has several widths, {', '.join(map(str, widths))}; download it again")
+    if not any(stream.any() for stream in contents.streams(modality)):
+        raise DataError(f"{where}: {modality} is 0 in every step of all segments; download it again")
 
 
 def _check_videos(contents: Contents, where: str) -> None:

@@ -1,4 +1,4 @@
-"""Who is paired with whom: images are shared out among splits, then given to recordings."""
+"""Which image is paired with which recording: images are divided among the splits, then given to recordings."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def pair_images(digits: Indices, pool: Indices, labels: Indices, draws: int, *, 
         digits: (R,) class of each recording.
         pool: images of this split.
         labels: class of every image.
-        draws: images a recording.
+        draws: images per recording.
         split: the split's name, for the message.
 
     Returns:

@@ -8,17 +8,17 @@ v_HandStandPushups_gXX_cYY.avi.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.sources.listfiles import numbered_lines, refuse_doubles, safe_parts
+from data_prep.sources.listfiles import numbered_lines, refuse_doubles, safe_parts, shown
 from drcli.errors import DataError
 
 CLASS_INDEX = "classInd.txt"
 NUM_CLASSES = 101
 
-_VIDEO = re.compile(r"v_.+_g(?P<group>\d{2})_c\d{2}")
+_VIDEO = re.compile(r"v_.+_g(?P<group>\d{2})_c\d{2}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def find_lists(source: Path) -> Path:
     Raises:
         DataError: there is none.
     """
-    for folder in (source, source / "ucfTrainTestlist", *sorted(source.glob("*/ucfTrainTestlist"))):
+    nested = sorted(path for path in source.glob("*/ucfTrainTestlist") if not path.parent.name.startswith("."))
+    for folder in (source, source / "ucfTrainTestlist", *nested):
         if (folder / CLASS_INDEX).is_file():
             return folder
     raise DataError(
@@ -62,17 +63,20 @@ def read_classes(path: Path) -> tuple[str, ...]:
     """Class names in the official order; the file counts from 1.
 
     Raises:
-        DataError: a line is not as expected, or the indices are not 1, 2, 3 ...
+        DataError: a line is not as expected, there is none, or the indices are not 1, 2, 3 ...
     """
-    names: list[str] = []
+    names: dict[str, str] = {}  # as they are spelt, by their lower case
     for where, line in numbered_lines(path):
         index, _, name = line.partition(" ")
-        if index != str(len(names) + 1) or len(safe_parts(name.strip(), where)) != 1:
-            raise DataError(f"{where}: {line!r}; expected `{len(names) + 1} <class name>`")
-        names.append(name.strip())
-        if names[-1] in names[:-1]:
-            raise DataError(f"{where}: class {names[-1]} is listed twice")
-    return tuple(names)
+        name = name.strip()
+        if index != str(len(names) + 1) or len(safe_parts(name, where)) != 1:
+            raise DataError(f"{where}: {shown(line)}; expected `{len(names) + 1} <class name>`")
+        if name.lower() in names:
+            raise DataError(f"{where}: class {shown(name)} is listed twice")
+        names[name.lower()] = name
+    if not names:
+        raise DataError(f"{path}: lists no class; expected lines `1 ApplyEyeMakeup`")
+    return tuple(names.values())
 
 
 def read_list(path: Path, classes: Sequence[str]) -> list[Video]:
@@ -85,22 +89,22 @@ def read_list(path: Path, classes: Sequence[str]) -> list[Video]:
     Raises:
         DataError: the file is missing, or a line names no clip of the classes, or another label.
     """
-    return [_parse(where, line, classes) for where, line in numbered_lines(path)]
+    labels = {name.lower(): label for label, name in enumerate(classes)}
+    return [_parse(where, line, labels) for where, line in numbered_lines(path)]
 
 
-def _parse(where: str, line: str, classes: Sequence[str]) -> Video:
-    """One line of a list."""
+def _parse(where: str, line: str, labels: Mapping[str, int]) -> Video:
+    """One line of a list; class indices by name in lower case."""
     path, _, index = line.partition(" ")
     parts = safe_parts(path, where)
     match = _VIDEO.fullmatch(Path(parts[-1]).stem)
     if len(parts) != 2 or match is None:
-        raise DataError(f"{where}: {path!r}; expected <class>/v_<class>_gXX_cYY.avi")
-    labels = {name.lower(): label for label, name in enumerate(classes)}
+        raise DataError(f"{where}: {shown(path)}; expected <class>/v_<class>_gXX_cYY.avi")
     label = labels.get(parts[0].lower())
     if label is None:
-        raise DataError(f"{where}: class {parts[0]!r} is not in {CLASS_INDEX}")
+        raise DataError(f"{where}: class {shown(parts[0])} is not in {CLASS_INDEX}")
     if index.strip() not in {"", str(label + 1)}:
-        raise DataError(f"{where}: label {index.strip()!r}, but {CLASS_INDEX} gives {label + 1} to {classes[label]}")
+        raise DataError(f"{where}: label {shown(index.strip())}, but {CLASS_INDEX} gives {label + 1} to {parts[0]}")
     return Video(Path(parts[-1]).stem, label, int(match["group"]), where)
 
 

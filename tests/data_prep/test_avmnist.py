@@ -188,7 +188,7 @@ def test_a_recording_that_cannot_be_read_is_named(make_download: Make, tmp_path:
     path = source / "recordings" / "4_ann_10.wav"
     path.unlink()
     path.mkdir()
-    with pytest.raises(DataError, match=r"4_ann_10.wav: cannot be read \(Is a directory\)"):
+    with pytest.raises(DataError, match=r"4_ann_10\.wav: is a folder, not a file"):
         prepare(source, tmp_path / "out")
 
 

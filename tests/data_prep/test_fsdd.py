@@ -47,7 +47,7 @@ def test_no_recordings_is_an_error_that_says_what_is_expected(tmp_path: Path) ->
         list_recordings(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["seven_theo_1.wav", "7_theo.wav", "77_theo_1.wav", "._7_theo_1.wav"])
+@pytest.mark.parametrize("name", ["seven_theo_1.wav", "7_theo.wav", "77_theo_1.wav", "7_theo_x.WAV"])
 def test_an_unexpected_name_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(DataError, match=r"unexpected name; expected \{digit\}_\{speaker\}_\{index\}.wav") as caught:
@@ -86,3 +86,28 @@ def test_text_in_place_of_sound_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(DataError, match=r"a.wav: not a readable WAV file \(file does not start with RIFF id\)"):
         read_wav(tmp_path / "a.wav")
+
+
+def test_recordings_with_suffixes_in_capitals_are_found_and_hidden_files_are_not(tmp_path: Path) -> None:
+    for name in ("0_a_1.wav", "0_a_2.WAV", "0_b_1.Wav"):
+        write(tmp_path / name)
+    for name in ("._0_a_1.wav", ".wav", "._0_a_3.WAV"):
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07")
+    assert [recording.name for recording in list_recordings(tmp_path)] == ["0_a_1", "0_a_2", "0_b_1"]
+
+
+@pytest.mark.parametrize("name", ["7_theo_1.WAV", "7_theo_01.wav"])
+def test_a_recording_under_two_names_is_refused(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "7_theo_1.wav")
+    write(tmp_path / name)
+    with pytest.raises(DataError, match=r"the same recording as .*; remove one of the files"):
+        list_recordings(tmp_path)
+
+
+def test_a_header_that_claims_more_than_the_file_has_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "7_theo_1.wav")
+    content = bytearray(path.read_bytes())
+    content[40:44] = (2**31).to_bytes(4, "little")  # the size of the chunk of samples
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match="4 of 1073741824 samples are there; truncated"):
+        read_wav(path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import pytest
 from support.ucf101_tree import make_flow_archive, video_name
 
 from data_prep.media import ClipError
-from data_prep.sources.image_folders import find_flow, find_pictures, read_image, resize_image
+from data_prep.sources.image_folders import find_flow, find_pictures, jpeg_size, read_image, resize_image
 from drcli.errors import DataError
 
 VIDEO = video_name("YoYo", 8)
@@ -103,3 +104,55 @@ def test_an_image_shrinks_by_averaging(tmp_path: Path) -> None:
     image = np.array([[0, 100], [100, 200]], np.uint8).repeat(2, axis=0)
     assert resize_image(image, (1, 1)).tolist() == [[100]]
     assert resize_image(image, (4, 2)) is image
+
+
+def with_size(content: bytes, height: int, width: int) -> bytes:
+    """A JPEG whose header states another size; its frame begins with ff c0, length, depth."""
+    start = content.index(b"\xff\xc0") + 5
+    return content[:start] + height.to_bytes(2) + width.to_bytes(2) + content[start + 4 :]
+
+
+def test_a_small_picture_whose_header_claims_a_huge_size_is_not_decoded(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jpg", np.zeros((24, 32), np.uint8))
+    assert jpeg_size(path.read_bytes()) == (24, 32)
+    path.write_bytes(with_size(path.read_bytes(), 60_000, 50_000))
+    with pytest.raises(ClipError, match="the header says 50000 x 60000") as caught:
+        read_image(path)
+    assert caught.value.reason == "absurd size"
+
+
+def test_sizes_are_found_behind_other_segments(tmp_path: Path) -> None:
+    content = write(tmp_path / "a.jpg", np.zeros((24, 32), np.uint8)).read_bytes()
+    comment = b"\xff\xff\xfe\x00\x0a\xff\xc0\x00\x00\x00\x00\x00\x00"  # holds what looks like a frame
+    assert jpeg_size(content[:2] + comment + content[2:]) == (24, 32)
+    assert jpeg_size(b"\x89PNG\r\n\x1a\n") is None
+    assert jpeg_size(b"\xff\xd8" + b"\xff" * 1000) is None
+
+
+def test_another_format_under_the_name_of_a_jpeg_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png")
+    path.rename(tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes() + b"\xff\xd9")
+    with pytest.raises(ClipError, match="no JPEG"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_a_pipe_in_place_of_a_picture_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(ClipError, match="is a pipe, not a file") as caught:
+        read_image(tmp_path / "a.jpg")
+    assert caught.value.reason == "unreadable"
+
+
+def test_two_images_of_one_number_are_refused(tmp_path: Path) -> None:
+    for name in ("img_1.jpg", "img_0001.JPG"):
+        write(tmp_path / VIDEO / "aside.jpg").rename(tmp_path / VIDEO / name)
+    with pytest.raises(ClipError, match="have one number"):
+        find_pictures(tmp_path).images("YoYo", VIDEO)
+
+
+def test_suffixes_may_be_in_capitals_and_hidden_files_do_not_count(tmp_path: Path) -> None:
+    for name in ("frame000001.JPG", "frame000002.jpeg", "._frame000001.JPG", ".DS_Store"):
+        write(tmp_path / VIDEO / "aside.jpg").rename(tmp_path / VIDEO / name)
+    series = find_pictures(tmp_path)
+    assert names(series.images("YoYo", VIDEO)) == ["frame000001.JPG", "frame000002.jpeg"]
+    assert series.count("YoYo", VIDEO) == 2

@@ -11,11 +11,10 @@ from support.kinetics_tree import CLASSES, annotation, clip_id, file_name, make_
 from support.media import cut, frame_number, lfs_pointer
 
 from data_prep import base
-from data_prep.kinetics_sounds import KineticsSounds, SoundClip, Work, best_file, find_clips
+from data_prep.kinetics_sounds import KineticsSounds, SoundClip, Work
 from data_prep.media import ClipError, read_audio
 from data_prep.media.audio import fbank
 from data_prep.sources.kinetics_lists import CLASSES as ALL_CLASSES
-from data_prep.sources.kinetics_lists import Listed
 from drcli.data.format import DatasetInfo
 from drcli.data.prepared import open_dataset
 from drcli.errors import DataError
@@ -155,15 +154,14 @@ def test_a_replacement_is_preferred_to_the_corrupt_clip(source: Path, tmp_path: 
     assert prepare(source, tmp_path / "out").source["skipped"] == []
 
 
-def test_a_clip_of_the_listed_start_is_preferred(tmp_path: Path) -> None:
-    for start in (5, 58, 70):
-        (tmp_path / file_name("-abcdefghij", start)).touch()
-    (tmp_path / "-abcdefghij.mp4.part").touch()
-    paths = find_clips(tmp_path)["-abcdefghij"]
-    assert len(paths) == 3
-    assert best_file(paths, Listed("-abcdefghij", 70, "bowling", "x:1")) == tmp_path / "-abcdefghij_000070_000080.mp4"
-    assert best_file(paths, Listed("-abcdefghij", 6, "bowling", "x:1")) == paths[0]
-    assert best_file([], Listed("-abcdefghij", 6, "bowling", "x:1")) is None
+def test_other_seconds_of_a_listed_video_count_as_missing(source: Path, tmp_path: Path) -> None:
+    (source / "train" / FIRST).rename(source / "train" / file_name(clip_id("train", 0, 0), 150))
+    lines: list[str] = []
+    info = prepare(source, tmp_path / "out", options={"warn": lines.append})
+    assert info.samples["train"] == 8
+    assert info.source["missing"] == {"train": {"bowling": 1}}
+    assert info.source["other_times"] == [f"{clip_id('train', 0, 0)}: there, from 150 s; the list says 58 s"]
+    assert any("1 listed clips count as missing" in line and "train.csv:3" in line for line in lines)
 
 
 def test_a_clip_in_two_splits_is_refused(source: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.media import LFS_POINTER, lfs_pointer
 
-from data_prep.sources.lfs import Pointer, parse_pointer, read_pointer, refuse_pointers
+from data_prep.files.lfs import Pointer, parse_pointer, read_pointer, refuse_pointers
 from drcli.errors import DataError
 
 OID = "c6f94b25" * 8

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.sources.listfiles import find_files, numbered_lines, refuse_doubles, safe_parts
+from data_prep.sources.listfiles import numbered_lines, read_text, refuse_doubles, safe_parts
 from drcli.errors import DataError
 
 
@@ -42,14 +42,31 @@ def test_a_doubled_clip_is_refused_with_both_places() -> None:
         refuse_doubles([("a", "x:1"), ("b", "x:2"), ("a", "y:3")])
 
 
-def test_files_are_found_once_in_a_fixed_order_through_links(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    for name in ("b/2.mp4", "b/1.MP4", "a/3.mp4", "a/._3.mp4", "a/notes.txt", ".trash/4.mp4"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "disk" / "5.mp4").touch()
-    (root / "c").symlink_to(tmp_path / "disk")
-    (root / "a" / "up").symlink_to(root)
-    found = [path.relative_to(root).as_posix() for path in find_files(root, frozenset({".mp4"}))]
-    assert found == ["a/3.mp4", "b/1.MP4", "b/2.mp4", "c/5.mp4"]
+@pytest.mark.parametrize("mark", ["\0", "\x1c", "\x0b", "\x7f", "\x85", "\u2028"])
+def test_a_control_character_is_refused_with_its_line(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(f"a\r\nb{mark}c\n".encode())
+    with pytest.raises(DataError, match=r"list.txt:2: holds the control character '\\[xu]") as caught:
+        numbered_lines(path)
+    assert str(caught.value).isprintable()
+
+
+def test_a_very_long_line_is_refused_with_a_short_message(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("a\n" + "b" * 10_001)
+    with pytest.raises(DataError, match=r"list.txt:2: has 10,001 characters, more than 10,000"):
+        numbered_lines(path)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    with path.open("wb") as stream:
+        stream.truncate(257 * 10**6)  # sparse: no bytes are written
+    with pytest.raises(DataError, match=r"list.txt: has 257.0 MB, more than the 256.0 MB that such a file may have"):
+        read_text(path)
+
+
+def test_line_ends_of_all_systems_count_lines_alike(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"a\rb\r\n\r\nc\nd")
+    assert [where.rsplit(":")[-1] for where, _ in numbered_lines(path)] == ["1", "2", "4", "5"]

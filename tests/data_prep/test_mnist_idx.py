@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import gzip
+import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data_prep.sources import mnist_idx
 from data_prep.sources.mnist_idx import find_part, read_idx, read_part
 from drcli.errors import DataError
 
@@ -75,3 +78,48 @@ def test_files_that_do_not_fit_are_refused(
     (tmp_path / "labels").write_bytes(idx_bytes(labels))
     with pytest.raises(DataError, match=message):
         read_part(tmp_path / "images", tmp_path / "labels")
+
+
+def test_a_small_file_that_unpacks_to_much_is_refused_in_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(bytes(50 * 10**6)))
+    monkeypatch.setattr(mnist_idx, "LARGEST", 10**6)
+    tracemalloc.start()
+    with pytest.raises(DataError, match="unpacks to more than 1 MB, and MNIST's largest file has 47 MB"):
+        read_idx(path, 3)
+    assert tracemalloc.get_traced_memory()[1] < 5 * 10**6
+    tracemalloc.stop()
+
+
+def test_sizes_whose_product_is_beyond_64_bits_are_refused(tmp_path: Path) -> None:
+    # 2^22 * 2^21 * 2^21 = 2^64, which is 0 in 64 bits, as many bytes as follow
+    path = tmp_path / "images"
+    path.write_bytes(np.array([0x0803, 2**22, 2**21, 2**21], dtype=">u4").tobytes())
+    with pytest.raises(DataError, match="holds 0 bytes of data, its header says"):
+        read_idx(path, 3)
+
+
+def test_files_are_found_whatever_the_case_of_their_names_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    for name in ("T10K-images-idx3-ubyte.GZ", "t10k-labels-idx1-ubyte", "._train-labels-idx1-ubyte"):
+        (tmp_path / name).write_bytes(b"")
+    assert find_part(tmp_path, "t10k") == (tmp_path / "T10K-images-idx3-ubyte.GZ", tmp_path / "t10k-labels-idx1-ubyte")
+    assert find_part(tmp_path, "train") is None
+
+
+def test_a_pipe_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t10k-labels-idx1-ubyte")
+    with pytest.raises(DataError, match="is a pipe, not a file"):
+        find_part(tmp_path, "t10k")
+    with pytest.raises(DataError, match="is a pipe, not a file"):
+        read_idx(tmp_path / "t10k-labels-idx1-ubyte", 1)
+
+
+def test_the_genuine_training_part_is_read(shared: Path) -> None:
+    paths = find_part(shared / "data" / "mnist", "train")
+    if paths is None:
+        pytest.skip("the training part is not here")
+    images, labels = read_part(*paths)
+    assert images.shape == (60_000, 28, 28)
+    assert np.bincount(labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]

@@ -9,7 +9,8 @@ from support import mosi_tree as tree
 
 from data_prep import base
 from data_prep.cmu_mosi import CmuMosi
-from data_prep.sources.mosi_csd import Stream, average
+from data_prep.sources.mosi_csd import average
+from data_prep.sources.mosi_tables import MOST_VALUES, Stream, opened
 from drcli.data.format import DatasetInfo
 from drcli.errors import DataError
 
@@ -36,7 +37,9 @@ def test_rows_are_averaged_over_the_words_they_overlap() -> None:
     rows = Stream(np.arange(6.0)[:, None], np.stack([edges[:-1], edges[1:]], axis=1))
     words = np.array([[0.0, 1.0], [1.0, 1.6], [2.9, 9.0], [4.0, 5.0]])
     # Rows 0 and 1; rows 2 and 3, of which 3 begins within the word; row 5; none.
-    assert average(rows, words).tolist() == [[0.5], [2.5], [5.0], [0.0]]
+    means, has_rows = average(rows, words)
+    assert means.tolist() == [[0.5], [2.5], [5.0], [0.0]]
+    assert has_rows.tolist() == [True, True, True, False]
 
 
 def test_segments_hold_their_words_and_the_means_over_them(tmp_path: Path) -> None:
@@ -193,3 +196,184 @@ def test_another_hdf5_file_is_refused(tmp_path: Path) -> None:
         file["other"] = [1, 2]
     with pytest.raises(DataError, match=r"CMU_MOSI_COVAREP\.csd: no <name>/data in this HDF5 file"):
         prepare(source, tmp_path / "out")
+
+
+def moved(name: str, change_times: Any, videos: list[str] | None = None) -> dict[str, dict[str, tuple[Any, Any]]]:
+    """All streams, the intervals of one of them changed in some videos, or in all."""
+    streams = tree.csd_videos(tree.csd_fold_videos())
+    for video in videos or tree.csd_fold_videos():
+        features, intervals = streams[name][video]
+        streams[name][video] = features, change_times(intervals)
+    return streams
+
+
+def write_all(folder: Path, streams: dict[str, dict[str, tuple[Any, Any]]]) -> Path:
+    for name, videos in streams.items():
+        tree.write_csd(folder / f"{name}.csd", videos)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["CMU_MOSI_COVAREP", "CMU_MOSI_Visual_Facet_42"])
+def test_rows_that_overlap_no_word_of_any_video_are_refused(tmp_path: Path, name: str) -> None:
+    source = write_all(tmp_path / "download", moved(name, lambda times: times + 1000))
+    with pytest.raises(DataError, match=rf"{name}.csd: none of its rows overlaps any of the 144 words of CMU_MOSI_"):
+        prepare(source, tmp_path / "out")
+
+
+def test_words_outside_all_segments_are_refused(tmp_path: Path) -> None:
+    source = write_all(tmp_path / "download", moved("CMU_MOSI_Opinion_Labels", lambda times: times * 1000 + 1000))
+    with pytest.raises(DataError, match=r"Opinion_Labels.csd: no word of CMU_MOSI_TimestampedWordVectors.csd lies in"):
+        prepare(source, tmp_path / "out")
+
+
+def test_segments_none_of_whose_words_has_a_row_are_skipped_and_words_without_rows_counted(tmp_path: Path) -> None:
+    # All sounds come 2.5 s late: the words of the first opinion have none, and one of the three words of the second,
+    # from 2 to 2.5 s; silence follows the third word of each.
+    source = write_all(tmp_path / "download", moved("CMU_MOSI_COVAREP", lambda times: times + 2.5, [VIDEO]))
+    lines: list[str] = []
+    with pytest.raises(DataError, match=rf"1 of 48 segments cannot be used.*{VIDEO}\[0\]: no rows \(audio\)"):
+        prepare(source, tmp_path / "out")
+    info = prepare(source, tmp_path / "out", max_bad=0.1, warn=lines.append)
+    assert info.source["skipped"] == [{"id": f"{VIDEO}[0]", "reason": "no rows", "detail": "audio"}]
+    assert "audio: 4 of 144 words have no row that overlaps them; their values are 0" in lines
+    assert not any(line.startswith("visual") for line in lines)
+    ids = (tmp_path / "out/train/ids.txt").read_text().splitlines()
+    audio = np.load(tmp_path / "out/train/audio.npy")[ids.index(f"{VIDEO}[1]")]
+    assert [bool(step.any()) for step in audio] == [False, True, True]
+
+
+@pytest.mark.parametrize("name", tree.CSD_NAMES)
+def test_intervals_that_end_before_they_begin_are_refused(tmp_path: Path, name: str) -> None:
+    source = write_all(tmp_path / "download", moved(name, lambda times: times[:, ::-1], [VIDEO]))
+    with pytest.raises(DataError, match=rf"{name}.csd: {VIDEO} has \d+ intervals that end before they begin"):
+        prepare(source, tmp_path / "out")
+
+
+def test_words_out_of_time_order_are_sorted_and_counted(tmp_path: Path) -> None:
+    prepare(tree.csd_download(tmp_path / "download"), tmp_path / "sorted")
+    streams, lines = tree.csd_videos(tree.csd_fold_videos()), list[str]()
+    for name in ("CMU_MOSI_TimestampedWordVectors", "CMU_MOSI_TimestampedWords"):
+        features, intervals = streams[name][VIDEO]
+        order = np.random.default_rng(0).permutation(len(features))
+        streams[name][VIDEO] = features[order], intervals[order]
+    prepare(write_all(tmp_path / "mixed", streams), tmp_path / "out", warn=lines.append)
+    for m in ("text", "audio", "visual"):
+        expected = np.load(tmp_path / f"sorted/train/{m}.npy")
+        np.testing.assert_array_equal(np.load(tmp_path / f"out/train/{m}.npy"), expected)
+    assert f"the words of 1 videos, {VIDEO} first, are out of time order; they are sorted by their beginnings" in lines
+
+
+def test_silences_that_the_word_vectors_do_not_have_are_counted(tmp_path: Path) -> None:
+    lines: list[str] = []
+    source = write_all(tmp_path / "download", moved("CMU_MOSI_TimestampedWords", lambda times: times + 0.25, [VIDEO]))
+    prepare(source, tmp_path / "out", warn=lines.append)
+    assert any(line.startswith("3 of 48 silences are no interval of the word vectors; ") for line in lines)
+
+
+@pytest.mark.parametrize("name", ["CMU_MOSI_COVAREP", "CMU_MOSI_Visual_Facet_42"])
+def test_a_modality_that_is_zero_throughout_is_refused(tmp_path: Path, name: str) -> None:
+    streams = tree.csd_videos(tree.csd_fold_videos())
+    streams[name] = {video: (np.zeros_like(rows), times) for video, (rows, times) in streams[name].items()}
+    with pytest.raises(DataError, match=r"(audio|visual) is 0 in every step of all segments"):
+        prepare(write_all(tmp_path / "download", streams), tmp_path / "out")
+
+
+def test_files_that_macos_adds_are_ignored_and_suffixes_may_be_in_capitals(tmp_path: Path) -> None:
+    source = tree.csd_download(tmp_path / "download")
+    (source / "._CMU_MOSI_COVAREP.csd").write_bytes(b"\x00\x05\x16\x07")
+    (source / "CMU_MOSI_COVAREP.csd").rename(source / "CMU_MOSI_COVAREP.CSD")
+    assert prepare(source, tmp_path / "out").source["files"]["audio"] == "CMU_MOSI_COVAREP.CSD"
+
+
+def rewrite(path: Path, make: Any) -> Path:
+    """Replace the features of a video by what `make` puts into its group."""
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        group = file[next(iter(file))]["data"][VIDEO]
+        shape = group["features"].shape
+        del group["features"]
+        make(group, shape)
+    return path
+
+
+def external_link(group: Any, shape: Any) -> None:
+    import h5py
+
+    group["features"] = h5py.ExternalLink("elsewhere.h5", "/features")
+
+
+def soft_link(group: Any, shape: Any) -> None:
+    import h5py
+
+    group["features"] = h5py.SoftLink(f"{group.parent.name}/{VIDEO}/intervals")
+
+
+def external_storage(group: Any, shape: Any) -> None:
+    group.create_dataset("features", shape=shape, dtype="f8", external=[("/etc/passwd", 0, 8 * shape[0] * shape[1])])
+
+
+def virtual(group: Any, shape: Any) -> None:
+    import h5py
+
+    layout = h5py.VirtualLayout(shape=shape, dtype="f8")
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "features", shape=shape)
+    group.create_virtual_dataset("features", layout)
+
+
+def huge(group: Any, shape: Any) -> None:
+    group.create_dataset("features", shape=(shape[0], 2**40), dtype="f8", chunks=(1, 2**20), compression="gzip")
+
+
+def huge_chunk(group: Any, shape: Any) -> None:
+    group.create_dataset(
+        "features", shape=(shape[0], 8), maxshape=(None, None), dtype="f8", chunks=(1, 2**26), compression="gzip"
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (external_link, r"'features' is a link to elsewhere \(ExternalLink\), which is not followed"),
+        (soft_link, r"'features' is a link to elsewhere \(SoftLink\), which is not followed"),
+        (external_storage, "its values are in another file, which is not opened"),
+        (virtual, "its values are in another file, which is not opened"),
+        (huge, rf"values, more than the {MOST_VALUES:,} that are read"),
+        (huge_chunk, rf"67,108,864 values in one chunk, more than the {MOST_VALUES:,} that are read"),
+    ],
+)
+def test_values_that_are_elsewhere_or_too_many_are_not_read(tmp_path: Path, make: Any, message: str) -> None:
+    source = tree.csd_download(tmp_path / "download")
+    path = rewrite(source / "CMU_MOSI_COVAREP.csd", make)
+    with pytest.raises(DataError, match=rf"COVAREP\.csd: {VIDEO} cannot be read \(.*{message}"):
+        prepare(source, tmp_path / "out")
+    assert path.stat().st_size < 10**6
+
+
+def test_words_of_any_length_are_read(tmp_path: Path) -> None:
+    import h5py
+
+    path = tmp_path / "CMU_MOSI_TimestampedWords.csd"
+    words = np.array([["sp"], ["hello"]], dtype=h5py.string_dtype())
+    tree.write_csd(path, {VIDEO: (words, np.array([[0.0, 1.0], [1.0, 2.0]]))})
+    with opened({"words": path}) as tables:
+        assert tables["words"].read_words(VIDEO).features.tolist() == [[b"sp"], [b"hello"]]
+        with pytest.raises(DataError, match="cannot be read"):
+            tables["words"].read(VIDEO)
+
+
+def test_a_pipe_in_place_of_a_csd_file_is_refused(tmp_path: Path) -> None:
+    import os
+
+    source = tree.csd_download(tmp_path / "download")
+    (source / "CMU_MOSI_COVAREP.csd").unlink()
+    os.mkfifo(source / "CMU_MOSI_COVAREP.csd")
+    with pytest.raises(DataError, match=r"COVAREP\.csd: is a pipe, not a file"):
+        prepare(source, tmp_path / "out")
+
+
+def test_the_genuine_labels_are_read(shared: Path) -> None:
+    path = shared / "data/cmu_mosi/csd/CMU_MOSI_Opinion_Labels.csd"
+    with opened({"labels": path}) as tables:
+        streams = [tables["labels"].read(video) for video in tables["labels"].videos]
+    assert (len(streams), sum(len(stream.features) for stream in streams)) == (93, 2199)

@@ -36,7 +36,7 @@ def test_classes_keep_the_official_order(tmp_path: Path) -> None:
         ("1 A\nB\n", r"classInd.txt:2: 'B'; expected"),
         ("1 A/B\n", r"classInd.txt:1: '1 A/B'; expected"),
         ("1\n", r"classInd.txt:1: '1?' is not the relative path"),
-        ("1 A\n2 A\n", r"classInd.txt:2: class A is listed twice"),
+        ("1 A\n2 A\n", r"classInd.txt:2: class 'A' is listed twice"),
         ("1 ../A\n", r"classInd.txt:1: '../A' is not the relative path"),
     ],
 )

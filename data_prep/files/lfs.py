@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,9 @@ def parse_pointer(content: bytes) -> Pointer | None:
 
 
 def read_pointer(path: Path) -> Pointer | None:
-    """The pointer in a file; None if the file holds something else. Long files are not read."""
-    if path.stat().st_size > LONGEST:
+    """The pointer in a file; None if the path is something else. Long files are not read, nor are pipes."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > LONGEST:
         return None
     return parse_pointer(path.read_bytes())
 
