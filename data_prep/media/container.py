@@ -100,7 +100,7 @@ def open_media(path: Path) -> Iterator[Any]:
             is open come out as "corrupt".
     """
     av = extra("av")
-    _check_file(path)
+    check_file(path)
     try:
         # Metadata is not used, and often not UTF-8.
         container = av.open(f"file:{path}", options={"format_whitelist": FORMATS}, metadata_errors="replace")
@@ -113,7 +113,12 @@ def open_media(path: Path) -> Iterator[Any]:
             raise ClipError("corrupt", _said(error)) from error
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Check that there is a file with contents of its own.
+
+    Raises:
+        ClipError: it is missing, empty, a Git LFS pointer, or no regular file.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
