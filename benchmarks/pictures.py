@@ -4,13 +4,14 @@
 
 The reference is the order in which the decoder hands frames out. Frame k is asked for half a frame after
 its time of presentation if these times rise, else, since they are wrong then, at (k + 1/2) / rate; at a
-constant rate without missing frames the two are the same. Twins are successive pictures that are equal although the decoder's differ. With
-PYTHONPATH set to another checkout, this counts for the code that is there.
+constant rate without missing frames the two are the same. Twins are successive pictures that are equal
+although the decoder's differ. With PYTHONPATH set to another checkout, this counts for the code there.
 """
 
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def in_order(path: Path) -> tuple[NDArray[np.uint8], list[float]]:
                 continue
         rate, base = float(stream.average_rate), float(stream.time_base)
     times = [base * (tick - ticks[0]) for tick in ticks]
-    if any(after <= before for before, after in zip(times, times[1:], strict=False)):
+    if any(after <= before for before, after in pairwise(times)):
         times = [number / rate for number in range(len(ticks))]
     return np.stack(pictures), [time + 0.5 / rate for time in times]
 
@@ -63,7 +64,7 @@ def count(path: Path) -> tuple[int, int, int, int]:
     wrong = sum(got is not None and not np.array_equal(got, right) for got, right in pairs)
     twins = sum(
         got is not None and after is not None and np.array_equal(got, after) and not np.array_equal(right, following)
-        for (got, right), (after, following) in zip(pairs, pairs[1:], strict=False)
+        for (got, right), (after, following) in pairwise(pairs)
     )
     return len(expected), wrong, sum(got is None for got in found), twins
 

@@ -33,5 +33,6 @@ def check_samples(count: int, rate: int) -> None:
     """
     if count > MAX_SAMPLES:
         raise ClipError(
-            "absurd size", f"{count / rate:.0f} s of sound at {rate} Hz, more than the {MAX_SAMPLES / rate:.0f} s allowed"
+            "absurd size",
+            f"{count / rate:.0f} s of sound at {rate} Hz, more than the {MAX_SAMPLES / rate:.0f} s allowed",
         )

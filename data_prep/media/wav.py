@@ -23,6 +23,8 @@ _BITS = {PCM: (8, 16, 24, 32, 64), FLOAT: (32, 64), A_LAW: (8,), MU_LAW: (8,)}
 _UNSTATED = 2**31 - 2**20  # bytes; what writes a WAV into a pipe states about 2**31 or 2**32
 _MAX_CHUNKS = 1000
 
+_Form = tuple[int, int, int, int, int, int]
+
 
 @dataclass(frozen=True)
 class Header:
@@ -95,18 +97,23 @@ def read_header(stream: BinaryIO) -> Header | None:
     head = stream.read(12)
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
         return None
-    form: tuple[int, ...] | None = None
+    form: _Form | None = None
     for name, start, size in _chunks(stream):
         if name == b"fmt ":
-            content = stream.read(min(size, 40))
-            if len(content) < 16:
-                return None
-            form = struct.unpack("<HHIIHH", content[:16])
-            if form[0] == EXTENSIBLE and len(content) >= 26:
-                form = (int.from_bytes(content[24:26], "little"), *form[1:])
+            form = _form(stream.read(min(size, 26)))
         elif name == b"data":
-            return None if form is None else Header(*form, start=start, size=size)
+            return None if form is None else Header(*form, start, size)
     return None
+
+
+def _form(content: bytes) -> _Form | None:
+    """The first six fields of `Header`; None if the chunk is too short."""
+    if len(content) < 16:
+        return None
+    coding, channels, rate, byte_rate, block, bits = struct.unpack("<HHIIHH", content[:16])
+    if coding == EXTENSIBLE and len(content) == 26:
+        coding = int.from_bytes(content[24:], "little")
+    return coding, channels, rate, byte_rate, block, bits
 
 
 def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:

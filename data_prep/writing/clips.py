@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.base import Job, ignore
+from data_prep.media import DECODING
 from data_prep.media.container import extra
 from data_prep.writing.journal import Entry, Journal
 from data_prep.writing.rows import (
@@ -64,11 +65,13 @@ class Report:
         done: clips that are stored.
         skipped: the others, in the order of the clips.
         bad_packets: bad packets of stored clips that have some, by id.
+        findings: how often each finding was made in a stored clip, by finding and id.
     """
 
     done: int
     skipped: tuple[Skipped, ...] = ()
     bad_packets: Mapping[str, int] = field(default_factory=dict)
+    findings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def source(self) -> dict[str, Any]:
         """The part of `source` in dataset.json that tells of clips."""
@@ -76,6 +79,7 @@ class Report:
             "clips": self.done,
             "skipped": [asdict(clip) for clip in self.skipped],
             "bad_packets": dict(self.bad_packets),
+            "findings": {name: dict(clips) for name, clips in self.findings.items()},
         }
 
 
@@ -105,7 +109,6 @@ def write_clips(
 
     Raises:
         DataError: more clips than `job.max_bad` were skipped, or a class is left without any.
-        RunError: a worker process died.
     """
     assert job.scratch is not None, "the preparer must be resumable"
     rows = job.scratch / ROWS
@@ -144,8 +147,7 @@ def work_clips(
     Clips that an earlier run skipped are tried again.
 
     Raises:
-        DataError: more clips than `job.max_bad` were skipped; ids are not unique.
-        RunError: a worker process died.
+        DataError: more clips than `job.max_bad` were skipped.
     """
     assert len({clip.id for clip in clips}) == len(clips)
     plan = _plan(clips, specs)
@@ -226,6 +228,7 @@ def _digest(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> str:
         "clips": [[clip.id, clip.label, clip.split] for clip in clips],
         "specs": {m: [list(spec.shape), spec.dtype] for m, spec in specs.items()},
         "av": extra("av").__version__,
+        "decoding": DECODING,
     }
     return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
@@ -233,8 +236,11 @@ def _digest(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> str:
 def _report(clips: Sequence[Clip], journal: Journal) -> Report:
     entries = [journal.entries[clip.id] for clip in clips]
     skipped = tuple(Skipped(entry.id, entry.reason, entry.detail) for entry in entries if entry.reason)
-    bad_packets = {entry.id: entry.bad_packets for entry in entries if entry.bad_packets and not entry.reason}
-    return Report(len(entries) - len(skipped), skipped, bad_packets)
+    stored = [entry for entry in entries if not entry.reason]
+    bad_packets = {entry.id: entry.bad_packets for entry in stored if entry.bad_packets}
+    names = sorted({name for entry in stored for name in entry.findings})
+    findings = {n: {entry.id: entry.findings[n] for entry in stored if n in entry.findings} for n in names}
+    return Report(len(stored), skipped, bad_packets, findings)
 
 
 def _warn_skipped(report: Report, warn: Callable[[str], None]) -> None:
@@ -246,6 +252,9 @@ def _warn_skipped(report: Report, warn: Callable[[str], None]) -> None:
         total = sum(report.bad_packets.values())
         worst = max(report.bad_packets, key=lambda name: report.bad_packets[name])
         warn(f"{total} bad packets in {len(report.bad_packets)} stored clips, most of them in {worst}")
+    for name, clips in report.findings.items():
+        some = ", ".join(list(clips)[:5]) + (", ..." if len(clips) > 5 else "")
+        warn(f"{name}: {len(clips)} of {report.done} stored clips ({some}); listed under `source` in dataset.json")
 
 
 def _too_many(bad: Sequence[Entry], max_bad: float, total: int) -> str:
