@@ -62,8 +62,10 @@ class Decoding:
         missing = [time - self._origin for time in (*self.bad_packets, *self.damaged) if time is not None]
         if self._clock == "presentation":
             return missing
-        lead = self._lead or 0.0  # the picture of a packet is shown so much later, or up to a frame after that
-        return [time + late for time in missing for late in (0.0, lead, lead + self.nominal)]
+        # The picture of a packet is shown so much later, or up to a frame after that; the one that is packed
+        # with it, a frame before. A mark where a frame is shown nevertheless does no harm.
+        lead = self._lead or 0.0
+        return [time + late for time in missing for late in (-self.nominal, 0.0, lead, lead + self.nominal)]
 
     def frames(self) -> Iterator[tuple[float, Any]]:
         """Time from the first frame, in seconds and never falling, and the frame; in order of presentation.

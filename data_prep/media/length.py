@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.media.container import SLACK, extra, open_media, stated_duration, video_stream
+from data_prep.media.container import SLACK, ClipError, extra, open_media, stated_duration, video_stream
+from data_prep.media.riff import indexed_pictures, is_cut
 
 _DEFAULT_RATE = 25.0  # frames a second where a file states none
 
@@ -24,44 +26,59 @@ def video_seconds(path: Path) -> float:
     not the number of frames that its header states.
 
     Raises:
-        ClipError: the file cannot be opened, or has no video.
+        ClipError: the file cannot be opened, or has no video; an AVI file has lost chunks that its index
+            lists, so that the times of the others are unknown.
     """
     with open_media(path) as container:
         stream = video_stream(container)
         # A stream must not be asked anything once its container is closed.
         index, step, has_own = stream.index, nominal(stream), bool(stream.duration)
         stated = stated_duration(container, stream)
-        is_whole = container.format.name == "avi" and not _is_cut(path)
+        is_avi = container.format.name == "avi"
         spans = _spans(container)
-    first, last = spans.get(index, (0.0, -step))
-    measured = last - first + step
-    if stated is None or is_whole:
+    span = spans.get(index, _Span(0.0, -step, 0))
+    measured = span.last - span.first + step
+    if is_avi and not is_cut(path):
+        _check_index(path, index, span)
+        return measured
+    if stated is None:
         return measured
     # Without a duration of its own, that of all streams is stated.
-    held = measured if has_own else max((end for _, end in spans.values()), default=0.0) + step
+    held = measured if has_own else max((other.last for other in spans.values()), default=0.0) + step
     if held < stated - SLACK - step:
         return stated
     return stated if has_own and measured < stated + SLACK + step else measured
 
 
-def _is_cut(path: Path) -> bool:
-    """Whether a RIFF file is shorter than its first eight bytes say."""
-    with path.open("rb") as stream:
-        head = stream.read(8)
-    return 8 + int.from_bytes(head[4:], "little") > path.stat().st_size
+def _check_index(path: Path, index: int, span: _Span) -> None:
+    listed = indexed_pictures(path, index)
+    lost = listed - span.packets
+    if lost > 0:
+        raise ClipError("corrupt", f"{lost} of {listed} chunks of pictures are not where they should be")
 
 
-def _spans(container: Any) -> dict[int, tuple[float, float]]:
-    """First and last time of each stream's packets, in seconds, by the index of the stream."""
+@dataclass
+class _Span:
+    """First and last time of a stream's packets, in seconds, and how many there are."""
+
+    first: float
+    last: float
+    packets: int
+
+
+def _spans(container: Any) -> dict[int, _Span]:
+    """The span of each stream, by its index."""
     av = extra("av")
-    spans: dict[int, tuple[int, int]] = {}
+    spans: dict[int, _Span] = {}
     try:
         for packet in container.demux():
-            time = packet.pts if packet.pts is not None else packet.dts
-            if time is not None and not packet.is_discard:
-                first, last = spans.get(packet.stream_index, (time, time))
-                spans[packet.stream_index] = (min(first, time), max(last, time))
+            ticks = packet.pts if packet.pts is not None else packet.dts
+            if ticks is None or packet.is_discard:
+                continue
+            time = float(ticks * packet.time_base)
+            span = spans.setdefault(packet.stream_index, _Span(time, time, 0))
+            span.first, span.last = min(span.first, time), max(span.last, time)
+            span.packets += 1
     except av.FFmpegError:
         pass  # what is missing is found when it is decoded
-    bases = {index: float(container.streams[index].time_base) for index in spans}
-    return {index: (first * bases[index], last * bases[index]) for index, (first, last) in spans.items()}
+    return spans

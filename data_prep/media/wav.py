@@ -7,7 +7,6 @@ that a file was cut short, and believes a header that contradicts itself.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 
 from data_prep.media.container import ClipError
 from data_prep.media.limits import MAX_CHANNELS, check_rate, check_samples
+from data_prep.media.riff import chunks
 
 PCM, FLOAT, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 _BITS = {PCM: (8, 16, 24, 32, 64), FLOAT: (32, 64), A_LAW: (8,), MU_LAW: (8,)}
 _UNSTATED = 2**31 - 2**20  # bytes; what writes a WAV into a pipe states about 2**31 or 2**32
-_MAX_CHUNKS = 1000
 
 _Form = tuple[int, int, int, int, int, int]
 
@@ -98,7 +97,7 @@ def read_header(stream: BinaryIO) -> Header | None:
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
         return None
     form: _Form | None = None
-    for name, start, size in _chunks(stream):
+    for name, start, size in chunks(stream):
         if name == b"fmt ":
             form = _form(stream.read(min(size, 26)))
         elif name == b"data":
@@ -114,19 +113,6 @@ def _form(content: bytes) -> _Form | None:
     if coding == EXTENSIBLE and len(content) == 26:
         coding = int.from_bytes(content[24:], "little")
     return coding, channels, rate, byte_rate, block, bits
-
-
-def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Name, beginning and size of each chunk."""
-    place = 12
-    for _ in range(_MAX_CHUNKS):
-        stream.seek(place)
-        head = stream.read(8)
-        if len(head) < 8:
-            return
-        size = int.from_bytes(head[4:], "little")
-        yield head[:4], place + 8, size
-        place += 8 + size + size % 2
 
 
 def check_header(header: Header) -> None:
