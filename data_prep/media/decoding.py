@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Literal
 
 from data_prep.media.container import extra
@@ -20,15 +21,13 @@ _AHEAD = 2  # frames that are looked at before one is trusted to be the next
 
 
 class OutOfOrderError(Exception):
-    """Times of presentation fall from one frame to the next, so that they are not its times.
+    """Times of presentation fall from one frame to the next, so that they are not its times."""
 
-    Attributes:
-        lag: seconds at the beginning of the stream's clock in which no picture is shown.
-    """
 
-    def __init__(self, lag: float) -> None:
-        super().__init__(lag)
-        self.lag = lag
+def likely_clock(container: Any, stream: Any) -> Clock:
+    """The clock that a stream is likely to need; the one of presentation shows itself where it is wrong."""
+    is_derived = container.format.name == "avi" and stream.codec_context.has_b_frames
+    return "decoding" if is_derived else "presentation"
 
 
 class Decoding:
@@ -45,12 +44,17 @@ class Decoding:
         self._container = container
         self._stream = stream
         self._clock = clock
+        self._base = float(stream.time_base or 1)
         self._origin: float | None = None  # time of the first frame
         self._first: float | None = None  # time at which the first packet is decoded
         self._lead: float | None = None  # time from the first packet to the first frame, both of decoding
         self.bad_packets: list[float | None] = []
         self.damaged: list[float | None] = []
         self.nominal = nominal(stream)
+
+    @property
+    def _has_b_frames(self) -> bool:
+        return bool(self._stream.codec_context.has_b_frames)
 
     def gaps(self) -> list[float]:
         """Times of what did not decode cleanly, in seconds from the first frame.
@@ -75,7 +79,14 @@ class Decoding:
         """
         if self._clock == "decoding":
             return self._by_decoding()
-        return _delayed(self._by_presentation(), _AHEAD)
+        frames = self._by_presentation()
+        return _delayed(frames, _AHEAD) if self._has_b_frames else frames
+
+    def started(self) -> Iterator[tuple[float, Any]]:
+        """The same as `frames`, after the first one has been decoded, so that `lag` is known."""
+        frames = self.frames()
+        first = next(frames, None)
+        return iter(()) if first is None else chain([first], frames)
 
     def _by_presentation(self) -> Iterator[tuple[float, Any]]:
         last, latest = -self.nominal, float("-inf")
@@ -94,7 +105,7 @@ class Decoding:
     def _by_decoding(self) -> Iterator[tuple[float, Any]]:
         last = -self.nominal
         for frame in self._clean():
-            seconds = _seconds(frame.dts, frame.time_base)
+            seconds = self._seconds(frame.dts)
             following = last + self.nominal
             # The last frames have no time of decoding, and that of a joined file may begin anew.
             time = following if seconds is None else seconds - self._begin(seconds)
@@ -104,7 +115,7 @@ class Decoding:
     def _begin(self, seconds: float) -> float:
         """The time of the first frame, which this one is unless there is one already."""
         if self._origin is None:
-            late = self.nominal if self._clock == "decoding" and self._stream.codec_context.has_b_frames else 0.0
+            late = self.nominal if self._clock == "decoding" and self._has_b_frames else 0.0
             self._origin = min([seconds, *(time + late for time in self.bad_packets if time is not None)])
         return self._origin
 
@@ -112,24 +123,29 @@ class Decoding:
         """A frame was handed out late: times are wrong, or, after damage, the frame."""
         is_damaged = bool(self.bad_packets or self.damaged)
         if not is_damaged or self._container.format.name == "avi":
-            raise OutOfOrderError(self._lag())
+            raise OutOfOrderError
         self.damaged.append(seconds)
 
-    def _lag(self) -> float:
-        """Time before the first picture that neither the order of decoding nor damage explains."""
-        delay = self.nominal if self._stream.codec_context.has_b_frames else 0.0
-        lag = (self._lead or 0.0) - delay
-        return lag if lag > self.nominal / 2 and not self.bad_packets else 0.0
+    @property
+    def lag(self) -> float:
+        """Seconds before the first picture that neither the order of decoding nor damage explains.
+
+        DivX writes an empty chunk for each picture by which it looks ahead.
+        """
+        if self._clock == "presentation" or self.bad_packets:
+            return 0.0
+        lag = (self._lead or 0.0) - (self.nominal if self._has_b_frames else 0.0)
+        return lag if lag > self.nominal / 2 else 0.0
 
     def _clean(self) -> Iterator[Any]:
         """Frames without damage."""
         for frame in self.decoded():
             if frame.is_corrupt:
                 ticks = frame.pts if self._clock == "presentation" else frame.dts
-                self.damaged.append(_seconds(ticks, frame.time_base))
+                self.damaged.append(self._seconds(ticks))
                 continue
             if self._lead is None and self._first is not None and frame.dts is not None:
-                self._lead = float(frame.dts * frame.time_base) - self._first
+                self._lead = frame.dts * self._base - self._first
             yield frame
 
     def decoded(self) -> Iterator[Any]:
@@ -145,7 +161,7 @@ class Decoding:
                 self.bad_packets.append(None)
                 return
             if self._first is None:
-                self._first = _seconds(packet.dts, packet.time_base)
+                self._first = self._seconds(packet.dts)
             try:
                 yield from packet.decode()
             except av.FFmpegError:
@@ -155,7 +171,10 @@ class Decoding:
         first, second = packet.pts, packet.dts
         if self._clock == "decoding":
             first, second = second, first
-        return _seconds(first if first is not None else second, packet.time_base)
+        return self._seconds(first if first is not None else second)
+
+    def _seconds(self, ticks: int | None) -> float | None:
+        return None if ticks is None else ticks * self._base
 
 
 def _delayed(frames: Iterator[tuple[float, Any]], ahead: int) -> Iterator[tuple[float, Any]]:
@@ -166,7 +185,3 @@ def _delayed(frames: Iterator[tuple[float, Any]], ahead: int) -> Iterator[tuple[
         if len(held) > ahead:
             yield held.popleft()
     yield from held
-
-
-def _seconds(ticks: int | None, base: Any) -> float | None:
-    return None if ticks is None or base is None else float(ticks * base)

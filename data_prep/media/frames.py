@@ -7,7 +7,7 @@ Packets are decoded one at a time, so that a bad one costs its own frames only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.media.container import SLACK, ClipError, extra, open_media, orientation_of, video_stream
-from data_prep.media.decoding import Clock, Decoding, OutOfOrderError
+from data_prep.media.decoding import Clock, Decoding, OutOfOrderError, likely_clock
 from data_prep.media.length import video_seconds
+from data_prep.media.orientation import Orientation
 
 Times = Callable[[float], Sequence[float]] | Sequence[float]
 
@@ -72,17 +73,20 @@ def read_frames(path: Path, times: Times, *, size: tuple[int, int]) -> Frames:
     """
     duration = video_seconds(path)
     try:
-        return _read(path, times, duration, size, "presentation")
-    except OutOfOrderError as error:
-        return _read(path, times, max(0.0, duration - error.lag), size, "decoding")
+        return _read(path, times, duration, size)
+    except OutOfOrderError:
+        return _read(path, times, duration, size, clock="decoding")
 
 
-def _read(path: Path, times: Times, duration: float, size: tuple[int, int], clock: Clock) -> Frames:
-    wanted = list(times(duration) if callable(times) else times)
-    assert all(time >= 0 for time in wanted)
+def _read(path: Path, times: Times, duration: float, size: tuple[int, int], clock: Clock | None = None) -> Frames:
     with open_media(path) as container:
-        decoding = Decoding(container, video_stream(container), clock)
-        chosen = _choose(decoding, sorted(set(wanted)), _Resizer(size))
+        stream = video_stream(container)
+        decoding = Decoding(container, stream, clock or likely_clock(container, stream))
+        frames = decoding.started()
+        duration = max(0.0, duration - decoding.lag)
+        wanted = list(times(duration) if callable(times) else times)
+        assert all(time >= 0 for time in wanted)
+        chosen = _choose(decoding, frames, sorted(set(wanted)), _Resizer(size))
         _check_gaps(chosen, decoding.gaps())
     pixels = np.stack([chosen[time].pixels for time in wanted])
     return Frames(pixels, len(decoding.bad_packets), duration, len(decoding.damaged))
@@ -102,9 +106,10 @@ class _Resizer:
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
         self._reformatter = extra("av.video.reformatter").VideoReformatter()  # keeps its tables between frames
+        self._last: tuple[int, Orientation] | None = None
 
     def __call__(self, frame: Any) -> NDArray[np.uint8]:
-        orientation = orientation_of(frame)
+        orientation = self._orientation(frame)
         height, width = self._size if orientation.turns % 2 == 0 else self._size[::-1]
         small = self._reformatter.reformat(frame, width, height, format="gbrp", interpolation="AREA", threads=1)
         green, blue, red = (
@@ -112,12 +117,20 @@ class _Resizer:
         )
         return orientation.apply(np.stack([red, green, blue]))
 
+    def _orientation(self, frame: Any) -> Orientation:
+        """That of the frame; it is looked up, which takes long, for the first one and where it changes."""
+        if self._last is None or self._last[0] != frame.rotation:
+            self._last = frame.rotation, orientation_of(frame)
+        return self._last[1]
 
-def _choose(decoding: Decoding, wanted: Sequence[float], resize: _Resizer) -> dict[float, _Shown]:
+
+def _choose(
+    decoding: Decoding, frames: Iterator[tuple[float, Any]], wanted: Sequence[float], resize: _Resizer
+) -> dict[float, _Shown]:
     """The picture of each wanted time; `wanted` ascends."""
     chosen: dict[float, _Shown] = {}
     before: tuple[float, Any] | None = None
-    for time, frame in decoding.frames():
+    for time, frame in frames:
         due = [w for w in wanted[len(chosen) :] if w < time]
         chosen.update(_convert(due, before or (time, frame), resize))
         if len(chosen) == len(wanted):

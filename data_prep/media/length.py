@@ -57,7 +57,7 @@ def _check_index(path: Path, index: int, span: _Span) -> None:
         raise ClipError("corrupt", f"{lost} of {listed} chunks of pictures are not where they should be")
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Span:
     """First and last time of a stream's packets, in seconds, and how many there are."""
 
@@ -69,16 +69,13 @@ class _Span:
 def _spans(container: Any) -> dict[int, _Span]:
     """The span of each stream, by its index."""
     av = extra("av")
-    spans: dict[int, _Span] = {}
+    ticks: dict[int, list[int]] = {}
     try:
         for packet in container.demux():
-            ticks = packet.pts if packet.pts is not None else packet.dts
-            if ticks is None or packet.is_discard:
-                continue
-            time = float(ticks * packet.time_base)
-            span = spans.setdefault(packet.stream_index, _Span(time, time, 0))
-            span.first, span.last = min(span.first, time), max(span.last, time)
-            span.packets += 1
+            time = packet.pts if packet.pts is not None else packet.dts
+            if time is not None and not packet.is_discard:
+                ticks.setdefault(packet.stream_index, []).append(time)
     except av.FFmpegError:
         pass  # what is missing is found when it is decoded
-    return spans
+    bases = {index: float(container.streams[index].time_base) for index in ticks}
+    return {n: _Span(min(times) * bases[n], max(times) * bases[n], len(times)) for n, times in ticks.items()}

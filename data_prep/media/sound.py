@@ -21,6 +21,7 @@ SILENT = "silent sound"
 CANCELLED = "sound whose channels cancel each other"
 PEAK = 4.0  # of full scale; lossy codecs exceed 1 a little, integers that are taken for floats by far
 _STEP = 2.0**-15  # of 16-bit samples
+_BATCH = 2**16  # samples that are mixed at a time
 _CANCELLED = 1e-4  # power of the mean over channels, relative to that of the channels
 
 
@@ -146,7 +147,27 @@ def _mix(path: Path, seconds: float | None) -> _Mix:
 
 
 def _decode(container: Any, stream: Any, seconds: float | None, mix: _Mix) -> None:
-    """Add the samples of each frame."""
+    """Add the samples of all frames, many at a time."""
+    frames = _frames(container, stream, seconds, mix)
+    for (rate, _, _), alike in groupby(frames, lambda frame: (frame.sample_rate, frame.format.name, frame.layout.name)):
+        while batch := _batch(alike):
+            scale = batch[0][1]
+            mix.add(rate, np.concatenate([values for values, _ in batch], axis=1), scale)
+
+
+def _batch(frames: Iterator[Any]) -> list[tuple[NDArray[Any], float]]:
+    """Samples of the next frames, as many as one addition is worth."""
+    batch, held = [], 0
+    for frame in frames:
+        batch.append(_channels(frame))
+        held += frame.samples
+        if held >= _BATCH:
+            break
+    return batch
+
+
+def _frames(container: Any, stream: Any, seconds: float | None, mix: _Mix) -> Iterator[Any]:
+    """Decoded frames up to the wanted time and a little more; bad packets are counted in `mix`."""
     av = extra("av")
     count, held = 0, 0.0
     for packet in _packets(container, stream):
@@ -162,8 +183,8 @@ def _decode(container: Any, stream: Any, seconds: float | None, mix: _Mix) -> No
             check_rate(frame.sample_rate)
             count += frame.samples
             check_samples(count, frame.sample_rate)
-            mix.add(frame.sample_rate, *_channels(frame))
             held += frame.samples / frame.sample_rate
+            yield frame
         if seconds is not None and held > seconds + SLACK:  # resampling needs a little more
             return
 
