@@ -60,7 +60,7 @@ class MediaInfo:
         duration: seconds, of the video stream if that is stated, else of the file; None: not stated.
         width: of the coded picture, before any rotation; 0 without video.
         height: likewise.
-        rate: frames a second on average; None: not stated.
+        rate: frames per second on average; None: not stated.
         has_audio: whether there is an audio stream.
         rotation: degrees counterclockwise by which a player turns the picture, after it has mirrored it.
         video_codec: FFmpeg's name, such as "flv" for Sorenson H.263; None without video.

@@ -45,7 +45,7 @@ def frame_times(duration: float, *, rate: float | None = None, count: int | None
 
     Args:
         duration: of the clip, in seconds.
-        rate: times a second; those below `duration` are returned.
+        rate: times per second; those below `duration` are returned.
         count: how many; centre i is (i + 1/2) / count * duration.
     """
     assert (rate is None) != (count is None)
@@ -59,7 +59,7 @@ def read_frames(path: Path, times: Times, *, size: tuple[int, int]) -> Frames:
     """Decode the frames that are shown at the wanted times.
 
     Of each wanted time this is the last frame shown at or before it. Memory holds the wanted pictures
-    and a few decoded ones, whatever the length of the clip; decoding stops after the last wanted time.
+    and a few decoded ones, however long the clip is; decoding stops after the last wanted time.
 
     Args:
         path: the file.

@@ -9,7 +9,7 @@ from typing import Any
 from data_prep.media.container import SLACK, ClipError, extra, open_media, stated_duration, video_stream
 from data_prep.media.riff import indexed_pictures, is_cut
 
-_DEFAULT_RATE = 25.0  # frames a second where a file states none
+_DEFAULT_RATE = 25.0  # frames per second where a file states none
 
 
 def nominal(stream: Any) -> float:

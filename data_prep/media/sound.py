@@ -21,6 +21,7 @@ SILENT = "silent sound"
 CANCELLED = "sound whose channels cancel each other"
 PEAK = 4.0  # of full scale; lossy codecs exceed 1 a little, integers that are taken for floats by far
 _STEP = 2.0**-15  # of 16-bit samples
+_PCM_SLACK = 0.02  # seconds; some headers count a few bytes of their own
 _BATCH = 2**16  # samples that are mixed at a time
 _CANCELLED = 1e-4  # power of the mean over channels, relative to that of the channels
 
@@ -50,6 +51,7 @@ class _Mix:
         pieces: rate and mono samples (S,) of each piece.
         bad_packets: packets that did not decode.
         stated: seconds that the header states; None: it does not.
+        slack: seconds that may be missing from these.
         lowest: value of all channels; likewise highest.
         power: sum over samples of the mean square over channels.
         mono_power: sum over samples of the squared mean over channels.
@@ -58,6 +60,7 @@ class _Mix:
     pieces: list[tuple[int, Samples]] = field(default_factory=list)
     bad_packets: int = 0
     stated: float | None = None
+    slack: float = SLACK
     lowest: float = np.inf
     highest: float = -np.inf
     power: float = 0.0
@@ -121,12 +124,14 @@ def read_audio(path: Path, *, rate: int | None, seconds: float | None = None) ->
         raise ClipError(
             "corrupt" if mix.bad_packets else "too short", f"the sound has no samples, {mix.bad_packets} bad packets"
         )
-    if mix.stated is not None and held < min(mix.stated, seconds or mix.stated) - SLACK:
+    if mix.stated is not None and held < min(mix.stated, seconds or mix.stated) - mix.slack:
         raise ClipError("corrupt", f"the sound ends after {held:.2f} s of {mix.stated:.2f} s")
     rate = rate or mix.pieces[0][0]
     check_samples(round(held * rate), rate)
     runs = [(own, np.concatenate([piece for _, piece in run])) for own, run in groupby(mix.pieces, lambda p: p[0])]
     samples = np.concatenate([resample(run, own, rate) for own, run in runs])
+    if not len(samples):
+        raise ClipError("too short", f"the sound has no samples at {rate} Hz")
     wanted = None if seconds is None else round(seconds * rate)
     return Sound(np.clip(samples[:wanted], -1, 1), rate, mix.bad_packets, mix.findings())
 
@@ -136,7 +141,7 @@ def _mix(path: Path, seconds: float | None) -> _Mix:
     check_file(path)
     pcm = read_pcm(path)
     if pcm is not None:
-        mix = _Mix(stated=pcm.stated)
+        mix = _Mix(stated=pcm.stated, slack=_PCM_SLACK)
         mix.add(pcm.rate, pcm.values.T, 1 / 32768)
         return mix
     with open_media(path) as container:
@@ -220,4 +225,5 @@ def resample(samples: Samples, rate: int, wanted: int) -> Samples:
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=wanted)
     frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
     frame.sample_rate = rate
-    return np.concatenate([out.to_ndarray()[0] for out in [*resampler.resample(frame), *resampler.resample(None)]])
+    pieces = [out.to_ndarray()[0] for out in [*resampler.resample(frame), *resampler.resample(None)]]
+    return np.concatenate([np.zeros(0, np.float32), *pieces])  # a few samples may give none at a lower rate

@@ -1,4 +1,4 @@
-"""Many clips to arrays: worker processes, a journal to go on after a kill, a report of what was skipped.
+"""Many clips to arrays: worker processes, a journal to resume from, a report of what was skipped.
 
 Every clip has a row of its own in memory maps that are allocated first, so that neither the number of
 workers nor the order in which they finish shows in the result. At the end the rows of skipped clips
@@ -74,7 +74,7 @@ class Report:
     findings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def source(self) -> dict[str, Any]:
-        """The part of `source` in dataset.json that tells of clips."""
+        """The part of `source` in dataset.json that is about clips."""
         return {
             "clips": self.done,
             "skipped": [asdict(clip) for clip in self.skipped],
@@ -158,19 +158,19 @@ def work_clips(
     sealed = is_sealed(folder / ROWS)
     finished = {name for name, entry in journal.entries.items() if sealed or not entry.reason}
     if finished:
-        job.warn(f"going on after {len(finished)} of {len(clips)} clips that an earlier run prepared")
+        job.warn(f"resuming after {len(finished)} of {len(clips)} clips that an earlier run prepared")
     tasks = [
         Task(clips[index], folder / ROWS / split, row)
         for split, members in plan.members.items()
         for row, index in enumerate(members)
         if clips[index].id not in finished
     ]
-    _Foreman(journal, plan, folder / ROWS, job, len(clips), frozenset(exempt)).run(tasks, work)
+    _Run(journal, plan, folder / ROWS, job, len(clips), frozenset(exempt)).run(tasks, work)
     return _report(clips, journal)
 
 
-class _Foreman:
-    """Hands tasks out, keeps the journal, and stops when too many clips are bad."""
+class _Run:
+    """Runs the tasks, writes the journal, and stops when too many clips are bad."""
 
     def __init__(self, journal: Journal, plan: Plan, rows: Path, job: Job, total: int, exempt: frozenset[str]) -> None:
         self._journal = journal
@@ -184,7 +184,7 @@ class _Foreman:
         self._bad: list[Entry] = []
 
     def run(self, tasks: Sequence[Task], work: Work) -> None:
-        """Finish all tasks; whatever happens, the journal has what was done."""
+        """Finish all tasks; the journal has what was done, also after an error."""
         done = self._total - len(tasks)
         self._job.progress("clips", done, self._total)
         results = (
@@ -209,7 +209,7 @@ class _Foreman:
                 raise DataError(_too_many(self._bad, self._job.max_bad, self._total))
 
     def _write(self) -> None:
-        """Rows first, then the entries that vouch for them."""
+        """Write rows first, then the entries that count them as done."""
         if self._pending:
             sync_rows(self._rows, self._plan)
             self._journal.append(self._pending)
@@ -223,7 +223,7 @@ def _plan(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> Plan:
 
 
 def _digest(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> str:
-    """Of everything that rows must agree on to be continued; the settings are seen to by `data_prep.base`."""
+    """Digest of all that must be equal to resume; `data_prep.base` compares the settings."""
     held = {
         "clips": [[clip.id, clip.label, clip.split] for clip in clips],
         "specs": {m: [list(spec.shape), spec.dtype] for m, spec in specs.items()},

@@ -141,7 +141,7 @@ def test_an_error_leaves_what_was_done_and_the_next_run_goes_on(tmp_path: Path) 
     lines: list[str] = []
     make_source(tmp_path / "source").prepare(tmp_path / "out", warn=lines.append)
     assert not set(done) - {"c12"} & set(source.calls())
-    assert lines[0] == f"going on after {len(done) - 1} of 20 clips that an earlier run prepared"
+    assert lines[0] == f"resuming after {len(done) - 1} of 20 clips that an earlier run prepared"
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
 
 
@@ -315,7 +315,7 @@ def test_a_journal_line_that_a_kill_cut_off_does_not_count(tmp_path: Path) -> No
     assert Journal(path, "x").entries == {}
 
 
-def test_rows_that_somebody_removed_are_made_again(source: Source, tmp_path: Path) -> None:
+def test_rows_that_were_removed_are_made_again(source: Source, tmp_path: Path) -> None:
     info: DatasetInfo = source.prepare(tmp_path / "undisturbed")
     make_source(source.folder, deadly="c12")
     with pytest.raises(RunError):

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.media import make_video, make_wav, tone
+from support.media import cut, make_video, make_wav, tone
 
 from data_prep.media import ClipError, probe, read_audio, read_frames
 from data_prep.media.sound import CANCELLED, SILENT
@@ -91,6 +91,16 @@ def test_no_bit_of_a_header_can_be_flipped_unnoticed(tmp_path: Path) -> None:
     # A few bytes fewer or more at the end are no more than other sounds that end early.
     assert set(unnoticed) <= {40, 41}
     assert unnoticed.count(41) <= 5
+
+
+@pytest.mark.parametrize(("kept", "is_used"), [(0.5, False), (0.85, False), (0.95, True)])
+def test_a_short_wav_may_not_lack_more_than_a_fiftieth_of_a_second(tmp_path: Path, kept: float, is_used: bool) -> None:
+    path = write_wav(tmp_path / "a.wav", integers(0.2))
+    cut(path, kept)
+    if is_used:
+        assert len(read_audio(path, rate=RATE).samples) == pytest.approx(kept * 3200, abs=25)
+    else:
+        assert refused(path)[0] == "corrupt"
 
 
 def test_a_header_that_contradicts_itself_says_how(tmp_path: Path) -> None:
@@ -174,6 +184,15 @@ def encode_stereo(path: Path, samples: NDArray[np.float64]) -> None:
 def test_silence_in_a_container_is_reported(tmp_path: Path) -> None:
     encode_stereo(tmp_path / "a.mp4", np.zeros((RATE, 2)))
     assert read_audio(tmp_path / "a.mp4", rate=RATE).findings == {SILENT: 1}
+
+
+def test_a_sound_of_no_more_than_a_few_samples_is_too_short_or_used(tmp_path: Path) -> None:
+    for count in range(1, 40):
+        path = write_wav(tmp_path / "a.wav", np.arange(count).astype("<i2"), rate=768_000)
+        try:
+            assert 0 < len(read_audio(path, rate=2000).samples) <= 1
+        except ClipError as error:
+            assert error.reason == "too short"  # noqa: PT017 - both are right, depending on the resampler
 
 
 def test_metadata_that_is_not_utf_8_does_no_harm(tmp_path: Path) -> None:

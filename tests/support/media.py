@@ -80,14 +80,14 @@ def make_video(
     Args:
         path: file to write; folders are made.
         seconds: duration of both streams.
-        rate: frames a second.
+        rate: frames per second.
         size: height and width.
         codec: video encoder: "libx264", "mpeg4", "flv" (Sorenson H.263).
         tag: four-character code, such as "XVID".
         container: format name; default: by the file's ending.
         times: presentation times of the frames in seconds, for a variable frame rate.
         audio: audio encoder: "aac", "libmp3lame", "libopus", "pcm_s16le"; None leaves it out.
-        audio_rate: samples a second.
+        audio_rate: samples per second.
         channels: 1 or 2.
         frequency: of the tone, in Hz.
         shade: see `picture`.
