@@ -3,9 +3,9 @@
     python benchmarks/prepare.py [--clips 24] [--repeats 3] [--json FILE]
 
 Makes clips of the true size, rate, length and codecs with a moving texture, prepares them in one
-process, and decodes the same files without keeping anything. Seconds are those of a processor core, so
-that other work on the machine does not show; the first clip, which pays for imports, is not counted.
-Memory is the process's own (anonymous): pages of the arrays on disk are the kernel's.
+process, and decodes the same files without keeping anything. Seconds are processor time, so that other
+work on the machine does not count; the first clip, which includes imports, is left out. Memory is the
+anonymous memory of the process, without the pages of the arrays on disk.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def copies(clip: Path, targets: Sequence[Path]) -> list[Path]:
 
 
 def cremad(root: Path, count: int) -> list[Path]:
-    """FLV of 480 x 360 at 29.97 frames a second and WAV, the median 2.5 s."""
+    """FLV of 480 x 360 at 29.97 frames per second and WAV, the median 2.5 s."""
     actors = [str(1001 + index) for index in range(max(3, math.ceil(count / 6)))]
     names = cremad_tree.stems(actors)
     clip = write_clip(root / "clip.flv", codec="flv", size=(360, 480), rate=NTSC, seconds=2.5, audio="libmp3lame")
@@ -105,7 +105,7 @@ def cremad(root: Path, count: int) -> list[Path]:
 
 
 def kinetics(root: Path, count: int) -> list[Path]:
-    """MP4 of 340 x 256 at 30 frames a second with sound, 10 s."""
+    """MP4 of 340 x 256 at 30 frames per second with sound, 10 s."""
     classes = kinetics_tree.CLASSES
     clip = write_clip(root / "clip.mp4", codec="libx264", size=(256, 340), rate=30, seconds=10.0, audio="aac")
     counts = {"train": max(1, math.ceil(count / len(classes)) - 2), "val": 1, "test": 1}
@@ -124,7 +124,7 @@ def kinetics(root: Path, count: int) -> list[Path]:
 
 
 def ucf101(root: Path, count: int) -> list[Path]:
-    """AVI of 320 x 240 at 25 frames a second, 7 s."""
+    """AVI of 320 x 240 at 25 frames per second, 7 s."""
     classes = ucf101_tree.CLASSES
     groups = sorted(group for part in ucf101_tree.GROUPS.values() for group in part)
     clips = max(1, math.ceil(count / len(classes) / len(groups)))
@@ -153,7 +153,7 @@ def decode(path: Path) -> None:
 
 
 def bare(paths: Sequence[Path], clips: int) -> float:
-    """Clips a second of decoding alone."""
+    """Clips per second of decoding alone."""
     started = time.process_time()
     for path in paths:
         decode(path)
@@ -161,7 +161,7 @@ def bare(paths: Sequence[Path], clips: int) -> float:
 
 
 def prepared(case: Case, source: Path, out: Path) -> tuple[float, float, DatasetInfo]:
-    """Clips a second from the second clip on, peak of anonymous memory in MiB, and what was written."""
+    """Clips per second from the second clip on, peak of anonymous memory in MiB, and what was written."""
     moments: list[float] = []
 
     def progress(stage: str, _done: int, _total: int) -> None:

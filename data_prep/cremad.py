@@ -177,7 +177,8 @@ class Work:
         times = partial(frame_times, count=self.settings.frames)
         frames = read_frames(clip.recording.video, times, size=self.settings.frame_size)
         audio = fbank(wave) if self.settings.audio == "fbank" else stft(wave)
-        return Outcome({"audio": audio, "visual": frames.pixels}, sound.bad_packets + frames.bad_packets)
+        bad_packets = sound.bad_packets + frames.bad_packets
+        return Outcome({"audio": audio, "visual": frames.pixels}, bad_packets, sound.findings)
 
 
 def check_missing(missing: Mapping[str, str], total: int, job: Job) -> None:

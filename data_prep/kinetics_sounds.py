@@ -148,9 +148,8 @@ class Work:
         sound = read_audio(clip.path, rate=RATE)
         wave = with_noise(sound.samples, clip, self.settings).astype(np.float32, copy=False)
         frames = read_frames(clip.path, self._times, size=self.settings.frame_size)
-        return Outcome(
-            {"audio": fbank(wave, rate=RATE), "visual": frames.pixels}, sound.bad_packets + frames.bad_packets
-        )
+        bad_packets = sound.bad_packets + frames.bad_packets
+        return Outcome({"audio": fbank(wave, rate=RATE), "visual": frames.pixels}, bad_packets, sound.findings)
 
     def _times(self, duration: float) -> list[float]:
         if duration < self.settings.min_seconds:

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from data_prep.base import Job, Preparer
 from data_prep.files.folders import find_files
-from data_prep.media.flow import opencv
+from data_prep.media.flow import constant_flow, opencv
 from data_prep.media.pictures import FLOW, FRAME_SIZE, IMAGENET, FrameSize
 from data_prep.sources.image_folders import Series, find_flow, find_pictures
 from data_prep.sources.ucf101_clips import Reader
@@ -161,7 +161,7 @@ class Work:
             ClipError: the clip or its pre-computed images are damaged or too short.
         """
         taken = self.reader.take(clip.class_name, clip.id, clip.path)
-        return Outcome({"rgb": taken.rgb, "flow": taken.flow}, taken.bad_packets)
+        return Outcome({"rgb": taken.rgb, "flow": taken.flow}, taken.bad_packets, constant_flow(taken.flow))
 
 
 def find_videos(source: Path) -> dict[str, list[Path]]:

@@ -78,7 +78,7 @@ def log_mel(
 
     Args:
         wave: (N, S) samples.
-        rate: samples a second, in Hz.
+        rate: samples per second, in Hz.
         n_mels: number of filters.
         n_fft: length of window and transform.
         hop: samples from one frame to the next.
@@ -112,7 +112,7 @@ def fbank(
 
     Args:
         samples: (S,) mono in [-1, 1].
-        rate: samples a second.
+        rate: samples per second.
         bins: mel filters F, from 20 Hz to rate / 2.
         steps: frames T.
         standardise: False leaves the logarithms as they are.
@@ -153,7 +153,7 @@ def stft(
 
     Args:
         samples: (S,) mono, S >= 1.
-        rate: samples a second.
+        rate: samples per second.
         seconds: how much of the repeated sound is used.
         n_fft: length of window and transform.
         hop: samples from one frame to the next.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files.lfs import read_pointer
+from data_prep.media.orientation import UPRIGHT, Orientation
 from drcli.errors import UsageError
 
 REASONS = (
@@ -21,9 +23,16 @@ REASONS = (
     "unreadable",
     "lfs pointer",
     "absurd size",
+    "absurd rate",
+    "out of range",
+    "not upright",
+    "unexpected error",
+    "worker died",
 )
+"""Why a clip is skipped; the last two are given by `data_prep.writing.workers`."""
+
 SLACK = 0.25  # seconds that a stream may end before its time
-MAX_PIXELS = 2**26  # 8192 x 8192; a header that claims more is damaged
+MAX_PIXELS = 2**25  # 7680 x 4320 fits; a header that claims more is damaged
 # Only containers of clips: FFmpeg would also open play lists, which name other files to be read.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,wav,mp3,ogg,flac,aac,mpeg,mpegts,asf"
 
@@ -51,11 +60,12 @@ class MediaInfo:
         duration: seconds, of the video stream if that is stated, else of the file; None: not stated.
         width: of the coded picture, before any rotation; 0 without video.
         height: likewise.
-        rate: frames a second on average; None: not stated.
+        rate: frames per second on average; None: not stated.
         has_audio: whether there is an audio stream.
-        rotation: degrees counterclockwise by which a player turns the picture.
+        rotation: degrees counterclockwise by which a player turns the picture, after it has mirrored it.
         video_codec: FFmpeg's name, such as "flv" for Sorenson H.263; None without video.
         audio_codec: likewise, such as "mp3float".
+        mirrored: whether a player mirrors the picture left to right.
     """
 
     duration: float | None
@@ -66,6 +76,7 @@ class MediaInfo:
     rotation: int
     video_codec: str | None
     audio_codec: str | None
+    mirrored: bool = False
 
 
 def extra(module: str) -> Any:
@@ -89,9 +100,10 @@ def open_media(path: Path) -> Iterator[Any]:
             is open come out as "corrupt".
     """
     av = extra("av")
-    _check_file(path)
+    check_file(path)
     try:
-        container = av.open(f"file:{path}", options={"format_whitelist": FORMATS})
+        # Metadata is not used, and often not UTF-8.
+        container = av.open(f"file:{path}", options={"format_whitelist": FORMATS}, metadata_errors="replace")
     except (av.FFmpegError, OSError, UnicodeError, ValueError) as error:
         raise ClipError("unreadable", f"not a media file that can be opened ({_said(error)})") from error
     with container:
@@ -101,13 +113,20 @@ def open_media(path: Path) -> Iterator[Any]:
             raise ClipError("corrupt", _said(error)) from error
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Check that there is a file with contents of its own.
+
+    Raises:
+        ClipError: it is missing, empty, a Git LFS pointer, or no regular file.
+    """
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+            raise ClipError("unreadable", "it is no regular file")
         pointer = read_pointer(path)
     except OSError as error:
         raise ClipError("unreadable", error.strerror or str(error)) from error
-    if size == 0:
+    if status.st_size == 0:
         raise ClipError("unreadable", "the file is empty")
     if pointer is not None:
         raise ClipError(
@@ -160,10 +179,11 @@ def stated_duration(container: Any, stream: Any) -> float | None:
 
 
 def probe(path: Path) -> MediaInfo:
-    """What a file says of itself; one frame is decoded, for the rotation.
+    """What a file says of itself; one frame is decoded, for its orientation.
 
     Raises:
-        ClipError: the file cannot be opened, has neither picture nor sound, or an absurd size.
+        ClipError: the file cannot be opened, has neither picture nor sound, an absurd size, or a display
+            matrix that neither turns by right angles nor mirrors.
     """
     with open_media(path) as container:
         if not container.streams.video:
@@ -172,25 +192,43 @@ def probe(path: Path) -> MediaInfo:
         stream = video_stream(container)
         sounds = [sound.codec_context.name for sound in container.streams.audio if sound.codec_context is not None]
         rate = stream.average_rate or stream.guessed_rate
+        orientation = _orientation(container, stream)
         return MediaInfo(
             duration=stated_duration(container, stream),
             width=stream.codec_context.width,
             height=stream.codec_context.height,
             rate=float(rate) if rate else None,
             has_audio=bool(sounds),
-            rotation=_rotation(container, stream),
+            rotation=90 * orientation.turns,
             video_codec=stream.codec_context.name,
             audio_codec=sounds[0] if sounds else None,
+            mirrored=orientation.mirrored,
         )
 
 
-def _rotation(container: Any, stream: Any) -> int:
-    """Of the first frame that decodes; 0 if none does."""
+def orientation_of(frame: Any) -> Orientation:
+    """How a player turns and mirrors a decoded frame.
+
+    Raises:
+        ClipError: by something else than right angles.
+    """
+    kind = extra("av.sidedata.sidedata").Type.DISPLAYMATRIX
+    data = frame.side_data.get(kind)
+    try:
+        return UPRIGHT if data is None else Orientation.from_matrix(bytes(data))
+    except ValueError as error:
+        raise ClipError("not upright", f"{error}; encode the clip anew, so that its pictures are stored upright") from (
+            error
+        )
+
+
+def _orientation(container: Any, stream: Any) -> Orientation:
+    """Of the first frame that decodes; upright if none does."""
     av = extra("av")
     for packet in container.demux(stream):
         try:
             for frame in packet.decode():
-                return int(frame.rotation)
+                return orientation_of(frame)
         except av.FFmpegError:
             continue
-    return 0
+    return UPRIGHT

@@ -29,6 +29,7 @@ Pixels = NDArray[np.uint8]
 Flow = NDArray[np.float32]
 
 BOUND = 20.0  # pixels; larger displacements are clipped
+CONSTANT = "constant flow"
 
 
 def compute_flow(previous: Pixels, following: Pixels, *, method: Method) -> Flow:
@@ -55,6 +56,15 @@ def quantise(flow: Flow) -> Pixels:
     """Displacements in pixels, of any shape, as they are stored: clipped to [-20, 20], 0 ... 255."""
     clipped = np.clip(flow.astype(np.float64), -BOUND, BOUND)
     return np.rint(255 * (clipped + BOUND) / (2 * BOUND)).astype(np.uint8)
+
+
+def constant_flow(stored: Pixels) -> dict[str, int]:
+    """How many fields of stored flow (P, 2, H, W) have one value throughout, as a finding of a clip.
+
+    Two equal pictures have such flow: the video stands still there, or repeats a frame.
+    """
+    count = int((np.ptp(stored, axis=(2, 3)) == 0).all(axis=1).sum())
+    return {CONSTANT: count} if count else {}
 
 
 def dequantise(stored: Pixels) -> Flow:

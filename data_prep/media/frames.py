@@ -1,6 +1,6 @@
 """Decodes pictures of clips at wanted times.
 
-Time 0 is the first frame that is shown. Frames are found by their time of presentation, never by
+Time 0 is the first frame that is shown. Frames are found by the time at which they are shown, never by
 their number: clips have variable frame rates, and containers that state neither rate nor duration.
 Packets are decoded one at a time, so that a bad one costs its own frames only.
 """
@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.media.container import SLACK, ClipError, extra, open_media, stated_duration, video_stream
+from data_prep.media.container import SLACK, ClipError, extra, open_media, orientation_of, video_stream
+from data_prep.media.decoding import Clock, Decoding, OutOfOrderError, likely_clock
+from data_prep.media.length import video_seconds
+from data_prep.media.orientation import Orientation
 
 Times = Callable[[float], Sequence[float]] | Sequence[float]
-_DEFAULT_RATE = 25.0  # frames a second where a file states none
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def frame_times(duration: float, *, rate: float | None = None, count: int | None
 
     Args:
         duration: of the clip, in seconds.
-        rate: times a second; those below `duration` are returned.
+        rate: times per second; those below `duration` are returned.
         count: how many; centre i is (i + 1/2) / count * duration.
     """
     assert (rate is None) != (count is None)
@@ -57,7 +59,7 @@ def read_frames(path: Path, times: Times, *, size: tuple[int, int]) -> Frames:
     """Decode the frames that are shown at the wanted times.
 
     Of each wanted time this is the last frame shown at or before it. Memory holds the wanted pictures
-    and a few decoded ones, whatever the length of the clip; decoding stops after the last wanted time.
+    and a few decoded ones, however long the clip is; decoding stops after the last wanted time.
 
     Args:
         path: the file.
@@ -66,15 +68,25 @@ def read_frames(path: Path, times: Times, *, size: tuple[int, int]) -> Frames:
 
     Raises:
         ClipError: the file cannot be opened or has no video; a wanted time is missing, since the stream
-            ends more than a frame and 0.25 s before it, or the frame of that time did not decode.
+            ends more than a frame and 0.25 s before it, or the frame of that time did not decode; its
+            display matrix is neither a turn by right angles nor one of a mirror image.
     """
-    duration = _duration(path)
-    wanted = list(times(duration) if callable(times) else times)
-    assert all(time >= 0 for time in wanted)
+    duration = video_seconds(path)
+    try:
+        return _read(path, times, duration, size)
+    except OutOfOrderError:
+        return _read(path, times, duration, size, clock="decoding")
+
+
+def _read(path: Path, times: Times, duration: float, size: tuple[int, int], clock: Clock | None = None) -> Frames:
     with open_media(path) as container:
         stream = video_stream(container)
-        decoding = Decoding(container, stream)
-        chosen = _choose(decoding, sorted(set(wanted)), _Resizer(size))
+        decoding = Decoding(container, stream, clock or likely_clock(container, stream))
+        frames = decoding.started()
+        duration = max(0.0, duration - decoding.lag)
+        wanted = list(times(duration) if callable(times) else times)
+        assert all(time >= 0 for time in wanted)
+        chosen = _choose(decoding, frames, sorted(set(wanted)), _Resizer(size))
         _check_gaps(chosen, decoding.gaps())
     pixels = np.stack([chosen[time].pixels for time in wanted])
     return Frames(pixels, len(decoding.bad_packets), duration, len(decoding.damaged))
@@ -94,79 +106,31 @@ class _Resizer:
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
         self._reformatter = extra("av.video.reformatter").VideoReformatter()  # keeps its tables between frames
+        self._last: tuple[int, Orientation] | None = None
 
     def __call__(self, frame: Any) -> NDArray[np.uint8]:
-        turns = round(frame.rotation / 90) % 4
-        height, width = self._size if turns % 2 == 0 else self._size[::-1]
+        orientation = self._orientation(frame)
+        height, width = self._size if orientation.turns % 2 == 0 else self._size[::-1]
         small = self._reformatter.reformat(frame, width, height, format="gbrp", interpolation="AREA", threads=1)
         green, blue, red = (
             np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, :width] for plane in small.planes
         )
-        return np.rot90(np.stack([red, green, blue]), turns, axes=(1, 2))
+        return orientation.apply(np.stack([red, green, blue]))
+
+    def _orientation(self, frame: Any) -> Orientation:
+        """That of the frame; it is looked up, which takes long, for the first one and where it changes."""
+        if self._last is None or self._last[0] != frame.rotation:
+            self._last = frame.rotation, orientation_of(frame)
+        return self._last[1]
 
 
-class Decoding:
-    """Decodes a stream once.
-
-    Attributes:
-        bad_packets: presentation times of the packets that did not decode, in seconds of the stream's
-            clock; None where a packet has no time.
-        damaged: likewise of the frames that decoded with errors.
-        nominal: seconds from one frame to the next, as the file says.
-    """
-
-    def __init__(self, container: Any, stream: Any) -> None:
-        self._container = container
-        self._stream = stream
-        self._origin: float | None = None
-        self.bad_packets: list[float | None] = []
-        self.damaged: list[float | None] = []
-        self.nominal = _nominal(stream)
-
-    def gaps(self) -> list[float]:
-        """Times of what did not decode cleanly, in seconds from the first frame.
-
-        Damaged frames before the first clean one are no gap: a clip may begin between key frames.
-        """
-        missing = [time for time in (*self.bad_packets, *self.damaged) if time is not None]
-        return [time - self._origin for time in missing if self._origin is not None]
-
-    def frames(self) -> Iterator[tuple[float, Any]]:
-        """Time from the first frame, in seconds and never falling, and the frame; in order of presentation."""
-        last = -self.nominal
-        for frame in self.decoded():
-            seconds = frame.time
-            if frame.is_corrupt:
-                self.damaged.append(seconds)
-                continue
-            if self._origin is None and seconds is not None:
-                self._origin = min([seconds, *(time for time in self.bad_packets if time is not None)])
-            last = last + self.nominal if seconds is None else max(last, seconds - (self._origin or 0.0))
-            yield last, frame
-
-    def decoded(self) -> Iterator[Any]:
-        """Every frame that the decoder gives, damaged ones too."""
-        av = extra("av")
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except av.FFmpegError:  # the container is damaged here, and nothing after it can be found
-                self.bad_packets.append(None)
-                return
-            try:
-                yield from packet.decode()
-            except av.FFmpegError:
-                self.bad_packets.append(_packet_time(packet))
-
-
-def _choose(decoding: Decoding, wanted: Sequence[float], resize: _Resizer) -> dict[float, _Shown]:
+def _choose(
+    decoding: Decoding, frames: Iterator[tuple[float, Any]], wanted: Sequence[float], resize: _Resizer
+) -> dict[float, _Shown]:
     """The picture of each wanted time; `wanted` ascends."""
     chosen: dict[float, _Shown] = {}
     before: tuple[float, Any] | None = None
-    for time, frame in decoding.frames():
+    for time, frame in frames:
         due = [w for w in wanted[len(chosen) :] if w < time]
         chosen.update(_convert(due, before or (time, frame), resize))
         if len(chosen) == len(wanted):
@@ -199,51 +163,3 @@ def _check_gaps(chosen: dict[float, _Shown], gaps: Sequence[float]) -> None:
 
 def _shown_for(frame: Any) -> float:
     return float(frame.duration * frame.time_base) if frame.duration else 0.0
-
-
-def _packet_time(packet: Any) -> float | None:
-    ticks = packet.pts if packet.pts is not None else packet.dts
-    return None if ticks is None else float(ticks * packet.time_base)
-
-
-def _nominal(stream: Any) -> float:
-    rate = stream.average_rate or stream.guessed_rate
-    return 1 / float(rate) if rate else 1 / _DEFAULT_RATE
-
-
-def _duration(path: Path) -> float:
-    """Seconds of a clip's video, from its header and the times of its packets; nothing is decoded.
-
-    A header that states more than the file holds is believed, since the file was cut off; one that
-    states less is not.
-    """
-    with open_media(path) as container:
-        stream = video_stream(container)
-        # A stream must not be asked anything once its container is closed.
-        index, nominal, has_own = stream.index, _nominal(stream), bool(stream.duration)
-        stated = stated_duration(container, stream)
-        spans = _spans(container)
-    first, last = spans.get(index, (0.0, -nominal))
-    measured = last - first + nominal
-    if stated is None:
-        return measured
-    # Without a duration of its own, that of all streams is stated.
-    held = measured if has_own else max((end for _, end in spans.values()), default=0.0) + nominal
-    if held < stated - SLACK - nominal:
-        return stated
-    return stated if has_own and measured < stated + SLACK + nominal else measured
-
-
-def _spans(container: Any) -> dict[int, tuple[float, float]]:
-    """First and last time of each stream's packets, in seconds, by the index of the stream."""
-    av = extra("av")
-    ticks: dict[int, list[int]] = {}
-    try:
-        for packet in container.demux():
-            time = packet.pts if packet.pts is not None else packet.dts
-            if time is not None and not packet.is_discard:
-                ticks.setdefault(packet.stream_index, []).append(time)
-    except av.FFmpegError:
-        pass  # what is missing is found when it is decoded
-    bases = {index: float(container.streams[index].time_base) for index in ticks}
-    return {index: (min(times) * bases[index], max(times) * bases[index]) for index, times in ticks.items()}

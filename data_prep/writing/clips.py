@@ -1,4 +1,4 @@
-"""Many clips to arrays: worker processes, a journal to go on after a kill, a report of what was skipped.
+"""Many clips to arrays: worker processes, a journal to resume from, a report of what was skipped.
 
 Every clip has a row of its own in memory maps that are allocated first, so that neither the number of
 workers nor the order in which they finish shows in the result. At the end the rows of skipped clips
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.base import Job, ignore
+from data_prep.media import DECODING
 from data_prep.media.container import extra
 from data_prep.writing.journal import Entry, Journal
 from data_prep.writing.rows import (
@@ -64,18 +65,21 @@ class Report:
         done: clips that are stored.
         skipped: the others, in the order of the clips.
         bad_packets: bad packets of stored clips that have some, by id.
+        findings: how often each finding was made in a stored clip, by finding and id.
     """
 
     done: int
     skipped: tuple[Skipped, ...] = ()
     bad_packets: Mapping[str, int] = field(default_factory=dict)
+    findings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def source(self) -> dict[str, Any]:
-        """The part of `source` in dataset.json that tells of clips."""
+        """The part of `source` in dataset.json that is about clips."""
         return {
             "clips": self.done,
             "skipped": [asdict(clip) for clip in self.skipped],
             "bad_packets": dict(self.bad_packets),
+            "findings": {name: dict(clips) for name, clips in self.findings.items()},
         }
 
 
@@ -105,7 +109,6 @@ def write_clips(
 
     Raises:
         DataError: more clips than `job.max_bad` were skipped, or a class is left without any.
-        RunError: a worker process died.
     """
     assert job.scratch is not None, "the preparer must be resumable"
     rows = job.scratch / ROWS
@@ -144,8 +147,7 @@ def work_clips(
     Clips that an earlier run skipped are tried again.
 
     Raises:
-        DataError: more clips than `job.max_bad` were skipped; ids are not unique.
-        RunError: a worker process died.
+        DataError: more clips than `job.max_bad` were skipped.
     """
     assert len({clip.id for clip in clips}) == len(clips)
     plan = _plan(clips, specs)
@@ -156,19 +158,19 @@ def work_clips(
     sealed = is_sealed(folder / ROWS)
     finished = {name for name, entry in journal.entries.items() if sealed or not entry.reason}
     if finished:
-        job.warn(f"going on after {len(finished)} of {len(clips)} clips that an earlier run prepared")
+        job.warn(f"resuming after {len(finished)} of {len(clips)} clips that an earlier run prepared")
     tasks = [
         Task(clips[index], folder / ROWS / split, row)
         for split, members in plan.members.items()
         for row, index in enumerate(members)
         if clips[index].id not in finished
     ]
-    _Foreman(journal, plan, folder / ROWS, job, len(clips), frozenset(exempt)).run(tasks, work)
+    _Run(journal, plan, folder / ROWS, job, len(clips), frozenset(exempt)).run(tasks, work)
     return _report(clips, journal)
 
 
-class _Foreman:
-    """Hands tasks out, keeps the journal, and stops when too many clips are bad."""
+class _Run:
+    """Runs the tasks, writes the journal, and stops when too many clips are bad."""
 
     def __init__(self, journal: Journal, plan: Plan, rows: Path, job: Job, total: int, exempt: frozenset[str]) -> None:
         self._journal = journal
@@ -182,7 +184,7 @@ class _Foreman:
         self._bad: list[Entry] = []
 
     def run(self, tasks: Sequence[Task], work: Work) -> None:
-        """Finish all tasks; whatever happens, the journal has what was done."""
+        """Finish all tasks; the journal has what was done, also after an error."""
         done = self._total - len(tasks)
         self._job.progress("clips", done, self._total)
         results = (
@@ -207,7 +209,7 @@ class _Foreman:
                 raise DataError(_too_many(self._bad, self._job.max_bad, self._total))
 
     def _write(self) -> None:
-        """Rows first, then the entries that vouch for them."""
+        """Write rows first, then the entries that count them as done."""
         if self._pending:
             sync_rows(self._rows, self._plan)
             self._journal.append(self._pending)
@@ -221,11 +223,12 @@ def _plan(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> Plan:
 
 
 def _digest(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> str:
-    """Of everything that rows must agree on to be continued; the settings are seen to by `data_prep.base`."""
+    """Digest of all that must be equal to resume; `data_prep.base` compares the settings."""
     held = {
         "clips": [[clip.id, clip.label, clip.split] for clip in clips],
         "specs": {m: [list(spec.shape), spec.dtype] for m, spec in specs.items()},
         "av": extra("av").__version__,
+        "decoding": DECODING,
     }
     return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
@@ -233,8 +236,11 @@ def _digest(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> str:
 def _report(clips: Sequence[Clip], journal: Journal) -> Report:
     entries = [journal.entries[clip.id] for clip in clips]
     skipped = tuple(Skipped(entry.id, entry.reason, entry.detail) for entry in entries if entry.reason)
-    bad_packets = {entry.id: entry.bad_packets for entry in entries if entry.bad_packets and not entry.reason}
-    return Report(len(entries) - len(skipped), skipped, bad_packets)
+    stored = [entry for entry in entries if not entry.reason]
+    bad_packets = {entry.id: entry.bad_packets for entry in stored if entry.bad_packets}
+    names = sorted({name for entry in stored for name in entry.findings})
+    findings = {n: {entry.id: entry.findings[n] for entry in stored if n in entry.findings} for n in names}
+    return Report(len(stored), skipped, bad_packets, findings)
 
 
 def _warn_skipped(report: Report, warn: Callable[[str], None]) -> None:
@@ -246,6 +252,9 @@ def _warn_skipped(report: Report, warn: Callable[[str], None]) -> None:
         total = sum(report.bad_packets.values())
         worst = max(report.bad_packets, key=lambda name: report.bad_packets[name])
         warn(f"{total} bad packets in {len(report.bad_packets)} stored clips, most of them in {worst}")
+    for name, clips in report.findings.items():
+        some = ", ".join(list(clips)[:5]) + (", ..." if len(clips) > 5 else "")
+        warn(f"{name}: {len(clips)} of {report.done} stored clips ({some}); listed under `source` in dataset.json")
 
 
 def _too_many(bad: Sequence[Entry], max_bad: float, total: int) -> str:

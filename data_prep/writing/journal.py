@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from drcli.reading import parse_json
@@ -20,12 +20,14 @@ class Entry:
         bad_packets: that did not decode, of a clip that was stored.
         reason: why it was skipped, one of `data_prep.media.container.REASONS`; empty: it was stored.
         detail: of the reason.
+        findings: see `data_prep.writing.workers.Outcome`.
     """
 
     id: str
     bad_packets: int = 0
     reason: str = ""
     detail: str = ""
+    findings: Mapping[str, int] = field(default_factory=dict)
 
 
 class Journal:

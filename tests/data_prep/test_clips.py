@@ -4,6 +4,7 @@ import importlib
 import itertools
 import json
 import random
+import re
 import shutil
 import subprocess
 import time
@@ -140,15 +141,55 @@ def test_an_error_leaves_what_was_done_and_the_next_run_goes_on(tmp_path: Path) 
     lines: list[str] = []
     make_source(tmp_path / "source").prepare(tmp_path / "out", warn=lines.append)
     assert not set(done) - {"c12"} & set(source.calls())
-    assert lines[0] == f"going on after {len(done) - 1} of 20 clips that an earlier run prepared"
+    assert lines[0] == f"resuming after {len(done) - 1} of 20 clips that an earlier run prepared"
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
 
 
-def test_a_worker_that_dies_is_reported_with_the_clips_in_work(tmp_path: Path) -> None:
+def test_a_worker_that_dies_costs_its_clip_only(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", deadly="c07 c18")
+    lines: list[str] = []
+    info = source.prepare(tmp_path / "out", workers=2, max_bad=0.1, warn=lines.append)
+    left = {"id": "c07", "reason": "worker died", "detail": "its process ended with exit status 9"}
+    assert info.source["skipped"] == [left, {**left, "id": "c18"}]
+    assert info.source["clips"] == 18
+    assert lines[0] == "skipped c07: worker died (its process ended with exit status 9)"
+    make_source(tmp_path / "source", broken="c07 c18").prepare(tmp_path / "torn", max_bad=0.1)
+    same, torn = tree(tmp_path / "out"), tree(tmp_path / "torn")
+    same.pop("dataset.json"), torn.pop("dataset.json")
+    assert same == torn
+
+
+def test_a_worker_that_the_system_kills_is_named_by_the_signal() -> None:
+    from data_prep.writing.workers import _how_it_died
+
+    assert "signal 9 (Killed): out of memory" in _how_it_died(-9)
+
+
+def test_workers_that_die_too_often_stop_the_work(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source", count=10, deadly="c07")
-    with pytest.raises(RunError, match=r"a worker process died .* c07.*--workers 1"):
+    with pytest.raises(DataError, match=r"1 of 10 clips cannot be used.*c07: worker died .*--max-bad"):
         source.prepare(tmp_path / "out", workers=2)
     assert (tmp_path / "out.partial").is_dir()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_unexpected_error_costs_its_clip_and_is_reported_with_its_place(tmp_path: Path, workers: int) -> None:
+    source = make_source(tmp_path / "source", faulty="c04")
+    info = source.prepare(tmp_path / "out", workers=workers, max_bad=0.05)
+    (skipped,) = info.source["skipped"]
+    assert (skipped["id"], skipped["reason"]) == ("c04", "unexpected error")
+    assert re.fullmatch(r"IndexError: list index out of range, in many\.py, line \d+", skipped["detail"])
+    with pytest.raises(DataError, match="c04: unexpected error"):
+        source.prepare(tmp_path / "none", workers=workers)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_findings_of_stored_clips_are_listed_and_warned_of(tmp_path: Path, workers: int) -> None:
+    source = make_source(tmp_path / "source")
+    lines: list[str] = []
+    info = source.prepare(tmp_path / "out", workers=workers, warn=lines.append)
+    assert info.source["findings"] == {"odd": {"c01": 2, "c08": 2}}
+    assert lines[-1] == "odd: 2 of 20 stored clips (c01, c08); listed under `source` in dataset.json"
 
 
 def test_other_settings_begin_anew(source: Source, tmp_path: Path) -> None:
@@ -274,7 +315,7 @@ def test_a_journal_line_that_a_kill_cut_off_does_not_count(tmp_path: Path) -> No
     assert Journal(path, "x").entries == {}
 
 
-def test_rows_that_somebody_removed_are_made_again(source: Source, tmp_path: Path) -> None:
+def test_rows_that_were_removed_are_made_again(source: Source, tmp_path: Path) -> None:
     info: DatasetInfo = source.prepare(tmp_path / "undisturbed")
     make_source(source.folder, deadly="c12")
     with pytest.raises(RunError):

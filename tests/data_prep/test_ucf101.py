@@ -182,7 +182,7 @@ def test_an_interrupted_preparation_goes_on_and_ends_the_same(download: Path, tm
     with pytest.raises(KeyboardInterrupt):
         prepare(download, tmp_path / "out", options={"progress": interrupt})
     info = prepare(download, tmp_path / "out", options={"warn": lines.append})
-    assert "going on after 5 of 12 clips that an earlier run prepared" in lines
+    assert "resuming after 5 of 12 clips that an earlier run prepared" in lines
     assert info == prepare(download, tmp_path / "undisturbed")
 
 

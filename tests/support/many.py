@@ -16,6 +16,7 @@ from data_prep.base import Job, Preparer
 from data_prep.media.container import ClipError
 from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips
 from drcli.data.format import DatasetInfo
+from drcli.errors import RunError
 
 CLASSES = ("a", "b")
 PATTERN = ("train", "train", "train", "val", "test")
@@ -24,7 +25,10 @@ EXEMPT = "c03"
 
 @dataclass(frozen=True)
 class Work:
-    """Writes a clip's number; clips named in the file `broken` fail, those in `deadly` end their worker."""
+    """Writes a clip's number; clips named in the file `broken` fail, those in `deadly` end their worker.
+
+    In this process, a deadly clip raises an error that stops everything; those in `faulty` raise an IndexError.
+    """
 
     folder: Path
     seconds: float = 0.0
@@ -38,9 +42,12 @@ class Work:
         if clip.id in (self.folder / "deadly").read_text().split():
             if multiprocessing.parent_process() is not None:
                 os._exit(9)
-            raise OSError("disk gone")
+            raise RunError("disk gone")
+        if clip.id in (self.folder / "faulty").read_text().split():
+            return Outcome({"audio": [1, 2][clip.label + 2]})
         value = np.full((2, 3), float(clip.id[1:]) + clip.label / 8, np.float32)
-        return Outcome({"audio": value}, bad_packets=int(clip.id == "c07"))
+        findings = {"odd": 2} if clip.id in ("c01", "c08") else {}
+        return Outcome({"audio": value}, bad_packets=int(clip.id == "c07"), findings=findings)
 
 
 class Many(Preparer):
@@ -86,9 +93,12 @@ class Source:
         return names
 
 
-def make_source(folder: Path, *, count: int = 20, broken: str = "", deadly: str = "", seconds: float = 0.0) -> Source:
+def make_source(
+    folder: Path, *, count: int = 20, broken: str = "", deadly: str = "", faulty: str = "", seconds: float = 0.0
+) -> Source:
     """Write, or change, the source."""
     folder.mkdir(exist_ok=True)
-    for name, text in (("count", count), ("broken", broken), ("deadly", deadly), ("seconds", seconds)):
+    files = {"count": count, "broken": broken, "deadly": deadly, "faulty": faulty, "seconds": seconds}
+    for name, text in files.items():
         (folder / name).write_text(str(text))
     return Source(folder)

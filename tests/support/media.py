@@ -80,14 +80,14 @@ def make_video(
     Args:
         path: file to write; folders are made.
         seconds: duration of both streams.
-        rate: frames a second.
+        rate: frames per second.
         size: height and width.
         codec: video encoder: "libx264", "mpeg4", "flv" (Sorenson H.263).
         tag: four-character code, such as "XVID".
         container: format name; default: by the file's ending.
         times: presentation times of the frames in seconds, for a variable frame rate.
         audio: audio encoder: "aac", "libmp3lame", "libopus", "pcm_s16le"; None leaves it out.
-        audio_rate: samples a second.
+        audio_rate: samples per second.
         channels: 1 or 2.
         frequency: of the tone, in Hz.
         shade: see `picture`.
@@ -141,6 +141,67 @@ def rotate_mp4(path: Path, degrees: int) -> None:
     start = content.index(b"tkhd") + 4 + 40
     content[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(bytes(content))
+
+
+def set_matrix(path: Path, matrix: tuple[float, float, float, float], shift: tuple[int, int] = (0, 0)) -> Path:
+    """Write a display matrix [a b; c d] and where it puts the origin into the first track header of an MP4."""
+    a, b, c, d = (round(value * 65536) for value in matrix)
+    x, y = (value * 65536 for value in shift)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"tkhd") + 4 + 40
+    content[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, x, y, 1 << 30)
+    path.write_bytes(bytes(content))
+    return path
+
+
+NOT_CODED = b"\x00\x00\x01\xb6\x50\x4f"  # a P picture without content, at a rate of 25
+DIVX_LAG = b"\x7f"  # the chunk by which DivX keeps the time that it takes to look ahead
+
+
+def make_packed(path: Path, *, count: int, lag: bool = False, size: tuple[int, int] = (48, 64)) -> Path:
+    """An AVI of MPEG-4 whose P and B pictures are packed in one chunk, as DivX and XviD write it.
+
+    Each pair of a P picture and the B picture that is shown before it becomes one chunk, and a picture
+    that is not coded follows, so that there are as many chunks as pictures.
+
+    Args:
+        path: file to write.
+        count: pictures, an odd number: an I picture and pairs; at 25 per second.
+        lag: write a chunk without picture after the first one, as DivX does.
+        size: height and width.
+    """
+    context: Any = av.CodecContext.create("mpeg4", "w")
+    context.height, context.width, context.pix_fmt = *size, "yuv420p"
+    context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
+    context.bit_rate, context.options = 2_000_000, {"bf": "1", "g": "300"}
+    coded = []
+    for number in range(count):
+        frame = av.VideoFrame.from_ndarray(picture(number, size), format="rgb24")
+        frame.pts = number
+        coded += [bytes(packet) for packet in context.encode(frame)]
+    coded += [bytes(packet) for packet in context.encode(None)]
+    assert len(coded) == count
+    header, first = coded[0][: coded[0].index(b"\x00\x00\x01\xb2")], coded[0][coded[0].index(b"\x00\x00\x01\xb6") :]
+    chunks = [header + b"\x00\x00\x01\xb2DivX503b1393p" + first, *([DIVX_LAG] if lag else [])]
+    for pair in range(1, count, 2):
+        chunks += [coded[pair] + coded[pair + 1], NOT_CODED]
+    write_chunks(path, chunks, size)
+    return path
+
+
+def write_chunks(path: Path, chunks: Sequence[bytes], size: tuple[int, int]) -> None:
+    """An AVI of 25 chunks per second, tagged DX50."""
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        stream.codec_context.codec_tag = "DX50"
+        output.start_encoding()
+        for number, chunk in enumerate(chunks):
+            packet = av.Packet(chunk)
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = number
+            packet.is_keyframe = number == 0
+            output.mux(packet)
 
 
 def cut(path: Path, share: float) -> Path:
