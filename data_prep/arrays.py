@@ -22,11 +22,12 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from data_prep.base import Job, Preparer
+from data_prep.base import DownloadPreparer, Filled
+from data_prep.job import Job
 from data_prep.sources.npz import Array, Stored, read_headers, read_rows, read_whole
 from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator, stratified_split
 from data_prep.writing.writer import DatasetWriter, SplitWriter
-from drcli.data.format import SPLITS, DatasetInfo, file_sha256
+from drcli.data.format import SPLITS, file_sha256
 from drcli.errors import DataError, UsageError
 from drcli.registry import known
 
@@ -48,13 +49,12 @@ Contents = Mapping[str, Stored]
 """The arrays of one file, by name."""
 
 
-class Arrays(Preparer):
+class Arrays(DownloadPreparer):
     """Arrays that are there already; each but the labels is a modality of its name."""
 
     name = "arrays"
-    needs_source = True
 
-    class Settings(Preparer.Settings):
+    class Settings(DownloadPreparer.Settings):
         """The recipe's `dataset.prepare` block."""
 
         kinds: dict[str, Kind] = Field(
@@ -67,19 +67,19 @@ class Arrays(Preparer):
 
     settings: Settings
 
-    def fingerprint(self, source: Path | None, /) -> str:
+    def fingerprint(self, source: Path) -> str:
         """Digest of the files' names and contents."""
         digest = hashlib.sha256()
-        for path in find_files(_folder(source)).values():
+        for path in find_files(source).values():
             try:
                 digest.update(f"{path.name} {file_sha256(path)}\n".encode())
             except OSError as error:
                 raise DataError(f"{path}: cannot be read ({error.strerror})") from error
         return digest.hexdigest()
 
-    def prepare(self, job: Job) -> DatasetInfo:
+    def fill(self, job: Job) -> Filled:
         """Check all that headers and labels show, then copy the arrays, split by split."""
-        paths = find_files(_folder(job.source))
+        paths = find_files(job.download)
         files = {name: read_contents(path) for name, path in paths.items()}
         for contents in files.values():
             check_alike(files["train"], contents)
@@ -94,8 +94,7 @@ class Arrays(Preparer):
                 for done in write_rows(part, files[name], m, kind, rows):
                     job.progress(f"arrays: {split} {m}", done, len(rows))
         origins = {split: paths[name].name for split, (name, _) in chosen.items()}
-        source = {"fingerprint": job.fingerprint, "limit": job.limit, "files": origins}
-        return writer.finish(settings=self.settings.model_dump(mode="json"), source=source)
+        return Filled(writer, {"files": origins})
 
     def _kinds(self, contents: Contents, job: Job) -> dict[str, Kind]:
         """The kind of each modality, as the settings say or its shape suggests; a line tells each."""
@@ -126,7 +125,7 @@ class Arrays(Preparer):
             members |= self._draw_val(labels["train"], job)
         members = {split: members[split] for split in SPLITS}
         kept = limit_splits(members, everything, job.limit, row_generator(self.settings.seed, "limit"))
-        check_sizes(kept, len(classes), _folder(job.source))
+        check_sizes(kept, len(classes), job.download)
         check_classes(kept, everything, classes, job.warn)
         names = {split: split if split in labels else "train" for split in SPLITS}
         return {split: (names[split], rows - starts[names[split]]) for split, rows in kept.items()}
@@ -371,8 +370,3 @@ def _read_lengths(contents: Contents, modality: str) -> Indices:
             f"runs from {low} to {high}; {modality!r} has {longest} steps: give the valid ones of each"
         )
     return lengths
-
-
-def _folder(source: Path | None) -> Path:
-    assert source is not None
-    return source

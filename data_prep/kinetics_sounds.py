@@ -21,31 +21,29 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from data_prep.base import Job, Preparer
+from data_prep.clip_preparer import Chosen, ClipPreparer
+from data_prep.job import Job
 from data_prep.media import ClipError, frame_times, read_audio, read_frames
 from data_prep.media.audio import fbank
 from data_prep.media.pictures import FRAME_SIZE, IMAGENET, FrameSize
 from data_prep.sources.kinetics_lists import CLASSES, Listed, list_files, parse_clip, read_splits
 from data_prep.sources.listfiles import find_files
-from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips
-from data_prep.writing.provenance import decoders, fingerprint
+from data_prep.writing.clips import ArraySpec, Clip, Outcome
+from data_prep.writing.provenance import fingerprint
 from data_prep.writing.selection import limit_clips, report_missing
 from data_prep.writing.waveform_noise import with_noise
-from drcli.data.format import DatasetInfo
 
 RATE = 16000  # Hz
 SUFFIXES = frozenset({".mp4", ".mkv", ".webm"})
 
 
-class KineticsSounds(Preparer):
+class KineticsSounds(ClipPreparer):
     """Sound and pictures of actions: `audio` (1, 128, 1024), `visual` (frames, 3, H, W)."""
 
     name = "kinetics_sounds"
-    needs_source = True
-    resumable = True
     waveform = "audio"
 
-    class Settings(Preparer.Settings):
+    class Settings(ClipPreparer.Settings):
         """The recipe's `dataset.prepare` block."""
 
         lists_dir: Path | None = Field(
@@ -76,23 +74,21 @@ class KineticsSounds(Preparer):
 
     settings: Settings
 
-    def fingerprint(self, source: Path | None, /) -> str:
+    def fingerprint(self, source: Path) -> str:
         """Digest of lists and annotations by content, and of the listed clips by name and size."""
-        assert source is not None
         paths = [clip.path for clip in self._find(source)[0]]
         return fingerprint(source, paths, list_files(source, self.settings.lists_dir))
 
-    def prepare(self, job: Job) -> DatasetInfo:
-        """Decode the listed clips that are there and write the three splits."""
-        assert job.source is not None
-        clips, listed = self._find(job.source)
+    def choose(self, job: Job) -> Chosen:
+        """Find the listed clips that are there."""
+        clips, listed = self._find(job.download)
         missing = report_missing(listed, clips, self._classes, job.warn)
         chosen = limit_clips(clips, self._classes, job, seed=self.settings.seed)
-        writer, report = write_clips(
-            job, chosen, Work(self.settings), self._specs(), name=self.name, classes=self._classes
-        )
-        source = {"fingerprint": job.fingerprint, "limit": job.limit, "missing": missing, "decoders": decoders()}
-        return writer.finish(settings=self.settings.model_dump(mode="json"), source={**source, **report.source()})
+        return Chosen(chosen, self._classes, {"missing": missing})
+
+    def work(self) -> Work:
+        """What decodes a clip, by the settings."""
+        return Work(self.settings)
 
     @property
     def _classes(self) -> tuple[str, ...]:
@@ -111,7 +107,8 @@ class KineticsSounds(Preparer):
         counts = {split: dict(Counter(entry.label for entry in entries)) for split, entries in splits.items()}
         return clips, counts
 
-    def _specs(self) -> dict[str, ArraySpec]:
+    def specs(self) -> dict[str, ArraySpec]:
+        """A spectrogram and pictures."""
         frames = (self.settings.frames, 3, *self.settings.frame_size)
         return {
             "audio": ArraySpec((1, 128, 1024), "float16"),

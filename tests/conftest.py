@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from data_prep import DATASETS
-from data_prep.base import run as prepare
 from drcli.data.prepared import PreparedDataset, open_dataset
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
@@ -43,7 +42,8 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("toy") / "prepared"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(DATASETS._entries, "toy", Entry("support.toy:Toy", "made up"))
-        prepare("toy", DATASETS.load("toy").Settings(), source=None, out=root)
+        toy = DATASETS.load("toy")
+        toy(toy.Settings()).run(source=None, out=root)
     return root
 
 

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.writing.writer import SplitWriter, Statistics, allocate
+from data_prep.writing.writer import SplitWriter, allocate
+from drcli.data.format import Statistics
 from drcli.files import sync
 
 _SEAL = "sealed"

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from data_prep.base import Job, ignore
+from data_prep.job import Job, ignore
 from data_prep.writing.clips import Clip
 from data_prep.writing.splits import check_classes, limit_splits, row_generator
 from drcli.data.format import SPLITS

@@ -17,15 +17,13 @@ from drcli.data.format import (
     LABELS_FILE,
     DatasetInfo,
     ModalityInfo,
+    Statistics,
     data_files,
     file_sha256,
     lengths_file,
 )
 from drcli.errors import DataError
 from drcli.files import sync
-
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation, one number each or one a channel."""
 
 _CHUNK_BYTES = 64 * 2**20  # of float64, while statistics are taken
 

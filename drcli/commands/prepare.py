@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from data_prep import base
+from data_prep import DATASETS
 from drcli.data.format import DatasetInfo
 from drcli.errors import UsageError
 from drcli.recipe.load import load_recipe, only
@@ -108,9 +108,7 @@ def prepare_recipe(
     block = recipe.dataset
     display, advance = stages(progress, f"preparing {block.name}")
     with display:
-        info = base.run(
-            block.name,
-            block.prepare,
+        info = DATASETS.load(block.name)(block.prepare).run(
             source=source,
             out=block.root,
             workers=workers,

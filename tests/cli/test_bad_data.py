@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.command_line import Drcli, RecipeFile, Refused, tree
 
+from drcli.data import format as layout
 from drcli.data.format import file_sha256
 
 
@@ -29,9 +30,12 @@ def refused_data(refused: Refused, recipe_file: RecipeFile, dataset_copy: Path, 
     return run
 
 
-def change_info(root: Path, **fields: Any) -> None:
+def change_info(root: Path, *, is_sealed: bool = True, **fields: Any) -> None:
+    """Change dataset.json, with a seal that fits or as somebody with an editor would."""
     path = root / "dataset.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    values = {**json.loads(path.read_text()), **fields}
+    seal = values.pop("seal")
+    path.write_text(json.dumps({**values, "seal": layout._digest(values) if is_sealed else seal}))
 
 
 def relabel(root: Path, split: str, labels: list[int]) -> None:
@@ -58,15 +62,15 @@ def test_data_prepared_with_other_settings_is_refused_with_the_differences(
 ) -> None:
     message = refused_data("dataset.prepare.draws=3", "dataset.prepare.seed=7")
     assert message.startswith(f"{dataset_copy}: prepared with other settings than dataset.prepare asks for")
-    assert "draws: 2 there, 3 asked" in message
-    assert "seed: 0 there, 7 asked" in message
+    assert "draws: 2 in the folder, 3 requested" in message
+    assert "seed: 0 in the folder, 7 requested" in message
     assert "prepare again with --fresh" in message
 
 
 def test_data_of_another_format_version_is_refused(refused_data: Callable[..., str], dataset_copy: Path) -> None:
     change_info(dataset_copy, format_version=99)
     message = refused_data()
-    assert message.startswith(f"{dataset_copy / 'dataset.json'}: format_version is 99, this drcli reads 1")
+    assert message.startswith(f"{dataset_copy / 'dataset.json'}: format_version is 99, this drcli reads 1 and 2")
     assert "drcli prepare" in message
 
 
@@ -95,7 +99,7 @@ def test_an_altered_array_is_refused(
     (dataset_copy / name).write_bytes(data)
     message = refused_data()
     assert f"{dataset_copy}: {name} was truncated or altered since it was prepared" in message
-    assert f"`drcli prepare toy --source DIR --out {dataset_copy} --fresh`" in message
+    assert f"`drcli prepare toy --out {dataset_copy} --fresh`" in message
 
 
 def test_truncated_and_missing_files_are_named_together(refused_data: Callable[..., str], dataset_copy: Path) -> None:

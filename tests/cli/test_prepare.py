@@ -76,7 +76,7 @@ def test_other_settings_than_those_of_the_dataset_there_are_refused(
     drcli("prepare", recipe_file(), "--out", out)
     before = tree(out)
     message = refused("prepare", recipe_file(), "dataset.prepare.seed=1", "--out", out, code=3)
-    assert message.startswith(f"{out}: another prepared dataset is there (seed: 0 there, 1 asked)")
+    assert message.startswith(f"{out}: another prepared dataset is there (seed: 0 in the folder, 1 requested)")
     assert "--fresh" in message
     assert tree(out) == before
 

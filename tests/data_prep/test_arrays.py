@@ -11,8 +11,8 @@ import pytest
 import torch
 from support.command_line import ROOT, invoke, tree
 
-from data_prep import base
 from data_prep.arrays import Arrays, kind_of, read_contents
+from data_prep.job import ignore
 from data_prep.sources import npz
 from drcli.data.format import SPLITS, DatasetInfo
 from drcli.errors import DataError, UsageError
@@ -51,12 +51,12 @@ def prepare(
     out: Path,
     *,
     limit: int | None = None,
-    note: Any = base.ignore,
-    warn: Any = base.ignore,
+    note: Any = ignore,
+    warn: Any = ignore,
     **settings: Any,
 ) -> DatasetInfo:
     chosen = Arrays.Settings.model_validate(settings)
-    return base.run("arrays", chosen, source=source, out=out, limit=limit, note=note, warn=warn)
+    return Arrays(chosen).run(source=source, out=out, limit=limit, note=note, warn=warn)
 
 
 def ids(out: Path, split: str) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep import base
 from data_prep.avmnist import Avmnist, read_images
 from data_prep.media.audio import log_mel
 from data_prep.sources.fsdd import read_wav
@@ -22,7 +21,7 @@ def prepare(
     source: Path | None, out: Path, *, limit: int | None = None, warn: Any = print, **settings: Any
 ) -> DatasetInfo:
     chosen = Avmnist.Settings.model_validate(settings)
-    return base.run("avmnist", chosen, source=source, out=out, limit=limit, warn=warn)
+    return Avmnist(chosen).run(source=source, out=out, limit=limit, warn=warn)
 
 
 def rows(out: Path, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:

@@ -10,7 +10,6 @@ from support.command_line import tree
 from support.cremad_tree import ACTORS, EMOTIONS, make_cremad, make_lists, make_recording, stems, write_list
 from support.media import cut, frame_number, lfs_pointer, make_wav, tone
 
-from data_prep import base
 from data_prep.cremad import Cremad
 from data_prep.media import read_audio
 from data_prep.media.audio import fbank, stft
@@ -40,7 +39,7 @@ def changed(clone: Path, tmp_path: Path) -> Path:
 def prepare(source: Path, out: Path, *, options: dict[str, Any] | None = None, **settings: Any) -> DatasetInfo:
     defaults = {**SMALL, "split_dir": source / "lists"}
     model = Cremad.Settings.model_validate({**defaults, **settings})
-    return base.run("cremad", model, source=source, out=out, **(options or {}))
+    return Cremad(model).run(source=source, out=out, **(options or {}))
 
 
 def ids(out: Path, split: str) -> list[str]:

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from support.kinetics_tree import CLASSES, annotation, clip_id, file_name, make_clip, make_kinetics, make_lists
 from support.media import cut, frame_number, lfs_pointer
 
-from data_prep import base
 from data_prep.kinetics_sounds import KineticsSounds, SoundClip, Work, best_file, find_clips
 from data_prep.media import ClipError, read_audio
 from data_prep.media.audio import fbank
@@ -38,7 +37,7 @@ def source(download: Path, tmp_path: Path) -> Path:
 
 def prepare(source: Path, out: Path, *, options: dict[str, Any] | None = None, **settings: Any) -> DatasetInfo:
     chosen = KineticsSounds.Settings.model_validate({**SMALL, **settings})
-    return base.run("kinetics_sounds", chosen, source=source, out=out, **{"warn": lambda _: None, **(options or {})})
+    return KineticsSounds(chosen).run(source=source, out=out, **{"warn": lambda _: None, **(options or {})})
 
 
 def rows(out: Path, split: str) -> tuple[np.ndarray, np.ndarray, list[int], list[str]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.base import Job
+from data_prep.job import Job
 from data_prep.writing.clips import Clip
 from data_prep.writing.selection import limit_clips, report_missing
 from drcli.errors import DataError

@@ -19,7 +19,6 @@ from support.ucf101_tree import (
     write_avi,
 )
 
-from data_prep import base
 from data_prep.media.flow import dequantise
 from data_prep.ucf101 import Ucf101
 from drcli.data.format import DatasetInfo
@@ -43,7 +42,7 @@ def source(download: Path, tmp_path: Path) -> Path:
 
 def prepare(source: Path, out: Path, *, options: dict[str, Any] | None = None, **settings: Any) -> DatasetInfo:
     chosen = Ucf101.Settings.model_validate({**SMALL, **settings})
-    return base.run("ucf101", chosen, source=source, out=out, **{"warn": lambda _: None, **(options or {})})
+    return Ucf101(chosen).run(source=source, out=out, **{"warn": lambda _: None, **(options or {})})
 
 
 def rows(out: Path, split: str) -> tuple[np.ndarray, np.ndarray, list[int], list[str]]:
