@@ -53,7 +53,8 @@ class Cremad(ClipPreparer):
         frames: int = Field(6, ge=1, le=100, description="stored pictures, at the centres of equal segments")
         frame_size: FrameSize = Field(FRAME_SIZE, description="height and width of stored pictures, in pixels")
         split: Literal["clips", "speaker"] = Field(
-            "clips", description="clips: speakers in all splits, as in the literature; speaker: none in two"
+            "clips",
+            description="clips: speakers in all splits, as in the literature; speaker: each speaker in one split only",
         )
         split_dir: Path | None = Field(
             None, description="folder of the authors' lists (my_train.csv, val.csv, test.csv); null: a seeded split"
@@ -88,7 +89,7 @@ class Cremad(ClipPreparer):
         splits, missing = self._splits(usable, lacking, job)
         clips = limit_clips(self._clips(usable, splits), self._classes, job, seed=self.settings.seed)
         twins = report_twins(clips, job)
-        report_broken(found, clips, job)
+        report_broken(found, clips, job, is_skipping=self.settings.skip_broken)
         source = {
             "recordings": len(found),
             "missing": missing,
@@ -216,9 +217,12 @@ def report_twins(clips: Sequence[SpokenClip], job: Job) -> list[list[str]]:
     return found
 
 
-def report_broken(found: Sequence[Recording], clips: Sequence[SpokenClip], job: Job) -> None:
-    """Warn of each recording that is known to be broken, and say whether it is kept."""
-    kept = {clip.id for clip in clips}
-    for stem in sorted({recording.stem for recording in found} & BROKEN.keys()):
-        fate = "kept, as the literature does; dataset.prepare.skip_broken=true leaves it out"
-        job.warn(f"{stem} is known to be broken: {BROKEN[stem]}; {fate if stem in kept else 'left out'}")
+def report_broken(found: Sequence[Recording], clips: Sequence[SpokenClip], job: Job, *, is_skipping: bool) -> None:
+    """Warn of each recording that is known to be broken, if it is prepared or `skip_broken` leaves it out.
+
+    Those that no list or --limit has chosen are not mentioned.
+    """
+    chosen = {recording.stem for recording in found} if is_skipping else {clip.id for clip in clips}
+    fate = "left out" if is_skipping else "kept, as the literature does; dataset.prepare.skip_broken=true leaves it out"
+    for stem in sorted(chosen & BROKEN.keys()):
+        job.warn(f"{stem} is known to be broken: {BROKEN[stem]}; {fate}")

@@ -7,13 +7,13 @@ Kinetics-400, or the part of it with these classes.
 Splits: train, validation and test part of Kinetics-400, or the literature's lists, which are subsets of
 them (14,799 / 1,320 / 2,597 clips; the validation part is in one of the published lists only). Every
 clip gives the log-mel filter banks of its sound and ten pictures at the centres of ten equal segments,
-which is one a second for the ten seconds that nearly all clips last.
+which is one per second for the ten seconds that nearly all clips last.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,11 +30,12 @@ from data_prep.sources.kinetics_lists import CLASSES, Listed, list_files, parse_
 from data_prep.sources.listfiles import find_files
 from data_prep.writing.clips import ArraySpec, Clip, Outcome
 from data_prep.writing.provenance import fingerprint
-from data_prep.writing.selection import limit_clips, report_missing
+from data_prep.writing.selection import Search, limit_clips, report_missing
 from data_prep.writing.waveform_noise import with_noise
 
 RATE = 16000  # Hz
 SUFFIXES = frozenset({".mp4", ".mkv", ".webm"})
+KINDS = ".mp4, .mkv or .webm files"
 
 
 class KineticsSounds(ClipPreparer):
@@ -76,12 +77,17 @@ class KineticsSounds(ClipPreparer):
 
     def fingerprint(self, source: Path) -> str:
         """Digest of lists and annotations by content, and of the listed clips by name and size."""
-        paths = [clip.path for clip in self._find(source)[0]]
+        splits = read_splits(source, self.settings.lists_dir, self._classes)
+        paths = [clip.path for clip in self._find(source, splits)]
         return fingerprint(source, paths, list_files(source, self.settings.lists_dir))
 
     def choose(self, job: Job) -> Chosen:
         """Find the listed clips that are there."""
-        clips, listed = self._find(job.download)
+        splits = read_splits(job.download, self.settings.lists_dir, self._classes)
+        clips = self._find(job.download, splits)
+        names = {split: [entry.video for entry in entries] for split, entries in splits.items()}
+        Search(job.download, names, lambda: find_files(job.download, SUFFIXES), KINDS).check(clips)
+        listed = {split: dict(Counter(entry.label for entry in entries)) for split, entries in splits.items()}
         missing = report_missing(listed, clips, self._classes, job.warn)
         chosen = limit_clips(clips, self._classes, job, seed=self.settings.seed)
         return Chosen(chosen, self._classes, {"missing": missing})
@@ -94,9 +100,8 @@ class KineticsSounds(ClipPreparer):
     def _classes(self) -> tuple[str, ...]:
         return self.settings.classes or CLASSES
 
-    def _find(self, source: Path) -> tuple[list[SoundClip], dict[str, dict[str, int]]]:
-        """The listed clips that are in the source, and how many are listed by split and class."""
-        splits = read_splits(source, self.settings.lists_dir, self._classes)
+    def _find(self, source: Path, splits: Mapping[str, Sequence[Listed]]) -> list[SoundClip]:
+        """The listed clips that are in the source."""
         files = find_clips(source)
         clips = []
         for split, entries in splits.items():
@@ -104,8 +109,7 @@ class KineticsSounds(ClipPreparer):
                 path = best_file(files.get(entry.video, ()), entry)
                 if path is not None:
                     clips.append(SoundClip(entry.video, self._classes.index(entry.label), split, path))
-        counts = {split: dict(Counter(entry.label for entry in entries)) for split, entries in splits.items()}
-        return clips, counts
+        return clips
 
     def specs(self) -> dict[str, ArraySpec]:
         """A spectrogram and pictures."""

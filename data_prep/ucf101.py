@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,12 +24,13 @@ from data_prep.media.pictures import FLOW, FRAME_SIZE, IMAGENET, FrameSize
 from data_prep.sources.image_folders import Series, find_flow, find_pictures
 from data_prep.sources.listfiles import find_files
 from data_prep.sources.ucf101_clips import Reader
-from data_prep.sources.ucf101_lists import NUM_CLASSES, find_lists, list_paths, read_classes, read_splits
+from data_prep.sources.ucf101_lists import NUM_CLASSES, Video, find_lists, list_paths, read_classes, read_splits
 from data_prep.writing.clips import ArraySpec, Clip, Outcome
 from data_prep.writing.provenance import decoders, fingerprint
-from data_prep.writing.selection import limit_clips, report_missing
+from data_prep.writing.selection import Search, limit_clips, report_missing
 
 SUFFIXES = frozenset({".avi", ".mp4", ".mkv"})
+KINDS = ".avi, .mp4 or .mkv files"
 
 
 class Ucf101(ClipPreparer):
@@ -86,7 +87,9 @@ class Ucf101(ClipPreparer):
         classes, clips, listed = self._find(job.download)
         if len(classes) != NUM_CLASSES:
             job.warn(f"{find_lists(job.download)}: {len(classes)} classes, UCF-101 has {NUM_CLASSES}")
-        missing = report_missing(listed, clips, classes, job.warn)
+        self._search(job.download, listed).check(clips)
+        counts = {split: dict(Counter(classes[video.label] for video in videos)) for split, videos in listed.items()}
+        missing = report_missing(counts, clips, classes, job.warn)
         chosen = limit_clips(clips, classes, job, seed=self.settings.seed)
         return Chosen(chosen, classes, {"missing": missing})
 
@@ -98,8 +101,8 @@ class Ucf101(ClipPreparer):
         """Versions of what decodes, and of OpenCV, which computes the flow."""
         return {**decoders(), "cv2": opencv().__version__}
 
-    def _find(self, source: Path) -> tuple[tuple[str, ...], list[ActionClip], dict[str, dict[str, int]]]:
-        """Class names, the listed clips that are there, and how many are listed by split and class."""
+    def _find(self, source: Path) -> tuple[tuple[str, ...], list[ActionClip], dict[str, list[Video]]]:
+        """Class names, the listed clips that are there, and the listed ones by split."""
         folder = find_lists(source)
         classes = read_classes(list_paths(folder, self.settings.fold)[0])
         splits = read_splits(folder, self.settings.fold, self.settings.val_groups, classes)
@@ -113,8 +116,17 @@ class Ucf101(ClipPreparer):
                 has_series = all(s.folder(class_name, video.name) for s in series)
                 if has_series and (path or self.settings.rgb_dir):
                     clips.append(ActionClip(video.name, video.label, split, class_name, path))
-        counts = {split: dict(Counter(classes[v.label] for v in videos)) for split, videos in splits.items()}
-        return classes, clips, counts
+        return classes, clips, splits
+
+    def _search(self, source: Path, listed: Mapping[str, Sequence[Video]]) -> Search:
+        """What was looked for: clips, or the folders of their pictures."""
+        names = {split: [video.name for video in videos] for split, videos in listed.items()}
+        flow = self.settings.flow_dir
+        besides = f", and which each need a folder of flow in {flow}" if flow else ""
+        if self.settings.rgb_dir is None:
+            return Search(source, names, lambda: find_files(source, SUFFIXES), KINDS, besides)
+        folder = find_pictures(self.settings.rgb_dir).root
+        return Search(folder, names, lambda: (path for path in folder.iterdir() if path.is_dir()), "folders", besides)
 
     def _reader(self) -> Reader:
         """What takes pictures and flow from a clip, by the settings."""

@@ -107,6 +107,7 @@ def prepare_recipe(
     started = time.perf_counter()
     block = recipe.dataset
     display, advance = stages(progress, f"preparing {block.name}")
+    display.disable = not progress.is_interactive  # else it would leave an empty line
     with display:
         info = DATASETS.load(block.name)(block.prepare).run(
             source=source,

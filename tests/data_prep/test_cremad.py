@@ -314,8 +314,22 @@ def test_the_broken_recordings_are_reported_by_name_and_left_out_on_demand(chang
     assert [clip["id"] for clip in info.source["skipped"]] == ["1076_MTI_NEU_XX"]
     assert info.rows["train"] == 21
     assert sum("is known to be broken" in line and "kept" in line for line in lines) == 4
-    info = prepare(changed, tmp_path / "without", skip_broken=True, options={"max_bad": 0.0})
+    lines.clear()
+    info = prepare(changed, tmp_path / "without", skip_broken=True, options={"warn": lines.append, "max_bad": 0.0})
     assert info.rows["train"] == 18
+    assert sum("is known to be broken" in line and line.endswith("; left out") for line in lines) == 4
+
+
+def test_broken_recordings_that_the_limit_leaves_out_are_not_reported(changed: Path, tmp_path: Path) -> None:
+    for stem in BROKEN:
+        make_recording(changed, stem)
+    write_list(changed / "lists" / "my_train.csv", [*stems(ACTORS[:3]), *BROKEN])
+    lines: list[str] = []
+    prepare(changed, tmp_path / "out", options={"warn": lines.append, "limit": 14})
+    reported = {line.partition(" ")[0] for line in lines if "is known to be broken" in line}
+    sampled = {name for split in SPLITS for name in ids(tmp_path / "out", split)}
+    assert reported == sampled & BROKEN.keys()
+    assert len(reported) < len(BROKEN)
 
 
 def test_recordings_with_the_same_sound_under_two_labels_are_reported(changed: Path, tmp_path: Path) -> None:

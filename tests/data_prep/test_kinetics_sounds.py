@@ -221,3 +221,15 @@ def test_a_genuine_clip_gives_sound_and_pictures(shared: Path) -> None:
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         KineticsSounds.Settings.model_validate(settings)
+
+
+def test_an_empty_download_is_refused_with_what_was_looked_for(source: Path, tmp_path: Path) -> None:
+    for path in source.rglob("*.mp4"):
+        path.unlink()
+    with pytest.raises(DataError) as caught:
+        prepare(source, tmp_path / "out")
+    first = min(clip_id("train", label, number) for label in range(3) for number in range(3))
+    assert str(caught.value).startswith(
+        f"{source}: none of the 9 listed clips of train is there; looked for {first!r}, for example; the folder holds "
+        "no .mp4, .mkv or .webm files; name the folder above"
+    )

@@ -131,6 +131,18 @@ def test_a_clip_without_imported_flow_is_missing(download: Path, tmp_path: Path)
     assert info.source["missing"] == {"train": {"Archery": 1}}
 
 
+def test_clips_under_other_names_are_counted_beside_what_was_looked_for(source: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted((source / "UCF-101").rglob("*.avi"))):
+        path.rename(path.with_name(f"clip{number:02d}.avi"))
+    with pytest.raises(DataError) as caught:
+        prepare(source, tmp_path / "out")
+    assert str(caught.value) == (
+        f"{source}: none of the 6 listed clips of train is there; looked for 'v_Archery_g08_c01', for example; the "
+        "folder holds 12 .avi, .mp4 or .mkv files, such as UCF-101/Archery/clip00.avi; name the folder above the "
+        "clips, whose files are named as in the lists"
+    )
+
+
 def damage(path: Path, how: str) -> None:
     if how == "empty":
         path.write_bytes(b"")
