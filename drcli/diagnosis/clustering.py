@@ -41,9 +41,23 @@ def scale_features(features: Tensor, reference: Tensor | None = None) -> Tensor:
     # Halved, so that the difference of two large values of opposite sign does not overflow.
     low, high = reference.amin(dim=0) / 2, reference.amax(dim=0) / 2
     spread = high - low
-    rounding = torch.finfo(spread.dtype)
-    constant = spread <= (5 * rounding.eps * torch.maximum(low.abs(), high.abs())).clamp(min=rounding.tiny)
-    return (features / 2 - low) / torch.where(constant, 0.5, spread) * 2 - 1
+    return (features / 2 - low) / torch.where(_is_constant(low, high), 0.5, spread) * 2 - 1
+
+
+def constant_dimensions(features: Tensor) -> Tensor:
+    """Return which dimensions of features (N, D) are constant, as `scale_features` judges it: (D,) bool.
+
+    Raises:
+        ValueError: the shape is not (N, D) with N > 0.
+    """
+    features = _as_matrix(features)
+    return _is_constant(features.amin(dim=0) / 2, features.amax(dim=0) / 2)
+
+
+def _is_constant(low: Tensor, high: Tensor) -> Tensor:
+    """Whether the two are the same but for rounding, at their own magnitude: not at that of 1."""
+    rounding = torch.finfo(low.dtype)
+    return high - low <= (5 * rounding.eps * torch.maximum(low.abs(), high.abs())).clamp(min=rounding.tiny)
 
 
 def _as_matrix(features: Tensor) -> Tensor:

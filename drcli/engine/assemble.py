@@ -180,7 +180,7 @@ def restore(path: Path, device: torch.device, *, root: Path | None = None) -> Re
     dataset = open_dataset(root or block.root, name=block.name, settings=prepare_settings(recipe))
     if dataset.info.fingerprint != fingerprint:
         raise DataError(
-            f"{dataset.root}: not the data that {path} was trained on (other arrays or splits); "
+            f"{dataset.root}: not the data that {path} was trained on (other arrays, splits or normalisation); "
             "name the right folder with dataset.root=DIR"
         )
     assembly = assemble(recipe, modalities, dataset, device)

@@ -101,6 +101,15 @@ def test_a_limit_that_leaves_a_class_out_of_train_is_refused(refused: Refused, t
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_message_has_no_empty_line_before_it(drcli: Drcli, tmp_path: Path) -> None:
+    drcli("prepare", "digits", "--limit", "100", "--out", tmp_path / "digits")
+    said = drcli("prepare", "digits", "--limit", "200", "--out", tmp_path / "digits", code=3).stderr
+    assert said == (
+        f"drcli: {tmp_path / 'digits'}: another prepared dataset is there (--limit: 100 in the folder, 200 requested); "
+        "choose another --out (and dataset.root), or replace it with --fresh\n"
+    )
+
+
 def test_a_limit_that_leaves_a_class_out_of_val_is_a_warning(drcli: Drcli, tmp_path: Path) -> None:
     said = drcli("prepare", "digits", "--limit", "30", "--out", tmp_path / "digits").stderr
     assert "absent from val" in " ".join(said.split()) or "val" in said
