@@ -1,4 +1,4 @@
-"""arrays: somebody's own arrays, one .npz file per split.
+"""arrays: your own arrays, one .npz file per split.
 
 A folder with `train.npz`, `test.npz` and, unless it is to be drawn from train, `val.npz`, each with::
 
@@ -50,7 +50,7 @@ from drcli.registry import known
 
 
 class Arrays(DownloadPreparer):
-    """Arrays that are there already; each but the labels is a modality of its name."""
+    """Arrays that exist already: each, except for the labels, is a modality of the same name."""
 
     name = "arrays"
 
@@ -98,7 +98,7 @@ class Arrays(DownloadPreparer):
         return Filled(writer, {"files": origins, **({"repeated": repeated} if repeated else {})})
 
     def _kinds(self, contents: Contents, job: Job) -> dict[str, Kind]:
-        """The kind of each modality, as the settings say or its shape suggests; a line tells each."""
+        """The kind of each modality, as the settings say or its shape suggests; each is noted."""
         modalities = modalities_of(contents)
         for m in self.settings.kinds:
             if m not in modalities:
@@ -132,7 +132,7 @@ class Arrays(DownloadPreparer):
         return {split: (names[split], rows - starts[names[split]]) for split, rows in kept.items()}
 
     def _draw_val(self, labels: Indices, job: Job) -> dict[str, Indices]:
-        """Rows of train.npz for train and val, classes in equal shares; a line tells how many."""
+        """Rows of train.npz for train and val, classes in equal shares; their number is noted."""
         total = len(labels)
         size = round(self.settings.val_share * total)
         job.note(

@@ -152,7 +152,7 @@ class Avmnist(DownloadPreparer):
             yield min(start + _CHUNK, len(rows))
 
     def _draw(self, row: Row, vector: Floats) -> tuple[Floats, Floats]:
-        """One image (784,) and one waveform of a second (8000,), with their noise."""
+        """One image (784,) and one second of sound (8000,), with their noise."""
         generator = row_generator(self.settings.seed, row.recording.name, row.draw)
         noisy = vector + self.settings.image_noise * generator.standard_normal(len(vector))
         recording = read_wav(row.recording.path)[:RATE]

@@ -41,7 +41,7 @@ class Preparer(ABC):
         needs_source: whether there is a download to read.
         waveform: modality whose sound takes the noise of a recipe's `corrupt`, by the settings
             `waveform_snr_db` and `waveform_noise_splits`; None where there is none.
-        resumable: whether `fill` keeps in `Job.scratch` what it needs to go on after a kill.
+        resumable: whether `fill` keeps in `Job.scratch` what it needs to resume after a kill.
     """
 
     name: ClassVar[str]

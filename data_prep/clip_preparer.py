@@ -31,7 +31,7 @@ class Chosen:
 
 
 class ClipPreparer(DownloadPreparer):
-    """Makes a dataset of clips that are decoded one by one, and goes on where a kill stopped it."""
+    """Makes a dataset of clips that are decoded one by one; a killed preparation is resumed."""
 
     resumable = True
 

@@ -110,7 +110,7 @@ def read_digits() -> tuple[NDArray[np.uint8], Indices]:
     """The images (1797, 8, 8) with values 0 ... 16 and their labels (1797,), in scikit-learn's order.
 
     The file is read from scikit-learn's folder without importing the package, which takes seconds;
-    a scikit-learn that keeps it elsewhere is asked itself.
+    a scikit-learn that keeps it elsewhere reads it itself.
     """
     spec = find_spec("sklearn")
     path = Path(str(spec.origin if spec else "")).parent / "datasets" / "data" / "digits.csv.gz"

@@ -1,4 +1,4 @@
-"""The .npz files of somebody's own arrays: which there are, what is in them, and what the axes are."""
+"""The .npz files of your own arrays: which there are, what is in them, and what the axes are."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def kind_of(stored: Stored, asked: Kind | None) -> Kind:
     shape = stored.shape[1:]
     if len(shape) == 1:
         raise stored.refused(
-            f"has the shape {stored.shape}, and no backbone takes one vector a sample; save it as sequences of one "
+            f"has the shape {stored.shape}, and no backbone takes one vector per sample; save it as sequences of one "
             "step, x[:, None] of shape (N, 1, D), and use the backbone transformer"
         )
     kinds = KINDS_BY_RANK.get(len(shape))

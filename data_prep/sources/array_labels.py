@@ -1,4 +1,4 @@
-"""Classes of somebody's own arrays: labels are integers or text, and say their names."""
+"""The classes of your own arrays: names and indices from labels, which are integers or text."""
 
 from __future__ import annotations
 

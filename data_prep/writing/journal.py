@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 
@@ -76,9 +76,8 @@ def _parse(line: bytes) -> Entry:
         ValueError: it is not JSON in UTF-8, or not an entry with values of the right types.
         TypeError: it has other fields.
     """
-    entry = Entry(**json.loads(line.decode()))
-    if not all(isinstance(value, str) for value in (entry.id, entry.reason, entry.detail)):
+    entry, blank = Entry(**json.loads(line.decode())), Entry("")
+    names = [field.name for field in fields(Entry)]
+    if any(type(getattr(entry, name)) is not type(getattr(blank, name)) for name in names) or entry.bad_packets < 0:
         raise ValueError(f"not an entry: {entry}")
-    if type(entry.bad_packets) is not int or entry.bad_packets < 0:
-        raise ValueError(f"not a number of packets: {entry.bad_packets!r}")
     return entry

@@ -21,6 +21,7 @@ from drcli.data.format import (
     data_files,
     file_sha256,
     lengths_file,
+    read_info,
 )
 from drcli.data.info_checks import SMALLEST_STD
 from drcli.errors import DataError
@@ -124,7 +125,8 @@ class DatasetWriter:
             source: what the arrays were made from; "fingerprint" and "limit" at least.
 
         Raises:
-            DataError: a modality is constant over the training split, or has values that are not finite.
+            DataError: a modality is constant over the training split, has values that are not finite, or axes
+                that are not those of its kind; class names are not distinct.
         """
         for split, writer in self._splits.items():
             writer.sync()
@@ -145,7 +147,7 @@ class DatasetWriter:
         (self.root / INFO_FILE).write_text(info.to_json(), encoding="utf-8")
         sync(self.root / INFO_FILE)
         sync(self.root)
-        return info
+        return read_info(self.root)  # nothing is published that could not be opened
 
 
 def allocate(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:

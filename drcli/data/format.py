@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import ItemsView, Mapping
+from collections.abc import ItemsView, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,7 +99,7 @@ class DatasetInfo:
 
     def to_json(self) -> str:
         """Text of `dataset.json`."""
-        values = asdict(self)
+        values = json.loads(json.dumps(asdict(self)))  # keys that are no strings become some, as when it is read
         seal = {"seal": _digest(values)} if self.format_version > 1 else {}
         return json.dumps({**values, **seal}, indent=2, sort_keys=True) + "\n"
 
@@ -242,6 +242,16 @@ def _state(path: Path, digest: str) -> str:
         return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
+
+
+def named_classes(names: Sequence[str]) -> str:
+    """Class names for a message: "class cat", "classes cat, dog"."""
+    return f"{'class' if len(names) == 1 else 'classes'} {', '.join(names)}"
+
+
+def absence(names: Sequence[str], split: str) -> str:
+    """Line of classes that a split has no samples of: "class cat is absent from val"."""
+    return f"{named_classes(names)} {'is' if len(names) == 1 else 'are'} absent from {split}"
 
 
 def differences(there: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ from drcli.data.format import (
     LABELS_FILE,
     SPLITS,
     DatasetInfo,
+    absence,
     differences,
     lengths_file,
     read_info,
@@ -213,10 +214,10 @@ def _check_lengths(path: Path, rows: int, longest: int) -> None:
 def _check_classes(root: Path, info: DatasetInfo, split: str, labels: NDArray[np.int64]) -> list[str]:
     """Refuse a class absent from train; a class absent elsewhere is a warning."""
     counts = np.bincount(labels, minlength=len(info.classes))
-    absent = ", ".join(name for name, count in zip(info.classes, counts, strict=True) if count == 0)
+    absent = [name for name, count in zip(info.classes, counts, strict=True) if count == 0]
     if absent and split == "train":
-        raise DataError(f"{root}: class {absent} is absent from train; prepare with a larger --limit")
-    return [f"{root}: class {absent} is absent from {split}"] if absent else []
+        raise DataError(f"{root}: {absence(absent, split)}; prepare with a larger --limit")
+    return [f"{root}: {absence(absent, split)}"] if absent else []
 
 
 def _sample_numbers(path: Path) -> NDArray[np.int64]:

@@ -82,6 +82,12 @@ def changed_at(raw: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     return {**raw, key: changed_at(raw[key], rest, value) if rest else value}
 
 
+def test_a_seal_holds_whatever_the_keys_of_settings_were(tmp_path: Path) -> None:
+    info = replace(INFO, settings={"by_number": {10: "a", 9: "b"}}, source={"fingerprint": "\udcff", "share": 1e-7})
+    (tmp_path / "dataset.json").write_text(info.to_json())
+    assert read_info(tmp_path).settings == {"by_number": {"10": "a", "9": "b"}}
+
+
 def test_a_dataset_of_version_1_has_no_seal_and_is_read(tmp_path: Path) -> None:
     raw = {**json.loads(INFO.to_json()), "format_version": 1}
     del raw["seal"]

@@ -205,5 +205,5 @@ def test_a_class_absent_elsewhere_is_a_warning(write: Write) -> None:
     dataset = open_dataset(write(val=[0, 1, 0], test=[2]))
     assert [line.partition(": ")[2] for line in dataset.warnings] == [
         "class cow is absent from val",
-        "class ant, bee is absent from test",
+        "classes ant, bee are absent from test",
     ]

@@ -366,7 +366,7 @@ def test_a_bad_file_is_refused_in_one_message(tmp_path: Path, case: str) -> None
 @pytest.mark.parametrize(
     ("name", "array", "settings", "message"),
     [
-        ("x", np.ones(5), {}, "array 'x' has the shape (N, 5), and no backbone takes one vector a sample; save it as"),
+        ("x", np.ones(5), {}, "array 'x' has the shape (N, 5), and no backbone takes one vector per sample; save"),
         ("x", np.ones(()), {}, "array 'x' has the shape (N,); it must be (N, L, D), (N, C, H, W) or (N, T, C, H, W)"),
         ("x", np.ones((1, 2, 3, 4, 5)), {}, "array 'x' has the shape (N, 1, 2, 3, 4, 5); it must be"),
         ("x", np.full((2, 2), 1e39), {}, "array 'x' has values that are NaN, infinite or beyond float32, in row 0"),
@@ -405,7 +405,7 @@ def test_a_val_smaller_than_the_number_of_classes_is_refused(tmp_path: Path) -> 
 def test_a_class_that_test_lacks_is_a_warning(tmp_path: Path) -> None:
     warnings: list[str] = []
     prepare(write(tmp_path / "in", test={"labels": np.array(["cat"] * 12)}), tmp_path / "out", warn=warnings.append)
-    assert warnings == ["class dog, emu is absent from test"]
+    assert warnings == ["classes dog, emu are absent from test"]
 
 
 class Harmful:

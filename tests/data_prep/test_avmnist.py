@@ -143,7 +143,8 @@ def test_a_changed_source_is_noticed(make_download: Make, tmp_path: Path) -> Non
     source = make_download()
     prepare(source, tmp_path / "out")
     (source / "recordings" / "0_ann_11.wav").unlink()
-    with pytest.raises(DataError, match=r"contents of --source: \"[0-9a-f]{12}\" there, \"[0-9a-f]{12}\" asked"):
+    digest = '"[0-9a-f]{12}"'
+    with pytest.raises(DataError, match=f"contents of --source: {digest} in the folder, {digest} requested"):
         prepare(source, tmp_path / "out")
 
 

@@ -148,7 +148,7 @@ def test_limit_is_recorded_and_kept(tmp_path: Path) -> None:
 
 
 def test_limit_that_loses_a_class_in_train_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"class .* would be absent from train"):
+    with pytest.raises(DataError, match=r"class(es)? .* would be absent from train"):
         prepare(tmp_path / "d", limit=15)
     assert list(tmp_path.iterdir()) == []
 

@@ -107,3 +107,22 @@ def test_values_that_are_not_finite_are_refused_in_every_split(tmp_path: Path, s
     with pytest.raises(DataError, match=rf"modality audio is not finite in split {split}, row 1 first; check the sou"):
         writer.finish(settings={}, source={"fingerprint": "f", "limit": None})
     assert not (tmp_path / "dataset.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("classes", "shape", "message"),
+    [
+        (("a", "a"), (1, 1, 2), "classes names 'a' twice"),
+        (("a", ""), (1, 1, 2), "classes is ''; it must be a string"),
+        (("a", "b"), (2,), "shape is .2.; it must be 3 axes for the kind array"),
+    ],
+)
+def test_nothing_is_written_that_could_not_be_opened(
+    tmp_path: Path, classes: tuple[str, ...], shape: tuple[int, ...], message: str
+) -> None:
+    writer = DatasetWriter(tmp_path, name="toy", classes=classes)
+    for split in ("train", "val", "test"):
+        part = writer.split(split, labels=[0, 1, 1], ids=["x", "y", "z"])
+        part.array("audio", shape, "float16")[:] = np.arange(6.0).reshape(3, *shape)
+    with pytest.raises(DataError, match=message):
+        writer.finish(settings={}, source={"fingerprint": "f", "limit": None})
