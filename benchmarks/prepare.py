@@ -34,7 +34,6 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 from support import cremad_tree, kinetics_tree, ucf101_tree  # noqa: E402
 from support.media import NTSC, make_wav, tone  # noqa: E402
 
-from data_prep import base  # noqa: E402
 from drcli.data.format import SPLITS, DatasetInfo  # noqa: E402
 from drcli.names import DATASETS  # noqa: E402
 
@@ -168,10 +167,11 @@ def prepared(case: Case, source: Path, out: Path) -> tuple[float, float, Dataset
         if stage == "clips":
             moments.append(time.process_time())
 
-    settings = DATASETS.load(case.dataset).Settings.model_validate(case.settings)
+    preparer = DATASETS.load(case.dataset)
+    settings = preparer.Settings.model_validate(case.settings)
     shutil.rmtree(out, ignore_errors=True)
     with PeakMemory() as memory:
-        info = base.run(case.dataset, settings, source=source, out=out, progress=progress)
+        info = preparer(settings).run(source=source, out=out, progress=progress)
     return (len(moments) - 2) / (moments[-1] - moments[1]), memory.peak, info
 
 

@@ -1,10 +1,13 @@
-"""arrays: somebody's own arrays, one .npz file a split.
+"""arrays: your own arrays, one .npz file per split.
 
 A folder with `train.npz`, `test.npz` and, unless it is to be drawn from train, `val.npz`, each with::
 
-    labels               (N,) integers or strings, one class a sample
+    labels               (N,) integers or strings, the class of each sample
     <modality>           (N, ...) numbers; names, types and shapes of a sample are those of train.npz
     <modality>_lengths   (N,) valid steps of sequences that are padded at their end; without it, all are
+
+A sample's axes are (L, D), a sequence, (C, H, W), (T, C, H, W), frames, or (T, 2, H, W), flow; pictures (H, W)
+without a channel are taken for sequences unless `dataset.prepare.kinds` says "array".
 
 Types float16 and uint8 are stored as they are, any other number as float32: float16 would overflow, or
 round away, values of a scale that only their owner knows.
@@ -14,51 +17,48 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from data_prep.base import Job, Preparer
-from data_prep.sources.npz import Array, Stored, read_headers, read_rows, read_whole
+from data_prep.base import DownloadPreparer, Filled
+from data_prep.job import Job
+from data_prep.sources.array_files import (
+    AXES,
+    LABELS,
+    LENGTHS,
+    Contents,
+    Kind,
+    check_alike,
+    find_files,
+    kind_of,
+    modalities_of,
+    read_contents,
+    read_lengths,
+    sample_shape,
+)
+from data_prep.sources.array_labels import number_labels
+from data_prep.sources.npz import Array, Stored, read_rows
+from data_prep.writing.repeated import report_repeated
 from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator, stratified_split
 from data_prep.writing.writer import DatasetWriter, SplitWriter
-from drcli.data.format import SPLITS, DatasetInfo, file_sha256
+from drcli.data.format import SPLITS, file_sha256
 from drcli.errors import DataError, UsageError
 from drcli.registry import known
 
-Kind = Literal["array", "frames", "flow", "sequence"]
-AXES: Mapping[Kind, str] = {
-    "array": "(C, H, W)",
-    "frames": "(T, C, H, W)",
-    "flow": "(T, 2, H, W)",
-    "sequence": "(L, D)",
-}
-KINDS_BY_RANK: Mapping[int, tuple[Kind, ...]] = {2: ("sequence",), 3: ("array",), 4: ("frames", "flow")}
-LABELS = "labels"
-LAYOUT = f"{LABELS} (N,), and one array (N, ...) a modality"
 
-_LENGTHS = "_lengths"
-_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # it names files, and a block of the recipe
-
-Contents = Mapping[str, Stored]
-"""The arrays of one file, by name."""
-
-
-class Arrays(Preparer):
-    """Arrays that are there already; each but the labels is a modality of its name."""
+class Arrays(DownloadPreparer):
+    """Arrays that exist already: each, except for the labels, is a modality of the same name."""
 
     name = "arrays"
-    needs_source = True
 
-    class Settings(Preparer.Settings):
+    class Settings(DownloadPreparer.Settings):
         """The recipe's `dataset.prepare` block."""
 
         kinds: dict[str, Kind] = Field(
-            {}, description="what a sample's axes are, by modality; others as their number suggests"
+            {}, description="what a sample's axes are, by modality; without it, as their number suggests"
         )
         val_share: float = Field(
             0.1, gt=0, lt=1, description="share of train.npz that becomes val where there is no val.npz"
@@ -67,50 +67,50 @@ class Arrays(Preparer):
 
     settings: Settings
 
-    def fingerprint(self, source: Path | None, /) -> str:
+    def fingerprint(self, source: Path) -> str:
         """Digest of the files' names and contents."""
         digest = hashlib.sha256()
-        for path in find_files(_folder(source)).values():
+        for path in find_files(source).values():
             try:
                 digest.update(f"{path.name} {file_sha256(path)}\n".encode())
             except OSError as error:
                 raise DataError(f"{path}: cannot be read ({error.strerror})") from error
         return digest.hexdigest()
 
-    def prepare(self, job: Job) -> DatasetInfo:
+    def fill(self, job: Job) -> Filled:
         """Check all that headers and labels show, then copy the arrays, split by split."""
-        paths = find_files(_folder(job.source))
+        paths = find_files(job.download)
         files = {name: read_contents(path) for name, path in paths.items()}
         for contents in files.values():
             check_alike(files["train"], contents)
         kinds = self._kinds(files["train"], job)
         classes, labels = number_labels({name: contents[LABELS] for name, contents in files.items()})
         chosen = self._choose(labels, classes, job)
-        writer = DatasetWriter(job.out, name=self.name, classes=classes)
+        writer, parts = DatasetWriter(job.out, name=self.name, classes=classes), dict[str, SplitWriter]()
         for split, (name, rows) in chosen.items():
             ids = [f"{name}-{row:06d}" for row in rows.tolist()]
-            part = writer.split(split, labels=labels[name][rows].tolist(), ids=ids)
+            part = parts[split] = writer.split(split, labels=labels[name][rows].tolist(), ids=ids)
             for m, kind in kinds.items():
                 for done in write_rows(part, files[name], m, kind, rows):
                     job.progress(f"arrays: {split} {m}", done, len(rows))
         origins = {split: paths[name].name for split, (name, _) in chosen.items()}
-        source = {"fingerprint": job.fingerprint, "limit": job.limit, "files": origins}
-        return writer.finish(settings=self.settings.model_dump(mode="json"), source=source)
+        repeated = report_repeated(parts, origins, job.warn)
+        return Filled(writer, {"files": origins, **({"repeated": repeated} if repeated else {})})
 
     def _kinds(self, contents: Contents, job: Job) -> dict[str, Kind]:
-        """The kind of each modality, as the settings say or its shape suggests; a line tells each."""
-        modalities = _modalities(contents)
+        """The kind of each modality, as the settings say or its shape suggests; each is noted."""
+        modalities = modalities_of(contents)
         for m in self.settings.kinds:
             if m not in modalities:
                 raise UsageError(f"dataset.prepare.kinds names {m!r}, which train.npz lacks; {known(m, modalities)}")
         kinds = {m: kind_of(contents[m], self.settings.kinds.get(m)) for m in modalities}
         for m, kind in kinds.items():
-            shape = contents[m].shape[1:]
-            if kind != "sequence" and m + _LENGTHS in contents:
-                raise contents[m + _LENGTHS].refused(f"is of no use: {m!r} is no sequence; leave it out")
+            if kind != "sequence" and m + LENGTHS in contents:
+                raise contents[m + LENGTHS].refused(f"is of no use: {m!r} is no sequence; leave it out")
+            shape = sample_shape(contents[m], kind)
             job.note(f"{m}: {kind} {AXES[kind]} = {shape}, stored as {stored_type(contents[m])}")
-            if kind != "sequence" and shape[-1] in {1, 3} and shape[-3] > 4:
-                job.warn(f"{m}: {shape} looks as if channels came last; if so, save numpy.moveaxis(x, -1, -3) instead")
+            for line in _doubts(contents, m, kind, is_stated=m in self.settings.kinds):
+                job.warn(line)
         return kinds
 
     def _choose(
@@ -126,13 +126,13 @@ class Arrays(Preparer):
             members |= self._draw_val(labels["train"], job)
         members = {split: members[split] for split in SPLITS}
         kept = limit_splits(members, everything, job.limit, row_generator(self.settings.seed, "limit"))
-        check_sizes(kept, len(classes), _folder(job.source))
+        check_sizes(kept, len(classes), job.download)
         check_classes(kept, everything, classes, job.warn)
         names = {split: split if split in labels else "train" for split in SPLITS}
         return {split: (names[split], rows - starts[names[split]]) for split, rows in kept.items()}
 
     def _draw_val(self, labels: Indices, job: Job) -> dict[str, Indices]:
-        """Rows of train.npz for train and val, classes in equal shares; a line tells how many."""
+        """Rows of train.npz for train and val, classes in equal shares; their number is noted."""
         total = len(labels)
         size = round(self.settings.val_share * total)
         job.note(
@@ -141,124 +141,6 @@ class Arrays(Preparer):
         )
         generator = row_generator(self.settings.seed, "split")
         return stratified_split(labels, {"train": total - size, "val": size}, generator)
-
-
-def find_files(source: Path) -> dict[str, Path]:
-    """The files of a folder by split, in the order of `SPLITS`; without val where it is not there.
-
-    Raises:
-        DataError: train.npz or test.npz is missing.
-    """
-    paths = {split: source / f"{split}.npz" for split in SPLITS}
-    for split in ("train", "test"):
-        if not paths[split].exists():
-            raise DataError(
-                f"{paths[split]}: no such file; the folder must hold train.npz, test.npz and, unless it is to be "
-                f"drawn from train, val.npz, each saved by numpy.savez with {LAYOUT}"
-            )
-    return {split: path for split, path in paths.items() if path.exists()}
-
-
-def read_contents(path: Path) -> dict[str, Stored]:
-    """The arrays of a file, checked as far as headers show what is wrong.
-
-    Raises:
-        DataError: the file is no .npz file or damaged, labels are missing, or an array has a name, a type
-            or a number of rows that does not fit.
-    """
-    contents = read_headers(path)
-    if LABELS not in contents:
-        raise DataError(f"{path}: array {LABELS!r} is missing (there: {', '.join(contents)}); the file needs {LAYOUT}")
-    labels = contents[LABELS]
-    _check_column(labels, "iuUS", "integers or strings, the class of each sample")
-    if labels.shape[0] == 0:
-        raise labels.refused("is empty; every split needs samples")
-    modalities = _modalities(contents)
-    if not modalities:
-        raise DataError(f"{path}: holds no modality; the file needs {LAYOUT}")
-    for name, stored in contents.items():
-        if name in modalities:
-            _check_modality(stored)
-        elif name != LABELS:
-            _check_lengths(stored, modalities)
-        if stored.shape[0] != labels.shape[0]:
-            raise stored.refused(
-                f"has {stored.shape[0]} rows, {LABELS!r} has {labels.shape[0]}; make them equally many"
-            )
-    return contents
-
-
-def check_alike(train: Contents, other: Contents) -> None:
-    """Refuse a file whose arrays are not named, typed and shaped as those of train.npz.
-
-    Raises:
-        DataError: an array is missing, or there is another, or its samples differ.
-    """
-    for name in train:
-        if name not in other:
-            raise DataError(f"{other[LABELS].path}: array {name!r} is missing, but train.npz has it; add it")
-    for name, stored in other.items():
-        if name not in train:
-            raise stored.refused("is not in train.npz; add it there, or leave it out here")
-    for m in _modalities(train):
-        there, here = (f"{of[m].dtype.name} {of[m].shape[1:]}" for of in (train, other))
-        if there != here:
-            raise other[m].refused(
-                f"has samples {here}, in train.npz they are {there}; make them the same in all files"
-            )
-
-
-def kind_of(stored: Stored, asked: Kind | None) -> Kind:
-    """What the axes of a modality's samples are: as asked, or what their number suggests.
-
-    Three axes are an array and two a sequence; four are frames, or flow where there are two channels.
-
-    Raises:
-        DataError: no kind has so many axes, or not the one asked for.
-    """
-    shape = stored.shape[1:]
-    if len(shape) == 1:
-        raise stored.refused(
-            f"has the shape {stored.shape}, and no backbone takes one vector a sample; save it as sequences of one "
-            "step, x[:, None] of shape (N, 1, D), and use the backbone transformer"
-        )
-    kinds = KINDS_BY_RANK.get(len(shape))
-    if kinds is None:
-        raise stored.refused(f"has the shape {stored.shape}; it must be (N, L, D), (N, C, H, W) or (N, T, C, H, W)")
-    if len(shape) == 4 and shape[1] != 2:
-        kinds = ("frames",)
-    if asked is not None and asked not in kinds:
-        raise stored.refused(
-            f"has samples {shape}, but dataset.prepare.kinds.{stored.name} = {asked} means {AXES[asked]}; "
-            "change the setting, or the array's shape"
-        )
-    return asked or kinds[-1]
-
-
-def number_labels(columns: Contents) -> tuple[tuple[str, ...], dict[str, Indices]]:
-    """Class names in ascending order, numbers as numbers, and each sample's class index (N,) by file.
-
-    Args:
-        columns: the labels of each file; those of "train" decide which classes there are.
-
-    Raises:
-        DataError: numbers meet text, train has one class only, or lacks one that another file has.
-    """
-    values = {name: _read_labels(stored) for name, stored in columns.items()}
-    classes = np.unique(values["train"])
-    if len(classes) == 1:
-        raise columns["train"].refused(f"has one class only ({classes[0]}); give at least two")
-    for name, found in values.items():
-        if found.dtype.kind != classes.dtype.kind:
-            raise columns[name].refused("is not of the type it has in train.npz; make both integers or both strings")
-        absent = [str(value) for value in np.setdiff1d(found, classes)]
-        if absent:
-            shown = ", ".join([*absent[:5], *(["..."] if len(absent) > 5 else [])])
-            raise columns[name].refused(
-                f"has classes that train.npz lacks: {shown}; leave their samples out, or move some to train.npz"
-            )
-    indices = {name: np.searchsorted(classes, found).astype(np.int64) for name, found in values.items()}
-    return tuple(str(value) for value in classes), indices
 
 
 def check_sizes(splits: Mapping[str, Indices], num_classes: int, source: Path) -> None:
@@ -290,10 +172,10 @@ def write_rows(part: SplitWriter, contents: Contents, modality: str, kind: Kind,
         DataError: the array is damaged or holds values that are not finite, or lengths are out of range.
     """
     stored = contents[modality]
-    target = part.array(modality, stored.shape[1:], stored_type(stored), kind=kind)
+    target = part.array(modality, sample_shape(stored, kind), stored_type(stored), kind=kind)
     lengths = None
     if kind == "sequence":
-        lengths = _read_lengths(contents, modality)[rows]
+        lengths = read_lengths(contents, modality)[rows]
         part.lengths(modality, lengths.tolist())
     for start, piece in read_rows(stored):
         first, last = np.searchsorted(rows, [start, start + len(piece)]).tolist()
@@ -302,39 +184,26 @@ def write_rows(part: SplitWriter, contents: Contents, modality: str, kind: Kind,
         if lengths is not None:
             values[np.arange(values.shape[1]) >= lengths[first:last, None]] = 0
         _check_finite(stored, values, rows[first:last])
-        target[first:last] = values
+        target[first:last] = values.reshape(-1, *target.shape[1:])
         yield last
+
+
+def _doubts(contents: Contents, modality: str, kind: Kind, *, is_stated: bool) -> Iterator[str]:
+    """Lines on what the shape of a modality's samples may mean instead."""
+    shape = sample_shape(contents[modality], kind)
+    if kind != "sequence" and shape[-1] in {1, 3} and shape[-3] > 4:
+        yield f"{modality}: {shape} looks as if channels came last; if so, save numpy.moveaxis(x, -1, -3) instead"
+    if kind == "sequence" and not is_stated and shape[0] > 1 and modality + LENGTHS not in contents:
+        key = f"dataset.prepare.kinds.{modality}"
+        yield (
+            f"{modality}: samples {shape} are taken for sequences of {shape[0]} steps; if they are pictures of "
+            f"{shape[0]} x {shape[1]}, set {key}=array; {key}=sequence confirms what was taken"
+        )
 
 
 def stored_type(stored: Stored) -> str:
     """Name of the type that an array is stored as in the prepared dataset."""
     return stored.dtype.name if stored.dtype.name in {"float16", "uint8"} else "float32"
-
-
-def _modalities(contents: Contents) -> list[str]:
-    """The names that are neither labels nor lengths, in the file's order."""
-    return [name for name in contents if name != LABELS and not name.endswith(_LENGTHS)]
-
-
-def _check_modality(stored: Stored) -> None:
-    if not _NAME.fullmatch(stored.name):
-        raise stored.refused("has no name for a modality; letters, digits, _ and - are allowed")
-    if stored.dtype.kind not in "iuf":
-        raise stored.refused(f"has the type {stored.dtype}; a modality holds real numbers: convert it")
-    if not stored.shape or 0 in stored.shape[1:]:
-        raise stored.refused(f"has the shape {stored.shape}, which holds no samples; it must be (N, ...)")
-
-
-def _check_lengths(stored: Stored, modalities: Sequence[str]) -> None:
-    _check_column(stored, "iu", "integers, the valid steps of each sample")
-    modality = stored.name.removesuffix(_LENGTHS)
-    if modality not in modalities:
-        raise stored.refused(f"is the lengths of {modality!r}, which is not there; add it, or leave the lengths out")
-
-
-def _check_column(stored: Stored, types: str, what: str) -> None:
-    if len(stored.shape) != 1 or stored.dtype.kind not in types:
-        raise stored.refused(f"is {stored.dtype} {stored.shape}; it must be (N,) {what}")
 
 
 def _check_finite(stored: Stored, values: Array, rows: Indices) -> None:
@@ -344,35 +213,3 @@ def _check_finite(stored: Stored, values: Array, rows: Indices) -> None:
             f"has values that are NaN, infinite or beyond {values.dtype}, in row {rows[is_bad.argmax()]} first; "
             "replace them, or leave such rows out"
         )
-
-
-def _read_labels(stored: Stored) -> Array:
-    """Labels (N,) as int64 or text."""
-    labels = read_whole(stored)
-    if labels.dtype.kind == "S":
-        labels = np.char.decode(labels, "utf-8", "backslashreplace")
-    return labels if labels.dtype.kind == "U" else labels.astype(np.int64)
-
-
-def _read_lengths(contents: Contents, modality: str) -> Indices:
-    """Valid steps (N,) of a sequence (N, L, D): L throughout where the file does not say.
-
-    Raises:
-        DataError: they are not in 0 ... L, or all 0.
-    """
-    rows, longest = contents[modality].shape[:2]
-    if modality + _LENGTHS not in contents:
-        return np.full(rows, longest, dtype=np.int64)
-    stored = contents[modality + _LENGTHS]
-    lengths = read_whole(stored).astype(np.int64)
-    low, high = lengths.min(), lengths.max()
-    if low < 0 or not 0 < high <= longest:
-        raise stored.refused(
-            f"runs from {low} to {high}; {modality!r} has {longest} steps: give the valid ones of each"
-        )
-    return lengths
-
-
-def _folder(source: Path | None) -> Path:
-    assert source is not None
-    return source

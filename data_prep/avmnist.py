@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from data_prep.base import Job, Preparer
+from data_prep.base import DownloadPreparer, Filled
+from data_prep.job import Job
 from data_prep.media.audio import add_white_noise, log_mel
 from data_prep.sources import mnist_idx
 from data_prep.sources.fsdd import RATE, Recording, list_recordings, read_wav
@@ -24,7 +25,7 @@ from data_prep.sources.pairing import pair_images, share_images
 from data_prep.sources.pca import Floats, Reduction, fit_reduction
 from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator
 from data_prep.writing.writer import DatasetWriter, SplitWriter
-from drcli.data.format import SPLITS, DatasetInfo
+from drcli.data.format import SPLITS
 from drcli.errors import DataError
 
 CLASSES = tuple("0123456789")
@@ -55,13 +56,12 @@ class Row:
     draw: int
 
 
-class Avmnist(Preparer):
+class Avmnist(DownloadPreparer):
     """Spoken and written digits, modalities `audio` (1, 40, 51) and `visual` (1, 28, 28)."""
 
     name = "avmnist"
-    needs_source = True
 
-    class Settings(Preparer.Settings):
+    class Settings(DownloadPreparer.Settings):
         """The recipe's `dataset.prepare` block."""
 
         image_energy: float = Field(0.25, gt=0, le=1, description="share of the images' variance that PCA keeps")
@@ -79,10 +79,10 @@ class Avmnist(Preparer):
 
     settings: Settings
 
-    def fingerprint(self, source: Path | None, /) -> str:
+    def fingerprint(self, source: Path) -> str:
         """Digest of all recordings and images, by name."""
         digest = hashlib.sha256()
-        for path in _source_files(_folder(source)):
+        for path in _source_files(source):
             try:
                 content = hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError as error:
@@ -90,13 +90,12 @@ class Avmnist(Preparer):
             digest.update(f"{path.name} {content}\n".encode())
         return digest.hexdigest()
 
-    def prepare(self, job: Job) -> DatasetInfo:
+    def fill(self, job: Job) -> Filled:
         """Pair recordings with images and write the three splits."""
-        source = _folder(job.source)
-        recordings, images = list_recordings(source), read_images(source)
+        recordings, images = list_recordings(job.download), read_images(job.download)
         if len(images.groups) == 1:
             job.warn(
-                f"{source}: no MNIST training files, so the smaller set is made: "
+                f"{job.download}: no MNIST training files, so the smaller set is made: "
                 f"all images come from the {len(images.labels)} of t10k"
             )
         kept = self._choose(recordings, job)
@@ -110,10 +109,7 @@ class Avmnist(Preparer):
             for done in self._fill(part, rows, images, reduction):
                 job.progress(f"avmnist: {split}", done, len(rows))
         counts = {"recordings": len(recordings), "images": len(images.labels)}
-        return writer.finish(
-            settings=self.settings.model_dump(mode="json"),
-            source={"fingerprint": job.fingerprint, "limit": job.limit, **counts},
-        )
+        return Filled(writer, counts)
 
     def _choose(self, recordings: Sequence[Recording], job: Job) -> dict[str, list[Recording]]:
         """The recordings of each split, after the limit."""
@@ -156,7 +152,7 @@ class Avmnist(Preparer):
             yield min(start + _CHUNK, len(rows))
 
     def _draw(self, row: Row, vector: Floats) -> tuple[Floats, Floats]:
-        """One image (784,) and one waveform of a second (8000,), with their noise."""
+        """One image (784,) and one second of sound (8000,), with their noise."""
         generator = row_generator(self.settings.seed, row.recording.name, row.draw)
         noisy = vector + self.settings.image_noise * generator.standard_normal(len(vector))
         recording = read_wav(row.recording.path)[:RATE]
@@ -204,8 +200,3 @@ def mnist_files(source: Path) -> list[tuple[Path, Path]]:
 def _source_files(source: Path) -> list[Path]:
     """Every file that is read, in a fixed order."""
     return [take.path for take in list_recordings(source)] + [p for pair in mnist_files(source) for p in pair]
-
-
-def _folder(source: Path | None) -> Path:
-    assert source is not None
-    return source

@@ -1,75 +1,47 @@
-"""What a dataset's preparation must offer, and `run`, the one way to start it.
-
-A dataset is written into a sibling folder and renamed into place when it is complete: whatever
-happens, the folder the user named holds a whole prepared dataset or none.
-"""
+"""What the preparation of a dataset must offer, with a download or without, and how it is run."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
-import re
-import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
+from data_prep.job import Job, ignore
+from data_prep.writing.publish import disk_errors, existing, identity, is_occupied, partial_folder, publish
 from data_prep.writing.resume import remove_published, resumable_folder
-from drcli.data.format import INFO_FILE, SPLITS, DatasetInfo, differences, read_info, verify_files
-from drcli.errors import DataError, DrcliError, RunError, UsageError
-from drcli.files import sync
-from drcli.names import DATASETS
+from data_prep.writing.writer import DatasetWriter
+from drcli.data.format import DatasetInfo, prepare_command
+from drcli.errors import DataError, UsageError
 
-
-def ignore(*_: object) -> None:
-    """Take a progress report or a warning and do nothing."""
+__all__ = ["DownloadPreparer", "EmbeddedPreparer", "Filled", "Job", "Preparer", "ignore"]
 
 
 @dataclass(frozen=True)
-class Job:
-    """One preparation.
+class Filled:
+    """A dataset that lacks only its `dataset.json`.
 
     Attributes:
-        source: folder of the official download; None for an embedded dataset.
-        out: an existing empty folder to fill.
-        fingerprint: digest of the source, as `Preparer.fingerprint` gave it.
-        workers: how many processes may decode at a time.
-        limit: at most so many samples over all splits; None takes everything.
-        progress: called with (stage, done, total).
-        warn: called with one line that the user should see.
-        note: called with one line of what is going to happen.
-        max_bad: share of the clips that may be skipped, in [0, 1].
-        scratch: a folder that survives a kill and is there again when the command is repeated; None
-            unless the preparer is `resumable`.
+        writer: has written every split.
+        source: what `dataset.json` says about the source besides its fingerprint and the limit.
     """
 
-    source: Path | None
-    out: Path
-    fingerprint: str = ""
-    workers: int = 1
-    limit: int | None = None
-    progress: Callable[[str, int, int], None] = ignore
-    warn: Callable[[str], None] = ignore
-    note: Callable[[str], None] = ignore
-    max_bad: float = 0.01
-    scratch: Path | None = None
+    writer: DatasetWriter
+    source: Mapping[str, Any]
 
 
 class Preparer(ABC):
-    """From a download to a prepared dataset.
+    """Makes a prepared dataset; derive from `EmbeddedPreparer` or `DownloadPreparer`.
 
     Attributes:
         name: the dataset's name in the registry.
         needs_source: whether there is a download to read.
         waveform: modality whose sound takes the noise of a recipe's `corrupt`, by the settings
             `waveform_snr_db` and `waveform_noise_splits`; None where there is none.
-        resumable: whether `prepare` keeps in `Job.scratch` what it needs to go on after a kill.
+        resumable: whether `fill` keeps in `Job.scratch` what it needs to resume after a kill.
     """
 
     name: ClassVar[str]
@@ -86,180 +58,116 @@ class Preparer(ABC):
         self.settings = settings
 
     @abstractmethod
-    def fingerprint(self, source: Path | None, /) -> str:
-        """Digest of everything that is read: equal digests and settings give equal datasets.
-
-        Raises:
-            DataError: files are missing from the source.
-        """
-
-    @abstractmethod
-    def prepare(self, job: Job) -> DatasetInfo:
+    def fill(self, job: Job) -> Filled:
         """Fill `job.out` by means of a `DatasetWriter`.
 
         Raises:
             DataError: the source is not as expected; the message names the file.
         """
 
+    @abstractmethod
+    def _digest(self, source: Path | None) -> str:
+        """Digest of everything that is read, once the source is known to be as it must.
 
-def run(  # noqa: PLR0913 - one keyword for each option of the command line
-    name: str,
-    settings: BaseModel,
-    *,
-    source: Path | None,
-    out: Path,
-    workers: int = 1,
-    limit: int | None = None,
-    fresh: bool = False,
-    max_bad: float = 0.01,
-    progress: Callable[[str, int, int], None] = ignore,
-    warn: Callable[[str], None] = ignore,
-    note: Callable[[str], None] = ignore,
-) -> DatasetInfo:
-    """Prepare a dataset into `out`, or return the one that is there if it is the one asked for.
+        Raises:
+            UsageError: a source is given where none is needed, or the reverse.
+            DataError: the folder or files in it are missing.
+        """
 
-    Args:
-        name: a name of `DATASETS`.
-        settings: an instance of that dataset's `Settings`.
-        source: folder of the download; None for an embedded dataset.
-        out: folder of the prepared dataset; appears when it is complete.
-        workers: how many processes may decode at a time.
-        limit: at most so many samples over all splits, stratified by class.
-        fresh: replace a dataset that is there.
-        max_bad: share of the clips that may be skipped, in [0, 1].
-        progress: called with (stage, done, total).
-        warn: called with one line that the user should see.
-        note: called with one line of what is going to happen.
+    def run(  # noqa: PLR0913 - one keyword for each option of the command line
+        self,
+        *,
+        source: Path | None,
+        out: Path,
+        workers: int = 1,
+        limit: int | None = None,
+        fresh: bool = False,
+        max_bad: float = 0.01,
+        progress: Callable[[str, int, int], None] = ignore,
+        warn: Callable[[str], None] = ignore,
+        note: Callable[[str], None] = ignore,
+    ) -> DatasetInfo:
+        """Prepare the dataset into `out`, or return the one that is there if it is the requested one.
 
-    Raises:
-        UsageError: no source given, `out` not writable, or something else stands there.
-        DataError: the source is missing or damaged; `out` holds another dataset, or a damaged one.
-        RunError: the disk is full.
-    """
-    preparer: Preparer = DATASETS.load(name)(settings)
-    _check_arguments(preparer, source, limit)
-    out = out.resolve()  # a link stays, the folder behind it is replaced
-    fingerprint = preparer.fingerprint(source)
-    asked = _identity(name, settings.model_dump(mode="json"), {"fingerprint": fingerprint, "limit": limit})
-    with _disk_errors(out):
-        if not fresh and _is_occupied(out):
-            info = _existing(out, asked)
-            remove_published(out)
-            return info
-        _is_occupied(out)
-        with resumable_folder(out, asked, warn) if preparer.resumable else _partial_folder(out) as (partial, scratch):
-            job = Job(source, partial, fingerprint, workers, limit, progress, warn, note, max_bad, scratch)
-            info = preparer.prepare(job)
-            return info if _publish(partial, out, fresh=fresh) else _existing(out, asked)
+        Args:
+            source: folder of the download; None for an embedded dataset.
+            out: folder of the prepared dataset; appears when it is complete.
+            workers: how many processes may decode at a time.
+            limit: maximum number of samples over all splits, stratified by class.
+            fresh: replace a dataset that is there.
+            max_bad: share of the clips that may be skipped, in [0, 1].
+            progress: called with (stage, done, total).
+            warn: called with one line that the user should see.
+            note: called with one line of what is going to happen.
 
+        Raises:
+            UsageError: no source given, `out` not writable, or something else is there.
+            DataError: the source is missing or damaged; `out` holds another dataset, or a damaged one.
+            RunError: the disk is full.
+        """
+        if limit is not None and limit < 1:
+            raise UsageError(f"--limit is {limit}; it must be at least 1")
+        job = Job(source, out.resolve(), "", workers, limit, progress, warn, note, max_bad)  # a link stays a link
+        job = replace(job, fingerprint=self._digest(source))
+        with disk_errors(job.out):
+            if is_occupied(job.out) and not fresh:
+                info = self._existing(job)
+                remove_published(job.out)
+                return info
+            return self._prepare(job, fresh=fresh)
 
-def _check_arguments(preparer: Preparer, source: Path | None, limit: int | None) -> None:
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit is {limit}; it must be at least 1")
-    if source is None and preparer.needs_source:
-        raise UsageError(f"dataset {preparer.name!r} is made from a download: name its folder with --source DIR")
-    if source is not None and not preparer.needs_source:
-        raise UsageError(f"dataset {preparer.name!r} needs no download: leave out --source {source}")
-    if source is not None and not source.is_dir():
-        raise DataError(f"{source}: no such folder; --source must name the folder of the download")
+    def _prepare(self, job: Job, *, fresh: bool) -> DatasetInfo:
+        """Fill a folder beside `job.out` and rename it."""
+        out = job.out
+        folder = resumable_folder(out, self._identity(job), job.warn) if self.resumable else partial_folder(out)
+        with folder as (partial, scratch):
+            filled = self.fill(replace(job, out=partial, scratch=scratch))
+            source = {"fingerprint": job.fingerprint, "limit": job.limit, **filled.source}
+            info = filled.writer.finish(settings=self._plain_settings(), source=source)
+            return info if publish(partial, out, fresh=fresh) else self._existing(job)
 
+    def _existing(self, job: Job) -> DatasetInfo:
+        remedy = prepare_command(self.name, job.out, needs_source=self.needs_source, fresh=True)
+        return existing(job.out, self._identity(job), remedy)
 
-def _identity(name: str, settings: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
-    """All that makes two prepared datasets the same, under the names a user knows."""
-    digest = str(source.get("fingerprint"))[:12]
-    return {"dataset": name, **settings, "--limit": source.get("limit"), "contents of --source": digest}
+    def _identity(self, job: Job) -> dict[str, Any]:
+        return identity(self.name, self._plain_settings(), {"fingerprint": job.fingerprint, "limit": job.limit})
 
-
-def _is_occupied(out: Path) -> bool:
-    """Whether a dataset stands at `out`.
-
-    Raises:
-        UsageError: something else stands there, which is never overwritten.
-    """
-    if not out.exists():
-        return False
-    if not out.is_dir():
-        raise UsageError(f"{out}: is a file; --out must name a folder")
-    names = {path.name for path in out.iterdir()}
-    # Without dataset.json, folders called train and val are somebody's own data.
-    stray = sorted(names - {INFO_FILE, *SPLITS} if INFO_FILE in names else names)
-    if stray:
-        raise UsageError(f"{out}: holds {stray[0]!r}, which is no part of a prepared dataset; choose another --out")
-    return bool(names)
+    def _plain_settings(self) -> dict[str, Any]:
+        return self.settings.model_dump(mode="json")
 
 
-def _existing(out: Path, asked: Mapping[str, Any]) -> DatasetInfo:
-    """The dataset at `out`, if it is whole and the one asked for."""
-    info = read_info(out)
-    changed = differences(_identity(info.name, info.settings, info.source), asked)
-    if changed:
-        raise DataError(
-            f"{out}: another prepared dataset is there ({'; '.join(changed)}); "
-            "choose another --out (and dataset.root), or replace it with --fresh"
-        )
-    verify_files(out, info)
-    return info
+class EmbeddedPreparer(Preparer):
+    """Makes a dataset that takes no download: `train` prepares it by itself."""
+
+    needs_source = False
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Digest of what the arrays are made from: equal digests and settings give equal datasets."""
+
+    def _digest(self, source: Path | None) -> str:
+        if source is not None:
+            raise UsageError(f"dataset {self.name!r} needs no download: leave out --source {source}")
+        return self.fingerprint()
 
 
-@contextmanager
-def _partial_folder(out: Path) -> Iterator[tuple[Path, Path | None]]:
-    """A new folder beside `out`, locked while it is in use and gone afterwards."""
-    _remove_stale(out)
-    folder = out.with_name(f"{out.name}.partial-{os.getpid()}")
-    folder.mkdir(parents=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems cannot lock a folder
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield folder, None
-    finally:
-        os.close(descriptor)
-        shutil.rmtree(folder, ignore_errors=True)
+class DownloadPreparer(Preparer):
+    """Makes a dataset from a download, the folder `Job.download`."""
 
+    needs_source = True
 
-def _remove_stale(out: Path) -> None:
-    """Remove what killed preparations left beside `out`; the kernel drops a dead process's lock."""
-    pattern = re.compile(re.escape(out.name) + r"\.partial-\d+(-old)?")
-    siblings = out.parent.iterdir() if out.parent.is_dir() else iter(())
-    for folder in [path for path in siblings if pattern.fullmatch(path.name)]:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder)
-        except OSError:
-            continue  # in use, or not lockable: leave it
-        finally:
-            os.close(descriptor)
+    @abstractmethod
+    def fingerprint(self, source: Path) -> str:
+        """Digest of everything that is read: equal digests and settings give equal datasets.
 
+        Raises:
+            DataError: files are missing from the source.
+        """
 
-def _publish(partial: Path, out: Path, *, fresh: bool) -> bool:
-    """Rename the complete folder into place; False if another process was faster.
-
-    With `fresh`, the dataset that was there is removed last.
-    """
-    old = partial.with_name(f"{partial.name}-old")
-    if _is_occupied(out):
-        if not fresh:
-            return False
-        out.rename(old)
-    partial.rename(out)
-    sync(out.parent)
-    shutil.rmtree(old, ignore_errors=True)
-    return True
-
-
-@contextmanager
-def _disk_errors(out: Path) -> Iterator[None]:
-    """Turn what the file system refuses into a message."""
-    try:
-        yield
-    except OSError as error:
-        raise _explain(out, error) from error
-
-
-def _explain(out: Path, error: OSError) -> DrcliError:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return RunError(f"{out}: the disk is full; free some space or choose another --out, then repeat the command")
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}:
-        return UsageError(f"{out}: cannot be written ({error.strerror}); choose another --out")
-    return RunError(f"{out}: could not be prepared ({error})")
+    def _digest(self, source: Path | None) -> str:
+        if source is None:
+            raise UsageError(f"dataset {self.name!r} is made from a download: name its folder with --source DIR")
+        if not source.is_dir():
+            raise DataError(f"{source}: no such folder; --source must name the folder of the download")
+        return self.fingerprint(source)

@@ -17,7 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from data_prep.base import Job, Preparer
+from data_prep.base import DownloadPreparer, Filled
+from data_prep.job import Job
 from data_prep.sources.mosi_csd import INCOMPLETE, read_csd
 from data_prep.sources.mosi_files import MMSA_SHA256, Download, FileName, find_download
 from data_prep.sources.mosi_folds import fold_of
@@ -25,7 +26,7 @@ from data_prep.sources.mosi_pickles import read_pickle
 from data_prep.sources.mosi_segments import MODALITIES, Contents, Floats, Segment, Skipped, check_contents, video_of
 from data_prep.writing.splits import check_classes, limit_splits, row_generator
 from data_prep.writing.writer import DatasetWriter, SplitWriter
-from drcli.data.format import SPLITS, DatasetInfo, file_sha256
+from drcli.data.format import SPLITS, file_sha256
 from drcli.errors import DataError
 
 PUBLISHED_SIZES = {"train": 1284, "val": 229, "test": 686}
@@ -41,13 +42,12 @@ _MAX_LINES = 20  # of warnings about single segments
 Shapes = Mapping[str, tuple[int, int]]
 
 
-class CmuMosi(Preparer):
+class CmuMosi(DownloadPreparer):
     """Opinion segments, modalities `text`, `audio` and `visual`, each a sequence (L, D) with its length."""
 
     name = "cmu_mosi"
-    needs_source = True
 
-    class Settings(Preparer.Settings):
+    class Settings(DownloadPreparer.Settings):
         """The recipe's `dataset.prepare` block."""
 
         target: Literal["nonneg", "pos", "seven"] = Field(
@@ -62,17 +62,17 @@ class CmuMosi(Preparer):
 
     settings: Settings
 
-    def fingerprint(self, source: Path | None, /) -> str:
+    def fingerprint(self, source: Path) -> str:
         """SHA-256 of the pickle, or over those of the .csd files by role."""
-        paths = find_download(_folder(source), self.settings.file).paths
+        paths = find_download(source, self.settings.file).paths
         digests = {role: _sha256(path) for role, path in sorted(paths.items())}
         if "pickle" in digests:
             return digests["pickle"]
         return hashlib.sha256("".join(f"{role} {digest}\n" for role, digest in digests.items()).encode()).hexdigest()
 
-    def prepare(self, job: Job) -> DatasetInfo:
+    def fill(self, job: Job) -> Filled:
         """Read all segments, label those that have words, and write the three splits."""
-        download = find_download(_folder(job.source), self.settings.file)
+        download = find_download(job.download, self.settings.file)
         contents = _read(download, job)
         check_contents(contents, str(download.where))
         skipped = [*contents.skipped, *_wordless(contents)]
@@ -81,8 +81,6 @@ class CmuMosi(Preparer):
         _check_bad(contents, job.max_bad, str(download.where))
         shapes = self._shapes(contents)
         source = {
-            "fingerprint": job.fingerprint,
-            "limit": job.limit,
             **_provenance(download),
             "aligned": contents.is_aligned,
             "segments": {split: len(segments) for split, segments in contents.splits.items()},
@@ -91,7 +89,7 @@ class CmuMosi(Preparer):
             "not_finite": contents.repairs.counts,
             "skipped": [asdict(segment) for segment in skipped],
         }
-        return self._write(job, self._choose(contents, job), shapes, source)
+        return Filled(self._write(job, self._choose(contents, job), shapes), source)
 
     def _shapes(self, contents: Contents) -> dict[str, tuple[int, int]]:
         """Shape (L, D) of each modality, over all segments: a limit does not change it."""
@@ -124,8 +122,7 @@ class CmuMosi(Preparer):
         job: Job,
         splits: Mapping[str, Sequence[tuple[Segment, int]]],
         shapes: Shapes,
-        source: Mapping[str, Any],
-    ) -> DatasetInfo:
+    ) -> DatasetWriter:
         writer = DatasetWriter(job.out, name=self.name, classes=CLASSES[self.settings.target])
         for split, pairs in splits.items():
             segments = [segment for segment, _ in pairs]
@@ -133,7 +130,7 @@ class CmuMosi(Preparer):
             for m, shape in shapes.items():
                 write_sequences(part, m, shape, [segment.streams[m] for segment in segments])
             job.progress(f"cmu_mosi: {split}", len(segments), len(segments))
-        return writer.finish(settings=self.settings.model_dump(mode="json"), source=source)
+        return writer
 
 
 def class_of(sentiment: float, target: str) -> int | None:
@@ -237,8 +234,3 @@ def _sha256(path: Path) -> str:
         return file_sha256(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _folder(source: Path | None) -> Path:
-    assert source is not None
-    return source

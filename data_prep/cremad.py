@@ -16,18 +16,19 @@ from typing import Literal
 
 from pydantic import Field
 
-from data_prep.base import Job, Preparer
+from data_prep.clip_preparer import Chosen, ClipPreparer
 from data_prep.files.lfs import refuse_pointers
+from data_prep.job import Job
 from data_prep.media import frame_times, read_audio, read_frames
 from data_prep.media.audio import fbank, stft
 from data_prep.media.pictures import FRAME_SIZE, IMAGENET, FrameSize
 from data_prep.sources.cremad_files import AUDIO, BROKEN, EMOTIONS, TWINS, Recording, find_recordings, same_content
 from data_prep.sources.cremad_splits import list_paths, missing_clips, read_splits, split_clips, split_speakers
-from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips
+from data_prep.writing.clips import ArraySpec, Clip, Outcome
 from data_prep.writing.provenance import decoders, fingerprint
 from data_prep.writing.selection import limit_clips
 from data_prep.writing.waveform_noise import with_noise
-from drcli.data.format import SPLITS, DatasetInfo
+from drcli.data.format import SPLITS
 from drcli.errors import DataError
 
 ORDERS = {"dr": EMOTIONS, "ogm": ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")}
@@ -35,15 +36,13 @@ RATES = {"fbank": 16000, "stft": 22050}  # Hz
 SHAPES = {"fbank": (1, 128, 1024), "stft": (1, 257, 188)}
 
 
-class Cremad(Preparer):
+class Cremad(ClipPreparer):
     """Sound and face of an acted sentence: `audio` (1, F, T), `visual` (frames, 3, H, W)."""
 
     name = "cremad"
-    needs_source = True
-    resumable = True
     waveform = "audio"
 
-    class Settings(Preparer.Settings):
+    class Settings(ClipPreparer.Settings):
         """The recipe's `dataset.prepare` block."""
 
         audio: Literal["fbank", "stft"] = Field(
@@ -54,7 +53,8 @@ class Cremad(Preparer):
         frames: int = Field(6, ge=1, le=100, description="stored pictures, at the centres of equal segments")
         frame_size: FrameSize = Field(FRAME_SIZE, description="height and width of stored pictures, in pixels")
         split: Literal["clips", "speaker"] = Field(
-            "clips", description="clips: speakers in all splits, as in the literature; speaker: none in two"
+            "clips",
+            description="clips: speakers in all splits, as in the literature; speaker: each speaker in one split only",
         )
         split_dir: Path | None = Field(
             None, description="folder of the authors' lists (my_train.csv, val.csv, test.csv); null: a seeded split"
@@ -73,38 +73,38 @@ class Cremad(Preparer):
 
     settings: Settings
 
-    def fingerprint(self, source: Path | None, /) -> str:
+    def fingerprint(self, source: Path) -> str:
         """Digest of all recordings by name and size, and of the lists by content."""
-        assert source is not None
         recordings, _ = find_recordings(source)
         files = [path for recording in recordings for path in (recording.audio, recording.video)]
         folder = self.settings.split_dir
         return fingerprint(source, files, [] if folder is None else list_paths(folder).values())
 
-    def prepare(self, job: Job) -> DatasetInfo:
-        """Decode all recordings and write the three splits."""
-        assert job.source is not None
-        found, lacking = find_recordings(job.source)
+    def choose(self, job: Job) -> Chosen:
+        """Find the recordings, and which split each is in."""
+        found, lacking = find_recordings(job.download)
         files = [path for recording in found for path in (recording.video, recording.audio)]
-        refuse_pointers(job.source, files, [AUDIO, "VideoFlash"])
+        refuse_pointers(job.download, files, [AUDIO, "VideoFlash"])
         usable = [recording for recording in found if not (self.settings.skip_broken and recording.stem in BROKEN)]
         splits, missing = self._splits(usable, lacking, job)
         clips = limit_clips(self._clips(usable, splits), self._classes, job, seed=self.settings.seed)
         twins = report_twins(clips, job)
-        report_broken(found, clips, job)
-        writer, report = write_clips(
-            job, clips, Work(self.settings), self._specs(), name=self.name, classes=self._classes, exempt=BROKEN
-        )
+        report_broken(found, clips, job, is_skipping=self.settings.skip_broken)
         source = {
-            "fingerprint": job.fingerprint,
-            "limit": job.limit,
             "recordings": len(found),
             "missing": missing,
             "known_broken": sorted({r.stem for r in found} & BROKEN.keys()),
             "same_sound": twins,
-            "decoders": decoders("torchaudio"),
         }
-        return writer.finish(settings=self.settings.model_dump(mode="json"), source={**source, **report.source()})
+        return Chosen(clips, self._classes, source, exempt=BROKEN)
+
+    def work(self) -> Work:
+        """What decodes a recording, by the settings."""
+        return Work(self.settings)
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what decodes, and of torchaudio, which computes the spectrograms."""
+        return decoders("torchaudio")
 
     @property
     def _classes(self) -> tuple[str, ...]:
@@ -145,7 +145,8 @@ class Cremad(Preparer):
             if stem in by_stem
         ]
 
-    def _specs(self) -> dict[str, ArraySpec]:
+    def specs(self) -> dict[str, ArraySpec]:
+        """A spectrogram and pictures."""
         frames = (self.settings.frames, 3, *self.settings.frame_size)
         return {
             "audio": ArraySpec(SHAPES[self.settings.audio], "float16"),
@@ -195,7 +196,7 @@ def check_missing(missing: Mapping[str, str], total: int, job: Job) -> None:
     lines = [f"{stem} is left out: {what}" for stem, what in missing.items()]
     if len(lines) > job.max_bad * total:
         raise DataError(
-            f"{job.source}: {len(lines)} of {total} recordings are missing, more than the {100 * job.max_bad:g} % of "
+            f"{job.download}: {len(lines)} of {total} recordings are missing, more than the {100 * job.max_bad:g} % of "
             f"--max-bad: {'; '.join(lines[:3])}; complete the download, or repeat the command with a larger --max-bad"
         )
     for line in lines[:20]:
@@ -217,9 +218,12 @@ def report_twins(clips: Sequence[SpokenClip], job: Job) -> list[list[str]]:
     return found
 
 
-def report_broken(found: Sequence[Recording], clips: Sequence[SpokenClip], job: Job) -> None:
-    """Warn of each recording that is known to be broken, and say whether it is kept."""
-    kept = {clip.id for clip in clips}
-    for stem in sorted({recording.stem for recording in found} & BROKEN.keys()):
-        fate = "kept, as the literature does; dataset.prepare.skip_broken=true leaves it out"
-        job.warn(f"{stem} is known to be broken: {BROKEN[stem]}; {fate if stem in kept else 'left out'}")
+def report_broken(found: Sequence[Recording], clips: Sequence[SpokenClip], job: Job, *, is_skipping: bool) -> None:
+    """Warn of each recording that is known to be broken, if it is prepared or `skip_broken` leaves it out.
+
+    Those that no list or --limit has chosen are not mentioned.
+    """
+    chosen = {recording.stem for recording in found} if is_skipping else {clip.id for clip in clips}
+    fate = "left out" if is_skipping else "kept, as the literature does; dataset.prepare.skip_broken=true leaves it out"
+    for stem in sorted(chosen & BROKEN.keys()):
+        job.warn(f"{stem} is known to be broken: {BROKEN[stem]}; {fate}")

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from data_prep.base import Job, Preparer
+from data_prep.base import EmbeddedPreparer, Filled
+from data_prep.job import Job
 from data_prep.media.audio import add_white_noise, log_power_spectrogram
 from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator, stratified_split
 from data_prep.writing.writer import DatasetWriter, SplitWriter
-from drcli.data.format import DatasetInfo
 
 SIZES = {"train": 900, "val": 300, "test": 597}  # images by split
 CLASSES = tuple("0123456789")
@@ -38,13 +38,12 @@ AMPLITUDES = (0.3, 1.0)
 _CHUNK = 256  # rows from one progress report to the next
 
 
-class Digits(Preparer):
+class Digits(EmbeddedPreparer):
     """The embedded default dataset, modalities `audio` (1, 64, 16) and `visual` (1, 8, 8)."""
 
     name = "digits"
-    needs_source = False
 
-    class Settings(Preparer.Settings):
+    class Settings(EmbeddedPreparer.Settings):
         """The recipe's `dataset.prepare` block."""
 
         image_noise: float = Field(
@@ -58,12 +57,12 @@ class Digits(Preparer):
 
     settings: Settings
 
-    def fingerprint(self, _source: Path | None, /) -> str:
+    def fingerprint(self) -> str:
         """Digest of the images and labels as scikit-learn holds them."""
         images, labels = read_digits()
         return hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
 
-    def prepare(self, job: Job) -> DatasetInfo:
+    def fill(self, job: Job) -> Filled:
         """Draw every row from its own generator and write the three splits."""
         images, labels = read_digits()
         generator = row_generator(self.settings.seed, "split")
@@ -79,8 +78,7 @@ class Digits(Preparer):
             )
             for done in self._fill(part, images, labels, rows):
                 job.progress(f"digits: {split}", done, len(rows))
-        source = {"fingerprint": job.fingerprint, "limit": job.limit}
-        return writer.finish(settings=self.settings.model_dump(mode="json"), source=source)
+        return Filled(writer, {})
 
     def _fill(
         self, part: SplitWriter, images: NDArray[np.uint8], labels: Indices, rows: list[tuple[int, int]]
@@ -112,7 +110,7 @@ def read_digits() -> tuple[NDArray[np.uint8], Indices]:
     """The images (1797, 8, 8) with values 0 ... 16 and their labels (1797,), in scikit-learn's order.
 
     The file is read from scikit-learn's folder without importing the package, which takes seconds;
-    a scikit-learn that keeps it elsewhere is asked itself.
+    a scikit-learn that keeps it elsewhere reads it itself.
     """
     spec = find_spec("sklearn")
     path = Path(str(spec.origin if spec else "")).parent / "datasets" / "data" / "digits.csv.gz"

@@ -7,12 +7,13 @@ Kinetics-400, or the part of it with these classes.
 Splits: train, validation and test part of Kinetics-400, or the literature's lists, which are subsets of
 them (14,799 / 1,320 / 2,597 clips; the validation part is in one of the published lists only). Every
 clip gives the log-mel filter banks of its sound and ten pictures at the centres of ten equal segments,
-which is one a second for the ten seconds that nearly all clips last.
+which is one per second for the ten seconds that nearly all clips last.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,31 +21,31 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from data_prep.base import Job, Preparer
+from data_prep.clip_preparer import Chosen, ClipPreparer
+from data_prep.files.folders import find_files
+from data_prep.job import Job
 from data_prep.media import ClipError, frame_times, read_audio, read_frames
 from data_prep.media.audio import fbank
 from data_prep.media.pictures import FRAME_SIZE, IMAGENET, FrameSize
 from data_prep.sources.kinetics_files import OtherTime, find_clips, match_clips, other_time_lines
-from data_prep.sources.kinetics_lists import CLASSES
+from data_prep.sources.kinetics_lists import CLASSES, SUFFIXES, Listed
 from data_prep.sources.kinetics_splits import list_files, read_splits
-from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips
-from data_prep.writing.provenance import decoders, fingerprint
-from data_prep.writing.selection import limit_clips, report_missing
+from data_prep.writing.clips import ArraySpec, Clip, Outcome
+from data_prep.writing.provenance import fingerprint
+from data_prep.writing.selection import Search, limit_clips, report_missing
 from data_prep.writing.waveform_noise import with_noise
-from drcli.data.format import DatasetInfo
 
 RATE = 16000  # Hz
+KINDS = ".mp4, .mkv or .webm files"
 
 
-class KineticsSounds(Preparer):
+class KineticsSounds(ClipPreparer):
     """Sound and pictures of actions: `audio` (1, 128, 1024), `visual` (frames, 3, H, W)."""
 
     name = "kinetics_sounds"
-    needs_source = True
-    resumable = True
     waveform = "audio"
 
-    class Settings(Preparer.Settings):
+    class Settings(ClipPreparer.Settings):
         """The recipe's `dataset.prepare` block."""
 
         lists_dir: Path | None = Field(
@@ -75,39 +76,35 @@ class KineticsSounds(Preparer):
 
     settings: Settings
 
-    def fingerprint(self, source: Path | None, /) -> str:
+    def fingerprint(self, source: Path) -> str:
         """Digest of lists and annotations by content, and of the listed clips by name and size."""
-        assert source is not None
-        paths = [clip.path for clip in self._find(source)[0]]
+        splits = read_splits(source, self.settings.lists_dir, self._classes)
+        paths = [clip.path for clip in self._find(source, splits)[0]]
         return fingerprint(source, paths, list_files(source, self.settings.lists_dir))
 
-    def prepare(self, job: Job) -> DatasetInfo:
-        """Decode the listed clips that are there and write the three splits."""
-        assert job.source is not None
-        clips, listed, others = self._find(job.source)
+    def choose(self, job: Job) -> Chosen:
+        """Find the listed clips that are there."""
+        splits = read_splits(job.download, self.settings.lists_dir, self._classes)
+        clips, others = self._find(job.download, splits)
         for line in other_time_lines(others):
             job.warn(line)
+        names = {split: [entry.video for entry in entries] for split, entries in splits.items()}
+        Search(job.download, names, lambda: find_files(job.download, SUFFIXES), KINDS).check(clips)
+        listed = {split: dict(Counter(entry.label for entry in entries)) for split, entries in splits.items()}
         missing = report_missing(listed, clips, self._classes, job.warn)
         chosen = limit_clips(clips, self._classes, job, seed=self.settings.seed)
-        writer, report = write_clips(
-            job, chosen, Work(self.settings), self._specs(), name=self.name, classes=self._classes
-        )
-        source = {
-            "fingerprint": job.fingerprint,
-            "limit": job.limit,
-            "missing": missing,
-            "other_times": [str(other) for other in others],
-            "decoders": decoders(),
-        }
-        return writer.finish(settings=self.settings.model_dump(mode="json"), source={**source, **report.source()})
+        return Chosen(chosen, self._classes, {"missing": missing, "other_times": [str(other) for other in others]})
+
+    def work(self) -> Work:
+        """What decodes a clip, by the settings."""
+        return Work(self.settings)
 
     @property
     def _classes(self) -> tuple[str, ...]:
         return self.settings.classes or CLASSES
 
-    def _find(self, source: Path) -> tuple[list[SoundClip], dict[str, dict[str, int]], list[OtherTime]]:
-        """The listed clips that are in the source, how many are listed by split and class, those at another time."""
-        splits = read_splits(source, self.settings.lists_dir, self._classes)
+    def _find(self, source: Path, splits: Mapping[str, Sequence[Listed]]) -> tuple[list[SoundClip], list[OtherTime]]:
+        """The listed clips that are in the source, and those that are there at another time of their video."""
         matches, others = match_clips((entry for part in splits.values() for entry in part), find_clips(source))
         clips = [
             SoundClip(entry.video, self._classes.index(entry.label), split, matches[entry.video])
@@ -115,10 +112,10 @@ class KineticsSounds(Preparer):
             for entry in entries
             if entry.video in matches
         ]
-        counts = {split: dict(Counter(entry.label for entry in entries)) for split, entries in splits.items()}
-        return clips, counts, others
+        return clips, others
 
-    def _specs(self) -> dict[str, ArraySpec]:
+    def specs(self) -> dict[str, ArraySpec]:
+        """A spectrogram and pictures."""
         frames = (self.settings.frames, 3, *self.settings.frame_size)
         return {
             "audio": ArraySpec((1, 128, 1024), "float16"),

@@ -10,36 +10,35 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from data_prep.base import Job, Preparer
+from data_prep.clip_preparer import Chosen, ClipPreparer
 from data_prep.files.folders import find_files
+from data_prep.job import Job
 from data_prep.media.flow import constant_flow, opencv
 from data_prep.media.pictures import FLOW, FRAME_SIZE, IMAGENET, FrameSize
 from data_prep.sources.image_folders import Series, find_flow, find_pictures
 from data_prep.sources.ucf101_clips import Reader
-from data_prep.sources.ucf101_lists import NUM_CLASSES, find_lists, list_paths, read_classes, read_splits
-from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips
+from data_prep.sources.ucf101_lists import NUM_CLASSES, Video, find_lists, list_paths, read_classes, read_splits
+from data_prep.writing.clips import ArraySpec, Clip, Outcome
 from data_prep.writing.provenance import decoders, fingerprint
-from data_prep.writing.selection import limit_clips, report_missing
-from drcli.data.format import DatasetInfo
+from data_prep.writing.selection import Search, limit_clips, report_missing
 
 SUFFIXES = frozenset({".avi", ".mp4", ".mkv"})
+KINDS = ".avi, .mp4 or .mkv files"
 
 
-class Ucf101(Preparer):
+class Ucf101(ClipPreparer):
     """Pictures and optical flow of actions: `rgb` (positions, 3, H, W), `flow` (positions, 2, H, W)."""
 
     name = "ucf101"
-    needs_source = True
-    resumable = True
 
-    class Settings(Preparer.Settings):
+    class Settings(ClipPreparer.Settings):
         """The recipe's `dataset.prepare` block."""
 
         fold: Literal[1, 2, 3] = Field(1, description="which of the official train and test lists")
@@ -74,9 +73,8 @@ class Ucf101(Preparer):
 
     settings: Settings
 
-    def fingerprint(self, source: Path | None, /) -> str:
+    def fingerprint(self, source: Path) -> str:
         """Digest of the lists by content, of the clips by name and size, of image folders by number of files."""
-        assert source is not None
         folder = find_lists(source)
         _, clips, _ = self._find(source)
         paths = [clip.path for clip in clips if clip.path is not None]
@@ -84,22 +82,27 @@ class Ucf101(Preparer):
         counts = [s.count(clip.class_name, clip.id) for clip in clips for s in self._series()]
         return hashlib.sha256(f"{digest} {counts}".encode()).hexdigest()
 
-    def prepare(self, job: Job) -> DatasetInfo:
-        """Take pictures and flow of the listed clips that are there and write the three splits."""
-        assert job.source is not None
-        versions = {**decoders(), "cv2": opencv().__version__}
-        classes, clips, listed = self._find(job.source)
+    def choose(self, job: Job) -> Chosen:
+        """Find the listed clips that are there."""
+        classes, clips, listed = self._find(job.download)
         if len(classes) != NUM_CLASSES:
-            job.warn(f"{find_lists(job.source)}: {len(classes)} classes, UCF-101 has {NUM_CLASSES}")
-        missing = report_missing(listed, clips, classes, job.warn)
+            job.warn(f"{find_lists(job.download)}: {len(classes)} classes, UCF-101 has {NUM_CLASSES}")
+        self._search(job.download, listed).check(clips)
+        counts = {split: dict(Counter(classes[video.label] for video in videos)) for split, videos in listed.items()}
+        missing = report_missing(counts, clips, classes, job.warn)
         chosen = limit_clips(clips, classes, job, seed=self.settings.seed)
-        work = Work(self._reader())
-        writer, report = write_clips(job, chosen, work, self._specs(), name=self.name, classes=classes)
-        source = {"fingerprint": job.fingerprint, "limit": job.limit, "missing": missing, "decoders": versions}
-        return writer.finish(settings=self.settings.model_dump(mode="json"), source={**source, **report.source()})
+        return Chosen(chosen, classes, {"missing": missing})
 
-    def _find(self, source: Path) -> tuple[tuple[str, ...], list[ActionClip], dict[str, dict[str, int]]]:
-        """Class names, the listed clips that are there, and how many are listed by split and class."""
+    def work(self) -> Work:
+        """What takes pictures and flow, by the settings."""
+        return Work(self._reader())
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what decodes, and of OpenCV, which computes the flow."""
+        return {**decoders(), "cv2": opencv().__version__}
+
+    def _find(self, source: Path) -> tuple[tuple[str, ...], list[ActionClip], dict[str, list[Video]]]:
+        """Class names, the listed clips that are there, and the listed ones by split."""
         folder = find_lists(source)
         classes = read_classes(list_paths(folder, self.settings.fold)[0])
         splits = read_splits(folder, self.settings.fold, self.settings.val_groups, classes)
@@ -113,8 +116,17 @@ class Ucf101(Preparer):
                 has_series = all(s.folder(class_name, video.name) for s in series)
                 if has_series and (path or self.settings.rgb_dir):
                     clips.append(ActionClip(video.name, video.label, split, class_name, path))
-        counts = {split: dict(Counter(classes[v.label] for v in videos)) for split, videos in splits.items()}
-        return classes, clips, counts
+        return classes, clips, splits
+
+    def _search(self, source: Path, listed: Mapping[str, Sequence[Video]]) -> Search:
+        """What was looked for: clips, or the folders of their pictures."""
+        names = {split: [video.name for video in videos] for split, videos in listed.items()}
+        flow = self.settings.flow_dir
+        besides = f", and which each need a folder of flow in {flow}" if flow else ""
+        if self.settings.rgb_dir is None:
+            return Search(source, names, lambda: find_files(source, SUFFIXES), KINDS, besides)
+        folder = find_pictures(self.settings.rgb_dir).root
+        return Search(folder, names, lambda: (path for path in folder.iterdir() if path.is_dir()), "folders", besides)
 
     def _reader(self) -> Reader:
         """What takes pictures and flow from a clip, by the settings."""
@@ -132,7 +144,8 @@ class Ucf101(Preparer):
         reader = self._reader()
         return [*(reader.flow or ()), *([reader.pictures] if reader.pictures else [])]
 
-    def _specs(self) -> dict[str, ArraySpec]:
+    def specs(self) -> dict[str, ArraySpec]:
+        """Pictures and flow."""
         positions, size = self.settings.positions, self.settings.frame_size
         return {
             "rgb": ArraySpec((positions, 3, *size), "uint8", kind="frames", statistics=IMAGENET),

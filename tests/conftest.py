@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from data_prep.base import run as prepare
 from drcli.data.prepared import PreparedDataset, open_dataset
 from drcli.names import DATASETS
 from drcli.recipe.load import recipe_from_dict
@@ -42,7 +41,8 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared "toy"."""
     root = tmp_path_factory.mktemp("toy") / "prepared"
     with DATASETS.registered("toy", "support.toy:Toy"):
-        prepare("toy", DATASETS.load("toy").Settings(), source=None, out=root)
+        toy = DATASETS.load("toy")
+        toy(toy.Settings()).run(source=None, out=root)
     return root
 
 

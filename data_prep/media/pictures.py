@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from data_prep.writing.writer import Statistics
+from drcli.data.format import Statistics
 
 FrameSize = tuple[Annotated[int, Field(ge=16, le=4096)], Annotated[int, Field(ge=16, le=4096)]]
 """Height and width of stored pictures, in pixels."""

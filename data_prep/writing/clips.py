@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.base import Job, ignore
+from data_prep.job import Job, ignore
 from data_prep.media import DECODING
 from data_prep.media.container import extra
 from data_prep.writing.journal import Entry, Journal

@@ -1,11 +1,11 @@
-"""Which clips are done: a file that only grows, so that a killed preparation can go on."""
+"""Which clips are done: a file that only grows, so that a killed preparation can be resumed."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from drcli.reading import parse_json
@@ -62,16 +62,26 @@ class Journal:
 
     def _read(self) -> tuple[int, dict[str, Entry]]:
         """Length of what is whole, and the entries by id; later ones replace earlier ones."""
-        try:
-            content = self._path.read_bytes()
-        except FileNotFoundError:
-            return 0, {}
+        content = self._path.read_bytes() if self._path.is_file() else b""
         whole = content[: content.rfind(b"\n") + 1]
         if not whole.startswith(self._head.encode()):
             return 0, {}
-        lines = whole.decode().splitlines()[1:]
         try:
-            entries = [Entry(**parse_json(line)) for line in lines]
-        except (ValueError, TypeError):
+            entries = [_parse(line) for line in whole.split(b"\n")[1:-1]]
+        except (ValueError, TypeError, RecursionError):
             return 0, {}
         return len(whole), {entry.id: entry for entry in entries}
+
+
+def _parse(line: bytes) -> Entry:
+    """One entry.
+
+    Raises:
+        ValueError: it is not JSON in UTF-8, or not an entry with values of the right types.
+        TypeError: it has other fields.
+    """
+    entry, blank = Entry(**parse_json(line.decode())), Entry("")
+    names = [one.name for one in fields(Entry)]
+    if any(type(getattr(entry, name)) is not type(getattr(blank, name)) for name in names) or entry.bad_packets < 0:
+        raise ValueError(f"not an entry: {entry}")
+    return entry

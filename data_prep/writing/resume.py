@@ -4,7 +4,7 @@ There::
 
     <out>.partial/identity.json   what is being prepared
     <out>.partial/dataset/        the dataset, while it is incomplete
-    <out>.partial/...             what the preparer needs to go on: `Job.scratch`
+    <out>.partial/...             what the preparer needs to resume: `Job.scratch`
 """
 
 from __future__ import annotations

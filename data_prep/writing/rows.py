@@ -2,7 +2,7 @@
 
 There::
 
-    <rows>/<split>/<modality>.npy   (N, ...) a row a clip, skipped ones included
+    <rows>/<split>/<modality>.npy   (N, ...) one row per clip, skipped ones included
 
 Each step can be repeated after a kill at any point, and leaves the same bytes.
 """
@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.writing.writer import SplitWriter, Statistics, allocate
+from data_prep.writing.writer import SplitWriter, allocate
+from drcli.data.format import Statistics
 from drcli.files import sync
 
 _SEAL = "sealed"
@@ -116,7 +117,7 @@ def compact(rows: Path, plan: Plan, split: str, is_kept: Sequence[bool]) -> list
     Args:
         rows: folder of the maps.
         plan: which maps there are.
-        split: whose maps.
+        split: name of the split.
         is_kept: for each row, whether its clip was stored.
 
     Returns:

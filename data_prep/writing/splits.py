@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from drcli.data.format import absence, named_classes
 from drcli.errors import DataError
 
 Indices = NDArray[np.int64]
@@ -28,7 +29,7 @@ def row_generator(seed: int, name: str, draw: int = 0) -> np.random.Generator:
 def stratified_order(labels: Indices, generator: np.random.Generator) -> Indices:
     """A random order of all samples in which every prefix has the classes in their proportions.
 
-    The k-th of the n samples of a class stands at (k + 1/2) / n of the way, so that a prefix holds
+    The k-th of the n samples of a class is placed at (k + 1/2) / n of the way, so that a prefix holds
     each class to within one sample of its share.
 
     Args:
@@ -52,7 +53,7 @@ def stratified_split(labels: Indices, sizes: Mapping[str, int], generator: np.ra
     Args:
         labels: (N,) class of each sample.
         sizes: number of samples by split; they add up to N.
-        generator: decides who goes where.
+        generator: decides which samples go where.
 
     Returns:
         Ascending sample indices by split.
@@ -111,8 +112,8 @@ def check_classes(
         if len(members) == 0:
             raise DataError(f"split {split} would be empty; give more data or a larger --limit")
         present = set(labels[members].tolist())
-        absent = ", ".join(name for index, name in enumerate(classes) if index not in present)
+        absent = [name for index, name in enumerate(classes) if index not in present]
         if absent and split == "train":
-            raise DataError(f"class {absent} would be absent from train; give more data or a larger --limit")
+            raise DataError(f"{named_classes(absent)} would be absent from train; give more data or a larger --limit")
         if absent:
-            warn(f"class {absent} is absent from {split}")
+            warn(absence(absent, split))

@@ -17,17 +17,18 @@ from drcli.data.format import (
     LABELS_FILE,
     DatasetInfo,
     ModalityInfo,
+    Statistics,
     data_files,
     file_sha256,
     lengths_file,
+    read_info,
 )
+from drcli.data.info_checks import SMALLEST_STD
 from drcli.errors import DataError
 from drcli.files import sync
 
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation, one number each or one a channel."""
-
 _CHUNK_BYTES = 64 * 2**20  # of float64, while statistics are taken
+_ROUNDING = 1e-12  # of float64 sums over many values: a smaller standard deviation, relative to the mean, is none
 
 
 class SplitWriter:
@@ -124,10 +125,13 @@ class DatasetWriter:
             source: what the arrays were made from; "fingerprint" and "limit" at least.
 
         Raises:
-            DataError: a modality is constant or not finite over the training split.
+            DataError: a modality is constant over the training split, has values that are not finite, or axes
+                that are not those of its kind; class names are not distinct.
         """
-        for writer in self._splits.values():
+        for split, writer in self._splits.items():
             writer.sync()
+            for modality, array in writer.arrays.items():
+                _check_finite(f"modality {modality}", array, split)
         train = self._splits["train"]
         modalities = {m: _describe(m, array, train) for m, array in train.arrays.items()}
         info = DatasetInfo(
@@ -143,7 +147,7 @@ class DatasetWriter:
         (self.root / INFO_FILE).write_text(info.to_json(), encoding="utf-8")
         sync(self.root / INFO_FILE)
         sync(self.root)
-        return info
+        return read_info(self.root)  # nothing is published that could not be opened
 
 
 def allocate(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
@@ -161,19 +165,48 @@ def allocate(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     return array
 
 
+def _check_finite(what: str, array: NDArray[Any], split: str) -> None:
+    if array.dtype.kind != "f":
+        return
+    for start, piece in _raw_pieces(array):
+        is_bad = ~np.isfinite(piece).reshape(len(piece), -1).all(axis=1)
+        if is_bad.any():
+            raise DataError(
+                f"{what} is not finite in split {split}, row {start + int(is_bad.argmax())} first; check the source "
+                f"files, or values beyond the range of {array.dtype.name}"
+            )
+
+
 def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> ModalityInfo:
     """Shape, type, kind, mean and standard deviation of a modality."""
     kind = writer.kinds[modality]
+    if _is_constant(array, writer.steps.get(modality)):
+        raise DataError(
+            f"modality {modality} is constant over the training split and says nothing about the class; check the "
+            "source files, or leave the modality out"
+        )
     if modality in writer.constants:
         mean, std = writer.constants[modality]
     elif kind == "sequence":
         mean, std = _step_statistics(array, writer.steps[modality])
     else:
         mean, std = _statistics(array)
-    if not (np.isfinite(mean).all() and np.isfinite(std).all() and np.all(np.asarray(std) > 0)):
-        what = "not finite" if not np.isfinite(std).all() else "constant"
-        raise DataError(f"modality {modality} is {what} over the training split; check the source files")
+    for center, spread in zip(mean, std, strict=True):
+        if not spread >= max(SMALLEST_STD, _ROUNDING * abs(center)):
+            raise DataError(
+                f"modality {modality} varies by {spread:g} around {center:g} over the training split, less than "
+                "float32 can resolve; subtract the offset, or give it in other units"
+            )
     return ModalityInfo(array.shape[1:], array.dtype.name, tuple(mean), tuple(std), kind)
+
+
+def _is_constant(array: NDArray[Any], lengths: NDArray[np.int64] | None) -> bool:
+    """Whether all values are equal; of a sequence, all valid steps. Small values are values like others."""
+    if lengths is None:
+        return all(bool((piece == array.flat[0]).all()) for _, piece in _raw_pieces(array))
+    first = array[lengths.argmax(), 0]
+    valid = np.arange(array.shape[1]) < lengths[:, None]
+    return all(bool((piece == first)[valid[start : start + len(piece)]].all()) for start, piece in _raw_pieces(array))
 
 
 def _statistics(array: NDArray[Any]) -> Statistics:
@@ -187,11 +220,15 @@ def _step_statistics(array: NDArray[Any], lengths: NDArray[np.int64]) -> Statist
     """Mean and standard deviation of each dimension over valid steps; a constant one is left unscaled."""
     valid = np.arange(array.shape[1]) < lengths[:, None]
     steps = array[valid].astype(np.float64)
-    std = steps.std(axis=0)
-    return tuple(steps.mean(axis=0).tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
+    mean, std = steps.mean(axis=0), steps.std(axis=0)
+    return tuple(mean.tolist()), tuple(np.where(std > _ROUNDING * np.abs(mean), std, 1.0).tolist())
 
 
 def _pieces(array: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
+    return (piece.astype(np.float64) for _, piece in _raw_pieces(array))
+
+
+def _raw_pieces(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """(number of the first row, rows), of at most `_CHUNK_BYTES` as float64."""
     step = max(1, _CHUNK_BYTES // (8 * int(np.prod(array.shape[1:]))))
-    for start in range(0, len(array), step):
-        yield array[start : start + step].astype(np.float64)
+    return ((start, array[start : start + step]) for start in range(0, len(array), step))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from drcli.commands.moved_data import split_root
 from drcli.diagnosis import ModalityDiagnosis, diagnose, reading
+from drcli.diagnosis.clustering import constant_dimensions
 from drcli.diagnosis.features_file import load_features
 from drcli.diagnosis.settings import GapSettings, MeasureSettings
 from drcli.engine.assemble import restore
@@ -68,6 +69,7 @@ class Report:
         lambda_: slope from gap to strength.
         modalities: findings by modality.
         figure: the picture that was drawn, or None.
+        warnings: what makes a finding worthless, one line each.
     """
 
     path: Path
@@ -75,6 +77,7 @@ class Report:
     lambda_: float
     modalities: Mapping[str, ModalityDiagnosis]
     figure: Path | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) -> Report:
@@ -108,12 +111,20 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
         settings=settings,
         lambda_=settings.lambda_,
     )
-    report = Report(path, found.epoch, settings.lambda_, modalities, figure)
+    report = Report(path, found.epoch, settings.lambda_, modalities, figure, tuple(_constant(found)))
     if figure is not None:
         diagnosis_figure.draw(
             figure, modalities, *found.train, *found.val, class_names=found.class_names, title=title_of(report)
         )
     return report
+
+
+def _constant(found: Representations) -> Iterator[str]:
+    """Yield a line for each modality whose features are the same for all samples of a split."""
+    for split, (features, _) in (("train", found.train), ("val", found.val)):
+        for m, x in features.items():
+            if bool(constant_dimensions(x).all()):
+                yield f"{m}: its features of {split} are constant; clusters of them say nothing about the classes"
 
 
 def _on(
@@ -161,6 +172,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "lambda": report.lambda_,
         "modalities": {m: {**found.to_dict(), "reading": reading(found)} for m, found in report.modalities.items()},
         **({"figure": str(report.figure)} if report.figure is not None else {}),
+        **({"warnings": list(report.warnings)} if report.warnings else {}),
     }
 
 
@@ -180,7 +192,8 @@ def table(report: Report) -> Group:
     for m, found in report.modalities.items():
         numbers = (found.purity_train, found.purity_val, found.gap, found.gap_permuted, found.strength)
         out.add_row(Text(m), *(f"{number:.3f}" for number in numbers), reading(found))
-    return Group(titled(title_of(report), out), *(Text(line) for line in caution(report.modalities.values())))
+    lines = [*report.warnings, *caution(report.modalities.values())]
+    return Group(titled(title_of(report), out), *(Text(line) for line in lines))
 
 
 def caution(found: Iterable[ModalityDiagnosis]) -> list[str]:

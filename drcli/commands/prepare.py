@@ -13,9 +13,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from data_prep import base
 from drcli.data.format import DatasetInfo
 from drcli.errors import UsageError
+from drcli.names import DATASETS
 from drcli.recipe.load import load_recipe, only
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
@@ -107,10 +107,9 @@ def prepare_recipe(
     started = time.perf_counter()
     block = recipe.dataset
     display, advance = stages(progress, f"preparing {block.name}")
+    display.disable = not progress.is_interactive  # else it would leave an empty line
     with display:
-        info = base.run(
-            block.name,
-            block.prepare,
+        info = DATASETS.load(block.name)(block.prepare).run(
             source=source,
             out=block.root,
             workers=workers,

@@ -157,7 +157,7 @@ class Batches:
         self.split = split
         self.device = device
         self.plans = dict(plans)
-        self.rows = Rows({m: split.arrays[m] for m in plans}, device, residence)
+        self.rows = Rows({m: split.arrays[m] for m in plans}, device, residence, split.files)
         self._norms = {m: _norm(plan.info, device) for m, plan in plans.items()}
         self._labels = split.labels.to(device)
         self._lengths = {m: steps.to(device) for m, steps in split.lengths.items() if m in self.plans}

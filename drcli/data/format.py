@@ -10,31 +10,41 @@ A prepared dataset is a directory::
 
 with the splits train, val and test. `data_prep` writes it, `drcli.data` reads it; nothing else of
 either package is shared. This module imports neither torch nor pydantic.
+
+Version 2 adds a seal, the digest of all other values in `dataset.json`. Version 1 is read as well; without
+a seal, only the ranges of its values are checked.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import ItemsView, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from drcli.data import info_checks as checks
 from drcli.errors import DataError
-from drcli.reading import open_regular, read_json
+from drcli.reading import open_regular, read_json_object
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE = (1, 2)
 SPLITS = ("train", "val", "test")
 INFO_FILE = "dataset.json"
 LABELS_FILE = "labels.npy"
 IDS_FILE = "ids.txt"
-KINDS = ("array", "frames", "flow", "sequence")
+KINDS = tuple(checks.RANKS)
 """array: (C, H, W), an image or a spectrogram. frames: (T, 3, H, W), pictures in the order of time.
 flow: (T, 2, H, W), horizontal and vertical optical flow. sequence: (L, D), padded at its end, with the
 number of valid steps in a file of its own."""
-EMBEDDED = frozenset({"digits"})  # datasets that are made without a download, hence without --source
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation, one number each or one per channel."""
+
+
+_REMEDY = "prepare the dataset again with `drcli prepare --fresh`"
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,7 @@ class ModalityInfo:
     Attributes:
         shape: shape of one sample, without the leading N.
         dtype: numpy name of the stored type ("float16", "uint8").
-        mean: subtracted when a batch is made; one number, or one a channel.
+        mean: subtracted when a batch is made; one number, or one per channel.
         std: divided by when a batch is made; as many numbers as `mean`.
         kind: what the axes are: one of `KINDS`.
     """
@@ -84,60 +94,100 @@ class DatasetInfo:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of what the dataset holds, whatever its folder is called."""
-        held = {"classes": list(self.classes), "sha256": dict(self.sha256)}
-        return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
+        """Digest of everything that a model sees, normalisation included, whatever the folder is called."""
+        modalities = {m: asdict(spec) for m, spec in self.modalities.items()}
+        return _digest({"classes": self.classes, "modalities": modalities, "sha256": self.sha256})
 
     def to_json(self) -> str:
         """Text of `dataset.json`."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+        values = json.loads(json.dumps(asdict(self)))  # keys that are no strings become some, as when it is read
+        seal = {"seal": _digest(values)} if self.format_version > 1 else {}
+        return json.dumps({**values, **seal}, indent=2, sort_keys=True) + "\n"
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()
 
 
 def read_info(root: Path) -> DatasetInfo:
-    """Read `dataset.json` of a prepared dataset.
+    """Read and check `dataset.json` of a prepared dataset.
 
     Raises:
-        DataError: the file is missing, damaged, or of another format version.
+        DataError: the file is missing, damaged, altered, or of another format version.
     """
     path = root / INFO_FILE
+    raw = _read_object(path)
+    version = raw.get("format_version")
+    if type(version) is not int or version not in READABLE:
+        allowed = " and ".join(map(str, READABLE))
+        raise DataError(f"{path}: format_version is {version!r}, this drcli reads {allowed}; {_REMEDY}")
     try:
-        raw = read_json(path, remedy="prepare the dataset again with --fresh")
+        info = _parse(raw, version)
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); {_REMEDY}") from error
+    if version > 1 and raw.pop("seal", None) != _digest(raw):
+        raise DataError(f"{path}: was altered since it was prepared; {_REMEDY}")
+    return info
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a regular file of bounded size."""
+    try:
+        return read_json_object(path, remedy=_REMEDY)
     except DataError as error:
         if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-            raise DataError(f"{root}: no prepared dataset here ({INFO_FILE} is missing)") from error
+            raise DataError(f"{path.parent}: no prepared dataset here ({INFO_FILE} is missing)") from error
         raise
-    version = raw.get("format_version") if isinstance(raw, dict) else None
-    if version != FORMAT_VERSION:
-        raise DataError(
-            f"{path}: format_version is {version!r}, this drcli reads {FORMAT_VERSION}; "
-            "prepare the dataset again with `drcli prepare --fresh`"
-        )
-    try:
-        return _parse(raw)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: damaged ({error!r}); prepare the dataset again with --fresh") from error
 
 
-def _parse(raw: Mapping[str, Any]) -> DatasetInfo:
-    modalities = {str(m): _parse_modality(spec) for m, spec in raw["modalities"].items()}
+def _parse(raw: Mapping[str, Any], version: int) -> DatasetInfo:
+    """The checked values.
+
+    Raises:
+        ValueError: a value is missing, of another type, or out of range; the message names the field.
+    """
+    modalities = {checks.file_name("modalities", m): _parse_modality(m, spec) for m, spec in _block(raw, "modalities")}
+    if not modalities:
+        checks.refuse("modalities", {}, "one modality at least")
     return DatasetInfo(
-        name=str(raw["name"]),
-        classes=tuple(str(name) for name in raw["classes"]),
+        name=checks.text(*checks.member(raw, "name")),
+        classes=checks.class_names(*checks.member(raw, "classes")),
         modalities=modalities,
-        rows={split: int(raw["rows"][split]) for split in SPLITS},
-        samples={split: int(raw["samples"][split]) for split in SPLITS},
-        settings=dict(raw["settings"]),
-        source=dict(raw["source"]),
-        sha256={path: str(raw["sha256"][path]) for path in data_files(modalities)},
+        samples=_parse_counts(raw, "samples"),
+        rows=_parse_counts(raw, "rows"),
+        settings=dict(_block(raw, "settings")),
+        source=dict(_block(raw, "source")),
+        sha256=_parse_digests(raw, modalities),
+        format_version=version,
     )
 
 
-def _parse_modality(spec: Mapping[str, Any]) -> ModalityInfo:
-    shape = tuple(int(size) for size in spec["shape"])
-    mean, std = (tuple(float(value) for value in spec[name]) for name in ("mean", "std"))
-    if spec["kind"] not in KINDS or len(mean) != len(std):
-        raise ValueError(f"kind is {spec['kind']!r} with {len(mean)} means and {len(std)} standard deviations")
-    return ModalityInfo(shape, str(spec["dtype"]), mean, std, spec["kind"])
+def _block(raw: Mapping[str, Any], key: str) -> ItemsView[str, Any]:
+    return checks.mapping(*checks.member(raw, key)).items()
+
+
+def _parse_modality(name: str, raw: Any) -> ModalityInfo:
+    within = f"modalities.{name}"
+    spec = checks.mapping(within, raw)
+    kind = checks.choice(*checks.member(spec, "kind", within), KINDS)
+    shape = checks.shape(*checks.member(spec, "shape", within), kind)
+    mean = checks.statistics(*checks.member(spec, "mean", within), kind, shape)
+    std = checks.statistics(*checks.member(spec, "std", within), kind, shape, least=checks.SMALLEST_STD)
+    if len(mean) != len(std):
+        raise ValueError(
+            f"{within} has {len(mean)} means and {len(std)} standard deviations; they must be equally many"
+        )
+    return ModalityInfo(shape, checks.choice(*checks.member(spec, "dtype", within), checks.DTYPES), mean, std, kind)
+
+
+def _parse_counts(raw: Mapping[str, Any], key: str) -> dict[str, int]:
+    counts = dict(_block(raw, key))
+    return {split: checks.whole(*checks.member(counts, split, key)) for split in SPLITS}
+
+
+def _parse_digests(raw: Mapping[str, Any], modalities: Mapping[str, ModalityInfo]) -> dict[str, str]:
+    digests = dict(_block(raw, "sha256"))
+    return {path: checks.sha256(*checks.member(digests, path, "sha256")) for path in data_files(modalities)}
 
 
 def lengths_file(modality: str) -> str:
@@ -158,8 +208,13 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def verify_files(root: Path, info: DatasetInfo) -> None:
+def verify_files(root: Path, info: DatasetInfo, remedy: str) -> None:
     """Check that every file is there and is the one that was prepared.
+
+    Args:
+        root: folder of the dataset.
+        info: its `dataset.json`.
+        remedy: the command that prepares it again, as `prepare_command` gives it.
 
     Raises:
         DataError: files are missing, or differ from the digests in `dataset.json`; all are named.
@@ -168,13 +223,14 @@ def verify_files(root: Path, info: DatasetInfo) -> None:
         states = pool.map(lambda item: _state(root / item[0], item[1]), info.sha256.items())
         damage = [f"{path} {state}" for path, state in zip(info.sha256, states, strict=True) if state]
     if damage:
-        remedy = prepare_command(info.name, root, fresh=True)
         raise DataError(f"{root}: {', '.join(damage)}; prepare the dataset again: {remedy}")
 
 
 def _state(path: Path, digest: str) -> str:
     """What is wrong with one file; the empty string if nothing is."""
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait, a device would never end
+            return "is not a regular file"
         return "" if file_sha256(path) == digest else "was truncated or altered since it was prepared"
     except FileNotFoundError:
         return "is missing"
@@ -182,16 +238,26 @@ def _state(path: Path, digest: str) -> str:
         return f"cannot be read ({error.strerror})"
 
 
-def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """One line for each setting that differs: "image_noise: 0.5 there, 0.3 asked".
+def named_classes(names: Sequence[str]) -> str:
+    """Class names for a message: "class cat", "classes cat, dog"."""
+    return f"{'class' if len(names) == 1 else 'classes'} {', '.join(names)}"
+
+
+def absence(names: Sequence[str], split: str) -> str:
+    """Line of classes that a split has no samples of: "class cat is absent from val"."""
+    return f"{named_classes(names)} {'is' if len(names) == 1 else 'are'} absent from {split}"
+
+
+def differences(there: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
+    """One line for each setting that differs: "image_noise: 0.5 in the folder, 0.3 requested".
 
     Values are compared as JSON would store them, so that a tuple equals a list.
     """
-    there, asked = json.loads(json.dumps(dict(there))), json.loads(json.dumps(dict(asked)))
+    there, requested = json.loads(json.dumps(dict(there))), json.loads(json.dumps(dict(requested)))
     return [
-        f"{key}: {_shown(there, key)} there, {_shown(asked, key)} asked"
-        for key in dict.fromkeys([*there, *asked])
-        if key not in there or key not in asked or there[key] != asked[key]
+        f"{key}: {_shown(there, key)} in the folder, {_shown(requested, key)} requested"
+        for key in dict.fromkeys([*there, *requested])
+        if key not in there or key not in requested or there[key] != requested[key]
     ]
 
 
@@ -199,7 +265,14 @@ def _shown(settings: Mapping[str, Any], key: str) -> str:
     return json.dumps(settings[key]) if key in settings else "unset"
 
 
-def prepare_command(name: str, root: Path, *, fresh: bool = False) -> str:
-    """The command that makes a prepared dataset, quoted for a message."""
-    source = "" if name in EMBEDDED else " --source DIR"
+def prepare_command(name: str, root: Path, *, needs_source: bool | None, fresh: bool = False) -> str:
+    """The command that makes a prepared dataset, quoted for a message.
+
+    Args:
+        name: of the dataset.
+        root: its folder.
+        needs_source: whether it is made from a download; None where that is not known.
+        fresh: whether it replaces a dataset that is there.
+    """
+    source = {True: " --source DIR", False: "", None: " [--source DIR]"}[needs_source]
     return f"`drcli prepare {name}{source} --out {root}{' --fresh' if fresh else ''}`"

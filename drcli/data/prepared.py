@@ -12,19 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from drcli.data import format as layout
 from drcli.data.format import (
     IDS_FILE,
     INFO_FILE,
     LABELS_FILE,
     SPLITS,
     DatasetInfo,
+    absence,
     differences,
     lengths_file,
-    prepare_command,
     read_info,
     verify_files,
 )
-from drcli.errors import DataError
+from drcli.data.mapped import MappedFile, open_array
+from drcli.errors import DataError, UsageError
+from drcli.names import DATASETS
 from drcli.reading import read_text
 
 
@@ -40,6 +43,7 @@ class Split:
         sample: (N,) int64, for each row the number of its sample, counted by first appearance.
         weight: (N,) float64, 1 / draws of the row's sample: a mean over rows with these weights is
             the mean over samples.
+        files: what the memory maps read from, by modality.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Split:
     sample: Tensor
     weight: Tensor
     lengths: Mapping[str, Tensor] = field(default_factory=dict)
+    files: Mapping[str, MappedFile] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:
@@ -85,19 +90,27 @@ class PreparedDataset:
         Args:
             name: train, val or test.
         """
-        folder = self.root / name
+        folder, rows = self.root / name, self.info.rows[name]
         sample = torch.from_numpy(_sample_numbers(folder / IDS_FILE))
+        paths = {m: folder / f"{m}.npy" for m in self.info.modalities}
+        specs = self.info.modalities
         return Split(
             name=name,
-            arrays={m: torch.from_numpy(_load(folder / f"{m}.npy")) for m in self.info.modalities},
-            labels=torch.from_numpy(_load(folder / LABELS_FILE)),
+            arrays={m: torch.from_numpy(open_array(paths[m], (rows, *specs[m].shape), specs[m].dtype)) for m in specs},
+            labels=_read_column(folder / LABELS_FILE, rows),
             sample=sample,
             weight=1.0 / torch.bincount(sample).to(torch.float64)[sample],
-            lengths={m: torch.from_numpy(_load(folder / lengths_file(m))) for m in self._sequences()},
+            lengths={m: _read_column(folder / lengths_file(m), rows) for m in self._sequences()},
+            files={m: MappedFile(path, path.stat().st_size) for m, path in paths.items()},
         )
 
     def _sequences(self) -> list[str]:
         return [m for m, spec in self.info.modalities.items() if spec.kind == "sequence"]
+
+
+def _read_column(path: Path, rows: int) -> Tensor:
+    """Labels or lengths (N,) int64, in memory."""
+    return torch.from_numpy(open_array(path, (rows,), "int64")).clone()
 
 
 def open_dataset(root: Path, *, name: str | None = None, settings: Mapping[str, Any] | None = None) -> PreparedDataset:
@@ -114,7 +127,7 @@ def open_dataset(root: Path, *, name: str | None = None, settings: Mapping[str, 
             class is absent from train.
     """
     info = describe_dataset(root, name=name, settings=settings)
-    verify_files(root, info)
+    verify_files(root, info, prepare_command(info.name, root, fresh=True))
     warnings = [line for split in SPLITS for line in _check_split(root, info, split)]
     return PreparedDataset(root=root, info=info, warnings=tuple(warnings))
 
@@ -134,11 +147,20 @@ def describe_dataset(root: Path, *, name: str | None, settings: Mapping[str, Any
         remedy = prepare_command(name or "NAME", root)
         raise DataError(f"{root}: no prepared dataset here ({INFO_FILE} is missing); run {remedy}")
     info = read_info(root)
-    _check_asked(root, info, name, settings)
+    _check_requested(root, info, name, settings)
     return info
 
 
-def _check_asked(root: Path, info: DatasetInfo, name: str | None, settings: Mapping[str, Any] | None) -> None:
+def prepare_command(name: str, root: Path, *, fresh: bool = False) -> str:
+    """The command that makes a prepared dataset, quoted for a message; the registry knows whether from a download."""
+    try:
+        needs_source = bool(DATASETS.load(name).needs_source)
+    except UsageError:  # of a plug-in that is not installed
+        needs_source = None
+    return layout.prepare_command(name, root, needs_source=needs_source, fresh=fresh)
+
+
+def _check_requested(root: Path, info: DatasetInfo, name: str | None, settings: Mapping[str, Any] | None) -> None:
     """Refuse a dataset that is not the one the recipe describes."""
     if name is not None and name != info.name:
         raise DataError(
@@ -156,11 +178,11 @@ def _check_asked(root: Path, info: DatasetInfo, name: str | None, settings: Mapp
 def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
     """Check shapes, labels and classes of one split; returns warnings."""
     for m, spec in info.modalities.items():
-        _check_array(root / split / f"{m}.npy", (info.rows[split], *spec.shape), spec.dtype)
+        open_array(root / split / f"{m}.npy", (info.rows[split], *spec.shape), spec.dtype)
         if spec.kind == "sequence":
             _check_lengths(root / split / lengths_file(m), info.rows[split], spec.shape[0])
     labels_path = root / split / LABELS_FILE
-    labels = _check_array(labels_path, (info.rows[split],), "int64")
+    labels = open_array(labels_path, (info.rows[split],), "int64")
     sample = _sample_numbers(root / split / IDS_FILE)
     num_samples, num_classes = len(np.unique(sample)), len(info.classes)
     if len(sample) != len(labels) or num_samples != info.samples[split]:
@@ -182,7 +204,7 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
 
 
 def _check_lengths(path: Path, rows: int, longest: int) -> None:
-    lengths = _check_array(path, (rows,), "int64")
+    lengths = open_array(path, (rows,), "int64")
     if lengths.min() < 0 or lengths.max() > longest:
         raise DataError(
             f"{path}: lengths run from {lengths.min()} to {lengths.max()}, allowed are 0 to {longest}; "
@@ -193,29 +215,10 @@ def _check_lengths(path: Path, rows: int, longest: int) -> None:
 def _check_classes(root: Path, info: DatasetInfo, split: str, labels: NDArray[np.int64]) -> list[str]:
     """Refuse a class absent from train; a class absent elsewhere is a warning."""
     counts = np.bincount(labels, minlength=len(info.classes))
-    absent = ", ".join(name for name, count in zip(info.classes, counts, strict=True) if count == 0)
+    absent = [name for name, count in zip(info.classes, counts, strict=True) if count == 0]
     if absent and split == "train":
-        raise DataError(f"{root}: class {absent} is absent from train; prepare with a larger --limit")
-    return [f"{root}: class {absent} is absent from {split}"] if absent else []
-
-
-def _check_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    array = _load(path)
-    if array.shape != shape or array.dtype.name != dtype:
-        raise DataError(
-            f"{path}: holds {array.dtype.name} {array.shape}, {INFO_FILE} says {dtype} {shape}; "
-            "prepare the dataset again with --fresh"
-        )
-    return array
-
-
-def _load(path: Path) -> NDArray[Any]:
-    """A copy-on-write map: torch wants writable memory, the file stays as it is."""
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a readable array ({error}); prepare again with --fresh") from error
-    return array
+        raise DataError(f"{root}: {absence(absent, split)}; prepare with a larger --limit")
+    return [f"{root}: {absence(absent, split)}"] if absent else []
 
 
 def _sample_numbers(path: Path) -> NDArray[np.int64]:

@@ -10,6 +10,8 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from drcli.data.mapped import MappedFile
+
 Residence = Literal["auto", "resident", "stream"]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -25,18 +27,26 @@ class Rows:
     into page-locked memory and copied while the device works.
 
     Args:
-        arrays: memory maps by name, one row a sample.
+        arrays: memory maps by name, one row per sample.
         device: where batches go.
         residence: "auto" is resident on an accelerator where the arrays take at most half of its free
             memory. On the CPU memory maps are read directly; "resident" reads them into memory first.
+        files: what memory maps read from, by name; they are checked before each reading.
     """
 
-    def __init__(self, arrays: Mapping[str, Tensor], device: torch.device, residence: Residence = "auto") -> None:
+    def __init__(
+        self,
+        arrays: Mapping[str, Tensor],
+        device: torch.device,
+        residence: Residence = "auto",
+        files: Mapping[str, MappedFile] | None = None,
+    ) -> None:
         self.device = device
+        self._files = dict(files or {})
         self.nbytes = sum(array.nbytes for array in arrays.values())
         self.resident = residence == "resident" or (residence == "auto" and _fits(self.nbytes, device))
         self.prefetches = not self.resident and (residence == "stream" or device.type == "cuda")
-        self._arrays = {m: _copy(array, device) if self.resident else array for m, array in arrays.items()}
+        self._arrays = {m: self._copied(m, array) if self.resident else array for m, array in arrays.items()}
 
     def describe(self) -> str:
         """Say in a few words where the arrays are."""
@@ -52,7 +62,12 @@ class Rows:
             name: the array.
             index: (B,) row numbers.
             frames: (B, T) numbers along the array's second dimension, or None for all of it.
+
+        Raises:
+            DataError: the array's file was cut short.
         """
+        if not self.resident:
+            self._check(name)
         array = self._arrays[name]
         index = to_device(index, array.device)
         if frames is None:
@@ -60,6 +75,14 @@ class Rows:
         else:
             found = array[index[:, None], to_device(frames, array.device)]
         return found.pin_memory() if self.device.type == "cuda" and not self.resident else found
+
+    def _copied(self, name: str, array: Tensor) -> Tensor:
+        self._check(name)
+        return array.clone() if self.device.type == "cpu" else array.to(self.device)
+
+    def _check(self, name: str) -> None:
+        if name in self._files:
+            self._files[name].check()
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -84,10 +107,6 @@ def ahead(jobs: Iterable[Job], work: Callable[[Job], Result]) -> Iterator[Result
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-
-
-def _copy(array: Tensor, device: torch.device) -> Tensor:
-    return array.clone() if device.type == "cpu" else array.to(device)
 
 
 def _fits(nbytes: int, device: torch.device) -> bool:

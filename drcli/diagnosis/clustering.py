@@ -19,7 +19,9 @@ def scale_features(features: Tensor, reference: Tensor | None = None) -> Tensor:
 
         x' = 2 (x - min) / (max - min) - 1
 
-    A constant dimension becomes -1, as with scikit-learn's MinMaxScaler.
+    A dimension is constant if it spans no more than the rounding error of its own magnitude, whatever its
+    unit; it becomes -1. (scikit-learn's MinMaxScaler compares with the rounding error of 1, and so takes
+    every feature in small units for constant.)
 
     Args:
         features: (N, D).
@@ -39,9 +41,23 @@ def scale_features(features: Tensor, reference: Tensor | None = None) -> Tensor:
     # Halved, so that the difference of two large values of opposite sign does not overflow.
     low, high = reference.amin(dim=0) / 2, reference.amax(dim=0) / 2
     spread = high - low
-    # scikit-learn, too, takes a range within rounding error of zero as constant and leaves it unscaled.
-    constant = spread < 5 * torch.finfo(spread.dtype).eps
-    return (features / 2 - low) / torch.where(constant, 0.5, spread) * 2 - 1
+    return (features / 2 - low) / torch.where(_is_constant(low, high), 0.5, spread) * 2 - 1
+
+
+def constant_dimensions(features: Tensor) -> Tensor:
+    """Return which dimensions of features (N, D) are constant, as `scale_features` judges it: (D,) bool.
+
+    Raises:
+        ValueError: the shape is not (N, D) with N > 0.
+    """
+    features = _as_matrix(features)
+    return _is_constant(features.amin(dim=0) / 2, features.amax(dim=0) / 2)
+
+
+def _is_constant(low: Tensor, high: Tensor) -> Tensor:
+    """Whether the two are the same but for rounding, at their own magnitude: not at that of 1."""
+    rounding = torch.finfo(low.dtype)
+    return high - low <= (5 * rounding.eps * torch.maximum(low.abs(), high.abs())).clamp(min=rounding.tiny)
 
 
 def _as_matrix(features: Tensor) -> Tensor:

@@ -178,7 +178,7 @@ def restore(path: Path, device: torch.device, *, root: Path | None = None) -> Re
     dataset = open_dataset(root or block.root, name=block.name, settings=prepare_settings(recipe))
     if dataset.info.fingerprint != found.fingerprint:
         raise DataError(
-            f"{dataset.root}: not the data that {path} was trained on (other arrays or splits); "
+            f"{dataset.root}: not the data that {path} was trained on (other arrays, splits or normalisation); "
             "name the right folder with dataset.root=DIR"
         )
     with torch.device("meta"):  # a recipe that claims a huge model takes no memory

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from data_prep.base import run as prepare
 from drcli.data.prepared import open_dataset
 from drcli.names import DATASETS
 from drcli.recipe.load import load_recipe
@@ -44,7 +43,8 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few of the digits, prepared."""
     root = tmp_path_factory.mktemp("data") / "digits"
-    prepare("digits", DATASETS.load("digits").Settings(draws=2), source=None, out=root, limit=120)
+    preparer = DATASETS.load("digits")
+    preparer(preparer.Settings(draws=2)).run(source=None, out=root, limit=120)
     return root
 
 

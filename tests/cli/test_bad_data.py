@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.command_line import Drcli, RecipeFile, Refused, tree
 
+from drcli.data import format as layout
 from drcli.data.format import file_sha256
 
 
@@ -29,9 +30,64 @@ def refused_data(refused: Refused, recipe_file: RecipeFile, dataset_copy: Path, 
     return run
 
 
-def change_info(root: Path, **fields: Any) -> None:
+def change_info(root: Path, *, is_sealed: bool = True, **fields: Any) -> None:
+    """Change dataset.json, with a seal that fits or as somebody with an editor would."""
     path = root / "dataset.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    values = {**json.loads(path.read_text()), **fields}
+    seal = values.pop("seal")
+    path.write_text(json.dumps({**values, "seal": layout._digest(values) if is_sealed else seal}))
+
+
+def renormalise(root: Path, *, is_sealed: bool, version: int = 2) -> None:
+    """Move the mean of every modality by 3 and multiply its standard deviation by 5."""
+    found = json.loads((root / "dataset.json").read_text())["modalities"]
+    changed = {m: {**spec, "mean": [spec["mean"][0] + 3], "std": [5 * spec["std"][0]]} for m, spec in found.items()}
+    change_info(root, is_sealed=is_sealed, modalities=changed, format_version=version)
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "diagnose"])
+def test_an_altered_dataset_json_is_refused_by_every_command(
+    command: str, refused: Refused, recipe_file: RecipeFile, finished: Path, dataset_copy: Path, tmp_path: Path
+) -> None:
+    renormalise(dataset_copy, is_sealed=False)
+    target = recipe_file() if command == "train" else finished / "checkpoint.pt"
+    out = ("--out", tmp_path / "runs") if command == "train" else ()
+    assert refused(command, target, f"dataset.root={dataset_copy}", *out, code=3) == (
+        f"{dataset_copy / 'dataset.json'}: was altered since it was prepared; "
+        "prepare the dataset again with `drcli prepare --fresh`\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["eval", "diagnose"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_another_normalisation_is_other_data_than_that_of_the_checkpoint(
+    command: str, version: int, refused: Refused, finished: Path, dataset_copy: Path
+) -> None:
+    renormalise(dataset_copy, is_sealed=True, version=version)
+    message = refused(command, finished / "checkpoint.pt", f"dataset.root={dataset_copy}", code=3)
+    assert message.startswith(f"{dataset_copy}: not the data that ")
+    assert "other arrays, splits or normalisation" in message
+
+
+def test_a_dataset_of_the_former_format_version_still_serves_its_checkpoints(
+    drcli: Drcli, finished: Path, dataset_copy: Path
+) -> None:
+    change_info(dataset_copy, format_version=1)
+    arguments = ("eval", finished / "checkpoint.pt", "--json")
+    found, expected = (json.loads(drcli(*arguments, *more).stdout) for more in ((f"dataset.root={dataset_copy}",), ()))
+    assert found == expected
+
+
+@pytest.mark.parametrize("std", [0.0, 1e-300, -1.0, float("nan")])
+def test_a_wrong_standard_deviation_is_named_and_no_learning_rate(
+    std: float, refused_data: Callable[..., str], dataset_copy: Path
+) -> None:
+    spec = json.loads((dataset_copy / "dataset.json").read_text())["modalities"]
+    change_info(dataset_copy, modalities={**spec, "visual": {**spec["visual"], "std": [std]}})
+    message = refused_data()
+    assert f"dataset.json: damaged (modalities.visual.std is {std!r}; it must be finite and positive" in message
+    assert "prepare the dataset again with" in message
+    assert "lr" not in message
 
 
 def relabel(root: Path, split: str, labels: list[int]) -> None:
@@ -58,15 +114,15 @@ def test_data_prepared_with_other_settings_is_refused_with_the_differences(
 ) -> None:
     message = refused_data("dataset.prepare.draws=3", "dataset.prepare.seed=7")
     assert message.startswith(f"{dataset_copy}: prepared with other settings than dataset.prepare asks for")
-    assert "draws: 2 there, 3 asked" in message
-    assert "seed: 0 there, 7 asked" in message
+    assert "draws: 2 in the folder, 3 requested" in message
+    assert "seed: 0 in the folder, 7 requested" in message
     assert "prepare again with --fresh" in message
 
 
 def test_data_of_another_format_version_is_refused(refused_data: Callable[..., str], dataset_copy: Path) -> None:
     change_info(dataset_copy, format_version=99)
     message = refused_data()
-    assert message.startswith(f"{dataset_copy / 'dataset.json'}: format_version is 99, this drcli reads 1")
+    assert message.startswith(f"{dataset_copy / 'dataset.json'}: format_version is 99, this drcli reads 1 and 2")
     assert "drcli prepare" in message
 
 
@@ -95,7 +151,7 @@ def test_an_altered_array_is_refused(
     (dataset_copy / name).write_bytes(data)
     message = refused_data()
     assert f"{dataset_copy}: {name} was truncated or altered since it was prepared" in message
-    assert f"`drcli prepare toy --source DIR --out {dataset_copy} --fresh`" in message
+    assert f"`drcli prepare toy --out {dataset_copy} --fresh`" in message
 
 
 def test_truncated_and_missing_files_are_named_together(refused_data: Callable[..., str], dataset_copy: Path) -> None:

@@ -151,3 +151,16 @@ def test_an_unknown_setting_is_refused_with_the_nearest_spelling(refused: Refuse
 )
 def test_a_setting_with_a_wrong_value_is_refused(override: str, message: str, refused: Refused, finished: Path) -> None:
     assert message in refused("diagnose", finished / "checkpoint.pt", override, code=2)
+
+
+def test_a_modality_that_is_constant_says_so_and_small_units_do_not_make_one(drcli: Drcli, features: Path) -> None:
+    arrays = dict(np.load(features))
+    whole = json.loads(drcli("diagnose", features, "--json").stdout)
+    arrays |= {name: 1e-9 * arrays[name] for name in ("audio_train", "audio_val")}
+    arrays |= {"visual_val": np.full((30, 5), 0.1)}
+    np.savez(features, **arrays)
+    found = json.loads(drcli("diagnose", features, "--json").stdout)
+    assert found["modalities"]["audio"]["purity_train"] == whole["modalities"]["audio"]["purity_train"] == 1.0
+    line = "visual: its features of val are constant; clusters of them say nothing about the classes"
+    assert found["warnings"] == [line]
+    assert line in drcli("diagnose", features).stdout

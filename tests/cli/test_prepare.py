@@ -76,7 +76,7 @@ def test_other_settings_than_those_of_the_dataset_there_are_refused(
     drcli("prepare", recipe_file(), "--out", out)
     before = tree(out)
     message = refused("prepare", recipe_file(), "dataset.prepare.seed=1", "--out", out, code=3)
-    assert message.startswith(f"{out}: another prepared dataset is there (seed: 0 there, 1 asked)")
+    assert message.startswith(f"{out}: another prepared dataset is there (seed: 0 in the folder, 1 requested)")
     assert "--fresh" in message
     assert tree(out) == before
 
@@ -99,6 +99,15 @@ def test_a_limit_that_leaves_a_class_out_of_train_is_refused(refused: Refused, t
     assert "train" in message
     assert "--limit" in message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_message_has_no_empty_line_before_it(drcli: Drcli, tmp_path: Path) -> None:
+    drcli("prepare", "digits", "--limit", "100", "--out", tmp_path / "digits")
+    said = drcli("prepare", "digits", "--limit", "200", "--out", tmp_path / "digits", code=3).stderr
+    assert said == (
+        f"drcli: {tmp_path / 'digits'}: another prepared dataset is there (--limit: 100 in the folder, 200 requested); "
+        "choose another --out (and dataset.root), or replace it with --fresh\n"
+    )
 
 
 def test_a_limit_that_leaves_a_class_out_of_val_is_a_warning(drcli: Drcli, tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ def write(tmp_path: Path) -> Write:
             values = np.repeat(labels.get(split, [0, 1, 2, 0, 1, 2]), draws)
             ids = [f"{split}-{row // draws}" for row in range(len(values))]
             part = writer.split(split, labels=values.tolist(), ids=ids)
-            part.array("audio", (1, 2), "float16")[:, 0] = np.arange(2 * len(values)).reshape(-1, 2)
-            part.array("visual", (3,), "uint8")[:] = np.arange(3 * len(values)).reshape(-1, 3)
+            part.array("audio", (1, 1, 2), "float16")[:, 0, 0] = np.arange(2 * len(values)).reshape(-1, 2)
+            part.array("visual", (1, 1, 3), "uint8")[:, 0, 0] = np.arange(3 * len(values)).reshape(-1, 3)
         writer.finish(settings={"seed": 0, "noise": 0.5}, source={"fingerprint": "f", "limit": None})
         return root
 
@@ -56,10 +56,10 @@ def test_a_split_comes_back_as_it_was_written(write: Write) -> None:
     assert val.sample.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert val.weight.tolist() == [0.5] * 12
     assert {m: (array.dtype, tuple(array.shape)) for m, array in val.arrays.items()} == {
-        "audio": (torch.float16, (12, 1, 2)),
-        "visual": (torch.uint8, (12, 3)),
+        "audio": (torch.float16, (12, 1, 1, 2)),
+        "visual": (torch.uint8, (12, 1, 1, 3)),
     }
-    assert val.arrays["visual"][1].tolist() == [3, 4, 5]
+    assert val.arrays["visual"][1, 0, 0].tolist() == [3, 4, 5]
     assert dataset.split("train").weight.tolist() == [1.0] * 6
 
 
@@ -82,7 +82,7 @@ def test_writing_to_a_tensor_leaves_the_file_alone(write: Write) -> None:
     root = write()
     train = open_dataset(root).split("train")
     train.arrays["audio"].zero_()
-    assert open_dataset(root).split("train").arrays["audio"][0, 0].tolist() == [0.0, 1.0]
+    assert open_dataset(root).split("train").arrays["audio"][0, 0, 0].tolist() == [0.0, 1.0]
 
 
 def test_opening_train_touches_no_file_of_test(write: Write) -> None:
@@ -115,7 +115,10 @@ def test_another_dataset_is_refused(write: Write) -> None:
 def test_other_settings_are_refused_with_each_difference(write: Write) -> None:
     root = write()
     open_dataset(root, name="toy", settings={"seed": 0, "noise": 0.5})
-    with pytest.raises(DataError, match=r"\(noise: 0.5 there, 0.3 asked; seed: 0 there, 1 asked\); change the recipe"):
+    with pytest.raises(
+        DataError,
+        match=r"\(noise: 0.5 in the folder, 0.3 requested; seed: 0 in the folder, 1 requested\); change the recipe",
+    ):
         open_dataset(root, settings={"seed": 1, "noise": 0.3})
 
 
@@ -123,7 +126,7 @@ def test_another_version_is_refused(write: Write) -> None:
     root = write()
     raw = json.loads((root / "dataset.json").read_text())
     (root / "dataset.json").write_text(json.dumps({**raw, "format_version": 99}))
-    with pytest.raises(DataError, match="format_version is 99, this drcli reads 1"):
+    with pytest.raises(DataError, match="format_version is 99, this drcli reads 1 and 2"):
         open_dataset(root)
 
 
@@ -148,7 +151,9 @@ def test_a_truncated_file_is_noticed(write: Write, name: str) -> None:
 def test_a_missing_file_is_noticed(write: Write) -> None:
     root = write()
     (root / "val" / "visual.npy").unlink()
-    with pytest.raises(DataError, match=r"val/visual.npy is missing; prepare the dataset again: `drcli prepare toy"):
+    with pytest.raises(
+        DataError, match=r"val/visual.npy is missing; prepare the dataset again: `drcli prepare toy \[--source DIR\]"
+    ):
         open_dataset(root)
 
 
@@ -156,10 +161,10 @@ def test_a_missing_file_is_noticed(write: Write) -> None:
     ("array", "message"),
     [
         (
-            np.zeros((6, 1, 3), np.float16),
-            r"holds float16 \(6, 1, 3\), dataset.json says float16 \(6, 1, 2\)",
+            np.zeros((6, 1, 1, 3), np.float16),
+            r"holds float16 \(6, 1, 1, 3\), dataset.json says float16 \(6, 1, 1, 2\)",
         ),
-        (np.zeros((6, 1, 2), np.float32), "holds float32"),
+        (np.zeros((6, 1, 1, 2), np.float32), "holds float32"),
         (np.array([{}]), "not a readable array"),
     ],
 )
@@ -200,5 +205,5 @@ def test_a_class_absent_elsewhere_is_a_warning(write: Write) -> None:
     dataset = open_dataset(write(val=[0, 1, 0], test=[2]))
     assert [line.partition(": ")[2] for line in dataset.warnings] == [
         "class cow is absent from val",
-        "class ant, bee is absent from test",
+        "classes ant, bee are absent from test",
     ]

@@ -11,9 +11,10 @@ import pytest
 import torch
 from support.command_line import ROOT, invoke, tree
 
-from data_prep import base
-from data_prep.arrays import Arrays, kind_of, read_contents
+from data_prep.arrays import Arrays
+from data_prep.job import ignore
 from data_prep.sources import npz
+from data_prep.sources.array_files import kind_of, read_contents
 from drcli.data.format import SPLITS, DatasetInfo
 from drcli.errors import DataError, UsageError
 
@@ -51,12 +52,12 @@ def prepare(
     out: Path,
     *,
     limit: int | None = None,
-    note: Any = base.ignore,
-    warn: Any = base.ignore,
+    note: Any = ignore,
+    warn: Any = ignore,
     **settings: Any,
 ) -> DatasetInfo:
     chosen = Arrays.Settings.model_validate(settings)
-    return base.run("arrays", chosen, source=source, out=out, limit=limit, note=note, warn=warn)
+    return Arrays(chosen).run(source=source, out=out, limit=limit, note=note, warn=warn)
 
 
 def ids(out: Path, split: str) -> list[str]:
@@ -132,6 +133,7 @@ def test_small_types_stay_and_the_others_become_float32(tmp_path: Path, given: s
     [
         ((7, 5), None, "sequence"),
         ((1, 5), "sequence", "sequence"),
+        ((7, 5), "array", "array"),
         ((2, 8, 8), None, "array"),
         ((7, 3, 8, 8), None, "frames"),
         ((7, 2, 8, 8), None, "flow"),
@@ -157,6 +159,97 @@ def test_channels_that_seem_to_come_last_are_pointed_out(tmp_path: Path) -> None
     prepare(write(tmp_path / "in", **changed), tmp_path / "out", warn=warnings.append)
     (line,) = warnings
     assert line.startswith("visual: (8, 8, 3) looks as if channels came last")
+
+
+def pictures(split: str) -> np.ndarray:
+    return samples(split)["visual"][:, 0]
+
+
+def test_pictures_without_a_channel_are_pointed_out_with_the_setting_that_makes_them_pictures(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    source = write(tmp_path / "in", **{split: {"visual": pictures(split)} for split in SPLITS})
+    info = prepare(source, tmp_path / "sequences", warn=warnings.append)
+    assert (info.modalities["visual"].kind, info.modalities["visual"].shape) == ("sequence", (8, 8))
+    assert warnings.pop() == (
+        "visual: samples (8, 8) are taken for sequences of 8 steps; if they are pictures of 8 x 8, set "
+        "dataset.prepare.kinds.visual=array; dataset.prepare.kinds.visual=sequence confirms what was taken"
+    )
+    prepare(source, tmp_path / "confirmed", warn=warnings.append, kinds={"visual": "sequence"})
+    info = prepare(source, tmp_path / "pictures", warn=warnings.append, kinds={"visual": "array"})
+    assert (info.modalities["visual"].kind, info.modalities["visual"].shape) == ("array", (1, 8, 8))
+    np.testing.assert_array_equal(np.load(tmp_path / "pictures/val/visual.npy")[:, 0], pictures("val"))
+    assert warnings == []
+
+
+@pytest.mark.parametrize("names", [["val"], ["test"], ["val", "test"]])
+def test_samples_of_train_in_another_file_are_counted(tmp_path: Path, names: list[str]) -> None:
+    warnings: list[str] = []
+    copies = {name: array[:3] for name, array in samples("train").items()}
+    changed = {
+        split: {name: np.concatenate([array[:-3], copies[name]]) for name, array in samples(split).items()}
+        for split in names
+    }
+    info = prepare(write(tmp_path / "in", **changed), tmp_path / "out", warn=warnings.append)
+    assert [line.partition(";")[0] for line in warnings][: len(names)] == [
+        f"{split}.npz: 3 of the {SIZES[split]} samples of {split} are also in train, equal in every modality"
+        for split in names
+    ]
+    expected = {split: {"train": 3} for split in names}
+    if len(names) == 2:
+        expected["test"]["val"] = 3
+    assert info.source["repeated"] == expected
+
+
+def test_samples_that_are_equal_in_one_modality_alone_are_no_repetition(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    changed = {**samples("val"), "visual": samples("train")["visual"][:9]}
+    info = prepare(write(tmp_path / "in", val=changed), tmp_path / "out", warn=warnings.append)
+    assert warnings == []
+    assert "repeated" not in info.source
+
+
+LARGE = 2**64 - 1
+
+
+@pytest.mark.parametrize("train", [np.uint64, np.int64])
+def test_labels_beyond_63_bits_keep_their_names(tmp_path: Path, train: type) -> None:
+    values = np.array([5, 7, LARGE if train is np.uint64 else 9], dtype=train)
+    others = np.array([5, 7, values[2]], dtype=np.uint64)
+    columns = {split: np.resize(values if split == "train" else others, SIZES[split]) for split in SPLITS}
+    source = write(tmp_path / "in", **{split: {"labels": column} for split, column in columns.items()})
+    assert prepare(source, tmp_path / "out").classes == ("5", "7", str(values[2]))
+    assert np.load(tmp_path / "out/test/labels.npy").tolist() == [0, 1, 2] * 4
+
+
+def test_a_large_label_that_train_lacks_is_named(tmp_path: Path) -> None:
+    columns = {split: np.resize(np.array([-5, 7]), SIZES[split]) for split in SPLITS}
+    columns["val"] = np.resize(np.array([7, LARGE], dtype=np.uint64), SIZES["val"])
+    source = write(tmp_path / "in", **{split: {"labels": column} for split, column in columns.items()})
+    with pytest.raises(DataError, match=f"val.npz: array 'labels' has classes that train.npz lacks: {LARGE};"):
+        prepare(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("", "holds the label '', which cannot be shown as a class; rename it"),
+        ("a\nb", r"holds the label 'a\nb', which"),
+        ("\x1b[31m", r"holds the label '\x1b[31m', which"),
+        ("\ud800", r"holds the label '\ud800', which"),
+        (b"\xff", "holds labels that are not text ("),
+    ],
+)
+def test_labels_that_cannot_be_shown_are_refused(tmp_path: Path, label: Any, message: str) -> None:
+    labels = np.resize(np.array([label, type(label)(b"b") if isinstance(label, bytes) else "b"]), SIZES["train"])
+    with pytest.raises(DataError) as caught:
+        prepare(write(tmp_path / "in", train={"labels": labels}), tmp_path / "out")
+    assert f"train.npz: array 'labels' {message}" in str(caught.value)
+
+
+def test_a_space_at_the_end_of_a_label_is_seen(tmp_path: Path) -> None:
+    labels = np.array(["cat "] * 12)
+    with pytest.raises(DataError, match=r"has classes that train\.npz lacks: 'cat ';"):
+        prepare(write(tmp_path / "in", test={"labels": labels}), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +323,11 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "no samples": ("val", {"labels": np.empty(0, int)}, "array 'labels' is empty; every split needs samples"),
     "one class": ("train", {"labels": np.zeros(30, int)}, "array 'labels' has one class only (0)"),
     "numbers and text": ("test", {"labels": np.zeros(12, int)}, "array 'labels' is not of the type it has in train"),
-    "new class": ("test", {"labels": np.array(["yak"] * 12)}, "array 'labels' has classes that train.npz lacks: yak;"),
+    "new class": (
+        "test",
+        {"labels": np.array(["yak"] * 12)},
+        "array 'labels' has classes that train.npz lacks: 'yak'",
+    ),
     "few rows": ("val", {"audio": SOUND[:8]}, "array 'audio' has 8 rows, 'labels' has 9; make them equally many"),
     "missing": ("test", {"visual": None}, "array 'visual' is missing, but train.npz has it; add it"),
     "more": ("test", {"more": SOUND}, "array 'more' is not in train.npz; add it there, or leave it out here"),
@@ -269,11 +366,11 @@ def test_a_bad_file_is_refused_in_one_message(tmp_path: Path, case: str) -> None
 @pytest.mark.parametrize(
     ("name", "array", "settings", "message"),
     [
-        ("x", np.ones(5), {}, "array 'x' has the shape (N, 5), and no backbone takes one vector a sample; save it as"),
+        ("x", np.ones(5), {}, "array 'x' has the shape (N, 5), and no backbone takes one vector per sample; save"),
         ("x", np.ones(()), {}, "array 'x' has the shape (N,); it must be (N, L, D), (N, C, H, W) or (N, T, C, H, W)"),
         ("x", np.ones((1, 2, 3, 4, 5)), {}, "array 'x' has the shape (N, 1, 2, 3, 4, 5); it must be"),
         ("x", np.full((2, 2), 1e39), {}, "array 'x' has values that are NaN, infinite or beyond float32, in row 0"),
-        ("x", np.ones((2, 2)), {"x": "array"}, "array 'x' has samples (2, 2), but dataset.prepare.kinds.x = array"),
+        ("x", np.ones((2, 2)), {"x": "frames"}, "array 'x' has samples (2, 2), but dataset.prepare.kinds.x = frames"),
         ("x", np.ones((2, 3, 4, 4)), {"x": "flow"}, "kinds.x = flow means (T, 2, H, W); change the setting"),
         ("x_lengths", np.int64(1), {}, "array 'x_lengths' is the lengths of 'x', which is not there"),
         ("audio_lengths", np.int64(1), {}, "array 'audio_lengths' is of no use: 'audio' is no sequence; leave it out"),
@@ -308,7 +405,7 @@ def test_a_val_smaller_than_the_number_of_classes_is_refused(tmp_path: Path) -> 
 def test_a_class_that_test_lacks_is_a_warning(tmp_path: Path) -> None:
     warnings: list[str] = []
     prepare(write(tmp_path / "in", test={"labels": np.array(["cat"] * 12)}), tmp_path / "out", warn=warnings.append)
-    assert warnings == ["class dog, emu is absent from test"]
+    assert warnings == ["classes dog, emu are absent from test"]
 
 
 class Harmful:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep import base
 from data_prep.avmnist import Avmnist, read_images
 from data_prep.media.audio import log_mel
 from data_prep.sources.fsdd import read_wav
@@ -22,7 +21,7 @@ def prepare(
     source: Path | None, out: Path, *, limit: int | None = None, warn: Any = print, **settings: Any
 ) -> DatasetInfo:
     chosen = Avmnist.Settings.model_validate(settings)
-    return base.run("avmnist", chosen, source=source, out=out, limit=limit, warn=warn)
+    return Avmnist(chosen).run(source=source, out=out, limit=limit, warn=warn)
 
 
 def rows(out: Path, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
@@ -144,7 +143,8 @@ def test_a_changed_source_is_noticed(make_download: Make, tmp_path: Path) -> Non
     source = make_download()
     prepare(source, tmp_path / "out")
     (source / "recordings" / "0_ann_11.wav").unlink()
-    with pytest.raises(DataError, match=r"contents of --source: \"[0-9a-f]{12}\" there, \"[0-9a-f]{12}\" asked"):
+    digest = '"[0-9a-f]{12}"'
+    with pytest.raises(DataError, match=f"contents of --source: {digest} in the folder, {digest} requested"):
         prepare(source, tmp_path / "out")
 
 

@@ -47,7 +47,7 @@ def source(tmp_path: Path) -> Source:
 
 def rows(out: Path, split: str) -> dict[str, float]:
     names = (out / split / "ids.txt").read_text().split()
-    return dict(zip(names, np.load(out / split / "audio.npy")[:, 0, 0].tolist(), strict=True))
+    return dict(zip(names, np.load(out / split / "audio.npy")[:, 0, 0, 0].tolist(), strict=True))
 
 
 def test_every_clip_has_its_own_row(source: Source, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ STEPS = [
     "data_prep.writing.rows._shorten",
     "data_prep.writing.clips.adopt",
     "data_prep.writing.writer.DatasetWriter.finish",
-    "data_prep.base._publish",
+    "data_prep.base.publish",
 ]
 
 

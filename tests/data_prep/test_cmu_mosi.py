@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from support import mosi_tree as tree
 
-from data_prep import base
 from data_prep.cmu_mosi import CmuMosi, class_of
+from data_prep.job import ignore
 from data_prep.sources.mosi_files import FILES
 from data_prep.sources.mosi_folds import FOLDS, fold_of
 from drcli.data.format import DatasetInfo, read_info
@@ -28,11 +28,9 @@ TABLES: dict[str, Callable[[], tree.Table]] = {
 }
 
 
-def prepare(
-    source: Path, out: Path, *, limit: int | None = None, warn: Any = base.ignore, **settings: Any
-) -> DatasetInfo:
+def prepare(source: Path, out: Path, *, limit: int | None = None, warn: Any = ignore, **settings: Any) -> DatasetInfo:
     chosen = CmuMosi.Settings.model_validate(settings)
-    return base.run("cmu_mosi", chosen, source=source, out=out, limit=limit, warn=warn)
+    return CmuMosi(chosen).run(source=source, out=out, limit=limit, warn=warn)
 
 
 def written(folder: Path, table: tree.Table, name: str = "mosi_data.pkl") -> Path:
@@ -228,7 +226,7 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
 def test_two_runs_and_any_number_of_workers_give_the_same_bytes(tmp_path: Path, make: Any) -> None:
     source = make(tmp_path / "download")
     for out, workers in (("one", 1), ("two", 2)):
-        base.run("cmu_mosi", CmuMosi.Settings(), source=source, out=tmp_path / out, workers=workers)
+        CmuMosi(CmuMosi.Settings()).run(source=source, out=tmp_path / out, workers=workers)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 

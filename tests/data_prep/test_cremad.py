@@ -10,7 +10,6 @@ from support.command_line import tree
 from support.cremad_tree import ACTORS, EMOTIONS, make_cremad, make_lists, make_recording, stems, write_list
 from support.media import cut, frame_number, lfs_pointer, make_wav, tone
 
-from data_prep import base
 from data_prep.cremad import Cremad
 from data_prep.media import read_audio
 from data_prep.media.audio import fbank, stft
@@ -40,7 +39,7 @@ def changed(clone: Path, tmp_path: Path) -> Path:
 def prepare(source: Path, out: Path, *, options: dict[str, Any] | None = None, **settings: Any) -> DatasetInfo:
     defaults = {**SMALL, "split_dir": source / "lists"}
     model = Cremad.Settings.model_validate({**defaults, **settings})
-    return base.run("cremad", model, source=source, out=out, **(options or {}))
+    return Cremad(model).run(source=source, out=out, **(options or {}))
 
 
 def ids(out: Path, split: str) -> list[str]:
@@ -315,8 +314,22 @@ def test_the_broken_recordings_are_reported_by_name_and_left_out_on_demand(chang
     assert [clip["id"] for clip in info.source["skipped"]] == ["1076_MTI_NEU_XX"]
     assert info.rows["train"] == 21
     assert sum("is known to be broken" in line and "kept" in line for line in lines) == 4
-    info = prepare(changed, tmp_path / "without", skip_broken=True, options={"max_bad": 0.0})
+    lines.clear()
+    info = prepare(changed, tmp_path / "without", skip_broken=True, options={"warn": lines.append, "max_bad": 0.0})
     assert info.rows["train"] == 18
+    assert sum("is known to be broken" in line and line.endswith("; left out") for line in lines) == 4
+
+
+def test_broken_recordings_that_the_limit_leaves_out_are_not_reported(changed: Path, tmp_path: Path) -> None:
+    for stem in BROKEN:
+        make_recording(changed, stem)
+    write_list(changed / "lists" / "my_train.csv", [*stems(ACTORS[:3]), *BROKEN])
+    lines: list[str] = []
+    prepare(changed, tmp_path / "out", options={"warn": lines.append, "limit": 14})
+    reported = {line.partition(" ")[0] for line in lines if "is known to be broken" in line}
+    sampled = {name for split in SPLITS for name in ids(tmp_path / "out", split)}
+    assert reported == sampled & BROKEN.keys()
+    assert len(reported) < len(BROKEN)
 
 
 def test_recordings_with_the_same_sound_under_two_labels_are_reported(changed: Path, tmp_path: Path) -> None:

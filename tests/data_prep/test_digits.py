@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import base
 from data_prep.digits import Digits, dtmf_frequencies, dtmf_tone, read_digits
 from drcli.data.format import DatasetInfo
 from drcli.errors import DataError, UsageError
 
 
 def prepare(out: Path, *, limit: int | None = 60, **settings: float) -> DatasetInfo:
-    return base.run("digits", Digits.Settings.model_validate(settings), source=None, out=out, limit=limit)
+    return Digits(Digits.Settings.model_validate(settings)).run(source=None, out=out, limit=limit)
 
 
 @pytest.fixture(scope="module")
@@ -149,21 +148,21 @@ def test_limit_is_recorded_and_kept(tmp_path: Path) -> None:
 
 
 def test_limit_that_loses_a_class_in_train_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"class .* would be absent from train"):
+    with pytest.raises(DataError, match=r"class(es)? .* would be absent from train"):
         prepare(tmp_path / "d", limit=15)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="dataset 'digits' needs no download: leave out --source"):
-        base.run("digits", Digits.Settings(), source=tmp_path, out=tmp_path / "d")
+        Digits(Digits.Settings()).run(source=tmp_path, out=tmp_path / "d")
 
 
 def test_preparation_imports_neither_scikit_learn_nor_torch(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from data_prep import base\n"
+        "import sys; from pathlib import Path; \n"
         "from data_prep.digits import Digits\n"
-        f"base.run('digits', Digits.Settings(), source=None, out=Path({str(tmp_path / 'd')!r}), limit=40)\n"
+        f"Digits(Digits.Settings()).run(source=None, out=Path({str(tmp_path / 'd')!r}), limit=40)\n"
         "slow = {'sklearn', 'scipy', 'torch', 'torchaudio', 'torchvision', 'matplotlib'} & set(sys.modules)\n"
         "assert not slow, slow"
     )

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from support.kinetics_tree import CLASSES, annotation, clip_id, file_name, make_clip, make_kinetics, make_lists
 from support.media import cut, frame_number, lfs_pointer
 
-from data_prep import base
 from data_prep.kinetics_sounds import KineticsSounds, SoundClip, Work
 from data_prep.media import ClipError, read_audio
 from data_prep.media.audio import fbank
@@ -37,7 +36,7 @@ def source(download: Path, tmp_path: Path) -> Path:
 
 def prepare(source: Path, out: Path, *, options: dict[str, Any] | None = None, **settings: Any) -> DatasetInfo:
     chosen = KineticsSounds.Settings.model_validate({**SMALL, **settings})
-    return base.run("kinetics_sounds", chosen, source=source, out=out, **{"warn": lambda _: None, **(options or {})})
+    return KineticsSounds(chosen).run(source=source, out=out, **{"warn": lambda _: None, **(options or {})})
 
 
 def rows(out: Path, split: str) -> tuple[np.ndarray, np.ndarray, list[int], list[str]]:
@@ -220,3 +219,15 @@ def test_a_genuine_clip_gives_sound_and_pictures(shared: Path) -> None:
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         KineticsSounds.Settings.model_validate(settings)
+
+
+def test_an_empty_download_is_refused_with_what_was_looked_for(source: Path, tmp_path: Path) -> None:
+    for path in source.rglob("*.mp4"):
+        path.unlink()
+    with pytest.raises(DataError) as caught:
+        prepare(source, tmp_path / "out")
+    first = min(clip_id("train", label, number) for label in range(3) for number in range(3))
+    assert str(caught.value).startswith(
+        f"{source}: none of the 9 listed clips of train is there; looked for {first!r}, for example; the folder holds "
+        "no .mp4, .mkv or .webm files; name the folder above"
+    )

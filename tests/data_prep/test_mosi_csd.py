@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from support import mosi_tree as tree
 
-from data_prep import base
 from data_prep.cmu_mosi import CmuMosi
 from data_prep.sources.mosi_csd import average
 from data_prep.sources.mosi_tables import MOST_VALUES, Stream, opened
@@ -18,7 +17,7 @@ VIDEO = tree.csd_fold_videos()[0]
 
 
 def prepare(source: Path, out: Path, **options: Any) -> DatasetInfo:
-    return base.run("cmu_mosi", CmuMosi.Settings(), source=source, out=out, **options)
+    return CmuMosi(CmuMosi.Settings()).run(source=source, out=out, **options)
 
 
 def change(folder: Path, name: str, video: str, values: tuple[Any, Any] | None) -> Path:

@@ -1,4 +1,4 @@
-"""`data_prep.base.run`: whole or nothing, idempotent, and what it refuses."""
+"""`Preparer.run`: whole or nothing, idempotent, and what it refuses."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from typing import Any
 
 import pytest
 
-from data_prep import base
 from data_prep.digits import Digits
-from drcli.data.format import EMBEDDED, DatasetInfo, read_info
+from drcli.data.format import DatasetInfo, read_info
 from drcli.errors import DataError, DrcliError, RunError, UsageError
 from drcli.names import DATASETS
 
 
 def prepare(out: Path, settings: Digits.Settings | None = None, **options: Any) -> DatasetInfo:
-    return base.run("digits", settings or Digits.Settings(), source=None, out=out, limit=40, **options)
+    return Digits(settings or Digits.Settings()).run(source=None, out=out, limit=40, **options)
 
 
 def fail_with(error: BaseException) -> Any:
@@ -51,10 +50,10 @@ def test_another_dataset_is_refused_with_each_difference(tmp_path: Path) -> None
     out = tmp_path / "digits"
     prepare(out)
     with pytest.raises(DataError) as caught:
-        base.run("digits", Digits.Settings(image_noise=0.3, seed=4), source=None, out=out)
+        Digits(Digits.Settings(image_noise=0.3, seed=4)).run(source=None, out=out)
     assert str(caught.value) == (
-        f"{out}: another prepared dataset is there (image_noise: 0.5 there, 0.3 asked; "
-        "seed: 0 there, 4 asked; --limit: 40 there, null asked); "
+        f"{out}: another prepared dataset is there (image_noise: 0.5 in the folder, 0.3 requested; "
+        "seed: 0 in the folder, 4 requested; --limit: 40 in the folder, null requested); "
         "choose another --out (and dataset.root), or replace it with --fresh"
     )
 
@@ -114,9 +113,9 @@ def test_an_interruption_keeps_the_dataset_that_was_there(tmp_path: Path) -> Non
 def test_a_killed_preparation_can_be_repeated(tmp_path: Path) -> None:
     out = tmp_path / "digits"
     program = (
-        "import time; from pathlib import Path; from data_prep import base\n"
+        "import time; from pathlib import Path; \n"
         "from data_prep.digits import Digits\n"
-        f"base.run('digits', Digits.Settings(), source=None, out=Path({str(out)!r}), limit=40,\n"
+        f"Digits(Digits.Settings()).run(source=None, out=Path({str(out)!r}), limit=40,\n"
         "         progress=lambda *_: time.sleep(60))"
     )
     process = subprocess.Popen([sys.executable, "-c", program])
@@ -186,10 +185,10 @@ def test_a_parent_without_write_permission_is_a_usage_error(tmp_path: Path) -> N
 
 def test_a_limit_below_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--limit is 0; it must be at least 1"):
-        base.run("digits", Digits.Settings(), source=None, out=tmp_path / "d", limit=0)
+        Digits(Digits.Settings()).run(source=None, out=tmp_path / "d", limit=0)
 
 
-def test_registry_and_format_agree_on_what_needs_a_source() -> None:
-    for name in ("digits", "avmnist"):
-        assert DATASETS.load(name).name == name
-        assert DATASETS.load(name).needs_source == (name not in EMBEDDED)
+def test_only_digits_is_made_without_a_download_and_every_preparer_knows_its_name() -> None:
+    found = {name: DATASETS.load(name) for name in DATASETS.names()}
+    assert {name for name, preparer in found.items() if not preparer.needs_source} == {"digits"}
+    assert {name for name, preparer in found.items() if preparer.name != name} == set()

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.base import Job
+from data_prep.job import Job
 from data_prep.writing.clips import Clip
-from data_prep.writing.selection import limit_clips, report_missing
+from data_prep.writing.selection import Search, limit_clips, report_missing
 from drcli.errors import DataError
 
 CLASSES = ("bowling", "laughing")
@@ -52,3 +52,31 @@ def test_without_a_limit_everything_stays() -> None:
 def test_an_absent_class_is_refused_before_anything_is_decoded(there: list[Clip], message: str) -> None:
     with pytest.raises(DataError, match=message):
         limit_clips(there, CLASSES, Job(source=None, out=Path("unused")), seed=0)
+
+
+LISTED = {"train": ["v_b", "v_a"], "val": ["v_c"], "test": []}
+
+
+@pytest.mark.parametrize(
+    ("files", "there"),
+    [
+        ([], "the folder holds no .avi files"),
+        (["sub/y.avi", "sub/x.avi"], "the folder holds 2 .avi files, such as sub/x.avi"),
+    ],
+)
+def test_where_nothing_matches_both_sides_are_counted_with_an_example(files: list[str], there: str) -> None:
+    source = Path("download")
+    search = Search(source, LISTED, lambda: (source / name for name in files), ".avi files")
+    with pytest.raises(DataError) as caught:
+        search.check([])
+    assert str(caught.value) == (
+        "download: none of the 2 listed clips of train is there; looked for 'v_a', for example; "
+        f"{there}; name the folder above the clips, whose files are named as in the lists"
+    )
+
+
+def test_a_search_that_found_a_clip_of_each_listed_split_is_fine() -> None:
+    search = Search(Path("download"), LISTED, list, ".avi files")
+    search.check([Clip("v_a", 0, "train"), Clip("v_c", 0, "val")])
+    with pytest.raises(DataError, match="none of the 1 listed clips of val is there; looked for 'v_c'"):
+        search.check([Clip("v_a", 0, "train")])

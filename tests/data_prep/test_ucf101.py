@@ -19,7 +19,6 @@ from support.ucf101_tree import (
     write_avi,
 )
 
-from data_prep import base
 from data_prep.media.flow import dequantise
 from data_prep.ucf101 import Ucf101
 from drcli.data.format import DatasetInfo
@@ -43,7 +42,7 @@ def source(download: Path, tmp_path: Path) -> Path:
 
 def prepare(source: Path, out: Path, *, options: dict[str, Any] | None = None, **settings: Any) -> DatasetInfo:
     chosen = Ucf101.Settings.model_validate({**SMALL, **settings})
-    return base.run("ucf101", chosen, source=source, out=out, **{"warn": lambda _: None, **(options or {})})
+    return Ucf101(chosen).run(source=source, out=out, **{"warn": lambda _: None, **(options or {})})
 
 
 def rows(out: Path, split: str) -> tuple[np.ndarray, np.ndarray, list[int], list[str]]:
@@ -130,6 +129,18 @@ def test_a_clip_without_imported_flow_is_missing(download: Path, tmp_path: Path)
     shutil.rmtree(archive / "v" / "v_Archery_g09_c01")
     info = prepare(download, tmp_path / "out", flow="import", flow_dir=archive)
     assert info.source["missing"] == {"train": {"Archery": 1}}
+
+
+def test_clips_under_other_names_are_counted_beside_what_was_looked_for(source: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted((source / "UCF-101").rglob("*.avi"))):
+        path.rename(path.with_name(f"clip{number:02d}.avi"))
+    with pytest.raises(DataError) as caught:
+        prepare(source, tmp_path / "out")
+    assert str(caught.value) == (
+        f"{source}: none of the 6 listed clips of train is there; looked for 'v_Archery_g08_c01', for example; the "
+        "folder holds 12 .avi, .mp4 or .mkv files, such as UCF-101/Archery/clip00.avi; name the folder above the "
+        "clips, whose files are named as in the lists"
+    )
 
 
 def damage(path: Path, how: str) -> None:

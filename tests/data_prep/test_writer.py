@@ -15,7 +15,7 @@ def write(root: Path, train: np.ndarray, dtype: str = "float16") -> DatasetInfo:
     writer = DatasetWriter(root, name="toy", classes=("a", "b"))
     for split in ("train", "val", "test"):
         part = writer.split(split, labels=[0, 1, 1], ids=["x", "y", "y"])
-        part.array("audio", train.shape[1:], dtype)[:] = train
+        part.array("audio", (1, 1, *train.shape[1:])[-3:], dtype)[:] = train.reshape(3, *(1, 1, *train.shape[1:])[-3:])
     return writer.finish(settings={"seed": 0}, source={"fingerprint": "f", "limit": None})
 
 
@@ -24,7 +24,7 @@ def test_statistics_are_those_of_train_in_float64(tmp_path: Path) -> None:
     info = write(tmp_path, train)
     assert info.modalities["audio"].mean == pytest.approx((1002.5,))
     assert info.modalities["audio"].std == pytest.approx((np.sqrt(35 / 12),))
-    assert info.modalities["audio"].shape == (2,)
+    assert info.modalities["audio"].shape == (1, 1, 2)
 
 
 def test_statistics_do_not_depend_on_the_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,9 +47,82 @@ def test_description_names_and_digests_every_file(tmp_path: Path) -> None:
     assert (info.rows["val"], info.samples["val"]) == (3, 2)
 
 
-@pytest.mark.parametrize(("value", "what"), [(3.0, "constant"), (np.nan, "not finite"), (np.inf, "not finite")])
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_a_useless_modality_is_refused(tmp_path: Path, value: float, what: str) -> None:
-    with pytest.raises(DataError, match=f"modality audio is {what} over the training split"):
-        write(tmp_path, np.full((3, 2), value))
+@pytest.mark.parametrize(("value", "dtype"), [(3.0, "float16"), (0.0, "uint8"), (0.1, "float32"), (1e9 / 3, "float32")])
+def test_a_modality_that_is_constant_says_so(tmp_path: Path, value: float, dtype: str) -> None:
+    with pytest.raises(DataError, match="modality audio is constant over the training split and says nothing"):
+        write(tmp_path, np.full((3, 2), value), dtype)
     assert not (tmp_path / "dataset.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["frames", "sequence"])
+def test_a_constant_modality_is_found_behind_fixed_statistics_and_behind_padding(tmp_path: Path, kind: str) -> None:
+    writer = DatasetWriter(tmp_path, name="toy", classes=("a", "b"))
+    for split in ("train", "val", "test"):
+        part = writer.split(split, labels=[0, 1], ids=["x", "y"])
+        if kind == "frames":
+            part.array("m", (4, 3, 8, 8), "uint8", kind=kind, statistics=((120.0,), (60.0,)))[:] = 16
+        else:
+            part.array("m", (4, 2), "float32", kind=kind)[:, :2] = [0.1, 5.0]
+            part.lengths("m", [2, 1])
+    with pytest.raises(DataError, match="modality m is constant over the training split"):
+        writer.finish(settings={}, source={"fingerprint": "f", "limit": None})
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e-30, 1e9])
+def test_the_unit_of_a_modality_does_not_matter(tmp_path: Path, factor: float) -> None:
+    train = np.arange(6.0).reshape(3, 2)
+    found = write(tmp_path, train * factor, "float32").modalities["audio"]
+    assert found.mean == pytest.approx((2.5 * factor,))
+    assert found.std == pytest.approx((np.sqrt(35 / 12) * factor,))
+    assert read_info(tmp_path).modalities["audio"] == found
+
+
+def test_a_constant_dimension_of_a_sequence_is_left_unscaled_whatever_its_unit(tmp_path: Path) -> None:
+    writer = DatasetWriter(tmp_path, name="toy", classes=("a", "b"))
+    varying = 1e-9 * np.arange(30.0).reshape(10, 3)
+    for split in ("train", "val", "test"):
+        part = writer.split(split, labels=[0, 1] * 5, ids=[str(row) for row in range(10)])
+        part.array("m", (3, 2), "float32", kind="sequence")[:] = np.stack([varying, np.full((10, 3), 0.1)], axis=-1)
+        part.lengths("m", [3] * 10)
+    found = writer.finish(settings={}, source={"fingerprint": "f", "limit": None}).modalities["m"]
+    assert found.mean == pytest.approx((1e-9 * 14.5, 0.1))
+    assert found.std == pytest.approx((1e-9 * np.sqrt((30**2 - 1) / 12), 1.0))
+
+
+def test_values_that_float32_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"modality audio varies by 1.7\d*e-40 around .*; subtract the offset, or give"):
+        write(tmp_path, 1e-40 * np.arange(6.0).reshape(3, 2), "float32")
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused_in_every_split(tmp_path: Path, split: str, value: float) -> None:
+    writer = DatasetWriter(tmp_path, name="toy", classes=("a", "b"))
+    for name in ("train", "val", "test"):
+        part = writer.split(name, labels=[0, 1, 1], ids=["x", "y", "z"])
+        array = part.array("audio", (1, 1, 2), "float16")
+        array[:] = np.arange(6.0).reshape(3, 1, 1, 2)
+        if name == split:
+            array[1, 0, 0, 1] = value
+    with pytest.raises(DataError, match=rf"modality audio is not finite in split {split}, row 1 first; check the sou"):
+        writer.finish(settings={}, source={"fingerprint": "f", "limit": None})
+    assert not (tmp_path / "dataset.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("classes", "shape", "message"),
+    [
+        (("a", "a"), (1, 1, 2), "classes names 'a' twice"),
+        (("a", ""), (1, 1, 2), "classes is ''; it must be a string"),
+        (("a", "b"), (2,), "shape is .2.; it must be 3 axes for the kind array"),
+    ],
+)
+def test_nothing_is_written_that_could_not_be_opened(
+    tmp_path: Path, classes: tuple[str, ...], shape: tuple[int, ...], message: str
+) -> None:
+    writer = DatasetWriter(tmp_path, name="toy", classes=classes)
+    for split in ("train", "val", "test"):
+        part = writer.split(split, labels=[0, 1, 1], ids=["x", "y", "z"])
+        part.array("audio", shape, "float16")[:] = np.arange(6.0).reshape(3, *shape)
+    with pytest.raises(DataError, match=message):
+        writer.finish(settings={}, source={"fingerprint": "f", "limit": None})

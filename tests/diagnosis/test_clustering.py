@@ -20,7 +20,7 @@ def inertia(features: torch.Tensor, clusters: torch.Tensor) -> float:
 
 
 @settings(max_examples=50, deadline=None)
-@given(arrays(np.float32, (7, 3), elements=st.floats(-100, 100, width=32)))
+@given(arrays(np.float32, (7, 3), elements=st.integers(-100_000, 100_000).map(lambda number: number / 1024)))
 def test_scaling_is_that_of_scikit_learn(features: np.ndarray) -> None:
     from sklearn.preprocessing import MinMaxScaler
 
@@ -42,6 +42,28 @@ def test_scaling_by_a_reference_lets_features_leave_its_range() -> None:
 def test_a_constant_dimension_becomes_minus_one() -> None:
     scaled = scale_features(torch.tensor([[3.0, 0.0], [3.0, 1.0]]))
     assert scaled.tolist() == [[-1.0, -1.0], [-1.0, 1.0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("factor", [1e-30, 1e-9, 1.0, 1e9])
+def test_scaling_does_not_depend_on_the_unit(dtype: torch.dtype, factor: float) -> None:
+    features = torch.tensor([[2.0, 5.0], [3.0, 5.0], [6.0, 5.0]], dtype=dtype)
+    expected = torch.tensor([[-1.0, -1.0], [-0.5, -1.0], [1.0, -1.0]], dtype=dtype)
+    torch.testing.assert_close(scale_features(features * factor), expected)
+
+
+def test_features_in_small_units_have_the_purity_of_the_same_in_large_ones() -> None:
+    features, labels = blobs(120, num_classes=4, spread=0.05)
+    for factor in (1.0, 1e-9):
+        assert purity(cluster(scale_features(features * factor), 4), labels) == 1.0
+
+
+@pytest.mark.parametrize("value", [0.1, 1e-9, 3e9])
+def test_a_dimension_that_differs_by_rounding_alone_is_constant(value: float) -> None:
+    column = torch.full((4, 1), value)
+    column[2] = torch.nextafter(column[2], torch.tensor(torch.inf))
+    assert scale_features(column)[[0, 1, 3]].flatten().tolist() == [-1.0] * 3
+    assert scale_features(column)[2].item() == pytest.approx(-1.0, abs=4 * value * torch.finfo(torch.float32).eps)
 
 
 def test_scaling_survives_the_largest_numbers() -> None:

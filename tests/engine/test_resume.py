@@ -16,7 +16,6 @@ import yaml
 from support.command_line import invoke, start
 from support.training import CPU, StoppedError, bits, log, planned
 
-from data_prep.base import run as prepare
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine import trainer as trainer_module
@@ -96,7 +95,8 @@ def test_stopped_around_any_step_of_an_epochs_end(
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe file over a small prepared "digits": 20 epochs of a fraction of a second, D&R after most."""
     root = tmp_path_factory.mktemp("digits")
-    prepare("digits", DATASETS.load("digits").Settings(), source=None, out=root / "data", limit=150)
+    preparer = DATASETS.load("digits")
+    preparer(preparer.Settings()).run(source=None, out=root / "data", limit=150)
     encoder = {"backbone": "resnet_small", "width": 4, "stem_stride": 2}
     recipe = {
         "dataset": {"name": "digits", "root": str(root / "data")},

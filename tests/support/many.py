@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import base
-from data_prep.base import Job, Preparer
+from data_prep.clip_preparer import Chosen, ClipPreparer
+from data_prep.job import Job
 from data_prep.media.container import ClipError
-from data_prep.writing.clips import ArraySpec, Clip, Outcome, write_clips
+from data_prep.writing.clips import ArraySpec, Clip, Outcome
 from drcli.data.format import DatasetInfo
-from drcli.errors import RunError
 
 CLASSES = ("a", "b")
 PATTERN = ("train", "train", "train", "val", "test")
@@ -45,35 +44,35 @@ class Work:
             raise RunError("disk gone")
         if clip.id in (self.folder / "faulty").read_text().split():
             return Outcome({"audio": [1, 2][clip.label + 2]})
-        value = np.full((2, 3), float(clip.id[1:]) + clip.label / 8, np.float32)
+        value = np.full((1, 2, 3), float(clip.id[1:]) + clip.label / 8, np.float32)
         findings = {"odd": 2} if clip.id in ("c01", "c08") else {}
         return Outcome({"audio": value}, bad_packets=int(clip.id == "c07"), findings=findings)
 
 
-class Many(Preparer):
+class Many(ClipPreparer):
     """As many clips as the file `count` of its source says."""
 
     name = "many"
-    needs_source = True
-    resumable = True
 
-    class Settings(Preparer.Settings):
+    class Settings(ClipPreparer.Settings):
         """One, so that it can differ."""
 
         seed: int = 0
 
-    def fingerprint(self, _source: Path | None, /) -> str:
+    def fingerprint(self, source: Path) -> str:
+        self._source = source
         return "0" * 64
 
-    def prepare(self, job: Job) -> DatasetInfo:
-        assert job.source is not None
-        count = int((job.source / "count").read_text())
+    def choose(self, job: Job) -> Chosen:
+        count = int((job.download / "count").read_text())
         clips = [Clip(f"c{i:02d}", i // 5 % 2, PATTERN[i % 5]) for i in range(count)]
-        work = Work(job.source, float((job.source / "seconds").read_text()))
-        specs = {"audio": ArraySpec((2, 3), "float32")}
-        writer, report = write_clips(job, clips, work, specs, name="many", classes=CLASSES, exempt={EXEMPT})
-        source = {"fingerprint": job.fingerprint, "limit": job.limit, **report.source()}
-        return writer.finish(settings=self.settings.model_dump(mode="json"), source=source)
+        return Chosen(clips, CLASSES, {}, exempt={EXEMPT})
+
+    def work(self) -> Work:
+        return Work(self._source, float((self._source / "seconds").read_text()))
+
+    def specs(self) -> dict[str, ArraySpec]:
+        return {"audio": ArraySpec((1, 2, 3), "float32")}
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Source:
     folder: Path
 
     def prepare(self, out: Path, *, seed: int = 0, **options: Any) -> DatasetInfo:
-        return base.run("many", Many.Settings(seed=seed), source=self.folder, out=out, **options)
+        return Many(Many.Settings(seed=seed)).run(source=self.folder, out=out, **options)
 
     def calls(self) -> list[str]:
         """Ids of all clips that were worked on, in order; emptied by reading."""

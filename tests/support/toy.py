@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from pydantic import BaseModel, PositiveInt
 
-from data_prep.base import Job, Preparer
+from data_prep.base import EmbeddedPreparer, Filled
+from data_prep.job import Job
 from data_prep.writing.writer import DatasetWriter
-from drcli.data.format import DatasetInfo
 
 MODALITIES = ("audio", "visual", "text")
 CLASSES = ("a", "b", "c")
 
 
-class Toy(Preparer):
+class Toy(EmbeddedPreparer):
     name: ClassVar[str] = "toy"
-    needs_source: ClassVar[bool] = False
 
     class Settings(BaseModel, extra="forbid", frozen=True):
         seed: int = 0
@@ -27,10 +25,10 @@ class Toy(Preparer):
 
     settings: Settings
 
-    def fingerprint(self, source: Path | None, /) -> str:
+    def fingerprint(self) -> str:
         return "made up"
 
-    def prepare(self, job: Job) -> DatasetInfo:
+    def fill(self, job: Job) -> Filled:
         generator = np.random.default_rng(self.settings.seed)
         patterns = generator.normal(size=(len(MODALITIES), len(CLASSES), 1, 8, 8))
         writer = DatasetWriter(job.out, name=self.name, classes=CLASSES)
@@ -42,5 +40,4 @@ class Toy(Preparer):
             for number, m in enumerate(MODALITIES):
                 noise = generator.normal(scale=1.5, size=(len(labels), 1, 8, 8))
                 part.array(m, (1, 8, 8), "float16")[:] = patterns[number][labels] + noise
-        source = {"fingerprint": self.fingerprint(None), "limit": job.limit}
-        return writer.finish(settings=self.settings.model_dump(), source=source)
+        return Filled(writer, {})

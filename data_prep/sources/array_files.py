@@ -1,0 +1,177 @@
+"""The .npz files of your own arrays: which there are, what is in them, and what the axes are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from data_prep.sources.npz import Stored, read_headers, read_whole
+from data_prep.writing.splits import Indices
+from drcli.data.format import SPLITS
+from drcli.errors import DataError
+
+Kind = Literal["array", "frames", "flow", "sequence"]
+AXES: Mapping[Kind, str] = {
+    "array": "(C, H, W)",
+    "frames": "(T, C, H, W)",
+    "flow": "(T, 2, H, W)",
+    "sequence": "(L, D)",
+}
+KINDS_BY_RANK: Mapping[int, tuple[Kind, ...]] = {2: ("array", "sequence"), 3: ("array",), 4: ("frames", "flow")}
+"""The kinds that a sample of so many axes can have; the last one is taken by default."""
+
+LABELS = "labels"
+LENGTHS = "_lengths"
+LAYOUT = f"{LABELS} (N,), and one array (N, ...) per modality"
+
+_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # it names files, and a block of the recipe
+
+Contents = Mapping[str, Stored]
+"""The arrays of one file, by name."""
+
+
+def find_files(source: Path) -> dict[str, Path]:
+    """The files of a folder by split, in the order of `SPLITS`; without val where it is not there.
+
+    Raises:
+        DataError: train.npz or test.npz is missing.
+    """
+    paths = {split: source / f"{split}.npz" for split in SPLITS}
+    for split in ("train", "test"):
+        if not paths[split].exists():
+            raise DataError(
+                f"{paths[split]}: no such file; the folder must hold train.npz, test.npz and, unless it is to be "
+                f"drawn from train, val.npz, each saved by numpy.savez with {LAYOUT}"
+            )
+    return {split: path for split, path in paths.items() if path.exists()}
+
+
+def read_contents(path: Path) -> dict[str, Stored]:
+    """The arrays of a file, checked as far as headers show what is wrong.
+
+    Raises:
+        DataError: the file is no .npz file or damaged, labels are missing, or an array has a name, a type
+            or a number of rows that does not fit.
+    """
+    contents = read_headers(path)
+    if LABELS not in contents:
+        raise DataError(f"{path}: array {LABELS!r} is missing (there: {', '.join(contents)}); the file needs {LAYOUT}")
+    labels = contents[LABELS]
+    _check_column(labels, "iuUS", "integers or strings, the class of each sample")
+    if labels.shape[0] == 0:
+        raise labels.refused("is empty; every split needs samples")
+    modalities = modalities_of(contents)
+    if not modalities:
+        raise DataError(f"{path}: holds no modality; the file needs {LAYOUT}")
+    for name, stored in contents.items():
+        if name in modalities:
+            _check_modality(stored)
+        elif name != LABELS:
+            _check_lengths(stored, modalities)
+        if stored.shape[0] != labels.shape[0]:
+            raise stored.refused(
+                f"has {stored.shape[0]} rows, {LABELS!r} has {labels.shape[0]}; make them equally many"
+            )
+    return contents
+
+
+def check_alike(train: Contents, other: Contents) -> None:
+    """Refuse a file whose arrays are not named, typed and shaped as those of train.npz.
+
+    Raises:
+        DataError: an array is missing, or there is another, or its samples differ.
+    """
+    for name in train:
+        if name not in other:
+            raise DataError(f"{other[LABELS].path}: array {name!r} is missing, but train.npz has it; add it")
+    for name, stored in other.items():
+        if name not in train:
+            raise stored.refused("is not in train.npz; add it there, or leave it out here")
+    for m in modalities_of(train):
+        there, here = (f"{of[m].dtype.name} {of[m].shape[1:]}" for of in (train, other))
+        if there != here:
+            raise other[m].refused(
+                f"has samples {here}, in train.npz they are {there}; make them the same in all files"
+            )
+
+
+def kind_of(stored: Stored, asked: Kind | None) -> Kind:
+    """What the axes of a modality's samples are: as asked, or what their number suggests.
+
+    Three axes are an array and two a sequence; four are frames, or flow where there are two channels.
+
+    Raises:
+        DataError: no kind has so many axes, or not the one asked for.
+    """
+    shape = stored.shape[1:]
+    if len(shape) == 1:
+        raise stored.refused(
+            f"has the shape {stored.shape}, and no backbone takes one vector per sample; save it as sequences of one "
+            "step, x[:, None] of shape (N, 1, D), and use the backbone transformer"
+        )
+    kinds = KINDS_BY_RANK.get(len(shape))
+    if kinds is None:
+        raise stored.refused(f"has the shape {stored.shape}; it must be (N, L, D), (N, C, H, W) or (N, T, C, H, W)")
+    if len(shape) == 4 and shape[1] != 2:
+        kinds = ("frames",)
+    if asked is not None and asked not in kinds:
+        raise stored.refused(
+            f"has samples {shape}, but dataset.prepare.kinds.{stored.name} = {asked} means {AXES[asked]}; "
+            "change the setting, or the array's shape"
+        )
+    return asked or kinds[-1]
+
+
+def sample_shape(stored: Stored, kind: Kind) -> tuple[int, ...]:
+    """Shape of a sample as it is stored: a picture (H, W) gets its one channel."""
+    shape = stored.shape[1:]
+    return (1, *shape) if kind == "array" and len(shape) == 2 else shape
+
+
+def modalities_of(contents: Contents) -> list[str]:
+    """The names that are neither labels nor lengths, in the file's order."""
+    return [name for name in contents if name != LABELS and not name.endswith(LENGTHS)]
+
+
+def read_lengths(contents: Contents, modality: str) -> Indices:
+    """Valid steps (N,) of a sequence (N, L, D): L throughout where the file does not say.
+
+    Raises:
+        DataError: they are not in 0 ... L, or all 0.
+    """
+    rows, longest = contents[modality].shape[:2]
+    if modality + LENGTHS not in contents:
+        return np.full(rows, longest, dtype=np.int64)
+    stored = contents[modality + LENGTHS]
+    lengths = read_whole(stored).astype(np.int64)
+    low, high = lengths.min(), lengths.max()
+    if low < 0 or not 0 < high <= longest:
+        raise stored.refused(
+            f"runs from {low} to {high}; {modality!r} has {longest} steps: give the valid ones of each"
+        )
+    return lengths
+
+
+def _check_modality(stored: Stored) -> None:
+    if not _NAME.fullmatch(stored.name):
+        raise stored.refused("has no name for a modality; letters, digits, _ and - are allowed")
+    if stored.dtype.kind not in "iuf":
+        raise stored.refused(f"has the type {stored.dtype}; a modality holds real numbers: convert it")
+    if not stored.shape or 0 in stored.shape[1:]:
+        raise stored.refused(f"has the shape {stored.shape}, which holds no samples; it must be (N, ...)")
+
+
+def _check_lengths(stored: Stored, modalities: Sequence[str]) -> None:
+    _check_column(stored, "iu", "integers, the valid steps of each sample")
+    modality = stored.name.removesuffix(LENGTHS)
+    if modality not in modalities:
+        raise stored.refused(f"is the lengths of {modality!r}, which is not there; add it, or leave the lengths out")
+
+
+def _check_column(stored: Stored, types: str, what: str) -> None:
+    if len(stored.shape) != 1 or stored.dtype.kind not in types:
+        raise stored.refused(f"is {stored.dtype} {stored.shape}; it must be (N,) {what}")

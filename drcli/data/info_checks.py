@@ -1,0 +1,112 @@
+"""Checks of single values in `dataset.json`: each returns the value with its type, or names the field.
+
+Every function raises `ValueError` with the field, what it holds and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+RANKS: Mapping[str, int] = {"array": 3, "frames": 4, "flow": 4, "sequence": 2}
+"""Number of axes of one sample by kind: (C, H, W), (T, C, H, W), (T, 2, H, W), (L, D)."""
+
+DTYPES = ("float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64")
+"""Types of stored arrays, by their numpy names."""
+
+SMALLEST_STD = 1e-38
+"""Below it 1 / std is infinite in float32, in which batches are computed."""
+
+_LARGEST = 3e38  # of float32, rounded down
+
+
+def refuse(field: str, value: Any, allowed: str) -> NoReturn:
+    """Raise the error of a field that holds something else than what is allowed."""
+    shown = repr(value)
+    raise ValueError(f"{field} is {shown if len(shown) <= 80 else shown[:77] + '...'}; it must be {allowed}")
+
+
+def member(block: Mapping[str, Any], key: str, within: str = "") -> tuple[str, Any]:
+    """The full name of a key, and its value; `within` names the block that should have it."""
+    field = f"{within}.{key}" if within else key
+    if key not in block:
+        raise ValueError(f"{field} is missing")
+    return field, block[key]
+
+
+def mapping(field: str, value: Any) -> dict[str, Any]:
+    """A JSON object."""
+    return value if isinstance(value, dict) else refuse(field, value, "a mapping")
+
+
+def text(field: str, value: Any) -> str:
+    """A string that can be printed."""
+    if not isinstance(value, str) or not value or any("\ud800" <= sign <= "\udfff" for sign in value):
+        refuse(field, value, "a string of valid characters")
+    return value
+
+
+def file_name(field: str, value: Any) -> str:
+    """A modality's name, which names its files: it must stay in its folder."""
+    if value in {"", ".", ".."} or "/" in value or "\0" in value:
+        refuse(field, value, "a name without a slash")
+    return text(field, value)
+
+
+def class_names(field: str, value: Any) -> tuple[str, ...]:
+    """Names in index order, each once."""
+    if not isinstance(value, list) or not value:
+        refuse(field, value, "a list of class names")
+    names = tuple(text(field, name) for name in value)
+    if len(set(names)) < len(names):
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{field} names {doubled!r} twice; each class must have a name of its own")
+    return names
+
+
+def whole(field: str, value: Any) -> int:
+    """A whole number from 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**63:
+        refuse(field, value, "a whole number from 1")
+    return value
+
+
+def sha256(field: str, value: Any) -> str:
+    """A digest in hexadecimal digits."""
+    if not isinstance(value, str) or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
+        refuse(field, value, "a SHA-256 of 64 hexadecimal digits")
+    return value
+
+
+def choice(field: str, value: Any, allowed: Sequence[str]) -> str:
+    """One of some names."""
+    return (
+        value if isinstance(value, str) and value in allowed else refuse(field, value, "one of " + ", ".join(allowed))
+    )
+
+
+def shape(field: str, value: Any, kind: str) -> tuple[int, ...]:
+    """Axes of one sample, as many as its kind has."""
+    sizes = value if isinstance(value, list) else refuse(field, value, "a list of whole numbers")
+    axes = tuple(whole(field, size) for size in sizes)
+    if len(axes) != RANKS[kind] or (kind == "flow" and axes[1] != 2):
+        refuse(field, value, f"{RANKS[kind]} axes{', the second of 2,' if kind == 'flow' else ''} for the kind {kind}")
+    return axes
+
+
+def statistics(
+    field: str, value: Any, kind: str, axes: Sequence[int], *, least: float = -_LARGEST
+) -> tuple[float, ...]:
+    """One number, or one for each channel (of a sequence, each dimension), finite in float32 and at least `least`."""
+    channels = axes[-1] if kind == "sequence" else axes[-3]
+    found = value if isinstance(value, list) else refuse(field, value, "a list of numbers")
+    if len(found) not in {1, channels}:
+        raise ValueError(f"{field} has {len(found)} numbers; it must have 1 or {channels}")
+    return tuple(_number(field, item, least) for item in found)
+
+
+def _number(field: str, value: Any, least: float) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least <= value <= _LARGEST:  # as NaN is not
+        refuse(field, value, "finite" if least < 0 else f"finite and positive (from {least:g})")
+    return float(value)
