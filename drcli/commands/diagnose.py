@@ -32,7 +32,9 @@ from drcli.report.render import titled
 class Settings(MeasureSettings, extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True):
     """What KEY=VALUE can set: how purities and gap are measured, and lambda."""
 
-    lambda_: NonNegativeFloat = Field(3.0, alias="lambda", description="slope from purity gap to strength")
+    lambda_: NonNegativeFloat = Field(
+        3.0, alias="lambda", le=1e6, description="factor of the purity gap in the strength tanh(lambda * gap)"
+    )
 
 
 SETTINGS = frozenset(plain(Settings()))

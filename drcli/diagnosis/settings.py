@@ -12,21 +12,24 @@ class MeasureSettings(BaseModel, extra="forbid", frozen=True):
 
     scaler: Literal["per_split", "from_train"] = Field(
         "per_split",
-        description="features are scaled to [-1, 1] by the range of their own split, or by that of train",
+        description="per_split: features are scaled to [-1, 1] by the range of their own split; "
+        "from_train: by the range of the training split",
     )
     gap: Literal["abs", "signed"] = Field(
-        "abs", description="abs: |train - validation|; signed: max(train - validation, 0)"
+        "abs", description="purity gap; abs: |train - validation|; signed: max(train - validation, 0)"
     )
     restarts: PositiveInt = Field(
-        10, description="starts of K-means, the best one counts; with few of them the gap is noisy"
+        10, le=10_000, description="runs of K-means, of which the best is taken; with few of them the gap is noisy"
     )
     match_sizes: bool = Field(
         False,
-        description="draw as many training rows as there are validation rows: purity is higher in small sets",
+        description="cluster as many training samples as there are validation samples, since purity is higher "
+        "in small sets",
     )
     kmeans: Literal["auto", "sklearn", "torch"] = Field(
         "auto",
-        description="who clusters: scikit-learn, drcli's own on the features' device, or that on CUDA alone (auto)",
+        description="implementation of K-means; sklearn: scikit-learn; torch: drcli's own, on the device of the "
+        "features; auto: torch on CUDA, sklearn otherwise",
     )
 
 
@@ -34,6 +37,12 @@ class DiagnosisSettings(MeasureSettings, validate_by_name=True, validate_by_alia
     """How a checkpoint is diagnosed, and how often a run is, whatever its method."""
 
     lambda_: NonNegativeFloat = Field(
-        3.0, alias="lambda", allow_inf_nan=False, description="slope from purity gap to strength"
+        3.0,
+        alias="lambda",
+        le=1e6,
+        allow_inf_nan=False,
+        description="factor of the purity gap in the strength tanh(lambda * gap)",
     )
-    monitor_every: NonNegativeInt = Field(0, description="epochs between two diagnoses that change nothing; 0: none")
+    monitor_every: NonNegativeInt = Field(
+        0, le=1_000_000, description="epochs between two diagnoses that only measure and change nothing; 0: none"
+    )

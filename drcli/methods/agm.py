@@ -51,12 +51,19 @@ class AGM(Method):
         Their window is 0 to 20 with epochs counted from 1: here, counted from 0, it ends at 19.
         """
 
-        alpha: NonNegativeFloat = Field(1.0, allow_inf_nan=False, description="how far kappa follows the ratio")
-        cap: PositiveFloat | None = Field(10.0, allow_inf_nan=False, description="most of ref - ratio; null: no bound")
-        starts: NonNegativeInt = Field(0, description="first epoch that is modulated")
-        ends: int = Field(19, ge=-1, description="last epoch that is modulated; -1: none")
+        alpha: NonNegativeFloat = Field(
+            1.0, le=1e6, allow_inf_nan=False, description="how strongly gradients are scaled; 0: not at all"
+        )
+        cap: PositiveFloat | None = Field(
+            10.0, le=1e6, allow_inf_nan=False, description="upper bound of ref - ratio in the factor; null: no bound"
+        )
+        starts: NonNegativeInt = Field(0, le=1_000_000, description="first epoch with modulation, from 0")
+        ends: int = Field(19, ge=-1, le=1_000_000, description="last epoch with modulation; -1: no epoch has it")
         clip: PositiveFloat | None = Field(
-            1.0, description="norm that gradients are clipped to where one of the fusion's exceeds 1; null: never"
+            1.0,
+            le=1e6,
+            description="norm to which gradients are clipped in steps where a gradient of the fusion exceeds 1; "
+            "null: never",
         )
 
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0, "clip": None}

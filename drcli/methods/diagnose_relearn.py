@@ -34,16 +34,24 @@ class DiagnoseRelearn(Method):
     class Settings(MeasureSettings, extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True):
         """The recipe block of `diagnose_relearn`; the defaults are the authors' behaviour on CREMA-D."""
 
-        every: PositiveInt = Field(20, description="H: epochs between two diagnoses")
-        times: NonNegativeInt = Field(3, description="how many re-learnings at most; 0 disables")
+        every: PositiveInt = Field(20, le=1_000_000, description="H: epochs between two diagnoses")
+        times: NonNegativeInt = Field(3, le=1_000_000, description="largest number of re-learnings; 0: none")
         lambda_: NonNegativeFloat = Field(
-            3.0, alias="lambda", allow_inf_nan=False, description="slope from purity gap to strength"
+            3.0,
+            alias="lambda",
+            le=1e6,
+            allow_inf_nan=False,
+            description="factor of the purity gap in the strength tanh(lambda * gap)",
         )
         optimizer_state: Literal["keep", "reset_encoder", "reset"] = Field(
-            "keep", description="what becomes of the optimiser's state at a re-learning"
+            "keep",
+            description="state of the optimiser, such as momentum, at a re-learning; keep: unchanged; "
+            "reset_encoder: cleared for the encoders; reset: cleared for all",
         )
         bn_buffers: Literal["keep", "blend", "recompute"] = Field(
-            "keep", description="what becomes of batch normalisation's running statistics"
+            "keep",
+            description="running statistics of batch normalisation at a re-learning; keep: unchanged; "
+            "blend: pulled like the weights; recompute: measured again on the training data",
         )
 
     neutral: ClassVar[Mapping[str, Any] | None] = {"lambda": 0.0}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 from torch.nn import functional
 
@@ -42,13 +42,21 @@ class GBlending(Method):
     class Settings(Method.Settings):
         """The recipe block of `g_blending`."""
 
-        mode: Literal["online", "offline", "fixed"] = Field("online", description="when weights are estimated")
-        super_epoch: PositiveInt = Field(10, description="online: epochs between two estimations")
-        estimate_epochs: PositiveInt | None = Field(None, description="offline: epochs of it; null: those of the run")
-        weights: dict[str, NonNegativeFloat] | None = Field(
-            None, description="fixed: the weight of each modality and of joint; 0 where none is given"
+        mode: Literal["online", "offline", "fixed"] = Field(
+            "online",
+            description="when the weights of the losses are estimated; online: before each super-epoch; "
+            "offline: once at the start; fixed: never, `weights` gives them",
         )
-        floor: PositiveFloat = Field(1e-4, description="least |dO|, in nats")
+        super_epoch: PositiveInt = Field(10, le=1_000_000, description="mode online: epochs between two estimations")
+        estimate_epochs: PositiveInt | None = Field(
+            None, le=1_000_000, description="mode offline: epochs of the estimation; null: as many as the run has"
+        )
+        weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
+            None, description="mode fixed: weight of the loss of each modality and of joint; 0 for those left out"
+        )
+        floor: PositiveFloat = Field(
+            1e-4, le=1e6, description="smallest |dO| that an estimation divides by; smaller ones are raised to it"
+        )
 
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
     neutral: ClassVar[Mapping[str, Any] | None] = {"mode": "fixed", "weights": {"joint": 1.0}}

@@ -42,12 +42,27 @@ class Greedy(Method):
         """The recipe block of `greedy`; the defaults are the authors' on ModelNet40."""
 
         epsilon: NonNegativeFloat = Field(
-            0.01, allow_inf_nan=False, description="|d| above which a modality is curated"
+            0.01,
+            le=1e6,
+            allow_inf_nan=False,
+            description="smallest difference |d| of the learning speeds at which the faster modality is held back",
         )
-        window: NonNegativeInt = Field(5, description="batches of a curation; 0: never; not used by random")
-        starts: NonNegativeInt = Field(1, description="first epoch, from 0, with curation; speeds count from epoch 0")
-        loss: Literal["heads", "fused"] = Field("heads", description="sum of the own heads' losses, or the fused one")
-        variant: Literal["greedy", "random"] = Field("greedy", description="who is curated: by speeds, or by chance")
+        window: NonNegativeInt = Field(
+            5,
+            le=1_000_000,
+            description="batches for which a modality is held back; 0: never; variant random ignores it",
+        )
+        starts: NonNegativeInt = Field(
+            1,
+            le=1_000_000,
+            description="first epoch, from 0, in which a modality is held back; speeds count from epoch 0",
+        )
+        loss: Literal["heads", "fused"] = Field(
+            "heads", description="heads: sum of the losses of each modality's head; fused: loss of the fused logits"
+        )
+        variant: Literal["greedy", "random"] = Field(
+            "greedy", description="how the modality is chosen; greedy: by learning speeds; random: at random"
+        )
 
     requires: ClassVar[frozenset[str]] = frozenset({"gates"})
     num_modalities: ClassVar[tuple[int, int | None]] = (2, 2)

@@ -34,10 +34,10 @@ class MultiLoss(Method):
         """The recipe block of `multi_loss`."""
 
         weight: NonNegativeFloat = Field(
-            1.0, allow_inf_nan=False, description="of every unimodal loss; the fused one has 1"
+            1.0, le=1e6, allow_inf_nan=False, description="weight of each unimodal loss; the fused loss has weight 1"
         )
         unimodal_logits: Literal["own", "slice", "head"] = Field(
-            "own", description="own: a linear head a modality; slice, head: those of the fusion"
+            "own", description="own: from one linear head per modality; slice, head: from the fusion"
         )
 
     neutral: ClassVar[Mapping[str, Any] | None] = {"weight": 0.0}

@@ -46,11 +46,15 @@ class Ogm(UnimodalScores):
     class Settings(UnimodalScores.Settings):
         """The recipe block of `ogm` and `ogm_ge`."""
 
-        alpha: NonNegativeFloat = Field(0.3, allow_inf_nan=False, description="how strongly a lead is damped")
-        starts: NonNegativeInt = Field(0, description="first epoch of the modulation, from 0")
-        ends: int = Field(50, ge=-1, description="last epoch of the modulation, inclusive; -1: never")
+        alpha: NonNegativeFloat = Field(
+            0.3, le=1e6, allow_inf_nan=False, description="how strongly gradients of the leading modality are reduced"
+        )
+        starts: NonNegativeInt = Field(0, le=1_000_000, description="first epoch with modulation, from 0")
+        ends: int = Field(50, ge=-1, le=1_000_000, description="last epoch with modulation; -1: no epoch has it")
         tensors: Tensors = Field(
-            "conv4d", description="conv4d: weights of 2-d convolutions; non1d: of two dimensions or more; all: of any"
+            "conv4d",
+            description="weights whose gradients are reduced; conv4d: those of 2-d convolutions; non1d: those of two "
+            "dimensions or more; all: all",
         )
 
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0}

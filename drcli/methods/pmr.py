@@ -43,18 +43,31 @@ class PMR(Method):
     class Settings(BaseModel, extra="forbid", frozen=True):
         """The recipe block of `pmr`."""
 
-        alpha: NonNegativeFloat = Field(1.0, allow_inf_nan=False, description="weight of the prototype losses")
-        coef: Literal["clip", "hard"] = Field("clip", description="b by how far behind (paper), or 0 and 1 (code)")
+        alpha: NonNegativeFloat = Field(1.0, le=1e6, allow_inf_nan=False, description="weight of the prototype losses")
+        coef: Literal["clip", "hard"] = Field(
+            "clip",
+            description="factor b of a modality's prototype loss; clip: from 0 to 1, larger the further the modality "
+            "is behind (paper); hard: 1 for the modalities behind, 0 for the best (authors' code)",
+        )
         per_weight: NonNegativeFloat = Field(
-            0.0, allow_inf_nan=False, description="mu: weight of the leading modality's entropy"
+            0.0,
+            le=1e6,
+            allow_inf_nan=False,
+            description="mu: weight of the entropy of the best modality, which is made larger",
         )
         per_epochs: NonNegativeInt = Field(
-            10, description='E_r: how many epochs have the entropy term; the paper says "the first few"'
+            10,
+            le=1_000_000,
+            description='E_r: number of epochs with the entropy term, from epoch 0; the paper says "the first few"',
         )
-        share: float = Field(0.1, gt=0, le=1, description="share of each class that prototypes are taken from")
-        ema: float = Field(0.2, ge=0, lt=1, description="share of the old prototypes at an update")
-        starts: NonNegativeInt = Field(0, description="first epoch with these losses")
-        ends: int = Field(100, ge=-1, description="last epoch with these losses; -1: none")
+        share: float = Field(
+            0.1, gt=0, le=1, description="part of the training samples of each class that prototypes are computed from"
+        )
+        ema: float = Field(0.2, ge=0, lt=1, description="weight of the old prototypes at an update")
+        starts: NonNegativeInt = Field(0, le=1_000_000, description="first epoch with the prototype losses, from 0")
+        ends: int = Field(
+            100, ge=-1, le=1_000_000, description="last epoch with the prototype losses; -1: no epoch has them"
+        )
 
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0, "per_weight": 0.0}
 

@@ -25,7 +25,8 @@ class UniPretrained(Method):
         """The recipe block of `uni_pretrained`."""
 
         encoders: Literal["frozen", "finetuned"] = Field(
-            "finetuned", description="whether the encoders stay as the unimodal runs left them"
+            "finetuned",
+            description="frozen: encoders stay as the unimodal runs left them; finetuned: they are trained on",
         )
 
     requires: ClassVar[frozenset[str]] = frozenset({TEACHERS})

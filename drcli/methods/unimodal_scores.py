@@ -38,7 +38,9 @@ class UnimodalScores(Method):
         """What the recipe blocks of these methods have in common."""
 
         unimodal_logits: Source = Field(
-            "slice", description="where a modality's own logits come from: what the fusion offers, or a probe"
+            "slice",
+            description="where the logits of one modality come from; detached_probe: a linear layer that is trained "
+            "beside the model; the others: the fusion, if it offers them",
         )
 
     settings: Settings

@@ -38,10 +38,12 @@ class CentralNet(Fusion):
         """The recipe block of `centralnet`."""
 
         scalars: Literal["raw", "sigmoid"] = Field(
-            "raw", description="a: numbers drawn from U(0, 1), or their sigmoids"
+            "raw",
+            description="learned weights a of the sum; raw: as they are, drawn from U(0, 1); sigmoid: their sigmoids",
         )
         predict: Literal["central", "sum"] = Field(
-            "central", description="logits: the central ones, or plus all heads'"
+            "central",
+            description="logits; central: those of the central network; sum: plus those of each modality's head",
         )
 
     settings: Settings

@@ -25,7 +25,7 @@ class Film(Pair):
         """The recipe block of `film`."""
 
         conditioner: str | None = Field(
-            None, description="modality that scales and shifts the other; null: the first of the recipe"
+            None, description="modality that scales and shifts the other one; null: the first of the recipe"
         )
 
     role: ClassVar[str] = "conditioner"

@@ -26,9 +26,9 @@ class Gated(Pair):
     class Settings(BaseModel, extra="forbid", frozen=True):
         """The recipe block of `gated`."""
 
-        gate: str | None = Field(None, description="modality that gates the other; null: the first of the recipe")
+        gate: str | None = Field(None, description="modality that gates the other one; null: the first of the recipe")
         width: PositiveInt | None = Field(
-            None, description="width at which the two meet; null: the narrower of the features"
+            None, le=65_536, description="width to which both features are mapped; null: that of the narrower one"
         )
 
     role: ClassVar[str] = "gate"

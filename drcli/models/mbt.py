@@ -45,12 +45,19 @@ class Mbt(Fusion):
     class Settings(BaseModel, extra="forbid", frozen=True):
         """The recipe block of `mbt`."""
 
-        bottlenecks: NonNegativeInt = Field(4, description="B_n: tokens that carry the exchange; 0: none takes place")
+        bottlenecks: NonNegativeInt = Field(
+            4, le=65_536, description="B_n: number of bottleneck tokens, which carry the exchange; 0: no exchange"
+        )
         fusion_layer: NonNegativeInt | None = Field(
-            None, description="L_f: first layer, from 0, that exchanges; null: two thirds, so that two exchange or more"
+            None,
+            le=1024,
+            description="L_f: first layer, from 0, with an exchange; null: after two thirds of the layers, but so that "
+            "two have one",
         )
         classifier: Literal["token", "gap"] = Field(
-            "token", description="a shared layer on each modality's features, or one on the mean of all tokens"
+            "token",
+            description="token: one linear layer on the features of each modality, the logits averaged; "
+            "gap: one on the mean of all tokens",
         )
 
     settings: Settings

@@ -113,10 +113,22 @@ class MmtmFusion(Fusion):
     class Settings(BaseModel, extra="forbid", frozen=True):
         """The recipe block of `mmtm`."""
 
-        ratio: PositiveFloat = Field(4.0, allow_inf_nan=False, description="twice all channels, divided by this: e")
-        gate_scale: PositiveFloat = Field(1.0, allow_inf_nan=False, description="largest gate; 2: 1 at zero input")
-        stages: PositiveInt = Field(3, description="how many of the last stages are followed by an exchange")
-        head: Literal["average", "concat"] = Field("average", description="a head a modality, averaged; or one of all")
+        ratio: PositiveFloat = Field(
+            4.0,
+            le=1e6,
+            allow_inf_nan=False,
+            description="width of the joint representation e: twice the channels of all modalities, divided by ratio",
+        )
+        gate_scale: PositiveFloat = Field(
+            1.0, le=1e6, allow_inf_nan=False, description="largest value of a gate; with 2, a gate is 1 at zero input"
+        )
+        stages: PositiveInt = Field(
+            3, le=1024, description="number of stages, counted from the last, that an exchange follows"
+        )
+        head: Literal["average", "concat"] = Field(
+            "average",
+            description="average: one head per modality, their logits averaged; concat: one head on all features",
+        )
 
     provides: ClassVar[frozenset[str]] = frozenset({"gates"})
     graphs: ClassVar[bool] = False  # the gates' averages are replaced at every step

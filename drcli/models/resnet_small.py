@@ -26,7 +26,9 @@ class ResNetSmall(Backbone):
     class Settings(BaseModel, extra="forbid", frozen=True):
         """The recipe block of `resnet_small`."""
 
-        width: PositiveInt = Field(16, description="channels of the first stage")
+        width: PositiveInt = Field(
+            16, le=4096, description="channels of the first stage; each later stage has twice as many"
+        )
         stem_stride: int = Field(1, ge=1, le=4, description="stride of the first convolution")
 
     ranks: ClassVar[tuple[int, ...]] = (3, 4)

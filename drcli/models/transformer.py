@@ -29,13 +29,21 @@ class Transformer(Backbone):
     class Settings(BaseModel, extra="forbid", frozen=True):
         """The recipe block of `transformer`."""
 
-        dim: PositiveInt = Field(40, description="width of the steps and of the features; a multiple of heads")
-        heads: PositiveInt = Field(5, description="attention heads")
-        layers: PositiveInt = Field(4, description="encoder layers")
-        feedforward: PositiveInt = Field(2048, description="width of the layers between attentions")
-        dropout: float = Field(0.1, ge=0, lt=1, description="share of activations set to 0 in training")
-        positional: Literal["sinusoidal", "none"] = Field("sinusoidal", description="what tells a step its place")
-        pooling: Literal["last", "mean"] = Field("last", description="features: the last valid step, or their mean")
+        dim: PositiveInt = Field(
+            40, le=65_536, description="width of the steps and of the features; a multiple of heads"
+        )
+        heads: PositiveInt = Field(5, le=4096, description="attention heads")
+        layers: PositiveInt = Field(4, le=1024, description="number of layers")
+        feedforward: PositiveInt = Field(2048, le=1_000_000, description="width of the feed-forward layers")
+        dropout: float = Field(
+            0.1, ge=0, lt=1, description="probability with which an activation is set to 0 in training"
+        )
+        positional: Literal["sinusoidal", "none"] = Field(
+            "sinusoidal", description="encoding of the position of a step"
+        )
+        pooling: Literal["last", "mean"] = Field(
+            "last", description="features of a sample; last: its last valid step; mean: the mean of its valid steps"
+        )
 
         @model_validator(mode="after")
         def _divides(self) -> Self:

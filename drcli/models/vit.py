@@ -32,13 +32,21 @@ class ViT(Backbone):
     class Settings(BaseModel, extra="forbid", frozen=True):
         """The recipe block of `vit`."""
 
-        patch: PositiveInt = Field(4, description="height and width of a patch; zeros fill the last ones up")
-        dim: PositiveInt = Field(64, description="width of the tokens and of the features; a multiple of heads")
-        heads: PositiveInt = Field(4, description="attention heads")
-        layers: PositiveInt = Field(4, description="blocks")
-        feedforward: PositiveInt = Field(128, description="width of the layers between attentions")
-        dropout: float = Field(0.1, ge=0, lt=1, description="share of activations set to 0 in training")
-        pooling: Literal["cls", "mean"] = Field("cls", description="features: a token of its own, or the mean of all")
+        patch: PositiveInt = Field(
+            4, le=4096, description="height and width of a patch, in pixels; the last ones are padded with zeros"
+        )
+        dim: PositiveInt = Field(
+            64, le=65_536, description="width of the tokens and of the features; a multiple of heads"
+        )
+        heads: PositiveInt = Field(4, le=4096, description="attention heads")
+        layers: PositiveInt = Field(4, le=1024, description="number of layers")
+        feedforward: PositiveInt = Field(128, le=1_000_000, description="width of the feed-forward layers")
+        dropout: float = Field(
+            0.1, ge=0, lt=1, description="probability with which an activation is set to 0 in training"
+        )
+        pooling: Literal["cls", "mean"] = Field(
+            "cls", description="features of a sample; cls: a token added for this; mean: the mean of all tokens"
+        )
 
         @model_validator(mode="after")
         def _divides(self) -> Self:
