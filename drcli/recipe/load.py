@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from torch import nn
 
 from data_prep import DATASETS
 from drcli.data.input import Corruption, InputSettings
@@ -17,7 +16,8 @@ from drcli.methods import METHODS
 from drcli.models import BACKBONES, FUSIONS
 from drcli.recipe.conflicts import conflicts
 from drcli.recipe.overrides import apply_overrides, parse_overrides
-from drcli.recipe.problems import Problem, keys_of, refusal
+from drcli.recipe.problems import MAPPING, Problem, keys_of, refusal
+from drcli.recipe.reserved import RESERVED_BY_TORCH
 from drcli.recipe.schema import (
     OPTIMIZERS,
     SCHEDULES,
@@ -33,7 +33,7 @@ from drcli.recipe.schema import (
     named,
 )
 from drcli.recipe.source import Source, read_source
-from drcli.recipe.text import Key
+from drcli.recipe.text import Key, excerpt
 from drcli.recipe.validate import Checker, excessive, unfit
 from drcli.registry import known
 
@@ -93,7 +93,7 @@ def recipe_from_dict(raw: Any, *, where: str) -> Recipe:
         RecipeError: it is no valid recipe; one message with all problems.
     """
     if not isinstance(raw, dict):
-        raise refusal(where, [Problem((), f"a recipe is a block of keys, not a {type(raw).__name__}")], {})
+        raise refusal(where, [Problem((), f"{MAPPING}; it is {excerpt(raw)}")], {})
     return _validated(_without_shorthand(Source(where, raw, {})))
 
 
@@ -124,7 +124,7 @@ def _without_shorthand(source: Source) -> Source:
 
 
 def _assemble(checker: Checker) -> Recipe | None:
-    """Look at every block, whatever the others hold; None if one is not valid."""
+    """Check every block, even where another is wrong; None if any is not valid."""
     top = checker.settings(RecipeScalars, (), BLOCKS)
     dataset = _dataset(checker)
     modalities, corrupt = _modalities(checker), _corrupt(checker)
@@ -172,9 +172,9 @@ def _modalities(checker: Checker) -> dict[str, ModalityBlock] | None:
         key = ("modalities", m)
         _check_name(checker, key)
         if "." in m or m in _RESERVED_MODALITIES:
-            checker.add(key, "the name of a modality must not hold a dot, nor be 'fusion' or 'joint'")
-        elif hasattr(nn.ModuleDict, m):
-            checker.add(key, "PyTorch has a use of its own for this name; call the modality otherwise")
+            checker.add(key, "the name of a modality must have no dot, and must not be 'fusion' or 'joint'")
+        elif m in RESERVED_BY_TORCH:
+            checker.add(key, "reserved by PyTorch; rename the modality")
         block = _modality(checker, key)
         if block is not None:
             blocks[m] = block
@@ -212,7 +212,7 @@ def _with_waveform_noise(checker: Checker, dataset: DatasetBlock, corrupt: Mappi
     """Noise on the sound is added by `prepare`: it joins the settings that the arrays are made with."""
     for m, noise in corrupt.items():
         if noise.domain == "waveform" and m != DATASETS.load(dataset.name).waveform:
-            message = f"prepare of {dataset.name} has no waveform of {m} to add noise to; use the domain input"
+            message = f"the dataset {dataset.name} has no waveform of {m} to which noise can be added; use input"
             checker.add(("corrupt", m, "domain"), message, noise.domain)
         elif noise.domain == "waveform":
             update = {"waveform_snr_db": noise.snr_db, "waveform_noise_splits": noise.splits}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from drcli.errors import RecipeError
 from drcli.recipe.problems import COMMAND_LINE, Problem
 from drcli.recipe.source import Source, YamlError, parse_value
-from drcli.recipe.text import Key, dotted, shortened, walk
+from drcli.recipe.text import Key, dotted, excerpt, walk
 
 _EXAMPLE = "write KEY=VALUE, such as training.epochs=5"
 
@@ -81,7 +81,7 @@ def _set(data: dict[str, Any], key: Key, value: Any) -> Problem | None:
     for depth, part in enumerate(key[:-1], start=1):
         inner = {} if block.get(part) is None else block[part]
         if not isinstance(inner, dict):
-            message = f"cannot be set: {dotted(key[:depth])} is {shortened(inner)}, not a block of keys"
+            message = f"cannot be set: {dotted(key[:depth])} is {excerpt(inner)}, not a block of keys"
             return Problem(key, message, value, COMMAND_LINE)
         block[part] = inner
         block = inner

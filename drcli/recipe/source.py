@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from drcli.errors import RecipeError
-from drcli.recipe.problems import Problem
-from drcli.recipe.text import MAX_DEPTH, Key, shortened
+from drcli.recipe.problems import MAPPING, Problem
+from drcli.recipe.text import MAX_DEPTH, Key, excerpt
 
 MAX_BYTES = 1_000_000
 MAX_VALUES = 10_000
@@ -77,8 +77,8 @@ def read_source(path: Path) -> Source:
         builder = Builder()
         data = builder.build(node, ())
         if not isinstance(data, dict):
-            got = "it is empty" if data is None else f"not {shortened(data)}"
-            raise YamlError(f"a recipe is a block of keys, {got}", builder.places[()])
+            got = "it is empty" if data is None else f"it is {excerpt(data)}"
+            raise YamlError(f"{MAPPING}; {got}", builder.places[()])
     except YamlError as error:
         line = "" if error.line is None else f", line {error.line}"
         raise RecipeError(f"{path}{line}: {error}") from error

@@ -44,7 +44,7 @@ def spelled(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=lambda other: type(other).__name__)
 
 
-def shortened(value: Any, limit: int = 48) -> str:
+def excerpt(value: Any, limit: int = 48) -> str:
     """Spell a value for a message, cut to `limit` characters; what no terminal prints is escaped."""
     text = spelled(value).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= limit else text[: limit - 3] + "..."
