@@ -130,12 +130,32 @@ def list_names(
 
 @app.command()
 @reports_errors
-def show(recipe: RecipeArg, overrides: OverridesArg = None) -> None:
+def show(
+    recipe: RecipeArg,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE|KEY]...",
+            help="Values in place of the recipe's, such as training.epochs=5; with --explain, keys to explain.",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Explain all keys, or only each KEY, such as training.optimizer.lr: type, default, allowed values.",
+        ),
+    ] = False,
+) -> None:
     """Show a recipe with every default filled in, and where each value comes from."""
     with leaving_at_once():
+        from drcli.commands import explain as reference
         from drcli.commands import show as command
 
-    typer.echo(command.show(recipe, overrides or []), nl=False)
+    if explain:
+        _console().print(reference.explain(recipe, overrides or []), crop=False)
+    else:
+        typer.echo(command.show(recipe, overrides or []), nl=False)
 
 
 @app.command()

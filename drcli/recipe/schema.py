@@ -55,7 +55,7 @@ class Block(BaseModel, extra="forbid", frozen=True):
 class Sgd(Block):
     """Stochastic gradient descent; the defaults are the paper's."""
 
-    name: Literal["sgd"] = Field("sgd", description="selects this optimizer")
+    name: Literal["sgd"] = "sgd"
     lr: Rate = Field(description="learning rate")
     momentum: Fraction = Field(0.9, description="part of the last step that is added to the next one; 0: none")
     weight_decay: Weight = Field(1e-4, description="factor of the weights that is added to their gradients; 0: none")
@@ -65,7 +65,7 @@ class Sgd(Block):
 class Adam(Block):
     """Adam; weight decay is added to the gradient."""
 
-    name: Literal["adam"] = Field("adam", description="selects this optimizer")
+    name: Literal["adam"] = "adam"
     lr: Rate = Field(description="learning rate")
     betas: tuple[Fraction, Fraction] = Field(
         (0.9, 0.999), description="decay of the running means of the gradient and of its square"
@@ -77,7 +77,7 @@ class Adam(Block):
 class AdamW(Block):
     """Adam with decoupled weight decay."""
 
-    name: Literal["adamw"] = Field("adamw", description="selects this optimizer")
+    name: Literal["adamw"] = "adamw"
     lr: Rate = Field(description="learning rate")
     betas: tuple[Fraction, Fraction] = Field(
         (0.9, 0.999), description="decay of the running means of the gradient and of its square"
@@ -91,13 +91,13 @@ class AdamW(Block):
 class Constant(Block):
     """The learning rate stays the same."""
 
-    name: Literal["constant"] = Field("constant", description="selects this schedule")
+    name: Literal["constant"] = "constant"
 
 
 class Step(Block):
     """The learning rate is multiplied by `factor` after every `every` epochs."""
 
-    name: Literal["step"] = Field("step", description="selects this schedule")
+    name: Literal["step"] = "step"
     every: Count = Field(description="epochs between two changes of the learning rate")
     factor: Rate = Field(0.1, description="factor of the learning rate at each change")
 
@@ -105,7 +105,7 @@ class Step(Block):
 class Cosine(Block):
     """Linear warm-up, then half a cosine down to `final` times the learning rate."""
 
-    name: Literal["cosine"] = Field("cosine", description="selects this schedule")
+    name: Literal["cosine"] = "cosine"
     final: float = Field(0.0, ge=0, le=1, description="part of the learning rate that is left at the end")
     warmup_epochs: CountFromZero = Field(
         0, description="epochs in which the learning rate rises to lr; fewer than training.epochs"
@@ -122,7 +122,7 @@ class TrainingScalars(Block):
     """Epochs, batches and precision; the same for every method of the recipe."""
 
     epochs: Count = Field(description="passes over the training data")
-    batch_size: Count = Field(64, description="samples per step of the optimizer")
+    batch_size: Count = Field(64, description="samples per step of the optimiser")
     eval_batch_size: Count | None = Field(None, description="samples per batch while scoring; null: 4 times batch_size")
     accumulate: Count = Field(
         1, description="gradient accumulation: the parts into which a batch is split to need less memory"
@@ -138,12 +138,12 @@ class TrainingScalars(Block):
         "reduce-overhead uses CUDA graphs",
     )
     fused: Literal["auto", "on", "off"] = Field(
-        "auto", description="one fused kernel per step of the optimizer; auto: on a GPU"
+        "auto", description="one fused kernel per step of the optimiser; auto: on a GPU"
     )
     data: Literal["auto", "resident", "stream"] = Field(
         "auto",
         description="resident: all arrays stay on the device; stream: batches are read from disk during training; "
-        "auto: resident if they fit",
+        "auto: resident on a GPU if they take at most half of its free memory",
     )
     clip_grad_norm: Rate | None = Field(
         None, description="largest norm of all gradients together; larger ones are scaled down; null: no limit"
@@ -182,7 +182,7 @@ class RecipeScalars(Block):
     monitor: Literal["none", "test"] = Field(
         "none", description="test: the test split is scored after each epoch too; it decides nothing"
     )
-    seeds: tuple[Seed, ...] = Field((0,), description="one run per seed; at least one, all different")
+    seeds: tuple[Seed, ...] = Field((0,), description="one run per seed; one or more, all different")
 
     @field_validator("seeds")
     @classmethod

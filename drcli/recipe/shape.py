@@ -107,7 +107,8 @@ def _resolved(value: Any, definitions: Schema) -> Any:
     if "$ref" in value:
         name = value["$ref"].rpartition("/")[2]
         others = {other: schema for other, schema in definitions.items() if other != name}  # a model may hold itself
-        return {**_resolved(definitions.get(name, {}), others), **{k: v for k, v in value.items() if k != "$ref"}}
+        beside = {key: item for key, item in value.items() if key not in {"$ref", "$defs"}}
+        return {**_resolved(definitions.get(name, {}), others), **beside}
     return {key: _resolved(item, definitions) for key, item in value.items() if key != "$defs"}
 
 
@@ -163,10 +164,12 @@ def _allowed(schema: Schema) -> str:
 
 
 def _allowed_inside(schema: Schema) -> str:
-    inner = [] if "properties" in schema else [Shape.of(item).allowed() for _, item in _items(schema)]
+    items = {} if "properties" in schema else dict(_items(schema))
+    each = [
+        f"each {'one of ' * ('enum' in item)}{text}" for item in items.values() if (text := Shape.of(item).allowed())
+    ]
     least = 0 if "prefixItems" in schema else schema.get("minItems", 0)
-    each = [f"each {text}" for text in dict.fromkeys(inner) if text]
-    return "; ".join([*each, *([f"at least {least}"] if least else [])])
+    return "; ".join([*dict.fromkeys(each), *([f"{least} or more"] if least else [])])
 
 
 def _range(schema: Schema) -> str:
