@@ -35,7 +35,7 @@ class InputSettings(BaseModel, extra="forbid", frozen=True):
 
 
 class Corruption(BaseModel, extra="forbid", frozen=True):
-    """White Gaussian noise on one modality: the scarcely informative case."""
+    """White Gaussian noise on one modality, which leaves little information in it."""
 
     snr_db: float = Field(ge=-60, le=60, description="10 log10(power of the sample / power of the noise), in dB")
     domain: Literal["input", "waveform"] = Field(

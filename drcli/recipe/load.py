@@ -60,8 +60,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), labels: Labels | None
     Args:
         path: the file.
         overrides: KEY=VALUE.
-        labels: which methods must fit fusion and modalities, given the recipe; by default all. Those that
-            are not used need not: one recipe serves fusions that some of its methods refuse.
+        labels: which methods must fit fusion and modalities, given the recipe; by default all. Unused methods
+            need not fit: a recipe may be used with a fusion that some of its methods refuse.
 
     Raises:
         RecipeError: the file or an override cannot be read, or the recipe has problems; all of them are
@@ -209,7 +209,7 @@ def _corrupt(checker: Checker) -> dict[str, Corruption] | None:
 
 
 def _with_waveform_noise(checker: Checker, dataset: DatasetBlock, corrupt: Mapping[str, Corruption]) -> DatasetBlock:
-    """Noise on the sound is added by `prepare`: it joins the settings that the arrays are made with."""
+    """Add noise on the sound, which `prepare` makes, to the settings of the preparation."""
     for m, noise in corrupt.items():
         if noise.domain == "waveform" and m != DATASETS.load(dataset.name).waveform:
             message = f"the dataset {dataset.name} has no waveform of {m} to which noise can be added; use input"
@@ -229,7 +229,7 @@ def _methods(checker: Checker) -> dict[str, MethodBlock] | None:
         key = ("methods", label)
         _check_name(checker, key)
         if label == _RESERVED_LABEL:
-            checker.add(key, f"{_RESERVED_LABEL!r} stands for every label on the command line; choose another")
+            checker.add(key, f"{_RESERVED_LABEL!r} means every label on the command line; choose another label")
         found = checker.configured(key, "method", METHODS, default=label)
         if found is not None:
             blocks[label] = MethodBlock(*found)
@@ -251,7 +251,7 @@ def _training(checker: Checker) -> Training | None:
 def _variant(
     checker: Checker, kind: str, variants: Mapping[str, type[Settings]], default: str | None = None
 ) -> Settings | None:
-    """The block `training.<kind>`, whose `name` says which of the variants it is."""
+    """Return the block `training.<kind>`; its `name` selects the variant."""
     key = ("training", kind)
     if checker.block(("training",)) is None:
         return None

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe: one problem a line, all of them in one error."""
+"""What is wrong with a recipe: one problem per line, all of them in one error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from drcli.recipe.text import Key, dotted, excerpt
 from drcli.registry import known
 
 COMMAND_LINE = 0
-"""The place of what the command line says; other places are line numbers from 1."""
+"""The place of values from the command line; other places are line numbers from 1."""
 
 ABSENT = object()
 """The value of a problem that has none: a key is missing."""
@@ -53,7 +53,7 @@ class Problem:
     Attributes:
         key: where.
         message: what is allowed, as a clause that follows the value ("must be greater than 0").
-        value: what stands there; ABSENT where nothing does.
+        value: the value at the key; ABSENT if there is none.
         place: line number or COMMAND_LINE; None looks it up by the key.
     """
 
@@ -130,7 +130,7 @@ def problems_in(
         error: what `model` raised.
         model: the model of the block.
         data: the block's plain data.
-        key: where the block stands.
+        key: key of the block.
         besides: keys that the block may hold and `model` does not know.
     """
     shape = shape_of(model)
@@ -164,10 +164,10 @@ def _range(shape: Shape | None) -> str:
 
 
 def _follow(data: Any, found: ErrorDetails) -> tuple[Key, Any]:
-    """Return the key of a finding inside the block's data, and what stands there.
+    """Return the key of a finding inside the block's data, and the value at it.
 
     Pydantic's location also names branches of unions and "[key]", which are not in the data: a part
-    that cannot be followed there is left out, but for the name of a missing key.
+    that is not in the data is left out, except for the name of a missing key.
     """
     path: list[str | int] = []
     for part in found["loc"]:

@@ -1,4 +1,4 @@
-"""What a target leaves behind: its table as text and numbers, or its figure."""
+"""What is written for a target: its table as text and numbers, or its figure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Output:
         title: the target's.
         files: what was written.
         tables: for a table, what it shows.
-        rows: the figures behind it, as plain data, a list a recipe.
+        rows: its numbers as plain data, one list per recipe.
         notes: what was left out.
     """
 

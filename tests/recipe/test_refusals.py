@@ -115,7 +115,7 @@ methods: {relearn: {lambda_: 1}}
     methods.relearn.lambda_ = 1   unknown key; known: method, every, lambda. Did you mean lambda?
 
 methods: {relearn: , all: {method: joint}}
-    methods.all   'all' stands for every label on the command line; choose another
+    methods.all   'all' means every label on the command line; choose another label
 
 methods: {relearn: , ../x: {method: joint}}
     methods."../x"   must be a name: letters, digits, _ . and -, a letter or digit first, 100 at most
