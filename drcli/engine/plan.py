@@ -10,7 +10,7 @@ from drcli.errors import UsageError
 from drcli.methods import METHODS
 from drcli.methods.teachers import TEACHERS
 from drcli.models import FUSIONS
-from drcli.recipe.schema import FusionBlock, MethodBlock, Recipe
+from drcli.recipe.schema import MAX_SEED, FusionBlock, MethodBlock, Recipe
 from drcli.registry import known
 
 
@@ -114,11 +114,14 @@ def select_seeds(recipe: Recipe, asked: str | None) -> list[int]:
     """Return the seeds of `--seeds 0,1,2`, or by default the recipe's.
 
     Raises:
-        UsageError: not a list of distinct whole numbers from 0.
+        UsageError: not a list of distinct whole numbers from 0 to MAX_SEED.
     """
     if asked is None:
         return list(recipe.seeds)
     parts = [part.strip() for part in asked.split(",")]
-    if not all(part.isdecimal() for part in parts) or len(set(map(int, parts))) < len(parts):
-        raise UsageError(f"--seeds {asked}: must be distinct whole numbers from 0, such as 0,1,2")
-    return [int(part) for part in parts]
+    # Python converts no more than 4,300 digits, and what is beyond MAX_SEED no recipe stores.
+    seeds = [int(part) for part in parts if part.isdecimal() and len(part) <= len(str(MAX_SEED))]
+    if len(set(seeds)) < len(parts) or max(seeds) > MAX_SEED:
+        shown = asked if len(asked) <= 48 else f"{asked[:45]}..."
+        raise UsageError(f"--seeds {shown}: must be distinct whole numbers from 0 to {MAX_SEED}, such as 0,1,2")
+    return seeds

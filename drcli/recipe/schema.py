@@ -45,7 +45,9 @@ Rate = Annotated[float, Field(gt=0, le=1e6)]
 
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+MAX_SEED = 2**63 - 1
+
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
 class Block(BaseModel, extra="forbid", frozen=True):
