@@ -50,7 +50,7 @@ Speeds = Mapping[tuple[str, str], float]
 
 
 def speeds(grids: Sequence[Grid], out: Path, recorded: Mapping[str, float]) -> Speeds:
-    """Return seconds per epoch by (recipe without variant, label); the label "" means all others.
+    """Return seconds per epoch by (recipe without variant, label); the label "" stands for all others.
 
     Finished runs of the recipe and of its variants come first, then what the target recorded.
     """

@@ -37,7 +37,7 @@ class Output:
         title: the target's.
         files: what was written.
         tables: for a table, what it shows.
-        rows: its numbers as plain data, one list per recipe.
+        rows: the figures behind it, as plain data, a list per recipe.
         notes: what was left out.
     """
 
