@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +14,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from drcli.recipe.file import validated
 from drcli.recipe.schema import Block, Name, Rate, Seed, named
+
+MOST_VARIANTS = 1000
+"""Variants of one recipe that a target may have: each is a recipe of its own, with runs of its own."""
 
 Drawing = Literal["noisy_case", "representations", "learning", "sensitivity"]
 
@@ -49,21 +55,35 @@ class Group(Block):
     def _expands(self) -> Group:
         if self.grid is not None and "variants" in self.model_fields_set:
             raise ValueError("must not have both variants and a grid")
-        self.all_variants()  # values of a grid that give no name are refused here
+        if self.count() > MOST_VARIANTS:
+            raise ValueError(f"has more than {MOST_VARIANTS:,} combinations of values")
+        names = [v.name for v in self.variants] if self.grid is None else [name for _, name in self._combinations()]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f"has two variants of the name {twice[0]!r}")
+        for name in filter(None, names):
+            named(name)
         return self
+
+    def count(self) -> int:
+        """Return the number of variants."""
+        return len(self.variants) if self.grid is None else math.prod(len(axis.values) for axis in self.grid.values())
 
     def all_variants(self) -> list[Variant]:
         """Return the variants, those of the grid written out: `lambda3-every10`."""
         if self.grid is None:
             return list(self.variants)
-        combinations = itertools.product(*(axis.values for axis in self.grid.values()))
+        keys = [axis.key for axis in self.grid.values()]
         return [
-            Variant(
-                name="-".join(f"{short}{value}" for short, value in zip(self.grid, values, strict=True)),
-                set=tuple(f"{axis.key}={value}" for axis, value in zip(self.grid.values(), values, strict=True)),
-            )
-            for values in combinations
+            Variant(name=name, set=tuple(f"{key}={value}" for key, value in zip(keys, values, strict=True)))
+            for values, name in self._combinations()
         ]
+
+    def _combinations(self) -> Iterator[tuple[tuple[int | float | str, ...], str]]:
+        """Yield the values of each variant of the grid, and its name."""
+        axes = self.grid or {}
+        for values in itertools.product(*(axis.values for axis in axes.values())):
+            yield values, "-".join(f"{short}{value}" for short, value in zip(axes, values, strict=True))
 
 
 class Target(Block):
@@ -83,6 +103,9 @@ class Target(Block):
     def _drawn(self) -> Target:
         if (self.kind == "figure") != (self.draw is not None):
             raise ValueError("a figure needs `draw`, and a table must not have it")
+        for groups in (self.runs, *self.for_recipe.values()):
+            if sum(group.count() for group in groups) > MOST_VARIANTS:
+                raise ValueError(f"has more than {MOST_VARIANTS:,} variants of one recipe")
         return self
 
     def groups(self, recipe: str) -> tuple[Group, ...]:

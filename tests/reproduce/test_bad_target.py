@@ -17,6 +17,9 @@ runs:
   - labels: [joint, diagnose_relearn]
 """
 
+HUGE = ", ".join(f"{name}: {{key: k.{name}, values: {list(range(29))}}}" for name in "abcdefgh")
+"""A grid of 29^8 points."""
+
 
 def refused(folder: Path, text: str) -> str:
     path = folder / "some.yaml"
@@ -61,6 +64,26 @@ def test_the_target_of_these_tests_is_valid_and_named_like_its_file(tmp_path: Pa
             "  - labels: [joint, diagnose_relearn]",
             "  - labels: [joint]\n    variants: [{name: x}]\n    grid: {l: {key: k, values: [1]}}",
             "must not have both variants and a grid",
+        ),
+        (
+            "  - labels: [joint, diagnose_relearn]",
+            f"  - labels: [joint]\n    grid: {{{HUGE}}}",
+            "has more than 1,000 combinations of values",
+        ),
+        (
+            "  - labels: [joint, diagnose_relearn]",
+            "  - labels: [joint]\n    grid: {l: {key: k, values: [a b]}}",
+            "must be a name: letters, digits, _ . and -",
+        ),
+        (
+            "  - labels: [joint, diagnose_relearn]",
+            "  - labels: [joint]\n    variants: [{name: x, set: [a=1]}, {name: x, set: [a=2]}]",
+            "has two variants of the name 'x'",
+        ),
+        (
+            "  - labels: [joint, diagnose_relearn]",
+            f"  - &a {{labels: [joint], grid: {{x: {{key: k, values: {list(range(501))}}}}}}}\n  - *a",
+            "has more than 1,000 variants of one recipe",
         ),
         ("kind: table", "kind: table\nseeds: [-1]", "line 3  seeds[0] = -1   must be from 0 to "),
         ("kind: table", "kind: table\nkind: table", "line 3  kind   given twice, first on line 2"),
