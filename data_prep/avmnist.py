@@ -66,7 +66,7 @@ class Avmnist(Preparer):
 
         image_energy: float = Field(0.25, gt=0, le=1, description="part of the variance of the images that PCA keeps")
         image_noise: float = Field(
-            0.0, ge=0, le=1e6, allow_inf_nan=False, description="standard deviation of the noise on images in [0, 1]"
+            0.0, ge=0, le=100, allow_inf_nan=False, description="standard deviation of the noise on images in [0, 1]"
         )
         audio_snr_db: float | None = Field(
             None,

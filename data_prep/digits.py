@@ -48,7 +48,7 @@ class Digits(Preparer):
         """The recipe's `dataset.prepare` block."""
 
         image_noise: float = Field(
-            0.5, ge=0, le=1e6, allow_inf_nan=False, description="standard deviation of the noise on images in [0, 1]"
+            0.5, ge=0, le=100, allow_inf_nan=False, description="standard deviation of the noise on images in [0, 1]"
         )
         audio_snr_db: float = Field(
             -12.0, ge=-60, le=60, description="power of both tones over that of the noise in the waveform, in dB"

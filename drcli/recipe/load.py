@@ -15,7 +15,7 @@ from drcli.diagnosis.settings import DiagnosisSettings
 from drcli.methods import METHODS
 from drcli.models import BACKBONES, FUSIONS
 from drcli.recipe.conflicts import conflicts
-from drcli.recipe.overrides import apply_overrides, parse_overrides
+from drcli.recipe.overrides import Override, apply_overrides, parse_overrides
 from drcli.recipe.problems import MAPPING, Problem, keys_of, refusal
 from drcli.recipe.reserved import RESERVED_BY_TORCH
 from drcli.recipe.schema import (
@@ -77,7 +77,7 @@ def load_source(path: Path, overrides: Sequence[str] = (), labels: Labels | None
         RecipeError: as `load_recipe`.
     """
     source = _without_shorthand(read_source(path))
-    source = _without_shorthand(apply_overrides(source, parse_overrides(overrides)))
+    source = apply_overrides(source, [_written_out(override) for override in parse_overrides(overrides)])
     source = replace(source, data={"name": path.stem, **source.data})
     return _validated(source, labels), source
 
@@ -110,6 +110,12 @@ def _validated(source: Source, labels: Labels | None = None) -> Recipe:
     if recipe is None or checker.problems:
         raise refusal(source.where, checker.problems, source.places)
     return recipe
+
+
+def _written_out(override: Override) -> Override:
+    """Write `fusion=mmtm` out as `fusion={name: mmtm}`, so that `fusion.stages=2` may follow."""
+    shorthand = override.path == "fusion" and isinstance(override.value, str)
+    return Override("fusion", {"name": override.value}) if shorthand else override
 
 
 def _without_shorthand(source: Source) -> Source:

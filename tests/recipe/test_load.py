@@ -159,3 +159,14 @@ def test_settings_that_stand_alone_are_validated_like_a_block() -> None:
     )
     with pytest.raises(RecipeError, match="a key must be printable text"):
         validate_settings(DiagnosisSettings, {"a\0": 2}, where="drcli diagnose")
+
+
+def test_settings_of_a_fusion_may_follow_its_name_on_the_command_line(
+    loaded: Callable[..., Recipe], refused: Refuse, valid: str
+) -> None:
+    recipe = loaded(valid, "fusion=gated", "fusion.bias=false")
+    assert recipe.to_dict()["fusion"] == {"name": "gated", "bias": False}
+    assert refused(valid, "fusion=gatde", "fusion.bias=false") == (
+        "some.yaml: 1 problem\n"
+        "  command line  fusion.name = gatde   unknown fusion; known: concat, gated. Did you mean gated?"
+    )
