@@ -58,12 +58,17 @@ class Arrays(DownloadPreparer):
         """The recipe's `dataset.prepare` block."""
 
         kinds: dict[str, Kind] = Field(
-            {}, description="what a sample's axes are, by modality; without it, as their number suggests"
+            {}, description="meaning of the axes of a sample, by modality; those left out: from the number of axes"
         )
         val_share: float = Field(
-            0.1, gt=0, lt=1, description="share of train.npz that becomes val where there is no val.npz"
+            0.1, gt=0, lt=1, description="part of train.npz that becomes the validation split if there is no val.npz"
         )
-        seed: int = Field(0, ge=0, description="decides which samples become val, and which --limit keeps")
+        seed: int = Field(
+            0,
+            ge=0,
+            le=2**63 - 1,
+            description="seed of the validation split, and of the choice of samples under --limit",
+        )
 
     settings: Settings
 

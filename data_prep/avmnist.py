@@ -64,9 +64,9 @@ class Avmnist(DownloadPreparer):
     class Settings(DownloadPreparer.Settings):
         """The recipe's `dataset.prepare` block."""
 
-        image_energy: float = Field(0.25, gt=0, le=1, description="share of the images' variance that PCA keeps")
+        image_energy: float = Field(0.25, gt=0, le=1, description="part of the variance of the images that PCA keeps")
         image_noise: float = Field(
-            0.0, ge=0, allow_inf_nan=False, description="standard deviation of the noise on images in [0, 1]"
+            0.0, ge=0, le=100, allow_inf_nan=False, description="standard deviation of the noise on images in [0, 1]"
         )
         audio_snr_db: float | None = Field(
             None,
@@ -74,8 +74,10 @@ class Avmnist(DownloadPreparer):
             le=60,
             description="power of a recording over that of white noise, in dB; null: no noise",
         )
-        draws: int = Field(4, ge=1, description="images that each validation and test recording is paired with")
-        seed: int = Field(0, ge=0, description="decides the images' split, the pairing and the noise")
+        draws: int = Field(
+            4, ge=1, le=10_000, description="images with which each validation and test recording is paired"
+        )
+        seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of the images' split, the pairing and the noise")
 
     settings: Settings
 

@@ -52,12 +52,20 @@ class CmuMosi(DownloadPreparer):
 
         target: Literal["nonneg", "pos", "seven"] = Field(
             "nonneg",
-            description="classes: negative / non-negative; negative / positive without zeros; -3 ... 3 rounded",
+            description="classes; nonneg: negative and non-negative; pos: negative and positive, without zeros; "
+            "seven: -3 to 3, rounded",
         )
-        file: FileName | None = Field(None, description="which file of the source is read; null: the first there is")
-        max_length: PositiveInt = Field(50, description="words kept of a segment, from its beginning")
+        file: FileName | None = Field(
+            None, description="file of the source that is read; null: the first of them that is found"
+        )
+        max_length: PositiveInt = Field(
+            50, le=1_000_000, description="number of words of a segment that are kept, from its beginning"
+        )
         max_frames: PositiveInt | None = Field(
-            None, description="audio and visual steps kept where these are not aligned with words; null: all"
+            None,
+            le=1_000_000,
+            description="number of audio and visual steps that are kept where they are not aligned with words; "
+            "null: all",
         )
 
     settings: Settings

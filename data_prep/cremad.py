@@ -50,11 +50,12 @@ class Cremad(ClipPreparer):
             description="fbank: 128 mel bins x 1,024 frames of 10 ms, at 16 kHz; "
             "stft: 257 bins x 188 frames, three seconds at 22,050 Hz",
         )
-        frames: int = Field(6, ge=1, le=100, description="stored pictures, at the centres of equal segments")
+        frames: int = Field(6, ge=1, le=100, description="stored pictures per clip, at the centres of equal segments")
         frame_size: FrameSize = Field(FRAME_SIZE, description="height and width of stored pictures, in pixels")
         split: Literal["clips", "speaker"] = Field(
             "clips",
-            description="clips: speakers in all splits, as in the literature; speaker: each speaker in one split only",
+            description="clips: a speaker may be in all splits, as in the literature; speaker: each speaker is in one "
+            "split only",
         )
         split_dir: Path | None = Field(
             None, description="folder of the authors' lists (my_train.csv, val.csv, test.csv); null: a seeded split"
@@ -62,14 +63,16 @@ class Cremad(ClipPreparer):
         class_order: Literal["dr", "ogm"] = Field(
             "dr", description="dr: ANG DIS FEA HAP NEU SAD, by name; ogm: NEU HAP SAD FEA DIS ANG"
         )
-        skip_broken: bool = Field(False, description="leave out the four recordings known to be broken")
+        skip_broken: bool = Field(False, description="leave out the four recordings that are known to be broken")
         waveform_snr_db: float | None = Field(
             None, ge=-60, le=60, description="power of the sound over that of white noise, in dB; null: no noise"
         )
         waveform_noise_splits: tuple[Literal["train", "val", "test"], ...] = Field(
-            ("train", "val", "test"), description="splits whose sound is noisy"
+            ("train", "val", "test"), description="splits with noise on the sound"
         )
-        seed: int = Field(0, ge=0, description="decides the split, the noise, and which clips --limit keeps")
+        seed: int = Field(
+            0, ge=0, le=2**63 - 1, description="seed of the split, the noise, and the choice of clips under --limit"
+        )
 
     settings: Settings
 

@@ -47,13 +47,15 @@ class Digits(EmbeddedPreparer):
         """The recipe's `dataset.prepare` block."""
 
         image_noise: float = Field(
-            0.5, ge=0, allow_inf_nan=False, description="standard deviation of the noise on images in [0, 1]"
+            0.5, ge=0, le=100, allow_inf_nan=False, description="standard deviation of the noise on images in [0, 1]"
         )
         audio_snr_db: float = Field(
-            -12.0, ge=-60, le=60, description="total tone power over noise power in the waveform, in dB"
+            -12.0, ge=-60, le=60, description="power of both tones over that of the noise in the waveform, in dB"
         )
-        draws: int = Field(4, ge=1, description="tone and noise draws of each validation and test image")
-        seed: int = Field(0, ge=0, description="decides the split, the tones and the noise")
+        draws: int = Field(
+            4, ge=1, le=10_000, description="samples per validation and test image, each with its own tone and noise"
+        )
+        seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of the split, the tones and the noise")
 
     settings: Settings
 

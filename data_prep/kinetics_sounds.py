@@ -54,18 +54,22 @@ class KineticsSounds(ClipPreparer):
             "null: the splits of Kinetics-400",
         )
         classes: tuple[str, ...] | None = Field(
-            None, min_length=2, description="class names of Kinetics-400; null: the 31 of the literature"
+            None, min_length=2, description="names of classes of Kinetics-400; null: the 31 of the literature"
         )
-        frames: int = Field(10, ge=1, le=100, description="stored pictures, at the centres of equal segments")
+        frames: int = Field(10, ge=1, le=100, description="stored pictures per clip, at the centres of equal segments")
         frame_size: FrameSize = Field(FRAME_SIZE, description="height and width of stored pictures, in pixels")
-        min_seconds: float = Field(3.0, ge=0, allow_inf_nan=False, description="clips with a shorter video are skipped")
+        min_seconds: float = Field(
+            3.0, ge=0, le=86_400, allow_inf_nan=False, description="clips with a shorter video are skipped"
+        )
         waveform_snr_db: float | None = Field(
             None, ge=-60, le=60, description="power of the sound over that of white noise, in dB; null: no noise"
         )
         waveform_noise_splits: tuple[Literal["train", "val", "test"], ...] = Field(
-            ("train", "val", "test"), description="splits whose sound is noisy"
+            ("train", "val", "test"), description="splits with noise on the sound"
         )
-        seed: int = Field(0, ge=0, description="decides the noise, and which clips --limit keeps")
+        seed: int = Field(
+            0, ge=0, le=2**63 - 1, description="seed of the noise, and of the choice of clips under --limit"
+        )
 
         @field_validator("classes")
         @classmethod

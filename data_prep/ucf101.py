@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -41,12 +41,14 @@ class Ucf101(ClipPreparer):
     class Settings(ClipPreparer.Settings):
         """The recipe's `dataset.prepare` block."""
 
-        fold: Literal[1, 2, 3] = Field(1, description="which of the official train and test lists")
-        val_groups: tuple[int, ...] = Field(
-            (23, 24, 25), min_length=1, description="groups of the training list that become the validation part"
+        fold: Literal[1, 2, 3] = Field(1, description="number of the official train and test list")
+        val_groups: tuple[Annotated[int, Field(ge=1, le=25)], ...] = Field(
+            (23, 24, 25), min_length=1, description="groups of the training list that become the validation split"
         )
         flow: Literal["tvl1", "dis", "import"] = Field(
-            "tvl1", description="tvl1: as the literature, slow; dis: some 70 times faster; import: from flow_dir"
+            "tvl1",
+            description="optical flow; tvl1: as in the literature, slow; dis: about 70 times faster; "
+            "import: read from flow_dir",
         )
         flow_dir: Path | None = Field(
             None,
@@ -56,11 +58,14 @@ class Ucf101(ClipPreparer):
         rgb_dir: Path | None = Field(
             None, description="extracted pictures: clips' folders with frame000001.jpg; null: decode the clips"
         )
-        positions: int = Field(10, ge=1, le=100, description="stored pictures and flow fields, at centres of segments")
-        frame_size: FrameSize = Field(
-            FRAME_SIZE, description="height and width, in pixels, of stored pictures and flow; flow is computed there"
+        positions: int = Field(
+            10, ge=1, le=100, description="stored pictures and flow fields per clip, at the centres of equal segments"
         )
-        seed: int = Field(0, ge=0, description="decides which clips --limit keeps")
+        frame_size: FrameSize = Field(
+            FRAME_SIZE,
+            description="height and width, in pixels, of stored pictures and flow; flow is computed at this size",
+        )
+        seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of the choice of clips under --limit")
 
         @field_validator("flow_dir")
         @classmethod

@@ -24,7 +24,7 @@ from torch import Tensor
 from drcli.errors import CheckpointError, RunError
 from drcli.files import write_atomic
 from drcli.reading import ContentsError, open_regular
-from drcli.recipe.text import shortened
+from drcli.recipe.text import excerpt
 from drcli.tensor_file import MoreThanTensorsError, read_tensors
 
 CHECKPOINT_VERSION = 1
@@ -152,7 +152,7 @@ def load(path: Path) -> dict[str, Any]:
     if type(version) is not int or version != CHECKPOINT_VERSION:
         found = version if isinstance(version, int | str | float | None) else type(version).__name__
         raise CheckpointError(
-            f"{path}: checkpoint_version is {shortened(found)}, this drcli reads {CHECKPOINT_VERSION}; "
+            f"{path}: checkpoint_version is {excerpt(found)}, this drcli reads {CHECKPOINT_VERSION}; "
             "train again, or use the drcli that wrote it"
         )
     return state

@@ -35,19 +35,20 @@ OverridesArg = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Values in place of the recipe's, such as training.epochs=5."),
 ]
-DeviceOpt = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU where there is one.")]
+DeviceOpt = Annotated[str, typer.Option(help="auto, cpu or cuda; auto: a GPU if there is one, else the CPU.")]
 DevicesOpt = Annotated[
     int | None, typer.Option(min=1, help="GPUs, or processes on the CPU, that train each run together; default: 1.")
 ]
 EngineOpt = Annotated[
-    str, typer.Option(help="local: one run after another; ray: many at once, nodes share the working directory.")
+    str,
+    typer.Option(help="local: one run after another; ray: many at once, on nodes that share the working directory."),
 ]
 AddressOpt = Annotated[
     str | None, typer.Option(help="Ray cluster, such as auto; default: RAY_ADDRESS, or this machine alone.")
 ]
-CpusOpt = Annotated[int | None, typer.Option(min=1, help="Cores and threads of a Ray run; default: 1.")]
+CpusOpt = Annotated[int | None, typer.Option(min=1, help="Cores and threads per run on Ray; default: 1.")]
 GpusOpt = Annotated[
-    float | None, typer.Option(min=0, max=1, help="GPU share of a Ray run, such as 0.25; default: 1 if any.")
+    float | None, typer.Option(min=0, max=1, help="GPUs per run on Ray, such as 0.25; default: 1 if there is any.")
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
@@ -131,12 +132,32 @@ def list_names(
 
 @app.command()
 @reports_errors
-def show(recipe: RecipeArg, overrides: OverridesArg = None) -> None:
+def show(
+    recipe: RecipeArg,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE|KEY]...",
+            help="Values in place of the recipe's, such as training.epochs=5; with --explain, keys to explain.",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Explain all keys, or only each KEY, such as training.optimizer.lr: type, default, allowed values.",
+        ),
+    ] = False,
+) -> None:
     """Show a recipe with every default filled in, and where each value comes from."""
     with leaving_at_once():
+        from drcli.commands import explain as reference
         from drcli.commands import show as command
 
-    typer.echo(command.show(recipe, overrides or []), nl=False)
+    if explain:
+        terminal.show(reference.explain(recipe, overrides or []))
+    else:
+        typer.echo(command.show(recipe, overrides or []), nl=False)
 
 
 @app.command()
@@ -146,11 +167,13 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
     overrides: OverridesArg = None,
     source: Annotated[Path | None, typer.Option(help="Folder of the official download.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the prepared dataset; default: dataset.root.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = 1,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples, stratified by class.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Replace a dataset that is there.")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Number of processes that decode clips.")] = 1,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Largest number of samples, all splits together; stratified by class.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace a dataset that is already in the folder.")] = False,
     max_bad: Annotated[
-        str, typer.Option(metavar="SHARE", help="Clips that may be skipped, such as 1% or 0.01; more are an error.")
+        str, typer.Option(metavar="SHARE", help="Largest share of clips that may be skipped, such as 1% or 0.01.")
     ] = "1%",
     split_dir: Annotated[
         Path | None, typer.Option(help="Folder of the authors' split files: dataset.prepare.split_dir.")
@@ -175,18 +198,18 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
         str | None,
         typer.Option(help="Labels of the recipe's methods, NAME[,NAME], or all; default: its `method`."),
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2; default: the recipe's.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2; default: those of the recipe.")] = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     device: DeviceOpt = "auto",
     devices: DevicesOpt = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over where a run is there already.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete runs that are in the folder, and start over.")] = False,
     engine: EngineOpt = "local",
     address: AddressOpt = None,
     cpus_per_run: CpusOpt = None,
     gpus_per_run: GpusOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Train methods and seeds; a finished run is shown, an unfinished one goes on."""
+    """Train methods and seeds; finished runs are shown, unfinished ones are resumed."""
     with leaving_at_once():
         from drcli.commands import train as command
         from drcli.commands.engines import EngineOptions
@@ -293,7 +316,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     data: Annotated[
         Path | None, typer.Option(help="Folder of the prepared datasets, DIR/<dataset>; default: dataset.root.")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2; default: the recipe's.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2; default: those of the recipe.")] = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     figures: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("reproduced"),
     device: DeviceOpt = "auto",
@@ -303,7 +326,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     cpus_per_run: CpusOpt = None,
     gpus_per_run: GpusOpt = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Say what would be run and how long it takes; run nothing.")
+        bool, typer.Option("--plan", help="Show what would be run and how long it takes; run nothing.")
     ] = False,
     as_json: JsonOpt = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`drcli ls`: what there is to name in a recipe. Imports neither torch nor pydantic."""
+"""`drcli ls`: the names that a recipe can use. Imports neither torch nor pydantic."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = ("recipes", *REGISTRIES)
 
 
 def rows(kind: str) -> list[tuple[str, str]]:
-    """Return the names of a kind and what stands behind each.
+    """Return the names of a kind, and in one line what each is.
 
     Raises:
         UsageError: there is no such kind.
@@ -22,7 +22,7 @@ def rows(kind: str) -> list[tuple[str, str]]:
     if kind == "recipes":
         return [(name, _first_comment(path.read_text(encoding="utf-8"))) for name, path in shipped_recipes().items()]
     if kind not in REGISTRIES:
-        raise UsageError(f"ls {kind}: nothing of that name to list; {known(kind, KINDS)}")
+        raise UsageError(f"ls {kind}: unknown kind; {known(kind, KINDS)}")
     registry = REGISTRIES[kind]
     return [(name, registry.summary(name)) for name in registry.names()]
 
@@ -32,7 +32,7 @@ def _first_comment(text: str) -> str:
 
 
 def tables(kind: str | None) -> list[Table]:
-    """Return one table a kind, or of the kind asked for."""
+    """Return one table per kind, or only that of the requested kind."""
     return [_table(name, rows(name)) for name in ((kind,) if kind is not None else KINDS)]
 
 

@@ -1,4 +1,4 @@
-"""`drcli show`: the resolved recipe, each value with its origin, and whose the parameters are."""
+"""`drcli show`: the resolved recipe, the origin of each value, and the groups of parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from drcli.recipe.show import annotated_yaml
 
 
 def show(recipe: str, overrides: Sequence[str]) -> str:
-    """Return the resolved recipe as YAML text; comments at its end tell the parameters' groups.
+    """Return the resolved recipe as YAML text; comments at its end name the groups of parameters.
 
     Raises:
         RecipeError: the recipe is missing or not valid.
@@ -26,11 +26,11 @@ def show(recipe: str, overrides: Sequence[str]) -> str:
 
 
 def _about_parameters(recipe: Recipe) -> Iterator[str]:
-    """Yield the groups of parameters with their sizes, and what each method moves."""
+    """Yield the groups of parameters with their sizes, and what each method changes."""
     yield "#"
     yield from (f"# {line}" for line in _groups(recipe))
     yield "#"
-    yield "# What each method moves:"
+    yield "# What each method changes:"
     for label, block in recipe.methods.items():
         yield f"#   {label}: {METHODS.load(block.method).moved(block.settings)}"
 
@@ -38,7 +38,7 @@ def _about_parameters(recipe: Recipe) -> Iterator[str]:
 def _groups(recipe: Recipe) -> Iterator[str]:
     root = recipe.dataset.root
     if not (root / INFO_FILE).is_file():
-        yield f"Parameters: known when the dataset is prepared ({root / INFO_FILE} is not there)"
+        yield f"Parameters: known once the dataset is prepared ({root / INFO_FILE} is missing)"
         return
     try:
         info = describe_dataset(root, name=recipe.dataset.name, settings=prepare_settings(recipe))
@@ -46,7 +46,7 @@ def _groups(recipe: Recipe) -> Iterator[str]:
     except DrcliError as error:
         yield f"Parameters: {str(error).splitlines()[0]}"
         return
-    yield "Parameters by group; re-learning changes encoders only:"
+    yield "Parameters by group; re-learning changes only encoders:"
     for group, parameters in model.parameter_groups().items():
         what = f"encoder {recipe.modalities[group].backbone}" if group in recipe.modalities else recipe.fusion.name
         yield f"  {group}: {sum(parameter.numel() for parameter in parameters):,} ({what})"

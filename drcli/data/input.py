@@ -13,22 +13,34 @@ class InputSettings(BaseModel, extra="forbid", frozen=True):
     """Keys of a modality's block that say how its stored arrays become inputs."""
 
     frames: PositiveInt | None = Field(
-        None, description="how many of the stored frames: one from each of as many equal parts; null takes all"
+        None,
+        le=10_000,
+        description="frames per sample: the stored ones are split into so many equal parts, and one is taken of "
+        "each; null: all",
     )
     size: PositiveInt | None = Field(
-        None, description="side of the square that pictures are cropped (in training) and resized to; null leaves them"
+        None,
+        le=4096,
+        description="side of the square, in pixels, to which pictures are resized; in training a random part of the "
+        "picture is; null: as stored",
     )
-    flip: bool = Field(False, description="mirror half of the training samples, all modalities with flip alike")
+    flip: bool = Field(
+        False, description="mirror half of the training samples, the same ones in all modalities with flip"
+    )
     weights: str | None = Field(
-        None, min_length=1, description="pre-trained weights of the encoder: imagenet, or a file; null draws them"
+        None,
+        min_length=1,
+        description="pre-trained weights of the encoder: imagenet, or a file; null: random initialisation",
     )
 
 
 class Corruption(BaseModel, extra="forbid", frozen=True):
-    """White Gaussian noise on one modality: the scarcely informative case."""
+    """White Gaussian noise on one modality, which leaves little information in it."""
 
-    snr_db: float = Field(ge=-60, le=60, description="10 log10(power of the sample / power of the noise)")
+    snr_db: float = Field(ge=-60, le=60, description="10 log10(power of the sample / power of the noise), in dB")
     domain: Literal["input", "waveform"] = Field(
-        "input", description="input: on the normalised input, by the device; waveform: on the sound, by prepare"
+        "input",
+        description="input: noise on the normalised input, added in training and evaluation; waveform: noise on "
+        "the sound, added by `drcli prepare`",
     )
-    splits: tuple[Split, ...] = Field(("train", "val", "test"), description="which splits are noisy")
+    splits: tuple[Split, ...] = Field(("train", "val", "test"), description="splits with noise")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from drcli.errors import CheckpointError
-from drcli.recipe.text import shortened
+from drcli.recipe.text import excerpt
 
 Tensors = Mapping[str, Tensor]
 _MOMENTUM = "momentum_buffer"
@@ -96,7 +96,7 @@ class _Fields:
     def refuse(self, name: str, wanted: str) -> NoReturn:
         """Raise the error that names file, field, value and what is expected."""
         value = self._state.get(name)
-        found = "missing" if name not in self._state else shortened(_brief(value))
+        found = "missing" if name not in self._state else excerpt(_brief(value))
         raise CheckpointError(
             f"{self._path}: {self._prefix}{name} is {found}, not {wanted}; not a checkpoint of drcli train: "
             "use another checkpoint of the run, or train again"
@@ -176,11 +176,11 @@ def check_state(saved: Any, fresh: Any, where: str) -> None:
         return
     if isinstance(fresh, Mapping):
         if not isinstance(saved, Mapping) or not set(fresh) <= set(saved):
-            _refuse(where, f"holds {shortened(_brief(saved))}, not {', '.join(map(str, fresh))}")
+            _refuse(where, f"holds {excerpt(_brief(saved))}, not {', '.join(map(str, fresh))}")
         _check_items(((saved[key], item, f"{where}.{key}") for key, item in fresh.items()))
     elif isinstance(fresh, list | tuple):
         if not isinstance(saved, list | tuple) or len(saved) < len(fresh):
-            _refuse(where, f"is {shortened(_brief(saved))}, not a list of at least {len(fresh)} items")
+            _refuse(where, f"is {excerpt(_brief(saved))}, not a list of at least {len(fresh)} items")
         _check_items((saved[i], item, f"{where}[{i}]") for i, item in enumerate(fresh))
 
 
@@ -207,7 +207,7 @@ def check_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimizer, 
     is_sgd = isinstance(optimizer, torch.optim.SGD)
     for number, values in held.items():
         if not isinstance(values, dict) or set(values) not in ([set(), {_MOMENTUM}] if is_sgd else [_ADAM]):
-            _refuse(where, f"parameter {number} has {shortened(_brief(values))}")
+            _refuse(where, f"parameter {number} has {excerpt(_brief(values))}")
         for name, value in values.items():
             if not (is_sgd and value is None):
                 _check_moment(value, torch.zeros(()) if name == "step" else parameters[number], where, name)
@@ -221,7 +221,7 @@ def _check_moment(value: Any, like: Tensor, where: str, name: str) -> None:
 
 def _check_like(saved: Any, expected: Tensor, where: str, name: str) -> None:
     if not isinstance(saved, Tensor) or saved.shape != expected.shape or saved.dtype != expected.dtype:
-        found = f"{saved.dtype} {tuple(saved.shape)}" if isinstance(saved, Tensor) else shortened(_brief(saved))
+        found = f"{saved.dtype} {tuple(saved.shape)}" if isinstance(saved, Tensor) else excerpt(_brief(saved))
         _refuse(where, f"{name} is {found}, the model of its recipe has {expected.dtype} {tuple(expected.shape)}")
 
 

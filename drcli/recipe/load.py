@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from torch import nn
 
 from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
 from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
 from drcli.recipe.conflicts import conflicts
-from drcli.recipe.overrides import apply_overrides, parse_overrides
-from drcli.recipe.problems import Problem, keys_of, refusal
+from drcli.recipe.overrides import Override, apply_overrides, parse_overrides
+from drcli.recipe.problems import MAPPING, Problem, keys_of, refusal
+from drcli.recipe.reserved import RESERVED_BY_TORCH
 from drcli.recipe.schema import (
     OPTIMIZERS,
     SCHEDULES,
@@ -31,7 +31,7 @@ from drcli.recipe.schema import (
     named,
 )
 from drcli.recipe.source import Source, read_source
-from drcli.recipe.text import Key
+from drcli.recipe.text import Key, excerpt
 from drcli.recipe.validate import Checker, excessive, unfit
 from drcli.registry import known
 
@@ -58,8 +58,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), labels: Labels | None
     Args:
         path: the file.
         overrides: KEY=VALUE.
-        labels: which methods must fit fusion and modalities, given the recipe; by default all. Those that
-            are not used need not: one recipe serves fusions that some of its methods refuse.
+        labels: which methods must fit fusion and modalities, given the recipe; by default all. Unused methods
+            need not fit: a recipe may be used with a fusion that some of its methods refuse.
 
     Raises:
         RecipeError: the file or an override cannot be read, or the recipe has problems; all of them are
@@ -75,7 +75,7 @@ def load_source(path: Path, overrides: Sequence[str] = (), labels: Labels | None
         RecipeError: as `load_recipe`.
     """
     source = _without_shorthand(read_source(path))
-    source = _without_shorthand(apply_overrides(source, parse_overrides(overrides)))
+    source = apply_overrides(source, [_written_out(override) for override in parse_overrides(overrides)])
     source = replace(source, data={"name": path.stem, **source.data})
     return _validated(source, labels), source
 
@@ -91,7 +91,7 @@ def recipe_from_dict(raw: Any, *, where: str) -> Recipe:
         RecipeError: it is no valid recipe; one message with all problems.
     """
     if not isinstance(raw, dict):
-        raise refusal(where, [Problem((), f"a recipe is a block of keys, not a {type(raw).__name__}")], {})
+        raise refusal(where, [Problem((), f"{MAPPING}; it is {excerpt(raw)}")], {})
     return _validated(_without_shorthand(Source(where, raw, {})))
 
 
@@ -110,6 +110,12 @@ def _validated(source: Source, labels: Labels | None = None) -> Recipe:
     return recipe
 
 
+def _written_out(override: Override) -> Override:
+    """Write `fusion=mmtm` out as `fusion={name: mmtm}`, so that `fusion.stages=2` may follow."""
+    shorthand = override.path == "fusion" and isinstance(override.value, str)
+    return Override("fusion", {"name": override.value}) if shorthand else override
+
+
 def _without_shorthand(source: Source) -> Source:
     """Write `fusion: concat` out as `fusion: {name: concat}`."""
     fusion = source.data.get("fusion")
@@ -122,7 +128,7 @@ def _without_shorthand(source: Source) -> Source:
 
 
 def _assemble(checker: Checker) -> Recipe | None:
-    """Look at every block, whatever the others hold; None if one is not valid."""
+    """Check every block, even where another is wrong; None if any is not valid."""
     top = checker.settings(RecipeScalars, (), BLOCKS)
     dataset = _dataset(checker)
     modalities, corrupt = _modalities(checker), _corrupt(checker)
@@ -170,9 +176,9 @@ def _modalities(checker: Checker) -> dict[str, ModalityBlock] | None:
         key = ("modalities", m)
         _check_name(checker, key)
         if "." in m or m in _RESERVED_MODALITIES:
-            checker.add(key, "the name of a modality must not hold a dot, nor be 'fusion' or 'joint'")
-        elif hasattr(nn.ModuleDict, m):
-            checker.add(key, "PyTorch has a use of its own for this name; call the modality otherwise")
+            checker.add(key, "the name of a modality must have no dot, and must not be 'fusion' or 'joint'")
+        elif m in RESERVED_BY_TORCH:
+            checker.add(key, "reserved by PyTorch; rename the modality")
         block = _modality(checker, key)
         if block is not None:
             blocks[m] = block
@@ -207,10 +213,10 @@ def _corrupt(checker: Checker) -> dict[str, Corruption] | None:
 
 
 def _with_waveform_noise(checker: Checker, dataset: DatasetBlock, corrupt: Mapping[str, Corruption]) -> DatasetBlock:
-    """Noise on the sound is added by `prepare`: it joins the settings that the arrays are made with."""
+    """Add noise on the sound, which `prepare` makes, to the settings of the preparation."""
     for m, noise in corrupt.items():
         if noise.domain == "waveform" and m != DATASETS.load(dataset.name).waveform:
-            message = f"prepare of {dataset.name} has no waveform of {m} to add noise to; use the domain input"
+            message = f"the dataset {dataset.name} has no waveform of {m} to which noise can be added; use input"
             checker.add(("corrupt", m, "domain"), message, noise.domain)
         elif noise.domain == "waveform":
             update = {"waveform_snr_db": noise.snr_db, "waveform_noise_splits": noise.splits}
@@ -227,7 +233,7 @@ def _methods(checker: Checker) -> dict[str, MethodBlock] | None:
         key = ("methods", label)
         _check_name(checker, key)
         if label == _RESERVED_LABEL:
-            checker.add(key, f"{_RESERVED_LABEL!r} stands for every label on the command line; choose another")
+            checker.add(key, f"{_RESERVED_LABEL!r} means every label on the command line; choose another label")
         found = checker.configured(key, "method", METHODS, default=label)
         if found is not None:
             blocks[label] = MethodBlock(*found)
@@ -249,7 +255,7 @@ def _training(checker: Checker) -> Training | None:
 def _variant(
     checker: Checker, kind: str, variants: Mapping[str, type[Settings]], default: str | None = None
 ) -> Settings | None:
-    """The block `training.<kind>`, whose `name` says which of the variants it is."""
+    """Return the block `training.<kind>`; its `name` selects the variant."""
     key = ("training", kind)
     if checker.block(("training",)) is None:
         return None

@@ -12,7 +12,7 @@ from drcli.reading import MAX_DEPTH
 from drcli.recipe.plain_yaml import YamlError
 from drcli.recipe.problems import COMMAND_LINE, Problem
 from drcli.recipe.source import Source, parse_value
-from drcli.recipe.text import Key, dotted, shortened, walk
+from drcli.recipe.text import Key, dotted, excerpt, walk
 
 _EXAMPLE = "write KEY=VALUE, such as training.epochs=5"
 _LONGEST = 200  # characters of an override that a message shows
@@ -91,7 +91,7 @@ def _set(data: dict[str, Any], key: Key, value: Any) -> Problem | None:
     for depth, part in enumerate(key[:-1], start=1):
         inner = {} if block.get(part) is None else block[part]
         if not isinstance(inner, dict):
-            message = f"cannot be set: {dotted(key[:depth])} is {shortened(inner)}, not a block of keys"
+            message = f"cannot be set: {dotted(key[:depth])} is {excerpt(inner)}, not a block of keys"
             return Problem(key, message, value, COMMAND_LINE)
         block[part] = inner
         block = inner

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe: one problem a line, all of them in one error."""
+"""What is wrong with a recipe: one problem per line, all of them in one error."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from drcli.errors import RecipeError
-from drcli.recipe.text import Key, dotted, shortened
+from drcli.recipe.shape import Shape, shape_of
+from drcli.recipe.text import Key, dotted, excerpt
 from drcli.registry import known
 
 COMMAND_LINE = 0
-"""The place of what the command line says; other places are line numbers from 1."""
+"""The place of values from the command line; other places are line numbers from 1."""
 
 ABSENT = object()
 """The value of a problem that has none: a key is missing."""
+
+MAPPING = "must be a mapping, such as {key: value}"
+
+_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+"""Pydantic's names of a number's being too small or too large."""
 
 _WORDS: Mapping[str, str] = MappingProxyType(
     {
@@ -29,13 +35,13 @@ _WORDS: Mapping[str, str] = MappingProxyType(
         "float_type": "must be a number",
         "finite_number": "must be a finite number",
         "bool_type": "must be true or false",
-        "string_type": "must be text",
+        "string_type": "must be a string",
         "list_type": "must be a list",
         "tuple_type": "must be a list",
         "set_type": "must be a list",
-        "dict_type": "must be a block of keys",
-        "model_type": "must be a block of keys",
-        "union_tag_not_found": "must be a block that names its kind",
+        "dict_type": MAPPING,
+        "model_type": MAPPING,
+        "union_tag_not_found": "must be a mapping that names its kind",
     }
 )
 
@@ -47,7 +53,7 @@ class Problem:
     Attributes:
         key: where.
         message: what is allowed, as a clause that follows the value ("must be greater than 0").
-        value: what stands there; ABSENT where nothing does.
+        value: the value at the key; ABSENT if there is none.
         place: line number or COMMAND_LINE; None looks it up by the key.
     """
 
@@ -124,24 +130,44 @@ def problems_in(
         error: what `model` raised.
         model: the model of the block.
         data: the block's plain data.
-        key: where the block stands.
+        key: key of the block.
         besides: keys that the block may hold and `model` does not know.
     """
+    shape = shape_of(model)
     for found in error.errors(include_url=False):
         path, value = _follow(data, found)
+        if _is_only_about_wrong_items(found, value):
+            continue
         if found["type"] == "extra_forbidden":
-            owner = [*besides, *keys_of(model)] if len(path) == 1 else _nested_keys(model, path[:-1])
+            owner = [*besides, *keys_of(model)] if len(path) == 1 else _keys(shape.at(path[:-1]))
             message = unknown_key(str(path[-1]), owner) if owner is not None else "unknown key"
+        elif found["type"] in _RANGE:
+            message = _range(shape.at(path)) or _words(found)
         else:
             message = _words(found)
         yield Problem((*key, *path), message, value)
 
 
+def _is_only_about_wrong_items(found: ErrorDetails, value: Any) -> bool:
+    """Whether pydantic calls a list too short since it does not count the items that are wrong themselves."""
+    return found["type"] == "too_short" and isinstance(value, list) and len(value) >= found["ctx"]["min_length"]
+
+
+def _keys(shape: Shape | None) -> list[str] | None:
+    return None if shape is None else shape.keys()
+
+
+def _range(shape: Shape | None) -> str:
+    """Say the whole range of a number, "must be from 1 to 9"; nothing where it has none or is one of several."""
+    text = "" if shape is None else shape.range()
+    return f"must be {text}" if text else ""
+
+
 def _follow(data: Any, found: ErrorDetails) -> tuple[Key, Any]:
-    """Return the key of a finding inside the block's data, and what stands there.
+    """Return the key of a finding inside the block's data, and the value at it.
 
     Pydantic's location also names branches of unions and "[key]", which are not in the data: a part
-    that cannot be followed there is left out, but for the name of a missing key.
+    that is not in the data is left out, except for the name of a missing key.
     """
     path: list[str | int] = []
     for part in found["loc"]:
@@ -153,27 +179,6 @@ def _follow(data: Any, found: ErrorDetails) -> tuple[Key, Any]:
     if found["type"] == "missing":
         return (*path, found["loc"][-1]), ABSENT
     return tuple(path), data
-
-
-def _nested_keys(model: type[BaseModel], path: Key) -> list[str] | None:
-    """Return the keys of the block at `path` below a model; None where its type leaves it open."""
-    for part in path:
-        if isinstance(part, int):
-            continue
-        fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        inner = list(_models(fields[part].annotation)) if part in fields else []
-        if len(inner) != 1:
-            return None
-        model = inner[0]
-    return keys_of(model)
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield the models that an annotation mentions."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models(argument)
 
 
 def _words(found: ErrorDetails) -> str:
@@ -190,7 +195,7 @@ def _words(found: ErrorDetails) -> str:
 
 
 def _subject(problem: Problem) -> str:
-    value = "" if problem.value is ABSENT else f" = {shortened(problem.value)}"
+    value = "" if problem.value is ABSENT else f" = {excerpt(problem.value)}"
     return f"{dotted(problem.key)}{value}" if problem.key else ""
 
 

@@ -11,19 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, field_validator
 
 from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
+from drcli.recipe.shape import ABSENT_MEANS
 
 
 def named(text: str) -> str:
@@ -39,7 +31,23 @@ def named(text: str) -> str:
 
 Name = Annotated[str, AfterValidator(named)]
 
+MANY = 1_000_000
+"""The most epochs, rows of a batch and the like: far above any real run, far below what PyTorch cannot count."""
+
+Count = Annotated[int, Field(ge=1, le=MANY)]
+
+CountFromZero = Annotated[int, Field(ge=0, le=MANY)]
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+Rate = Annotated[float, Field(gt=0, le=1e6)]
+"""A factor; what is larger leaves the range of 32-bit floats within a few steps."""
+
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+
+MAX_SEED = 2**63 - 1
+
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
 class Block(BaseModel, extra="forbid", frozen=True):
@@ -50,52 +58,60 @@ class Sgd(Block):
     """Stochastic gradient descent; the defaults are the paper's."""
 
     name: Literal["sgd"] = "sgd"
-    lr: PositiveFloat = Field(description="learning rate")
-    momentum: Fraction = 0.9
-    weight_decay: NonNegativeFloat = 1e-4
-    nesterov: bool = Field(False, description="look one step ahead; needs momentum")
+    lr: Rate = Field(description="learning rate")
+    momentum: Fraction = Field(0.9, description="part of the last step that is added to the next one; 0: none")
+    weight_decay: Weight = Field(1e-4, description="factor of the weights that is added to their gradients; 0: none")
+    nesterov: bool = Field(False, description="Nesterov's momentum; needs momentum greater than 0")
 
 
 class Adam(Block):
-    """Adam, its weight decay added to the gradient."""
+    """Adam; weight decay is added to the gradient."""
 
     name: Literal["adam"] = "adam"
-    lr: PositiveFloat = Field(description="learning rate")
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    eps: PositiveFloat = 1e-8
-    weight_decay: NonNegativeFloat = 0.0
+    lr: Rate = Field(description="learning rate")
+    betas: tuple[Fraction, Fraction] = Field(
+        (0.9, 0.999), description="decay of the running means of the gradient and of its square"
+    )
+    eps: Rate = Field(1e-8, description="added to the denominator, so that it is never 0")
+    weight_decay: Weight = Field(0.0, description="factor of the weights that is added to their gradients; 0: none")
 
 
 class AdamW(Block):
     """Adam with decoupled weight decay."""
 
     name: Literal["adamw"] = "adamw"
-    lr: PositiveFloat = Field(description="learning rate")
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    eps: PositiveFloat = 1e-8
-    weight_decay: NonNegativeFloat = 0.01
+    lr: Rate = Field(description="learning rate")
+    betas: tuple[Fraction, Fraction] = Field(
+        (0.9, 0.999), description="decay of the running means of the gradient and of its square"
+    )
+    eps: Rate = Field(1e-8, description="added to the denominator, so that it is never 0")
+    weight_decay: Weight = Field(
+        0.01, description="each step also takes lr * weight_decay of the weights away from them; 0: none"
+    )
 
 
 class Constant(Block):
-    """The same learning rate throughout."""
+    """The learning rate stays the same."""
 
     name: Literal["constant"] = "constant"
 
 
 class Step(Block):
-    """The learning rate times `factor` after every `every` epochs."""
+    """The learning rate is multiplied by `factor` after every `every` epochs."""
 
     name: Literal["step"] = "step"
-    every: PositiveInt
-    factor: PositiveFloat = 0.1
+    every: Count = Field(description="epochs between two changes of the learning rate")
+    factor: Rate = Field(0.1, description="factor of the learning rate at each change")
 
 
 class Cosine(Block):
     """Linear warm-up, then half a cosine down to `final` times the learning rate."""
 
     name: Literal["cosine"] = "cosine"
-    final: float = Field(0.0, ge=0, le=1, description="share of the learning rate that is left at the end")
-    warmup_epochs: NonNegativeInt = 0
+    final: float = Field(0.0, ge=0, le=1, description="part of the learning rate that is left at the end")
+    warmup_epochs: CountFromZero = Field(
+        0, description="epochs in which the learning rate rises to lr; fewer than training.epochs"
+    )
 
 
 Optimizer = Sgd | Adam | AdamW
@@ -105,25 +121,38 @@ SCHEDULES: Mapping[str, type[Schedule]] = {"constant": Constant, "step": Step, "
 
 
 class TrainingScalars(Block):
-    """What the `training` block says itself, without the blocks inside it."""
+    """Epochs, batches and precision; the same for every method of the recipe."""
 
-    epochs: PositiveInt
-    batch_size: PositiveInt = 64
-    eval_batch_size: PositiveInt | None = Field(None, description="null: 4 * batch_size")
-    accumulate: PositiveInt = Field(1, description="parts of a batch that are computed one after the other")
+    epochs: Count = Field(description="passes over the training data")
+    batch_size: Count = Field(64, description="samples per step of the optimiser")
+    eval_batch_size: Count | None = Field(None, description="samples per batch while scoring; null: 4 times batch_size")
+    accumulate: Count = Field(
+        1, description="gradient accumulation: the parts into which a batch is split to need less memory"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="bf16: the model runs under autocast; auto: bf16 on a GPU, fp32 on a CPU"
+        "auto",
+        description="fp32: 32-bit floats; bf16: bfloat16 under autocast; auto: bf16 on a GPU, fp32 on a CPU",
     )
-    channels_last: bool = Field(True, description="maps and convolutions with their channels innermost in memory")
+    channels_last: bool = Field(True, description="store images and convolutions with channels last in memory")
     compile: Literal["off", "default", "reduce-overhead"] = Field(
-        "off", description="compile the forward pass; reduce-overhead uses CUDA graphs; minutes to start"
+        "off",
+        description="torch.compile of the forward pass, which takes minutes at the start; "
+        "reduce-overhead uses CUDA graphs",
     )
-    fused: Literal["auto", "on", "off"] = Field("auto", description="one kernel an optimiser step; auto: on a GPU")
+    fused: Literal["auto", "on", "off"] = Field(
+        "auto", description="one fused kernel per step of the optimiser; auto: on a GPU"
+    )
     data: Literal["auto", "resident", "stream"] = Field(
-        "auto", description="where arrays are while training: on the device, or read from the disk meanwhile"
+        "auto",
+        description="resident: all arrays stay on the device; stream: batches are read from disk during training; "
+        "auto: resident on a GPU if they take at most half of its free memory",
     )
-    clip_grad_norm: PositiveFloat | None = Field(None, description="null: gradients are left as they are")
-    deterministic: bool = True
+    clip_grad_norm: Rate | None = Field(
+        None, description="largest norm of all gradients together; larger ones are scaled down; null: no limit"
+    )
+    deterministic: bool = Field(
+        True, description="deterministic algorithms of PyTorch: the same seed gives the same weights on one machine"
+    )
 
 
 class Training(TrainingScalars):
@@ -134,19 +163,28 @@ class Training(TrainingScalars):
 
 
 class DatasetScalars(Block):
-    """What the `dataset` block says beside the dataset's name and preparation."""
+    """Where the prepared dataset is."""
 
-    root: str | None = Field(None, min_length=1, description="null: data/<name>")
+    root: str | None = Field(None, min_length=1, description="folder of the prepared dataset; null: data/<name>")
 
 
 class RecipeScalars(Block):
-    """What a recipe says at its top, without its blocks."""
+    """What a recipe says outside its blocks."""
 
-    name: Name
-    method: str
-    selection: Literal["val", "last", "test"] = "val"
-    monitor: Literal["none", "test"] = "none"
-    seeds: tuple[NonNegativeInt, ...] = (0,)
+    name: Name = Field(
+        description="name of the recipe and of the folder that holds its runs",
+        json_schema_extra={ABSENT_MEANS: "the file's name"},
+    )
+    method: str = Field(description="label in `methods` that `drcli train` trains without --method")
+    selection: Literal["val", "last", "test"] = Field(
+        "val",
+        description="epoch that is kept and scored: the best on the validation split, the last one, or the best "
+        "on the test split (as some papers do; its scores are too high)",
+    )
+    monitor: Literal["none", "test"] = Field(
+        "none", description="test: the test split is scored after each epoch too; it decides nothing"
+    )
+    seeds: tuple[Seed, ...] = Field((0,), description="one run per seed; one or more, all different")
 
     @field_validator("seeds")
     @classmethod

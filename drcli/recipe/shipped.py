@@ -54,7 +54,7 @@ def find_target(text: str) -> Path:
             raise RecipeError(f"{path}: no such file; targets that come with drcli need no path: {known('', targets)}")
         return path
     if text not in targets:
-        raise RecipeError(f"reproduce {text}: no table or figure of that name; {known(text, [*targets, 'all'])}")
+        raise RecipeError(f"reproduce {text}: unknown table or figure; {known(text, [*targets, 'all'])}")
     return targets[text]
 
 

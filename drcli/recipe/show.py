@@ -22,17 +22,17 @@ def annotated_yaml(recipe: Recipe, source: Source) -> str:
 
     Args:
         recipe: what is shown; the text reads back to it.
-        source: what it was made of; a value that has no place there is a default.
+        source: the data and places from which it was made; a value without a place is a default.
     """
     return "".join(f"{line}\n" for line in _block(recipe.to_dict(), (), source.places))
 
 
-def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two recipes as plain data, a line each.
+def differences(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
+    """Return one line per difference between two recipes as plain data.
 
-    A line reads "training.epochs: 60 there, 5 asked".
+    A line reads "training.epochs: 60 in the folder, 5 requested".
     """
-    return list(_differences(there, asked, ()))
+    return list(_differences(stored, requested, ()))
 
 
 def _block(data: Mapping[str, Any], key: Key, places: Mapping[Key, int]) -> Iterator[str]:
@@ -48,12 +48,12 @@ def _block(data: Mapping[str, Any], key: Key, places: Mapping[Key, int]) -> Iter
             yield f"{f'{indent}{spelled(name)}: {spelled(value)}'.ljust(_COLUMN)}  # {origin}"
 
 
-def _differences(there: Any, asked: Any, key: Key) -> Iterator[str]:
-    if isinstance(there, Mapping) and isinstance(asked, Mapping):
-        for name in [*there, *(name for name in asked if name not in there)]:
-            yield from _differences(there.get(name, _ABSENT), asked.get(name, _ABSENT), (*key, name))
-    elif there != asked:
-        yield f"{dotted(key)}: {_value(there)} there, {_value(asked)} asked"
+def _differences(stored: Any, requested: Any, key: Key) -> Iterator[str]:
+    if isinstance(stored, Mapping) and isinstance(requested, Mapping):
+        for name in [*stored, *(name for name in requested if name not in stored)]:
+            yield from _differences(stored.get(name, _ABSENT), requested.get(name, _ABSENT), (*key, name))
+    elif stored != requested:
+        yield f"{dotted(key)}: {_value(stored)} in the folder, {_value(requested)} requested"
 
 
 def _value(value: Any) -> str:

@@ -12,8 +12,8 @@ import yaml
 from drcli.errors import RecipeError
 from drcli.reading import open_regular
 from drcli.recipe.plain_yaml import MAX_BYTES, Builder, YamlError, compose
-from drcli.recipe.problems import Problem
-from drcli.recipe.text import Key, shortened
+from drcli.recipe.problems import MAPPING, Problem
+from drcli.recipe.text import Key, excerpt
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def read_source(path: Path) -> Source:
         builder = Builder()
         data = builder.build(node, ())
         if not isinstance(data, dict):
-            got = "it is empty" if data is None else f"not {shortened(data)}"
-            raise YamlError(f"a recipe is a block of keys, {got}", builder.places[()])
+            got = "it is empty" if data is None else f"it is {excerpt(data)}"
+            raise YamlError(f"{MAPPING}; {got}", builder.places[()])
     except YamlError as error:
         line = "" if error.line is None else f", line {error.line}"
         raise RecipeError(f"{path}{line}: {error.message}") from error

@@ -1,4 +1,4 @@
-"""How keys and values of a recipe are spelt for the user: dotted paths and YAML on one line."""
+"""How keys and values of a recipe are written for the user: dotted paths and YAML on one line."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from drcli.reading import MAX_DEPTH
 
 Key = tuple[str | int, ...]
-"""Where a value stands: the keys of blocks and the indices of lists, from the top."""
+"""The place of a value in the data: the keys of blocks and the indices of lists, from the top."""
 
 _PLAIN_TEXT = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]+")
-# What YAML 1.2 or the YAML 1.1 of other readers takes for something else than text.
+# Words that YAML 1.2, or YAML 1.1 in other readers, does not read as strings.
 _RESERVED = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 
 
 def dotted(key: Key) -> str:
-    """Spell a key as the user writes it: "training.optimizer.lr", "seeds[1]"."""
+    """Write a key as the user does: "training.optimizer.lr", "seeds[1]"."""
     text = ""
     for part in key:
         if isinstance(part, int):
@@ -31,7 +31,7 @@ def dotted(key: Key) -> str:
 
 
 def spelled(value: Any) -> str:
-    """Spell plain data as YAML on one line, so that YAML 1.1 and 1.2 both read the same value back."""
+    """Write plain data as YAML on one line, so that YAML 1.1 and 1.2 both read the same value back."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{spelled(key)}: {spelled(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -43,8 +43,8 @@ def spelled(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=lambda other: type(other).__name__)
 
 
-def shortened(value: Any, limit: int = 48) -> str:
-    """Spell a value for a message, cut to `limit` characters; what no terminal prints is escaped."""
+def excerpt(value: Any, limit: int = 48) -> str:
+    """Write a value for a message, cut to `limit` characters; characters that cannot be printed are escaped."""
     text = spelled(value).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
@@ -69,5 +69,5 @@ def _spelled_float(value: float) -> str:
     if not math.isfinite(value):
         return {"inf": ".inf", "-inf": "-.inf"}.get(str(value), ".nan")
     text = repr(value)
-    # YAML 1.1 takes 1e-05 for text, and 1.0e-05 for a number.
+    # YAML 1.1 reads 1e-05 as a string and 1.0e-05 as a number.
     return text.replace("e", ".0e") if "e" in text and "." not in text else text

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from drcli.errors import UsageError
 from drcli.reading import MAX_DEPTH
-from drcli.recipe.problems import ABSENT, Problem, problems_in, refusal
+from drcli.recipe.problems import ABSENT, MAPPING, Problem, problems_in, refusal
 from drcli.recipe.text import Key, walk
 from drcli.registry import Registry, known
 
@@ -49,7 +49,7 @@ class Checker:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            self.add(key, "must be a block of keys", value)
+            self.add(key, MAPPING, value)
             return None
         return value
 
@@ -155,7 +155,7 @@ def unfit(data: Any) -> Iterator[Problem]:
         elif isinstance(value, str) and not _is_clean(value):
             yield Problem(key, f"must not hold control characters: {value!a}")
         elif not isinstance(value, list | tuple | str | int | float | None):
-            yield Problem(key, f"must be text, a number, true, false or null, not a {type(value).__name__}")
+            yield Problem(key, f"must be a string, a number, true, false or null, not {type(value).__name__}")
 
 
 def excessive(data: Any, reported: Iterable[Problem]) -> Iterator[Problem]:

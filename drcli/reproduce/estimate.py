@@ -1,4 +1,4 @@
-"""How long the runs of a target will take, from runs that are finished already."""
+"""How long the runs of a target will take, estimated from finished runs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Work:
     Attributes:
         total: number of runs.
         finished: how many of them are finished.
-        seconds: estimate for those runs of the rest whose speed is known.
-        unknown: number of runs whose speed is not.
-        epochs: epochs that those have left together.
+        seconds: estimate for the unfinished runs of known speed.
+        unknown: number of unfinished runs of unknown speed.
+        epochs: epochs that the latter have left in total.
     """
 
     total: int
@@ -40,8 +40,8 @@ class Work:
         if self.epochs == 0 and self.seconds == 0:
             return f"{left} no training"
         if self.unknown == self.total - self.finished:
-            return f"{left} {self.epochs:,} epochs; how long one takes here shows in the first run"
-        unknown = f", and {self.epochs:,} epochs of runs whose speed is not known yet"
+            return f"{left} {self.epochs:,} epochs; the time per epoch is known after the first run"
+        unknown = f", and {self.epochs:,} epochs of runs of unknown speed"
         return f"{left} about {duration(self.seconds)}{unknown if self.unknown else ''}"
 
 
@@ -63,7 +63,7 @@ def speeds(grids: Sequence[Grid], out: Path, recorded: Mapping[str, float]) -> S
 
 
 def work(grid: Grid, known: Speeds) -> Work:
-    """Return what is left of a grid; epochs that an unfinished run has behind it count as done."""
+    """Return what is left of a grid; finished epochs of unfinished runs count as done."""
     left = [run for run in grid.runs if not finished(run)]
     each = [known.get((grid.base, run.recipe.method), known.get((grid.base, ""))) for run in left]
     epochs = [_epochs_left(run) for run in left]

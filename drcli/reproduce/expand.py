@@ -16,7 +16,7 @@ from drcli.runs.planned import PlannedRun, plan, select_seeds
 
 @dataclass(frozen=True)
 class Choice:
-    """What the command line changes about a target.
+    """What the command line changes in a target.
 
     Attributes:
         overrides: KEY=VALUE for every recipe.
@@ -82,7 +82,9 @@ def expand(target: Target, choice: Choice) -> Expanded:
         root = base.dataset.root if choice.data is None else choice.data / base.dataset.name
         for group in target.groups(base.name):
             labels, missing = _labels(base, group)
-            notes += [f"left out, since the recipe {base.name} lacks them: {', '.join(missing)}"] if missing else []
+            notes += (
+                [f"left out, since the recipe {base.name} does not have them: {', '.join(missing)}"] if missing else []
+            )
             for variant in group.all_variants() if labels else ():
                 overrides = [*choice.overrides, *_overrides(base, root, variant)]
                 recipe = load_recipe(path, overrides, only(*labels))
@@ -93,9 +95,9 @@ def expand(target: Target, choice: Choice) -> Expanded:
 
 
 def _labels(recipe: Recipe, group: Group) -> tuple[list[str], list[str]]:
-    """Labels of a group that the recipe has, and those that it lacks."""
-    there = [label for label in group.labels if label in recipe.methods]
-    return there, [label for label in group.labels if label not in recipe.methods]
+    """Return the labels of a group that the recipe has, and those that it does not have."""
+    present = [label for label in group.labels if label in recipe.methods]
+    return present, [label for label in group.labels if label not in recipe.methods]
 
 
 def _overrides(base: Recipe, root: Path, variant: Variant) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a target leaves behind: its table as text and numbers, or its figure."""
+"""What is written for a target: its table as text and numbers, or its figure."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from drcli.recipe.text import Key, dotted, shortened
+from drcli.recipe.text import Key, dotted, excerpt
 from drcli.runs.collect import RunRecord, by_label, named
 from drcli.runs.directory import without_root
 
@@ -79,7 +79,7 @@ def _values(runs: Sequence[RunRecord], values: Sequence[Any]) -> str:
     """Return "60 in joint, 5 in pmr", the commonest value first."""
     groups: dict[str, list[RunRecord]] = {}
     for run, value in zip(runs, values, strict=True):
-        groups.setdefault("absent" if value is _ABSENT else shortened(value), []).append(run)
+        groups.setdefault("absent" if value is _ABSENT else excerpt(value), []).append(run)
     ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
     return ", ".join(f"{text} in {_where(group, runs)}" for text, group in ordered)
 

@@ -71,7 +71,7 @@ def test_all_problems_come_at_once_with_file_and_lines(refused: Refused, recipe_
         ("a: &a [*a]\n", "an alias (*) stands inside the value it refers to"),
         ("method: joint\nmethod: unimodal\n", "line 2  method   given twice, first on line 1"),
         ("method: [joint\n", "line 2"),
-        ("- 1\n- 2\n", "block of keys"),
+        ("- 1\n- 2\n", "line 1: must be a mapping, such as {key: value}; it is [1, 2]"),
         ("", "toy.yaml"),
         ("[" * 5000, "nested more than"),
     ],

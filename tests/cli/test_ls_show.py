@@ -55,7 +55,7 @@ def test_ls_lists_what_other_packages_bring(drcli: Drcli, monkeypatch: pytest.Mo
 
 def test_ls_of_an_unknown_kind_is_refused(refused: Refused) -> None:
     message = refused("ls", "metods", code=2)
-    assert message.startswith("ls metods: nothing of that name to list; known: recipes, methods, ")
+    assert message.startswith("ls metods: unknown kind; known: recipes, methods, ")
     assert message.endswith("Did you mean methods?\n")
 
 
@@ -100,7 +100,7 @@ def test_show_says_what_a_label_moves_under_its_own_settings(drcli: Drcli) -> No
 
 def test_show_of_a_dataset_that_is_not_prepared_says_what_it_cannot_know(drcli: Drcli, tmp_path: Path) -> None:
     shown = drcli("show", "digits", f"dataset.root={tmp_path / 'nothing'}").stdout
-    assert "# Parameters: known when the dataset is prepared" in shown
+    assert "# Parameters: known once the dataset is prepared" in shown
 
 
 def test_version_is_the_packages(drcli: Drcli) -> None:

@@ -48,7 +48,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_a_table_is_trained_written_and_printed(drcli: Drcli, target: Make, tmp_path: Path) -> None:
     done = drcli(*target())
-    assert "4 runs, 0 of them finished; the rest takes 8 epochs; how long one takes here shows in the" in done.stderr
+    assert "4 runs, 0 of them finished; the rest takes 8 epochs; the time per epoch is known after" in done.stderr
     assert "toy: test scores in per cent" in done.stdout
     made = tmp_path / "made"
     assert sorted(tree(made)) == ["tiny.csv", "tiny.md", "tiny.tex"]
@@ -195,7 +195,7 @@ def test_data_of_other_settings_lies_beside(drcli: Drcli, target: Make, tmp_path
 
 def test_methods_that_a_recipe_lacks_are_left_out_with_a_note(drcli: Drcli, target: Make, tmp_path: Path) -> None:
     drcli(*target(runs=[{"labels": ["joint", "mla", "umt"]}]))
-    note = "left out, since the recipe toy lacks them: mla, umt"
+    note = "left out, since the recipe toy does not have them: mla, umt"
     assert note in (tmp_path / "made/tiny.md").read_text()
 
 

@@ -295,6 +295,6 @@ def test_out_of_another_run_is_refused_with_the_differences(refused: Refused, dr
     changes = ("training.optimizer.lr=0.1", "training.epochs=3")
     message = refused("train", recipe, *changes, "--out", out, code=2)
     assert message.startswith(f"{finished}: holds a run of another recipe; delete the folder, or train with --fresh")
-    assert "training.optimizer.lr: 0.05 there, 0.1 asked" in message
-    assert "training.epochs: 2 there, 3 asked" in message
+    assert "training.optimizer.lr: 0.05 in the folder, 0.1 requested" in message
+    assert "training.epochs: 2 in the folder, 3 requested" in message
     assert tree(finished) == before

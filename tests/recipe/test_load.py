@@ -82,7 +82,7 @@ def test_all_problems_come_at_once_in_the_order_of_lines(refused: Refuse, valid:
         "  line 11       training.epochs   required\n"
         "  line 12       training.batch_size = 64.0   must be a whole number\n"
         "  line 14       selection = vol   must be one of: val, last, test. Did you mean val?\n"
-        "  command line  training.optimizer.lr = -0.01   must be greater than 0"
+        "  command line  training.optimizer.lr = -0.01   must be greater than 0 and at most 1,000,000"
     )
 
 
@@ -114,7 +114,7 @@ def test_plain_data_gets_the_same_validation_without_lines(fakes: None) -> None:
         "  method   required\n"
         "  dataset.name   required; known: digits, avmnist.\n"
         "  modalities   required: at least one, such as {audio: {backbone: resnet_small}}\n"
-        "  methods.joint = 3   must be a block of keys\n"
+        "  methods.joint = 3   must be a mapping, such as {key: value}\n"
         "  training.epochs   required\n"
         "  training.optimizer.name   required; known: sgd, adam, adamw."
     )
@@ -123,8 +123,8 @@ def test_plain_data_gets_the_same_validation_without_lines(fakes: None) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (None, "a recipe is a block of keys, not a NoneType"),
-        ({"name": object()}, "name   must be text, a number, true, false or null, not a object"),
+        (None, "must be a mapping, such as {key: value}; it is null"),
+        ({"name": object()}, "name   must be a string, a number, true, false or null, not object"),
         ({1: 2}, "a key must be printable text, not 1"),
         ({"na\ud800me": 2}, r"a key must be printable text, not 'na\ud800me'"),
         ({"name": "a\0b"}, r"name   must not hold control characters: 'a\x00b'"),
@@ -152,10 +152,21 @@ def test_settings_that_stand_alone_are_validated_like_a_block() -> None:
         )
     assert str(caught.value) == (
         "drcli diagnose: 3 problems\n"
-        "  restarts = 0   must be greater than 0\n"
+        "  restarts = 0   must be from 1 to 10,000\n"
         "  lambda = .nan   must be a finite number\n"
         "  lamda = 2   unknown key; known: scaler, gap, restarts, match_sizes, kmeans, lambda, monitor_every. "
         "Did you mean lambda?"
     )
     with pytest.raises(RecipeError, match="a key must be printable text"):
         validate_settings(DiagnosisSettings, {"a\0": 2}, where="drcli diagnose")
+
+
+def test_settings_of_a_fusion_may_follow_its_name_on_the_command_line(
+    loaded: Callable[..., Recipe], refused: Refuse, valid: str
+) -> None:
+    recipe = loaded(valid, "fusion=gated", "fusion.bias=false")
+    assert recipe.to_dict()["fusion"] == {"name": "gated", "bias": False}
+    assert refused(valid, "fusion=gatde", "fusion.bias=false") == (
+        "some.yaml: 1 problem\n"
+        "  command line  fusion.name = gatde   unknown fusion; known: concat, gated. Did you mean gated?"
+    )

@@ -18,7 +18,7 @@ dataset: {name: [digits]}
     dataset.name = [digits]   must be the name of a dataset; known: digits, avmnist.
 
 dataset: digits
-    dataset = digits   must be a block of keys
+    dataset = digits   must be a mapping, such as {key: value}
 
 dataset: {name: digits, root: ''}
     dataset.root = ""   must have at least 1 character
@@ -54,7 +54,7 @@ dataset: {name: digits, prepare: {audio: {kind: hiss, lvl: 1}}}
     dataset.prepare.audio.lvl = 1   unknown key
 
 dataset: {name: digits, prepare: {audio: {level: 1}}}
-    dataset.prepare.audio = {level: 1}   must be a block that names its kind
+    dataset.prepare.audio = {level: 1}   must be a mapping that names its kind
 
 dataset: {name: digits, prepare: {tones: [{kind: tone, rwos: 1}]}}
     dataset.prepare.tones[0].rwos = 1   unknown key; known: kind, rows. Did you mean rows?
@@ -66,10 +66,10 @@ modalities:
     modalities   required: at least one, such as {audio: {backbone: resnet_small}}
 
 modalities: [audio]
-    modalities = [audio]   must be a block of keys
+    modalities = [audio]   must be a mapping, such as {key: value}
 
 modalities: {audio: small}
-    modalities.audio = small   must be a block of keys
+    modalities.audio = small   must be a mapping, such as {key: value}
 
 modalities: {audio: {width: 3}}
     modalities.audio.backbone   required; known: small, broken.
@@ -86,13 +86,15 @@ modalities: {audio: {backbone: broken}}
     module
 
 modalities: {a.b: {backbone: small}}
-    modalities.a.b   the name of a modality must not hold a dot, nor be 'fusion' or 'joint'
+    modalities.a.b   the name of a modality must have no dot, and must not be 'fusion' or
+    'joint'
 
 modalities: {fusion: {backbone: small}}
-    modalities.fusion   the name of a modality must not hold a dot, nor be 'fusion' or 'joint'
+    modalities.fusion   the name of a modality must have no dot, and must not be 'fusion' or
+    'joint'
 
 fusion: 3
-    fusion = 3   must be a block of keys
+    fusion = 3   must be a mapping, such as {key: value}
 
 fusion: {bias: true}
     fusion.bias = true   unknown key; known: name.
@@ -101,7 +103,7 @@ method: strng
     method = strng   must be a label of methods; known: relearn, joint, strong. Did you mean strong?
 
 method:
-    method = null   must be text
+    method = null   must be a string
 
 methods: {}
     methods   required: at least one, such as {joint: {}}
@@ -113,16 +115,16 @@ methods: {relearn: {lambda_: 1}}
     methods.relearn.lambda_ = 1   unknown key; known: method, every, lambda. Did you mean lambda?
 
 methods: {relearn: , all: {method: joint}}
-    methods.all   'all' stands for every label on the command line; choose another
+    methods.all   'all' means every label on the command line; choose another label
 
 methods: {relearn: , ../x: {method: joint}}
     methods."../x"   must be a name: letters, digits, _ . and -, a letter or digit first, 100 at most
 
 training: 3
-    training = 3   must be a block of keys
+    training = 3   must be a mapping, such as {key: value}
 
 training: {epochs: 0, optimizer: {name: sgd, lr: 1}}
-    training.epochs = 0   must be greater than 0
+    training.epochs = 0   must be from 1 to 1,000,000
 
 training: {epochs: 5}
     training.optimizer.name   required; known: sgd, adam, adamw.
@@ -131,7 +133,7 @@ training: {epochs: 5, optimizer: {name: sgd}}
     training.optimizer.lr   required
 
 training: {epochs: 5, optimizer: sgd}
-    training.optimizer = sgd   must be a block of keys
+    training.optimizer = sgd   must be a mapping, such as {key: value}
 
 training: {epochs: 5, optimizer: {name: agam, lr: 1}}
     training.optimizer.name = agam   unknown optimizer; known: sgd, adam, adamw. Did you mean adam?
@@ -140,13 +142,19 @@ training: {epochs: 5, optimizer: {name: sgd, lr: 1, betas: [0, 0]}}
     training.optimizer.betas = [0, 0]   unknown key; known: name, lr, momentum, weight_decay, nesterov.
 
 training: {epochs: 5, optimizer: {name: adam, lr: 1, betas: [0, 1]}}
-    training.optimizer.betas[1] = 1   must be less than 1
+    training.optimizer.betas[1] = 1   must be at least 0 and less than 1
 
 training: {epochs: 5, optimizer: {name: sgd, lr: .inf}}
-    training.optimizer.lr = .inf   must be a finite number
+    training.optimizer.lr = .inf   must be greater than 0 and at most 1,000,000
 
 training: {epochs: 5, optimizer: {name: sgd, lr: 1e999}}
-    training.optimizer.lr = .inf   must be a finite number
+    training.optimizer.lr = .inf   must be greater than 0 and at most 1,000,000
+
+training: {epochs: 5, optimizer: {name: sgd, lr: 1e300}}
+    training.optimizer.lr = 1.0e+300   must be greater than 0 and at most 1,000,000
+
+training: {epochs: 5, batch_size: 4611686018427387904, optimizer: {name: sgd, lr: 1}}
+    training.batch_size = 4611686018427387904   must be from 1 to 1,000,000
 
 training: {epochs: 5, optimizer: {name: sgd, lr: 1, momentum: 0, nesterov: true}}
     training.optimizer.nesterov = true   needs momentum greater than 0
@@ -155,7 +163,7 @@ training: {epochs: 5, optimizer: {name: sgd, lr: 1}, schedule: {name: cosine, wa
     training.schedule.warmup_epochs = 5   must be less than training.epochs, 5
 
 training: {epochs: 5, optimizer: {name: sgd, lr: 1}, schedule: {name: cosine, final: 2}}
-    training.schedule.final = 2   must be less than or equal to 1
+    training.schedule.final = 2   must be from 0 to 1
 
 training: {epochs: 5, optimizer: {name: sgd, lr: 1}, compile: reduce-overhead, accumulate: 2}
     training.compile = reduce-overhead   CUDA graphs write each part's gradients over the last one's; use default
@@ -164,7 +172,7 @@ training: {epochs: 5, optimizer: {name: sgd, lr: 1}, deterministic: 1}
     training.deterministic = 1   must be true or false
 
 training: {epochs: 9223372036854775808, optimizer: {name: sgd, lr: 1}}
-    training.epochs = 9223372036854775808   is too large a number
+    training.epochs = 9223372036854775808   must be from 1 to 1,000,000
 
 diagnosis: {gap: abz}
     diagnosis.gap = abz   must be one of: abs, signed. Did you mean abs?
@@ -186,7 +194,13 @@ seeds: [1, 1]
     seeds = [1, 1]   must not name a seed twice
 
 seeds: [0, -1]
-    seeds[1] = -1   must be greater than or equal to 0
+    seeds[1] = -1   must be from 0 to 9,223,372,036,854,775,807
+
+seeds: [-1]
+    seeds[0] = -1   must be from 0 to 9,223,372,036,854,775,807
+
+modalities: {training: {backbone: small}}
+    modalities.training   reserved by PyTorch; rename the modality
 
 seeds: [true]
     seeds[0] = true   must be a whole number
@@ -198,7 +212,7 @@ name: "a\n"
     name = "a\n"   must be a name: letters, digits, _ . and -, a letter or digit first, 100 at most
 
 modalities: {audio: {backbone: small, frames: 0}}
-    modalities.audio.frames = 0   must be greater than 0
+    modalities.audio.frames = 0   must be from 1 to 10,000
 
 corrupt: {vidio: {snr_db: 0}}
     corrupt.vidio   no modality of this recipe; known: audio, visual. Did you mean audio?

@@ -64,10 +64,10 @@ def test_an_empty_block_is_shown_as_one(fakes: None, tmp_path: Path, valid: str)
 @pytest.mark.parametrize(
     ("there", "asked", "lines"),
     [
-        ({"training": {"epochs": 60}}, {"training": {"epochs": 5}}, ["training.epochs: 60 there, 5 asked"]),
-        ({"a": {}}, {"a": {"b": [1, "x"]}}, ["a.b: absent there, [1, x] asked"]),
-        ({"a": {"b": 1}, "c": None}, {"c": None}, ["a: {b: 1} there, absent asked"]),
-        ({"a": 1, "b": "5"}, {"b": 5, "a": 1.0}, ['b: "5" there, 5 asked']),
+        ({"training": {"epochs": 60}}, {"training": {"epochs": 5}}, ["training.epochs: 60 in the folder, 5 requested"]),
+        ({"a": {}}, {"a": {"b": [1, "x"]}}, ["a.b: absent in the folder, [1, x] requested"]),
+        ({"a": {"b": 1}, "c": None}, {"c": None}, ["a: {b: 1} in the folder, absent requested"]),
+        ({"a": 1, "b": "5"}, {"b": 5, "a": 1.0}, ['b: "5" in the folder, 5 requested']),
         ({"a": {"b": 1}}, {"a": {"b": 1}}, []),
     ],
 )

@@ -98,9 +98,9 @@ BOMB = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "x.yaml, line 1: a recipe is a block of keys, it is empty"),
-        ("# only a comment\n", "x.yaml, line 1: a recipe is a block of keys, it is empty"),
-        ("\n- 1\n- 2\n", "x.yaml, line 2: a recipe is a block of keys, not [1, 2]"),
+        ("", "x.yaml, line 1: must be a mapping, such as {key: value}; it is empty"),
+        ("# only a comment\n", "x.yaml, line 1: must be a mapping, such as {key: value}; it is empty"),
+        ("\n- 1\n- 2\n", "x.yaml, line 2: must be a mapping, such as {key: value}; it is [1, 2]"),
         (
             "a: 1\nb: !!python/name:os.system ''\n",
             ("x.yaml, line 2: the tag tag:yaml.org,2002:python/name:os.system is refused; write plain values"),

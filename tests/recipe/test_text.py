@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drcli.recipe.source import parse_value
-from drcli.recipe.text import dotted, shortened, spelled, walk
+from drcli.recipe.text import dotted, excerpt, spelled, walk
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"]))
 PLAIN = st.recursive(
@@ -53,8 +53,8 @@ def test_keys_are_dotted_and_odd_ones_quoted() -> None:
 
 
 def test_long_and_unprintable_values_are_shortened_and_escaped() -> None:
-    assert shortened("x" * 100) == "x" * 45 + "..."
-    assert shortened("\ud800") == '"\\ud800"'
+    assert excerpt("x" * 100) == "x" * 45 + "..."
+    assert excerpt("\ud800") == '"\\ud800"'
 
 
 def test_a_walk_visits_blocks_before_what_they_hold() -> None:

@@ -36,7 +36,7 @@ def test_an_ensemble_takes_no_epochs(grid: Grid) -> None:
     assert found == Work(total=13, finished=0, seconds=0, unknown=13, epochs=12 * 60)
     assert (
         str(found)
-        == "13 runs, 0 of them finished; the rest takes 720 epochs; how long one takes here shows in the first run"
+        == "13 runs, 0 of them finished; the rest takes 720 epochs; the time per epoch is known after the first run"
     )
 
 
@@ -67,4 +67,4 @@ def test_epochs_that_an_unfinished_run_has_behind_it_count(grid: Grid) -> None:
 def test_parts_add_up() -> None:
     assert total([Work(3, 1, 5.0, 1, 60), Work(2, 2, 0.0, 0)]) == Work(5, 3, 5.0, 1, 60)
     assert str(Work(13, 12, 0.0, 1)) == "13 runs, 12 of them finished; the rest takes no training"
-    assert str(Work(5, 3, 5.0, 1, 60)).endswith("about 0:05, and 60 epochs of runs whose speed is not known yet")
+    assert str(Work(5, 3, 5.0, 1, 60)).endswith("about 0:05, and 60 epochs of runs of unknown speed")

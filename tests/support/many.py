@@ -16,6 +16,7 @@ from data_prep.job import Job
 from data_prep.media.container import ClipError
 from data_prep.writing.clips import ArraySpec, Clip, Outcome
 from drcli.data.format import DatasetInfo
+from drcli.errors import RunError
 
 CLASSES = ("a", "b")
 PATTERN = ("train", "train", "train", "val", "test")
