@@ -27,9 +27,9 @@ $(DONE): pyproject.toml constraints.txt
 	@# uv installs the same packages several times faster than pip; pip does where uv cannot be had.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || true
 	@if $(BIN)/python -m uv --version >/dev/null 2>&1; then \
-		$(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev,media]'; \
+		$(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev,media,cluster]'; \
 	else \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,media]'; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,media,cluster]'; \
 	fi
 	@touch $@
 
