@@ -99,7 +99,7 @@ def theirs(features: Tensor, labels: Tensor, tolerance: float) -> Fits:
 
 def _their_fits(features: Tensor, labels: Tensor, tolerance: float) -> Iterator[LinearClassifier]:
     model = LogisticRegression(tol=tolerance, max_iter=10**5, warm_start=True)
-    before = weights = features.new_zeros(features.shape[1] + 1, len(labels.unique()))
+    before = weights = features.new_zeros(features.shape[1] + 1, len(set(labels.tolist())))
     for strength in STRENGTHS:
         start = 2 * weights - before
         model.coef_, model.intercept_ = start[:-1].T.numpy().copy(), start[-1].numpy().copy()
