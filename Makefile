@@ -48,7 +48,7 @@ table2: $(DONE) ## the same on UCF-101, RGB and optical flow
 table3: $(DONE) ## three modalities and transformers, CMU-MOSI
 	$(REPRODUCE) $@ $(SET)
 
-table4: $(DONE) ## one modality scarcely informative
+table4: $(DONE) ## one modality that carries little information
 	$(REPRODUCE) $@ $(SET)
 
 fig1: $(DONE) ## change against joint training and probes, noisy case
