@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
+# A file's tests run on one worker, so that what they share, Ray say, is started once.
+PARALLEL := -n $(WORKERS) --dist loadfile
+INPUTS ?= 10000
 # make table1 DATASET=digits, or DATA=DIR where the prepared datasets are DIR/cremad and so on; ENGINE=ray spreads the
 # runs, SET='monitor=test training.precision=fp32' changes values of the recipes
 REPRODUCE := $(BIN)/drcli reproduce $(if $(DATASET),--dataset "$(DATASET)") $(if $(DATA),--data "$(DATA)") \
@@ -14,7 +17,7 @@ REPRODUCE := $(BIN)/drcli reproduce $(if $(DATASET),--dataset "$(DATASET)") $(if
 	$(if $(ENGINE),--engine "$(ENGINE)") $(if $(DEVICES),--devices "$(DEVICES)")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table1 table2 table3 table4 fig1 fig3 fig4 fig5 reproduce test test-slow test-gpu coverage lint format type check clean
+.PHONY: help setup demo table1 table2 table3 table4 fig1 fig3 fig4 fig5 reproduce test test-slow test-gpu fuzz coverage lint imports format type check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,9 +30,9 @@ $(DONE): pyproject.toml constraints.txt
 	@# uv installs the same packages several times faster than pip; pip does where uv cannot be had.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || true
 	@if $(BIN)/python -m uv --version >/dev/null 2>&1; then \
-		$(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev,media]'; \
+		$(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev,media,cluster]'; \
 	else \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,media]'; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,media,cluster]'; \
 	fi
 	@touch $@
 
@@ -45,7 +48,7 @@ table2: $(DONE) ## the same on UCF-101, RGB and optical flow
 table3: $(DONE) ## three modalities and transformers, CMU-MOSI
 	$(REPRODUCE) $@ $(SET)
 
-table4: $(DONE) ## one modality scarcely informative
+table4: $(DONE) ## one modality that carries little information
 	$(REPRODUCE) $@ $(SET)
 
 fig1: $(DONE) ## change against joint training and probes, noisy case
@@ -64,7 +67,7 @@ reproduce: $(DONE) ## all tables and figures
 	$(REPRODUCE) all $(SET)
 
 test: $(DONE) ## the tests
-	$(PYTEST) -n $(WORKERS)
+	$(PYTEST) $(PARALLEL)
 
 test-slow: $(DONE) ## the tests that take minutes
 	$(PYTEST) -m slow
@@ -72,13 +75,19 @@ test-slow: $(DONE) ## the tests that take minutes
 test-gpu: $(DONE) ## the tests that need a CUDA device
 	$(PYTEST) -m gpu
 
-coverage: $(DONE) ## the tests, with the share of lines and branches they reach
+fuzz: $(DONE) ## damaged and random files for every reader; INPUTS=10000 per format
+	$(BIN)/python -m tests.fuzz.run --inputs $(INPUTS)
+
+coverage: $(DONE) ## the tests; fails where they reach fewer lines and branches than before
 	$(BIN)/coverage erase
-	$(PYTEST) -n $(WORKERS) --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) $(PARALLEL) --cov --cov-report=term-missing:skip-covered
 
 lint: $(DONE) ## style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+imports: $(DONE) ## which package may import which
+	$(BIN)/lint-imports --no-cache
 
 format: $(DONE) ## write the formatting
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""The ceiling: the same steps on one batch that is there already, and drcli's share of it.
+"""The ceiling: the same steps on one batch that is on the device already, and drcli's share of it.
 
     python benchmarks/compute_only.py [--dataset digits|cremad-size|RECIPE] [--repeats 5] [--device auto]
         [--json FILE] [KEY=VALUE ...]

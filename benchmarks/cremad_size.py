@@ -7,7 +7,7 @@
 fbank: 128 x 1,024), as `drcli prepare cremad` stores them; the recipe `cremad` with diagnose_relearn: two
 frames at 224 x 224, ResNet-18 twice, 90 epochs, 3 diagnoses. One run, cold, as a user has it: start,
 compilation where the recipe asks for it (training.compile=default), test and probes are in the total.
-Making and opening the arrays is not, and is said apart. With `--epochs` the run is shorter, with one event
+Making and opening the arrays is not, and is shown separately. With `--epochs` the run is shorter, with one event
 if there are 3 epochs or more, and the whole run is projected from it; fewer clips are never projected.
 """
 

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a table, write JSON."""
     parser = parser_of(__doc__)
     parser.add_argument("--recipe", default="digits")
-    parser.add_argument("--epochs", type=int, help="shorten the run to so many; 3 or more have an event")
+    parser.add_argument("--epochs", type=int, help="epochs of a shortened run; with 3 or more it has one event")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="fields of the recipe")
     asked = parser.parse_intermixed_args(argv)

@@ -152,7 +152,7 @@ def mean(engine: str, worth: Callable[[Tensor], float], clusters: list[Tensor]) 
 
 
 def show(case: Case, found: Sequence[Found]) -> None:
-    """Print one case, a row an engine, against the first of scikit-learn's."""
+    """Print one case, one row per engine, against the first of scikit-learn's."""
     ours, reference = found[0], found[1]
     rows = [
         (
@@ -169,7 +169,7 @@ def show(case: Case, found: Sequence[Found]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, print a table a case, write JSON."""
+    """Measure, print one table per case, write JSON."""
     parser = parser_of(__doc__)
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each engine; the median counts")
     parser.add_argument("--seeds", type=int, default=10, help="runs that inertia and purity are averaged over")

@@ -28,7 +28,7 @@ EPOCHS = {"cpu": 1, "cuda": 3}
 
 
 def now(device: torch.device) -> float:
-    """Seconds of the clock, read once the device has done all that it was given."""
+    """Seconds of the clock, read when the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -3,11 +3,11 @@
     python benchmarks/methods.py [--recipe digits] [--epochs 11] [--repeats 1] [--json FILE]
 
 Trains every label of a recipe for some epochs in one process, labels taking turns where repeats are
-asked for. Seconds are those of a whole epoch, evaluation and diagnosis included, and the median of the
+requested. Seconds are those of a whole epoch, evaluation and diagnosis included, and the median of the
 repeats is taken; passes are rows that went through an encoder, divided by rows times modalities, those
 with gradients and those without. Both are given relative to joint training. Periods of methods are
 shortened, so that what happens every so many epochs happens in a short run as often as in a whole one.
-What a method needs before (unimodal runs) is not in its row: a unimodal run costs what its row says.
+What a method needs beforehand (unimodal runs) is not in its row: a unimodal run costs what its row says.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def teacher(recipe: Recipe, modality: str, dataset: PreparedDataset, device: tor
 
 def runs_of(recipe: Recipe, labels: Sequence[str]) -> list[tuple[str, str, tuple[str, ...]]]:
     """Name, label and modalities of what is measured."""
-    runs = []
+    runs: list[tuple[str, str, tuple[str, ...]]] = []
     for label in labels:
         alone = METHODS.load(recipe.methods[label].method).per_modality
         if alone:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measuring import percent, table_of
@@ -36,7 +35,7 @@ def operators_of(work: Callable[[], object], device: torch.device) -> list[Opera
         if on_gpu:
             torch.cuda.synchronize(device)
     # A kernel has an entry of its own beside that of the operator which launched it.
-    found = [event for event in profiled.key_averages() if event.device_type == DeviceType.CPU]
+    found = [event for event in profiled.key_averages() if event.device_type.name == "CPU"]
     times = [event.self_device_time_total if on_gpu else event.self_cpu_time_total for event in found]
     total = sum(times) or 1
     each = [Operator(event.key, time / total, event.count) for event, time in zip(found, times, strict=True)]

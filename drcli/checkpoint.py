@@ -41,7 +41,10 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save({"checkpoint_version": CHECKPOINT_VERSION, **state}, buffer)
-    write_atomic(path, *_sealed(buffer.getbuffer()), follow=False)
+    # Released whatever happens: an error's traceback would keep the view beside its buffer, and Python cannot
+    # collect the two together ("Existing exports of data"; 3.12.1 crashes).
+    with buffer.getbuffer() as archive:
+        write_atomic(path, *_sealed(archive), follow=False)
 
 
 class Saver:

@@ -93,6 +93,26 @@ def test_a_checkpoint_that_cannot_be_written_keeps_the_old_one(saved: Path, monk
     assert list(saved.parent.iterdir()) == [saved]
 
 
+@pytest.mark.parametrize("failure", [None, RunError("the disk is full")], ids=["written", "failed"])
+def test_no_view_of_the_buffer_outlives_a_save(
+    failure: RunError | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A view in the traceback of a failed save could not be collected together with its buffer."""
+    kept: list[memoryview] = []
+
+    def write(path: Path, archive: memoryview, seal: bytes) -> None:
+        kept.append(archive)
+        assert len(archive) > len(seal)
+        if failure is not None:
+            raise failure
+
+    monkeypatch.setattr(checkpoint, "write_atomic", write)
+    with suppress(RunError):
+        checkpoint.save(tmp_path / "last.pt", STATE)
+    with pytest.raises(ValueError, match="released memoryview"):
+        kept[0].tobytes()
+
+
 def test_a_bad_checkpoint_is_unreadable_data() -> None:
     assert issubclass(CheckpointError, DataError)
     assert CheckpointError.exit_code == 3

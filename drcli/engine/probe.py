@@ -34,7 +34,7 @@ def probe_accuracy(features: Mapping[str, tuple[Tensor, Split]], split: str, *, 
         RunError: a feature is not finite.
     """
     _check_finite(features)
-    scaled = _standardise({name: x.to(device, torch.float64) for name, (x, _) in features.items()})
+    scaled = standardise({name: x.to(device, torch.float64) for name, (x, _) in features.items()})
     labels = features["train"][1].labels.to(device)
     best, result = -1.0, 0.0
     for classifier in fit_path(scaled["train"], labels, STRENGTHS):
@@ -50,7 +50,7 @@ def _check_finite(features: Mapping[str, tuple[Tensor, Split]]) -> None:
             raise RunError(f"the features of split {name} are not finite; train with a lower learning rate")
 
 
-def _standardise(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def standardise(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the features less their mean over train, in units of their standard deviation there."""
     train = features["train"]
     mean, std = train.mean(dim=0), train.std(dim=0, correction=0)

@@ -192,6 +192,25 @@ def test_kmeans_holds_ours_against_scikit_learn(tmp_path: Path, monkeypatch: pyt
     assert (every_core["inertia"], every_core["purity"]) == (None, None)
 
 
+def test_probes_holds_ours_against_scikit_learn_at_an_equal_optimum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, kmeans = import_module("benchmarks.probes"), import_module("benchmarks.kmeans")
+    cases = (kmeans.Case("small", 200, 3, 1.0), kmeans.Case("left out", 200, 3, 1.0))
+    monkeypatch.setattr(script, "CASES", cases)
+    monkeypatch.setattr(kmeans, "WIDTH", 16)
+    ours, theirs = numbers("probes", "--repeats", 2, "--cases", "small", folder=tmp_path)["results"]
+    assert [ours["engine"], theirs["engine"]] == ["drcli, cpu", "scikit-learn"]
+    for one in (ours, theirs):
+        assert one["case"] == "small"
+        assert len(one["repeats"]) == 2
+        assert one["distance"]["weights"] <= script.WEIGHTS
+        assert one["distance"]["probabilities"] <= script.PROBABILITIES
+    shown = capsys.readouterr().out
+    assert "small: 200 x 16, 3 classes" in shown
+    assert "left out" not in shown
+
+
 def test_works_take_turns_and_ratios_are_those_of_a_turn() -> None:
     measuring = import_module("benchmarks.measuring")
     order: list[str] = []

@@ -78,7 +78,7 @@ def test_the_excess_over_the_minimum_is_within_the_tolerance(data: str, monkeypa
     x, y = DATA[data]()
     coarse = list(fit_path(x, y, PATH))
     monkeypatch.setattr(logistic, "TOLERANCE", 1e-13)
-    rows, wanted = torch.cat([x, torch.ones(len(x), 1)], dim=1), functional.one_hot(y).double()
+    rows, wanted = torch.cat([x, torch.ones(len(x), 1)], dim=1), functional.one_hot(y).T.double()
     for strength, found, best in zip(PATH, coarse, fit_path(x, y, PATH), strict=True):
         problem = Problem(rows, wanted, 1 / (strength * len(x)))
         value, least = (problem.objective(k.weights)[0] for k in (found, best))
@@ -91,7 +91,7 @@ def test_the_objective_is_that_of_the_docstring_and_its_gradient_autograds() -> 
     rows = torch.cat([x, torch.ones(30, 1)], dim=1)
     expected = functional.cross_entropy(rows @ weights, y) + 0.15 * weights[:-1].square().sum()
     expected.backward()  # type: ignore[no-untyped-call]
-    value, gradient = Problem(rows, functional.one_hot(y).double(), 0.3).objective(weights.detach())
+    value, gradient = Problem(rows, functional.one_hot(y).T.double(), 0.3).objective(weights.detach())
     assert value == pytest.approx(float(expected.detach()))
     torch.testing.assert_close(gradient, weights.grad)
 
@@ -101,7 +101,7 @@ def test_the_curvature_is_exact_at_zero_and_for_two_classes(num_classes: int, sc
     """Along directions whose classes add up to zero, compared with differences of the gradient."""
     x, y = overlapping(size=40, num_classes=num_classes)
     rows = torch.cat([x, torch.ones(40, 1)], dim=1)
-    problem = Problem(rows, functional.one_hot(y).double(), 0.3)
+    problem = Problem(rows, functional.one_hot(y).T.double(), 0.3)
     generator = torch.Generator().manual_seed(2)
     at, along = torch.randn(2, 9, num_classes, generator=generator, dtype=x.dtype)
     at, along = scale * at, along - along.mean(dim=1, keepdim=True)

@@ -150,7 +150,6 @@ def test_only_what_was_added_to_a_log_is_news(toy_recipe: Callable[..., Recipe],
     assert logs.news(run) is None
 
 
-@pytest.mark.slow
 def test_a_grid_on_two_workers_equals_the_local_engine(
     ray: Any, toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
@@ -169,7 +168,6 @@ def test_a_grid_on_two_workers_equals_the_local_engine(
     assert {event.stored for event in heard.finished} == {True}
 
 
-@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_changes_nothing(
     ray: Any, toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
@@ -188,7 +186,6 @@ def test_a_worker_killed_in_the_middle_changes_nothing(
     assert "joint seed 0: resumed at epoch " in killer.notes[0]
 
 
-@pytest.mark.slow
 def test_a_run_starts_after_the_unimodal_runs_it_needs(
     ray: Any, toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
@@ -201,7 +198,6 @@ def test_a_run_starts_after_the_unimodal_runs_it_needs(
     assert [row.name for row in compare(found.runs)] == ["unimodal:audio", "unimodal:visual", "uni_pretrained"]
 
 
-@pytest.mark.slow
 def test_a_run_that_fails_fails_alone_and_as_it_does_locally(
     ray: Any, toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
@@ -216,7 +212,6 @@ def test_a_run_that_fails_fails_alone_and_as_it_does_locally(
     assert found == local
 
 
-@pytest.mark.slow
 def test_what_concerns_every_run_ends_the_grid_with_its_own_error(
     ray: Any, toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
@@ -229,7 +224,6 @@ def test_what_concerns_every_run_ends_the_grid_with_its_own_error(
     assert [run.done.epochs for run in found.runs] == [4, 4]
 
 
-@pytest.mark.slow
 def test_a_damaged_checkpoint_of_the_only_run_keeps_its_exit_code(
     ray: Any, toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
@@ -243,10 +237,15 @@ def test_a_damaged_checkpoint_of_the_only_run_keeps_its_exit_code(
     assert found.exit_code == CheckpointError.exit_code
 
 
-@pytest.mark.slow
 def test_a_worker_that_dies_every_time_is_a_failed_run(
-    ray: Any, toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
+    ray: Any,
+    toy_recipe: Callable[..., Recipe],
+    toy_dataset: PreparedDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Given up after two workers; each new one costs seconds."""
+    monkeypatch.setattr(ray_grid, "RETRIES", 1)
     recipe = toy_recipe(method="uni_pretrained", methods={"uni_pretrained": {}, "joint": {}})
     runs = plan(recipe, ["uni_pretrained", "joint"], [0], tmp_path)
     found = run_ray_grid(runs, toy_dataset, each=CORE, listener=Heard(), on_worker=DiesWithAudio())
@@ -263,7 +262,6 @@ def test_a_working_directory_that_a_node_lacks_is_named(tmp_path: Path) -> None:
         ray_grid._take_over(gone, CORE)
 
 
-@pytest.mark.slow
 def test_a_connection_that_is_there_is_used_and_kept(ray: Any) -> None:
     with connected(RayOptions(cpus_per_run=2)) as each:
         assert each == Share(2, 0.0)
