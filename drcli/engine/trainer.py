@@ -15,18 +15,20 @@ import torch
 from torch import Tensor
 
 from drcli import checkpoint
+from drcli.diagnosis import ModalityDiagnosis
 from drcli.engine.assemble import Assembly, check_identity, load_weights
 from drcli.engine.evaluate import run_split
 from drcli.engine.outputs import SplitOutputs
 from drcli.errors import CheckpointError, RunError
-from drcli.methods.base import Method
+from drcli.methods.base import Event, Method
 from drcli.methods.context import Context
 from drcli.models.teacher import Teacher
 from drcli.optim import build_optimizer, is_fused, learning_rate, set_learning_rate
 from drcli.recipe.schema import Recipe
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
-from drcli.runs.records import EpochRecord, Event, ScoresAndLoss
+from drcli.runs.records import EpochRecord, LearningState, Purities, ScoresAndLoss
+from drcli.runs.records import Event as EventRecord
 from drcli.seeding import generator, seed_global
 from drcli.watch.events import Diagnosed, EpochFinished, Listener, RowsDone
 
@@ -139,8 +141,8 @@ class Trainer:
         trained = time.perf_counter()
         scores = self._evaluate()
         selected = self._select(scores)
-        found = [event for event in (self._monitor(), method.on_epoch_end(ctx)) if event is not None]
-        events = [Event.model_validate({"epoch": epoch, **event}) for event in found]
+        done = (self._monitor(), method.on_epoch_end(ctx))
+        events = [event_record(epoch, event) for event in done if event is not None]
         seconds = time.perf_counter() - started
         self.seconds += seconds
         record = EpochRecord(
@@ -187,14 +189,12 @@ class Trainer:
             raise RunError(diverged(f"epoch {self.ctx.epoch}: the {name} loss is {scores.loss}"))
         return ScoresAndLoss.model_validate({**scores.to_dict(), "loss": scores.loss})
 
-    def _monitor(self) -> dict[str, Any] | None:
+    def _monitor(self) -> Event | None:
         """Measure the learning state where `diagnosis.monitor_every` asks for it; nothing changes."""
         settings = self.recipe.diagnosis
         if settings.monitor_every == 0 or self.ctx.epoch % settings.monitor_every != 0:
             return None
-        found = self.ctx.diagnose(settings, settings.lambda_)
-        modalities = {m: diagnosis.to_dict() for m, diagnosis in found.items()}
-        return {"kind": "monitor", "lambda": settings.lambda_, "modalities": modalities}
+        return Event("monitor", self.ctx.diagnose(settings, settings.lambda_), lambda_=settings.lambda_)
 
     def _select(self, scores: Mapping[str, ScoresAndLoss]) -> bool:
         """Keep the epoch's weights if `selection` prefers them to what there is; the first of equals stays."""
@@ -206,7 +206,7 @@ class Trainer:
         self.selected = selected
         return True
 
-    def _write_down(self, record: EpochRecord, events: list[Event]) -> None:
+    def _write_down(self, record: EpochRecord, events: list[EventRecord]) -> None:
         self.directory.log_epoch(record)
         self.listener.on(EpochFinished(self.run, record))
         for event in events:
@@ -264,6 +264,20 @@ class Trainer:
 def num_epochs(method: Method, recipe: Recipe) -> int:
     """Return how many epochs a run has; one that takes no steps is evaluated once, as epoch 0."""
     return recipe.training.epochs if method.trains else 1
+
+
+def event_record(epoch: int, event: Event) -> EventRecord:
+    """Return what a method did at the end of an epoch, as it is logged."""
+    states = {
+        m: LearningState(**found.to_dict(), after=_purities(event.left.get(m))) for m, found in event.found.items()
+    }
+    return EventRecord(epoch=epoch, kind=event.kind, event=event.number, lambda_=event.lambda_, modalities=states)
+
+
+def _purities(left: ModalityDiagnosis | None) -> Purities | None:
+    if left is None:
+        return None
+    return Purities(purity_train=left.purity_train, purity_val=left.purity_val, gap=left.gap)
 
 
 class ScalarLog:

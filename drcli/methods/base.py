@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from drcli.data.batches import Batch
+from drcli.diagnosis import ModalityDiagnosis
 from drcli.hooks import refuse_misspelt
 from drcli.methods.context import Context
 from drcli.models.fusion import Outputs
@@ -19,7 +21,25 @@ from drcli.settings import Settings as BaseSettings
 
 Losses = dict[str, Tensor]
 Scalars = dict[str, Tensor]
-Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a method has done at the end of an epoch, for the log.
+
+    Attributes:
+        kind: "relearn", or a name of the method's own.
+        found: what it found in each modality before it changed anything.
+        left: the same measured afterwards; empty where nothing was measured.
+        number: how many such events there have been, with this one.
+        lambda_: slope from gap to strength.
+    """
+
+    kind: str
+    found: Mapping[str, ModalityDiagnosis]
+    left: Mapping[str, ModalityDiagnosis] = field(default_factory=dict)
+    number: int | None = None
+    lambda_: float | None = None
 
 
 class Method:

@@ -25,7 +25,10 @@ class DiagnoseRelearn(Method):
         a^k = tanh(lambda * g^k)        re-learning strength
         theta^k <- a^k theta_init^k + (1 - a^k) theta^k, over the encoder's parameters
 
-    Fusion and head are not touched. Differences from the authors' released code: training and
+    Fusion and head are not touched. Right after the pull the diagnosis is made once more, for the log: what gap
+    the encoders were left with.
+
+    Differences from the authors' released code: training and
     diagnosis use the splits and the augmentation that every other method uses, and the features of
     the training set are taken in stored order with evaluation transforms, so that a diagnosis does not
     shift the data order that follows it.
@@ -76,13 +79,8 @@ class DiagnoseRelearn(Method):
         if any(diagnosis.strength > 0 for diagnosis in diagnoses.values()):
             self._after_relearning(ctx)
         self.events += 1
-        modalities = {m: diagnosis.to_dict() for m, diagnosis in diagnoses.items()}
-        return {
-            "kind": "relearn",
-            "event": self.events,
-            "lambda": self.settings.lambda_,
-            "modalities": modalities,
-        }
+        left = ctx.diagnose(self.settings, self.settings.lambda_)
+        return Event("relearn", diagnoses, left, self.events, self.settings.lambda_)
 
     def is_due(self, epoch: int, epochs: int) -> bool:
         """Whether an event follows epoch `epoch` (from 0) of `epochs`."""

@@ -110,11 +110,19 @@ class LearningState(Purities):
     Attributes:
         gap_permuted: gap of the same clusters under permuted labels.
         strength: how far the encoder is pulled, or would be, towards its initial weights.
+        purity_permuted_train: purity of the training clusters under permuted labels.
+        purity_permuted_val: the same of validation.
+        num_train: training rows that were clustered.
+        num_val: validation rows that were clustered.
         after: measured again right after the pull.
     """
 
     gap_permuted: float | None = None
     strength: float
+    purity_permuted_train: float | None = None
+    purity_permuted_val: float | None = None
+    num_train: int | None = None
+    num_val: int | None = None
     after: Purities | None = None
 
 

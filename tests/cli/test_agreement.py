@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from drcli.engine.plan import plan
 from support.command_line import Drcli, Refused
 from torch import nn
 
@@ -29,6 +28,7 @@ from drcli.recipe.conflicts import conflicts
 from drcli.recipe.load import load_recipe, only
 from drcli.recipe.schema import FusionBlock, MethodBlock, ModalityBlock, Recipe
 from drcli.recipe.shipped import find_recipe, shipped_recipes
+from drcli.runs.planned import plan
 
 SMALL: Mapping[str, dict[str, Any]] = {
     "resnet18": {},

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from drcli import checkpoint
 from drcli.engine.trainer import Trainer
+from drcli.methods.base import Event
 from drcli.methods.diagnose_relearn import DiagnoseRelearn
 from drcli.recipe.schema import Recipe
 
@@ -38,7 +39,7 @@ def before_event(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> Callable[
     return make
 
 
-def event_of(trainer: Trainer) -> dict[str, Any]:
+def event_of(trainer: Trainer) -> Event:
     event = trainer.assembly.method.on_epoch_end(trainer.ctx)
     assert event is not None
     return event
@@ -84,7 +85,7 @@ def test_an_event_follows_the_formula_and_moves_encoder_parameters_alone(
     trainer = before_event(("audio", "visual", "text"))
     before, optimizer = weights(trainer), bits(copy.deepcopy(trainer.ctx.optimizer.state_dict()))
     event = event_of(trainer)
-    strengths = {m: found["strength"] for m, found in event["modalities"].items()}
+    strengths = {m: found.strength for m, found in event.found.items()}
     assert all(strength > 0 for strength in strengths.values())
     moved = encoder_parameters(trainer)
     expected = slow_relearning(before, initial_weights(trainer), strengths, moved)
@@ -101,11 +102,11 @@ def test_an_event_measures_what_a_slow_diagnosis_measures(before_event: Callable
     trainer = before_event()
     (train, labels_train), (val, labels_val) = trainer.ctx.features("train"), trainer.ctx.features("val")
     event = event_of(trainer)
-    for m, found in event["modalities"].items():
+    for m, found in event.found.items():
         expected = slow_diagnosis(
             train[m], labels_train, val[m], labels_val, num_classes=3, lambda_=3.0, options={"restarts": 2}
         )
-        assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-9)
+        assert {key: getattr(found, key) for key in expected} == pytest.approx(expected, abs=1e-9)
 
 
 def test_an_event_sees_the_weights_that_it_left_behind(before_event: Callable[..., Trainer]) -> None:
@@ -155,7 +156,7 @@ def test_bn_buffers_blend_as_parameters_do(before_event: Callable[..., Trainer])
     trainer = before_event(bn_buffers="blend")
     before = weights(trainer)
     event = event_of(trainer)
-    strengths = {m: found["strength"] for m, found in event["modalities"].items()}
+    strengths = {m: found.strength for m, found in event.found.items()}
     buffers = {name for name in before if name.endswith(("running_mean", "running_var"))}
     assert buffers
     expected = slow_relearning(before, initial_weights(trainer), strengths, encoder_parameters(trainer) | buffers)
@@ -214,7 +215,7 @@ def test_the_checkpoint_is_from_before_the_event_and_last_from_after(
     trainer._epoch(1)
     trainer.saver.flush()
     event = log(tmp_path / "events.jsonl")[0]
-    strengths = {m: found["strength"] for m, found in event["modalities"].items()}
+    strengths = {m: state["strength"] for m, state in event["modalities"].items()}
     before, after = checkpoint.load(tmp_path / "checkpoint.pt"), checkpoint.load(tmp_path / "last.pt")
     assert (before["epoch"], after["epoch"]) == (1, 1)
     assert (before["method"]["events"], after["method"]["events"]) == (0, 1)
@@ -235,6 +236,19 @@ def test_events_are_logged_with_all_that_was_measured(toy_recipe: Callable[..., 
             assert found["gap"] == pytest.approx(abs(found["purity_train"] - found["purity_val"]))
             assert found["strength"] == pytest.approx(np.tanh(3.0 * found["gap"]))
             assert {"gap_permuted", "num_train", "num_val"} <= set(found)
+            assert found["after"]["gap"] == pytest.approx(
+                abs(found["after"]["purity_train"] - found["after"]["purity_val"])
+            )
+
+
+def test_the_gap_that_a_re_learning_left_is_measured_on_the_pulled_weights(
+    before_event: Callable[..., Trainer],
+) -> None:
+    trainer = before_event()
+    event = event_of(trainer)
+    again = trainer.ctx.diagnose(trainer.assembly.method.settings, 3.0)  # of the weights as they are now
+    assert event.left == again
+    assert event.left != event.found
 
 
 @pytest.mark.parametrize("settings", [{"times": 0}, {"lambda": 0.0, "optimizer_state": "reset"}, {"every": 9}])
@@ -265,9 +279,9 @@ def test_permuting_the_modalities_permutes_the_coefficients(
         state["fusion.linear.weight"] = torch.cat([text, audio, visual], dim=1)
     second.assembly.model.load_state_dict(state)
     first.ctx.epoch = second.ctx.epoch = 1
-    losses = [trainer._evaluate()["val"]["loss"] for trainer in (first, second)]
+    losses = [trainer._evaluate()["val"].loss for trainer in (first, second)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
-    ours, theirs = (event_of(trainer)["modalities"] for trainer in (first, second))
+    ours, theirs = (event_of(trainer).found for trainer in (first, second))
     assert (list(ours), list(theirs)) == (["audio", "visual", "text"], ["text", "audio", "visual"])
     assert ours == theirs
 

@@ -64,7 +64,7 @@ def test_an_event_moves_the_parameters_of_every_encoder_and_nothing_else(
     before = weights(trainer)
     event = trainer.assembly.method.on_epoch_end(trainer.ctx)
     assert event is not None
-    assert {found["strength"] for found in event["modalities"].values()} == {0.3}
+    assert {found.strength for found in event.found.values()} == {0.3}
     after = weights(trainer)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     model = trainer.assembly.model

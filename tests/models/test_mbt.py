@@ -332,7 +332,7 @@ def test_diagnosis_and_relearning_change_encoder_parameters_alone(
     before, optimizer = weights(trainer), bits(copy.deepcopy(trainer.ctx.optimizer.state_dict()))
     event = trainer.assembly.method.on_epoch_end(trainer.ctx)
     assert event is not None
-    assert all(found["strength"] > 0 for found in event["modalities"].values())
+    assert all(found.strength > 0 for found in event.found.values())
     encoders = {name for name in before if name.startswith("encoders.") and not name.endswith("key.bias")}
     assert moved(before, weights(trainer)) == encoders
     assert bits(trainer.ctx.optimizer.state_dict()) == optimizer

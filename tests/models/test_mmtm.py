@@ -288,7 +288,7 @@ def test_relearning_changes_encoder_parameters_alone(toy_recipe: Callable[..., R
     before = weights(trainer)
     event = trainer.assembly.method.on_epoch_end(trainer.ctx)
     assert event is not None
-    assert all(found["strength"] > 0 for found in event["modalities"].values())
+    assert all(found.strength > 0 for found in event.found.values())
     changed = {name for name, tensor in weights(trainer).items() if not torch.equal(tensor, before[name])}
     assert changed == {f"encoders.{name}" for name, _ in trainer.assembly.model.encoders.named_parameters()}
 

@@ -167,7 +167,7 @@ def test_an_event_of_diagnose_relearn_moves_encoder_parameters_alone(
     trainer.ctx.epoch = 1
     before = weights(trainer)
     event = trainer.assembly.method.on_epoch_end(trainer.ctx)
-    assert all(found["strength"] > 0 for found in event["modalities"].values())
+    assert all(found.strength > 0 for found in event.found.values())
     parameters = {key for key, _ in trainer.assembly.model.named_parameters()}
     moved = {key for key, tensor in weights(trainer).items() if bits(tensor) != bits(before[key])}
     assert moved == {key for key in parameters if key.startswith("encoders.")}

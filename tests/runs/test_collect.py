@@ -171,7 +171,7 @@ def test_the_same_run_in_two_places_is_refused(tmp_path: Path) -> None:
         ("recipe.yaml", "3", "not a mapping"),
         ("recipe.yaml", "{name: a, dataset: {}}", r"no dataset\.name"),
         ("recipe.yaml", "{name: a, dataset: 5}", r"damaged \(dataset: "),
-        ("environment.json", "[]", "not a mapping"),
+        ("environment.json", "[]", "not a JSON object"),
         ("environment.json", "{", "damaged"),
         ("summary.json", "{", "damaged"),
         ("summary.json", '{"seed": 0}', "no method"),
