@@ -269,7 +269,8 @@ def num_epochs(method: Method, recipe: Recipe) -> int:
 def event_record(epoch: int, event: Event) -> EventRecord:
     """Return what a method did at the end of an epoch, as it is logged."""
     states = {
-        m: LearningState(**found.to_dict(), after=_purities(event.left.get(m))) for m, found in event.found.items()
+        m: LearningState.model_validate({**found.to_dict(), "after": _purities(event.left.get(m))})
+        for m, found in event.found.items()
     }
     return EventRecord(epoch=epoch, kind=event.kind, event=event.number, lambda_=event.lambda_, modalities=states)
 
