@@ -180,7 +180,7 @@ def test_other_data_than_the_checkpoints_is_refused(
     path = finished / "checkpoint.pt"
     message = refused(command, path, f"dataset.root={other}", code=3)
     assert message.startswith(f"{other}: prepared with other settings")
-    assert "seed: 1 there, 0 asked" in message
+    assert "seed: 1 in the folder, 0 requested" in message
 
 
 def test_data_of_the_same_settings_with_other_contents_is_refused(
