@@ -130,9 +130,10 @@ class Decoding:
     def lag(self) -> float:
         """Seconds before the first picture that neither the order of decoding nor damage explains.
 
-        DivX writes an empty chunk for each picture by which it looks ahead.
+        DivX writes an empty chunk for each picture by which it looks ahead. Other codecs have none, and
+        reorder by more than the one frame of MPEG-4.
         """
-        if self._clock == "presentation" or self.bad_packets:
+        if self._clock == "presentation" or self.bad_packets or self._stream.codec_context.name != "mpeg4":
             return 0.0
         lag = (self._lead or 0.0) - (self.nominal if self._has_b_frames else 0.0)
         return lag if lag > self.nominal / 2 else 0.0

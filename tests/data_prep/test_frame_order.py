@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,16 @@ def test_packed_pictures_are_found_at_their_times(tmp_path: Path, name: str, lag
     assert [frame_number(picture) for picture in alone] == list(range(25))
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+@pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "1"}, {"bf": "3", "g": "20"}])
+def test_reordered_pictures_in_avi_are_found_at_their_times(
+    tmp_path: Path, codec: str, options: dict[str, str]
+) -> None:
+    path = make_video(tmp_path / "a.avi", codec=codec, seconds=1.2, options=options)
+    found = read_frames(path, lambda seconds: [(k + 0.5) / 25 for k in range(round(25 * seconds))], size=SIZE)
+    assert [frame_number(picture) for picture in found.pixels] == list(range(30))
+
+
 def remux(path: Path, target: Path) -> Path:
     """The same packets in another container."""
     with av.open(str(path)) as source, av.open(str(target), "w") as output:
@@ -186,6 +197,17 @@ def test_pictures_that_an_edit_list_leaves_out_do_not_count(tmp_path: Path) -> N
         assert (container.streams.video[0].frames, sum(1 for _ in container.decode(video=0))) == (30, 25)
     found = read_frames(path, lambda seconds: [(k + 0.5) / 25 for k in range(round(25 * seconds))], size=SIZE)
     assert [frame_number(picture) for picture in found.pixels] == list(range(5, 30))
+
+
+@pytest.mark.parametrize("lag", [False, True])
+def test_the_benchmark_of_pictures_counts_none_wrong(
+    tmp_path: Path, lag: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2])
+    pictures = import_module("benchmarks.pictures")
+    path = make_packed(tmp_path / "a.avi", count=25, lag=lag)
+    assert pictures.clips([tmp_path]) == [path]
+    assert pictures.count(path) == (25, 0, 0, 0)
 
 
 def test_constant_flow_is_counted_by_pairs() -> None:
