@@ -12,7 +12,7 @@ from drcli.errors import DataError
 
 LONGEST = 1024  # bytes; the specification keeps pointers below
 _POINTER = re.compile(
-    rb"version https://git-lfs\.github\.com/spec/v1\r?\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\r?\nsize (\d+)\s*"
+    rb"version https://git-lfs\.github\.com/spec/v1\r?\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\r?\nsize (\d{1,18})\s*"
 )
 
 

@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 
 from data_prep.files.opening import MB, read_file
 from data_prep.media import ClipError
+from data_prep.media.container import extra
 from data_prep.media.flow import opencv
+from drcli.damage import one_line
 from drcli.errors import DataError
 
 Pixels = NDArray[np.uint8]
@@ -155,6 +157,7 @@ def read_image(path: Path, *, grey: bool = False) -> Pixels:
         raise ClipError("corrupt", f"{path} is truncated or no JPEG")
     if size[0] * size[1] > MOST_PIXELS:
         raise ClipError("absurd size", f"{path}: the header says {size[1]} x {size[0]}")
+    _check_data(data, path)
     buffer = np.frombuffer(data, dtype=np.uint8)
     try:
         decoded = cv2.imdecode(buffer, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
@@ -164,6 +167,20 @@ def read_image(path: Path, *, grey: bool = False) -> Pixels:
         raise ClipError("corrupt", f"{path} is no readable JPEG")
     image: Pixels = decoded if grey else np.ascontiguousarray(decoded[..., ::-1])
     return image
+
+
+def _check_data(data: bytes, path: Path) -> None:
+    """Refuse a JPEG whose data is damaged: OpenCV would guess the rest and say so on standard error only."""
+    av = extra("av")
+    context = av.CodecContext.create("mjpeg", "r")
+    context.options = {"err_detect": "explode", "max_pixels": str(MOST_PIXELS)}
+    context.thread_count = 1
+    try:
+        frames = [*context.decode(av.Packet(data)), *context.decode(None)]
+    except (av.FFmpegError, ValueError, MemoryError) as error:
+        raise ClipError("corrupt", f"{path}: its data is damaged ({one_line(error)})") from error
+    if len(frames) != 1:
+        raise ClipError("corrupt", f"{path}: holds {len(frames)} pictures")
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:

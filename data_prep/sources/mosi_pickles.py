@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.sources.mosi_segments import MODALITIES, Contents, Floats, Repairs, Segment, first_step
+from data_prep.sources.mosi_segments import MODALITIES, Contents, Floats, Repairs, Segment, first_step, real_numbers
 from data_prep.sources.pickle_values import plain_text
 from data_prep.sources.restricted_pickle import load_pickle
 from drcli.errors import DataError
@@ -107,7 +107,8 @@ class _Fold(ABC):
     def _column(self, key: str, kind: type) -> NDArray[Any]:
         """A number for each segment, (N,), whatever axes of size 1 it has."""
         try:
-            values: NDArray[Any] = np.array(_entry(self.entry, key, self.where), dtype=kind).reshape(-1)
+            numbers = real_numbers(_entry(self.entry, key, self.where))
+            values: NDArray[Any] = np.array(numbers, dtype=kind).reshape(-1)
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{self.where}/{key}: not an array of numbers ({error}); download it again") from error
         self._check_count(key, len(values))
@@ -153,7 +154,10 @@ class _MmsaFold(_Fold):
 
     def _mask(self) -> NDArray[np.bool_]:
         steps = self.streams["text"].shape[1]
-        mask = np.asarray(_entry(self.entry, "text_bert", self.where))
+        try:
+            mask = real_numbers(_entry(self.entry, "text_bert", self.where))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{self.where}/text_bert: not an array of numbers ({error}); download it again") from error
         if mask.shape != (self.num_segments, 3, steps) or mask.dtype.kind not in "biuf":
             expected = (self.num_segments, 3, steps)
             raise DataError(f"{self.where}/text_bert: {mask.dtype} of shape {mask.shape}, expected numbers {expected}")

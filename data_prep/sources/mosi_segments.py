@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,6 +48,19 @@ class Skipped:
     detail: str = ""
 
 
+def real_numbers(values: ArrayLike) -> NDArray[Any]:
+    """The values as an array of numbers, or of objects that may be numbers.
+
+    Raises:
+        TypeError: they are text, complex, or anything else.
+        ValueError: they are no array.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "biufO":  # numpy would read text as numbers, and drop imaginary parts
+        raise TypeError(f"they are {array.dtype}")
+    return array
+
+
 @dataclass
 class Repairs:
     """How many values of each modality were not finite, by what they were."""
@@ -66,7 +80,7 @@ class Repairs:
             TypeError: likewise.
         """
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted
-            array = np.array(values, dtype=np.float32)
+            array = np.array(real_numbers(values), dtype=np.float32)
         found = {"-inf": np.isneginf(array), "+inf": np.isposinf(array), "NaN": np.isnan(array)}
         for name, where in found.items():
             self.counts[modality][name] += int(np.count_nonzero(where))

@@ -156,3 +156,23 @@ def test_suffixes_may_be_in_capitals_and_hidden_files_do_not_count(tmp_path: Pat
     series = find_pictures(tmp_path)
     assert names(series.images("YoYo", VIDEO)) == ["frame000001.JPG", "frame000002.jpeg"]
     assert series.count("YoYo", VIDEO) == 2
+
+
+@pytest.mark.parametrize("rest", [slice(500, None), slice(-2, None)], ids=["a hole", "an early end"])
+def test_a_picture_whose_data_is_damaged_inside_is_reported_and_not_guessed(tmp_path: Path, rest: slice) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = write(tmp_path / "a.jpg", picture)
+    content = path.read_bytes()
+    assert read_image(path).shape == (64, 64, 3)
+    half = len(content) // 2
+    path.write_bytes(content[:half] + content[half:][rest])
+    with pytest.raises(ClipError, match=r"a\.jpg: its data is damaged") as caught:
+        read_image(path)
+    assert caught.value.reason == "corrupt"
+
+
+def test_the_genuine_pictures_are_read(shared: Path) -> None:
+    paths = sorted((shared / "data/media/frames_flow").glob("*.jpg"))
+    assert len(paths) == 15
+    for path in paths:
+        assert read_image(path).shape == (240, 320, 3)

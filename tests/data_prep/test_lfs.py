@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,12 @@ def test_pointers_in_a_download_are_refused_with_the_command_that_fetches_them(t
         DataError, match=r"0\.wav: a Git LFS pointer.*3 files \(4\.5 MB\).*lfs pull --include 'A/\*,V/\*'"
     ):
         refuse_pointers(tmp_path, [*paths, tmp_path / "good.wav"], ["A", "V"])
+
+
+def test_a_size_of_a_hundred_digits_is_no_pointer() -> None:
+    assert parse_pointer(LFS_POINTER.format(oid=OID, size="9" * 100).encode()) is None
+
+
+def test_a_pipe_is_no_pointer_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    assert read_pointer(tmp_path / "a.wav") is None

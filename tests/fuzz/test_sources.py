@@ -7,10 +7,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from fuzz import csd, idx, lists, npz, pickles
+from fuzz import csd, fsdd, idx, images, lists, mosi_pickles, npz, pickles
 from hypothesis import HealthCheck, given, settings
 
-READERS = (csd, idx, lists, npz, pickles)
+READERS = (csd, fsdd, idx, images, lists, mosi_pickles, npz, pickles)
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__.rsplit(".")[-1])
