@@ -15,7 +15,7 @@ from drcli.damage import one_line
 from drcli.data.batches import PICTURES, Batches, InputPlan
 from drcli.data.format import DatasetInfo
 from drcli.data.prepared import PreparedDataset, open_dataset
-from drcli.engine.saved import Saved, check_optimizer, check_state, check_tensors, saved
+from drcli.engine.saved import Saved, at_most, check_optimizer, check_state, check_tensors, saved
 from drcli.errors import CheckpointError, DataError, RecipeError
 from drcli.methods.base import Method
 from drcli.models.build import build_model
@@ -181,9 +181,9 @@ def restore(path: Path, device: torch.device, *, root: Path | None = None) -> Re
             f"{dataset.root}: not the data that {path} was trained on (other arrays, splits or normalisation); "
             "name the right folder with dataset.root=DIR"
         )
-    with torch.device("meta"):  # a recipe that claims a huge model takes no memory
-        _check_weights(found, assemble(recipe, found.modalities, dataset, torch.device("meta")))
-    assembly = assemble(recipe, found.modalities, dataset, device)
+    with at_most(found):
+        assembly = assemble(recipe, found.modalities, dataset, device)
+    _check_weights(found, assembly)
     _load_weights(assembly, found)
     return Restored(assembly, found.epoch, found.selected_epoch)
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from drcli.damage import is_memory_shortage
 from drcli.errors import CheckpointError
 from drcli.recipe.text import excerpt
 
 Tensors = Mapping[str, Tensor]
+SPARE = 2**24
+"""Weights that layers may have which are not part of the model in the end, beyond four times those of the model."""
+
 _MOMENTUM = "momentum_buffer"
 _ADAM = {"step", "exp_avg", "exp_avg_sq"}
 
@@ -139,8 +145,38 @@ class _Fields:
         return value
 
 
+@contextmanager
+def at_most(found: Saved) -> Iterator[None]:
+    """Refuse to build a model that is far larger than a checkpoint's weights, before memory is taken for it.
+
+    Each layer's weights are counted when the layer gets them, which is before they are filled in.
+
+    Raises:
+        CheckpointError: the recipe describes a larger model.
+    """
+    held = sum(tensor.numel() for tensor in (*found.model.values(), *found.extras.values()))
+    left = SPARE + 4 * held
+    where = f"{found.path}: its recipe describes a larger model than its {held} weights are of"
+
+    def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        left -= 0 if parameter is None else parameter.numel()
+        if left < 0:
+            raise CheckpointError(f"{where}; use another checkpoint of the run")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if is_memory_shortage(error):
+            raise CheckpointError(f"{where}; use another checkpoint of the run") from error
+        raise
+    finally:
+        handle.remove()
+
+
 def check_tensors(saved: Tensors, expected: Tensors, where: str) -> None:
-    """Check that tensors have the names, shapes and types of others, such as those of a model on the device "meta".
+    """Check that tensors have the names, shapes and types of others.
 
     Args:
         saved: of the checkpoint.

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from drcli.engine.saved import check_optimizer, check_state, check_tensors, saved
+from drcli.engine.saved import SPARE, at_most, check_optimizer, check_state, check_tensors, saved
 from drcli.errors import CheckpointError
 
 PATH = Path("last.pt")
@@ -107,6 +107,17 @@ def test_tensors_must_have_the_names_shapes_and_types_of_the_model() -> None:
         assert message(lambda tensors=tensors: check_tensors(tensors, expected, "last.pt: model")).startswith(
             f"last.pt: model does not fit the model of its recipe: {said}"
         )
+
+
+def test_a_model_that_is_far_larger_than_the_weights_is_refused_before_it_takes_memory() -> None:
+    """2^20 x 2^13 weights of 4 bytes are 34 GB; they are counted when the layer gets them, unfilled."""
+    found = saved(STATE, PATH)
+    message = "its recipe describes a larger model than its 2 weights are of"
+    with pytest.raises(CheckpointError, match=message), at_most(found):
+        nn.Linear(2**13, 2**20)
+    with at_most(found):
+        assert nn.Linear(3, 2).weight.shape == (2, 3)
+    assert nn.Linear(2**13, 2**12).weight.numel() > SPARE  # nothing is counted any more
 
 
 def test_a_state_needs_every_tensor_of_a_fresh_one() -> None:
