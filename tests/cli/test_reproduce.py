@@ -211,12 +211,12 @@ def test_another_dataset_makes_a_file_of_its_own(
     [
         ({"runs": [{"labels": ["mla"]}]}, "none of its methods is in the recipe; left out"),
         ({"recipes": ["digit"]}, "unknown recipe 'digit'"),
-        ({"kind": "picture"}, "kind: "),
-        ({"kind": "figure"}, "draw: a figure says which it is"),
+        ({"kind": "picture"}, "kind = picture   must be one of: table, figure"),
+        ({"kind": "figure"}, "a figure needs `draw`, and a table must not have it"),
         ({"runs": [{"labels": ["joint"], "variants": [{"set": ["seeds=[1]"]}]}]}, "needs a name"),
-        ({"sedes": [1]}, "sedes: "),
-        ({"runs": [{"labels": ["joint"], "grid": {"a": {"key": "k", "values": ["a/b"]}}}]}, "runs.0.name: "),
-        ({"runs": [{"labels": ["joint"], "grid": {}, "variants": [{}]}]}, "has variants and a grid"),
+        ({"sedes": [1]}, "sedes = [1]   unknown key; known: "),
+        ({"runs": [{"labels": ["joint"], "grid": {"a": {"key": "k", "values": ["a/b"]}}}]}, "must be a name: "),
+        ({"runs": [{"labels": ["joint"], "grid": {}, "variants": [{}]}]}, "must not have both variants and a grid"),
     ],
 )
 def test_a_target_that_cannot_be_is_refused(
