@@ -111,22 +111,6 @@ def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
         raise RunError(f"{path}: cannot be written ({reason(error)})") from error
 
 
-def parse_yaml(text: str) -> Any:
-    """Return the plain data of YAML: `drcli.recipe.plain_yaml.parse_yaml`."""
-    from drcli.recipe import plain_yaml
-
-    return plain_yaml.parse_yaml(text)
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a run's JSON-lines file: `drcli.reading.read_json_lines`.
-
-    Raises:
-        RunError: the file cannot be read, or a line is not a JSON object.
-    """
-    return reading.read_json_lines(path, remedy="restore it, or start over with --fresh", error=RunError)
-
-
 def make_folder(folder: Path, *, remedy: str) -> None:
     """Create a folder and check that files can be made in it.
 
