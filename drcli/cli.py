@@ -50,6 +50,9 @@ CpusOpt = Annotated[int | None, typer.Option(min=1, help="Cores and threads per 
 GpusOpt = Annotated[
     float | None, typer.Option(min=0, max=1, help="GPUs per run on Ray, such as 0.25; default: 1 if there is any.")
 ]
+ReferenceOpt = Annotated[
+    str | None, typer.Option(metavar="LABEL", help="Label that differences are to; default: joint training.")
+]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
@@ -207,6 +210,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     address: AddressOpt = None,
     cpus_per_run: CpusOpt = None,
     gpus_per_run: GpusOpt = None,
+    reference: ReferenceOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Train methods and seeds; finished runs are shown, unfinished ones are resumed."""
@@ -223,12 +227,12 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
         devices=devices,
         fresh=fresh,
     )
-    request = command.TrainRequest(recipe, overrides or [], method, seeds, out, options)
+    request = command.TrainRequest(recipe, overrides or [], method, seeds, out, options, reference)
     result = command.train(request, terminal.console(stderr=True))
     if result is None:
         return  # the main process of torchrun shows it
     if as_json or result.runs:  # where every run failed there is nothing to compare
-        _emit(as_json, lambda: command.to_json(result), lambda: command.tables(result))
+        _emit(as_json, lambda: command.to_json(result, reference), lambda: command.tables(result, reference))
     _end_failed(result.messages, result.exit_code)
 
 

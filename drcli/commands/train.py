@@ -25,6 +25,7 @@ from drcli.names import DATASETS
 from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
+from drcli.registry import known
 from drcli.report.render import rich_table, unbroken
 from drcli.report.tables import NARROW, comparison_tables
 from drcli.runs.collect import RunRecord, by_recipe
@@ -43,6 +44,7 @@ class TrainRequest:
     seeds: str | None
     out: Path
     engine: EngineOptions
+    reference: str | None = None
 
 
 def train(request: TrainRequest, progress: Console) -> GridResult | None:
@@ -93,7 +95,20 @@ def _planned(request: TrainRequest) -> tuple[Engine, list[PlannedRun], Recipe]:
         find_recipe(request.recipe), request.overrides, lambda found: select_labels(found, request.method)
     )
     labels, seeds = select_labels(recipe, request.method), select_seeds(recipe, request.seeds)
-    return engine, plan(recipe, labels, seeds, request.out), recipe
+    runs = plan(recipe, labels, seeds, request.out)
+    check_reference(request.reference, runs)
+    return engine, runs, recipe
+
+
+def check_reference(label: str | None, runs: Sequence[PlannedRun]) -> None:
+    """Refuse a reference that is not trained, before anything is.
+
+    Raises:
+        UsageError: no run has this name.
+    """
+    names = dict.fromkeys(run.name for run in runs)
+    if label is not None and label not in names:
+        raise UsageError(f"--reference {label}: is not among the runs of this command; {known(label, names)}")
 
 
 def open_or_prepare(recipe: Recipe, progress: Console) -> PreparedDataset:
@@ -113,11 +128,11 @@ def open_or_prepare(recipe: Recipe, progress: Console) -> PreparedDataset:
     return dataset
 
 
-def to_json(result: GridResult) -> dict[str, Any]:
+def to_json(result: GridResult, reference: str | None = None) -> dict[str, Any]:
     """Return the object of `drcli train --json`."""
     return {
         "runs": [_run_json(run) for run in result.runs],
-        "summary": [row_json(row) for of_one in by_recipe(result.runs).values() for row in compare(of_one)],
+        "summary": [row_json(row) for of_one in by_recipe(result.runs).values() for row in compare(of_one, reference)],
         **({"failed": result.messages} if result.messages else {}),
     }
 
