@@ -215,7 +215,7 @@ def test_a_genuine_clip_gives_sound_and_pictures(shared: Path) -> None:
     [
         ({"classes": ["bowling", "bowling"]}, "must name each class once"),
         ({"classes": ["bowling"]}, "at least 2 items"),
-        ({"frames": 0}, "must be from 1 to 100"),
+        ({"frames": 0}, "greater than or equal to 1"),
         ({"lists": "x"}, "Extra inputs are not permitted"),
     ],
 )

@@ -216,7 +216,7 @@ def test_other_lists_or_flow_make_another_dataset(source: Path, tmp_path: Path) 
         ({"flow": "dis", "flow_dir": "x"}, "must be left out, or flow must be import"),
         ({"fold": 4}, "1, 2 or 3"),
         ({"val_groups": []}, "at least 1 item"),
-        ({"frame_size": [8, 340]}, "must be from 16 to 4,096"),
+        ({"frame_size": [8, 340]}, "greater than or equal to 16"),
     ],
 )
 def test_settings_that_contradict_are_refused(settings: dict[str, Any], message: str) -> None:
