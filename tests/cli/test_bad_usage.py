@@ -23,7 +23,7 @@ def test_seeds_that_are_no_distinct_whole_numbers_are_refused(
 ) -> None:
     recipe = recipe_file()
     message = refused("train", recipe, "--seeds", seeds, code=2)
-    assert message == f"--seeds {seeds}: must be distinct whole numbers from 0 to 9223372036854775807, such as 0,1,2\n"
+    assert message == f"--seeds {seeds}: must be distinct whole numbers from 0 to 2^63 - 1, such as 0,1,2\n"
     assert list(in_tmp.iterdir()) == [recipe]
 
 
