@@ -124,5 +124,5 @@ def select_seeds(recipe: Recipe, asked: str | None) -> list[int]:
     seeds = [int(part) for part in parts if part.isdecimal() and len(part) <= len(str(MAX_SEED))]
     if len(set(seeds)) < len(parts) or max(seeds) > MAX_SEED:
         shown = asked if len(asked) <= 48 else f"{asked[:45]}..."
-        raise UsageError(f"--seeds {shown}: must be distinct whole numbers from 0 to {MAX_SEED}, such as 0,1,2")
+        raise UsageError(f"--seeds {shown}: must be distinct whole numbers from 0 to 2^63 - 1, such as 0,1,2")
     return seeds
