@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from data_prep.files.opening import MB, read_file
 from data_prep.media import ClipError
-from data_prep.media.container import extra
+from data_prep.media.container import MAX_PIXELS, extra
 from data_prep.media.flow import opencv
 from drcli.damage import one_line
 from drcli.errors import DataError
@@ -41,8 +41,6 @@ _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # "start of 
 
 LARGEST_FILE = 64 * MB
 """Bytes of one image."""
-MOST_PIXELS = 2**26
-"""Of one image: 8192 x 8192."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ def read_image(path: Path, *, grey: bool = False) -> Pixels:
         grey: one channel.
 
     Raises:
-        ClipError: it cannot be read, was cut off, is no JPEG, or has more than `MOST_PIXELS`.
+        ClipError: it cannot be read, was cut off, is no JPEG, or has more than `MAX_PIXELS`.
     """
     cv2 = opencv()
     try:
@@ -155,7 +153,7 @@ def read_image(path: Path, *, grey: bool = False) -> Pixels:
     size = jpeg_size(data)
     if size is None or b"\xff\xd9" not in data[-64:]:  # OpenCV would fill the rest of a truncated picture with grey
         raise ClipError("corrupt", f"{path} is truncated or no JPEG")
-    if size[0] * size[1] > MOST_PIXELS:
+    if size[0] * size[1] > MAX_PIXELS:
         raise ClipError("absurd size", f"{path}: the header says {size[1]} x {size[0]}")
     _check_data(data, path)
     buffer = np.frombuffer(data, dtype=np.uint8)
@@ -173,7 +171,7 @@ def _check_data(data: bytes, path: Path) -> None:
     """Refuse a JPEG whose data is damaged: OpenCV would guess the rest and say so on standard error only."""
     av = extra("av")
     context = av.CodecContext.create("mjpeg", "r")
-    context.options = {"err_detect": "explode", "max_pixels": str(MOST_PIXELS)}
+    context.options = {"err_detect": "explode", "max_pixels": str(MAX_PIXELS)}
     context.thread_count = 1
     try:
         frames = [*context.decode(av.Packet(data)), *context.decode(None)]

@@ -48,9 +48,13 @@ class PlainDtype:
 
     def set_state(self, state: Any) -> None:
         """Take the byte order of a dtype's state; flags and sizes are numpy's business and have no effect."""
-        order, subarray, names, fields = state[1:5]
+        if type(state) is not tuple or len(state) not in {8, 9} or state[0] not in {3, 4}:
+            raise ValueError("dtype with no state of a dtype")
+        order, subarray, names, fields, size = state[1:6]
         if subarray is not None or names is not None or fields is not None or order not in set("<>=|"):
             raise RefusedError("an array of records")
+        if self.numpy.kind in "SU" and size != self.numpy.itemsize:
+            raise ValueError(f"text of {self.numpy} with {plain_text(str(size))} bytes per element")
         self.numpy = self.numpy.newbyteorder(order)
 
 
@@ -68,9 +72,9 @@ class Array(np.ndarray[Any, Any]):
         Raises:
             TypeError, ValueError: they do not fit together, or it has a state.
         """
-        if self.is_set or type(state) is not tuple or len(state) not in {4, 5}:
+        if self.is_set or type(state) is not tuple or len(state) != 5 or state[0] != 1:
             raise ValueError("array that is set twice, or to no state of an array")
-        shape, dtype, is_fortran, data = state[-4:]
+        _, shape, dtype, is_fortran, data = state
         kind, count = plain(dtype), checked_count(shape)
         if not kind.hasobject:
             data = checked_bytes(data, kind, count)

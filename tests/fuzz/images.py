@@ -10,7 +10,8 @@ from fuzz.mutation import mutated, refused
 from hypothesis import strategies as st
 
 from data_prep.media import ClipError
-from data_prep.sources.image_folders import MOST_PIXELS, jpeg_size, read_image
+from data_prep.media.container import MAX_PIXELS
+from data_prep.sources.image_folders import jpeg_size, read_image
 from drcli.errors import DataError
 
 PICTURE = np.arange(24 * 32 * 3, dtype=np.uint8).reshape(24, 32, 3)
@@ -34,5 +35,5 @@ def check(data: bytes, folder: Path) -> str:
         return refused(DataError(f"{error.reason}: {error.detail}"))
     assert picture.shape == (*grey.shape, 3)
     assert picture.shape[:2] in {jpeg_size(data), (jpeg_size(data) or (0, 0))[::-1]}  # EXIF may turn it
-    assert grey.size <= MOST_PIXELS
+    assert grey.size <= MAX_PIXELS
     return "accepted"
