@@ -25,6 +25,9 @@ HERE = Path(__file__).parent
 SECONDS = 30
 """Of one input; generating it included."""
 
+STARTING = 300
+"""Seconds until the first input: everything is imported before."""
+
 MEMORY = 4 * 2**30
 """Bytes of address space beyond what the process has once everything is imported."""
 
@@ -102,7 +105,8 @@ def watched(name: str, count: int, folder: Path) -> list[dict[str, str]]:
                 break
             continue
         kept = log.with_suffix(f".{attempt}.{ended}")
-        log.with_suffix(".input").rename(kept)
+        if log.with_suffix(".input").exists():
+            log.with_suffix(".input").rename(kept)
         with log.open("a", encoding="utf-8") as out:
             out.write(json.dumps({"kind": ended, "input": str(kept)}) + "\n")
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
@@ -120,7 +124,7 @@ def _child(name: str, count: int, attempt: int, log: Path) -> str | None:
             now = log.stat().st_size
             if now != size:
                 size, since = now, time.monotonic()
-            elif time.monotonic() - since > SECONDS + 30 * (size <= 0):  # importing takes a while, too
+            elif time.monotonic() - since > (SECONDS if log.with_suffix(".input").exists() else STARTING):
                 child.kill()
                 child.wait()
                 return "hang"
