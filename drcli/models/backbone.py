@@ -123,7 +123,12 @@ class Backbone(nn.Module):
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leaves out normal draws, for which torch imports a package of seconds on the device "meta"."""
+    """Leaves out normal draws, for which torch imports packages of seconds on the device "meta"."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if function is Tensor.normal_ else function(*args, **(kwargs or {}))
+        given = kwargs or {}
+        if getattr(function, "__name__", "").endswith("normal_"):  # Tensor.normal_, and those of nn.init
+            return args[0] if args else given["tensor"]
+        if function is torch.randn:
+            return torch.empty(*args, **given)
+        return function(*args, **given)

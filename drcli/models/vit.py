@@ -69,7 +69,7 @@ class ViT(Backbone):
         self.patches = nn.Conv2d(shape[-3], dim, size, stride=size)
         self.cls = nn.Parameter(torch.zeros(1, 1, dim)) if settings.pooling == "cls" else None
         tokens = frames * rows * columns + (self.cls is not None)
-        self.positions = nn.Parameter(SPREAD * torch.randn(1, tokens, dim))
+        self.positions = nn.Parameter(torch.randn(1, tokens, dim).mul_(SPREAD))
         self.dropout = nn.Dropout(settings.dropout)
         self.blocks = nn.ModuleList(
             Block(dim, settings.heads, settings.feedforward, settings.dropout) for _ in range(settings.layers)
