@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from data_prep.base import Job, Preparer
+    from data_prep.base import DownloadPreparer, EmbeddedPreparer, Filled, Preparer
+    from data_prep.clip_preparer import Chosen, ClipPreparer
+    from data_prep.job import Job
     from data_prep.writing.writer import DatasetWriter
     from drcli.data.batches import Batch
     from drcli.data.format import DatasetInfo
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
     from drcli.settings import Settings
 
 _MODULES = {
-    "data_prep.base": ("Job", "Preparer"),
+    "data_prep.base": ("DownloadPreparer", "EmbeddedPreparer", "Filled", "Preparer"),
+    "data_prep.clip_preparer": ("Chosen", "ClipPreparer"),
+    "data_prep.job": ("Job",),
     "data_prep.writing.writer": ("DatasetWriter",),
     "drcli.data.batches": ("Batch",),
     "drcli.data.format": ("DatasetInfo",),
@@ -63,14 +67,19 @@ __all__ = [
     "METHODS",
     "Backbone",
     "Batch",
+    "Chosen",
+    "ClipPreparer",
     "Context",
     "DataError",
     "DatasetInfo",
     "DatasetWriter",
+    "DownloadPreparer",
     "DrcliError",
+    "EmbeddedPreparer",
     "Encoders",
     "Event",
     "Features",
+    "Filled",
     "Fusion",
     "GapSettings",
     "Hidden",

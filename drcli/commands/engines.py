@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from rich.console import Console
 
+from drcli import terminal
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.device import resolve_device
 from drcli.engine.distributed import check_devices, check_runs, on_devices
@@ -111,7 +112,10 @@ def _train_as_one(
 ) -> GridResult:
     """Train as one of the processes that this command has started."""
     sys.argv[:] = command  # for environment.json
-    return train_here(device, fresh, runs, dataset, Console(stderr=True, width=width), world)
+    console = terminal.console(stderr=True)
+    if width is not None:
+        console.width = width
+    return train_here(device, fresh, runs, dataset, console, world)
 
 
 def _train_on_ray(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from drcli import checkpoint
-from drcli.damage import one_line
+from drcli.damage import is_memory_shortage, one_line
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
 from drcli.engine.compiling import compile_forward
@@ -31,7 +31,6 @@ from drcli.runs.records import FORMAT, Failure, Scores, Summary
 from drcli.watch.events import Listener, Note, RunFinished, RunStarted
 from drcli.world import ALONE, World
 
-_NO_MEMORY = ("can't allocate memory", "not enough memory")
 CHANGED = "the file of its method has changed since the run was begun; --fresh trains it as it is now"
 LESS_MEMORY = (
     "lower training.batch_size, or set training.accumulate=2, training.eval_batch_size, or training.data=stream"
@@ -69,6 +68,10 @@ def execute(
     directory = RunDirectory(run.folder)
 
     def claim() -> Summary | None:
+        if not fresh and directory.check(run.recipe, dataset.info.fingerprint):
+            summary = directory.summary()
+            if summary is not None:  # a finished run is shown even where nothing can be written
+                return summary
         make_folder(run.folder, remedy="choose another folder with --out")
         directory.lock = held.enter_context(locked(run.folder))
         directory.sweep()
@@ -95,8 +98,8 @@ def _enough_memory(run: PlannedRun, device: torch.device, world: World) -> Itera
     """End with the remedy where a GPU's memory does not do, for data, steps or evaluation."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and not any(words in str(error) for words in _NO_MEMORY):
+    except Exception as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or is_memory_shortage(error)):
             raise
         kind = RunError if world.size == 1 else PeerError
         raise kind(f"{run.folder}: out of memory on {device}; {LESS_MEMORY}") from error

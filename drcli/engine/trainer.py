@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,10 +15,10 @@ from torch import Tensor
 
 from drcli import checkpoint
 from drcli.diagnosis import ModalityDiagnosis
-from drcli.engine.assemble import Assembly, check_identity, load_weights
+from drcli.engine.assemble import Assembly, load_training
 from drcli.engine.evaluate import run_split
 from drcli.engine.outputs import SplitOutputs
-from drcli.errors import CheckpointError, RunError
+from drcli.errors import RunError
 from drcli.methods.base import Event, Method
 from drcli.methods.context import Context
 from drcli.models.teacher import Teacher
@@ -84,7 +83,7 @@ class Trainer:
         self.next_epoch = 0
         self.selected = Selected()
         self.seconds = 0.0
-        self.saver = checkpoint.Saver()
+        self.saver = checkpoint.Saver(self.directory.guard)
         assembly.method.setup(self.ctx)
 
     def _context(self, teachers: Mapping[str, Teacher]) -> Context:
@@ -202,7 +201,7 @@ class Trainer:
         if self.recipe.selection != "last" and accuracy <= self.selected.accuracy:
             return False
         selected = Selected(self.ctx.epoch, accuracy)
-        self.ctx.world.on_main(lambda: self._save(self.directory.checkpoint, selected))
+        self.ctx.world.on_main(lambda: self.saver.save(self.directory.checkpoint, self.state(selected)))
         self.selected = selected
         return True
 
@@ -212,11 +211,7 @@ class Trainer:
         for event in events:
             self.directory.log_event(event)
             self.listener.on(Diagnosed(self.run, event))
-        self._save(self.directory.last)
-
-    def _save(self, path: Path, selected: Selected | None = None) -> None:
-        self.directory.guard()
-        self.saver.save(path, self.state(selected))
+        self.saver.save(self.directory.last, self.state())
 
     def state(self, selected: Selected | None = None) -> dict[str, Any]:
         """All that a run needs to be resumed from the end of this epoch.
@@ -246,18 +241,9 @@ class Trainer:
         """
         if self.directory.last.exists():
             state = checkpoint.load(self.directory.last)
-            check_identity(self.assembly, state, self.directory.last)
-            load_weights(self.assembly, state, self.directory.last)
-            try:
-                self.assembly.method.load_state_dict(state["method"])
-                self.ctx.optimizer.load_state_dict(state["optimizer"])
-                self.selected = Selected(**state["selected"])
-                self.ctx.step, self.seconds = state["step"], state["seconds"]
-                self.next_epoch = state["epoch"] + 1
-            except (KeyError, TypeError, ValueError) as error:
-                raise CheckpointError(
-                    f"{self.directory.last}: not of this run ({error}); start over with --fresh"
-                ) from error
+            found = load_training(self.assembly, self.ctx.optimizer, state, self.directory.last)
+            self.selected = Selected(found.selected_epoch, found.selected_accuracy)
+            self.ctx.step, self.seconds, self.next_epoch = found.step, found.seconds, found.epoch + 1
         self.ctx.world.on_main(lambda: self.directory.truncate(self.next_epoch))
 
 

@@ -25,7 +25,7 @@ class BasicBlock(nn.Module):
         self.downsample: nn.Sequential | None = None
         if stride != 1 or in_channels != out_channels:
             self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+                Projection(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,6 +34,24 @@ class BasicBlock(nn.Module):
         out = self.bn2(self.conv2(out))
         shortcut = x if self.downsample is None else self.downsample(x)
         return functional.relu(out + shortcut, inplace=True)
+
+
+class Projection(nn.Conv2d):
+    """A 1 x 1 convolution with a stride, safe for few channels.
+
+    torch 2.11 on a CPU writes outside its memory in the backward pass of such a convolution with fewer than 8 input
+    channels and a stride, where maps lie in memory channels last. With so few, every stride-th point is taken first,
+    and then a convolution without a stride, which is the same function.
+    """
+
+    _SAFE = 8
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
+        if self.in_channels >= self._SAFE:
+            return super().forward(x)
+        rows, columns = self.stride
+        return functional.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias)
 
 
 def initialise(module: nn.Module) -> None:

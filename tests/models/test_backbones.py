@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from drcli.errors import UsageError
 from drcli.models.backbone import Backbone
+from drcli.models.blocks import Projection
 from drcli.names import BACKBONES
 
 IMAGES = [name for name in BACKBONES.names() if name.startswith("resnet")]  # these fold frames into the batch
@@ -115,3 +117,16 @@ def gradient_reaches_every_parameter(encoder: Backbone, x: Tensor) -> bool:
 @pytest.mark.parametrize("name", IMAGES)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     assert gradient_reaches_every_parameter(make(name, (1, 64, 64)), torch.randn(4, 1, 64, 64))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 7, 8])
+def test_a_projection_is_a_strided_convolution_whatever_its_channels(channels: int) -> None:
+    """Below 8 channels it is computed another way: there torch's own backward pass corrupts memory on a CPU."""
+    torch.manual_seed(0)
+    ours = Projection(channels, 5, 1, 2, bias=False).double()
+    x = torch.randn(3, channels, 7, 6, dtype=torch.float64, requires_grad=True)
+    theirs = functional.conv2d(x, ours.weight, stride=2)
+    torch.testing.assert_close(ours(x), theirs)
+    wanted = torch.autograd.grad(theirs.square().sum(), [x, ours.weight])
+    found = torch.autograd.grad(ours(x).square().sum(), [x, ours.weight])
+    torch.testing.assert_close(found, wanted)
