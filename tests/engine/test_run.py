@@ -16,6 +16,7 @@ from support.training import CPU, Scripted, StopAfter, StoppedError, bits, log, 
 
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
+from drcli.engine import run as run_module
 from drcli.engine import trainer
 from drcli.engine.assemble import restore
 from drcli.engine.evaluate import evaluate_split
@@ -299,3 +300,26 @@ def test_a_process_that_dies_frees_its_lock(tmp_path: Path) -> None:
         process.join()
     with locked(tmp_path):
         assert RunDirectory(tmp_path).summary() is None
+
+
+def test_a_finished_run_is_shown_where_nothing_can_be_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that is mounted read-only."""
+    first = run()
+
+    def read_only(*_: object, **__: object) -> None:
+        raise UsageError("not writable")
+
+    for name in ("make_folder", "locked"):
+        monkeypatch.setattr(run_module, name, read_only)
+    assert run() == first
+    with pytest.raises(UsageError, match="not writable"):
+        run(fresh=True)
+
+
+def test_out_of_memory_names_the_remedy(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(trainer, "run_split", too_large)
+    with pytest.raises(RunError, match=r"out of memory on cpu; lower training\.batch_size, or set"):
+        run()
