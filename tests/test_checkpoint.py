@@ -100,7 +100,7 @@ def test_no_view_of_the_buffer_outlives_a_save(
     """A view in the traceback of a failed save could not be collected together with its buffer."""
     kept: list[memoryview] = []
 
-    def write(path: Path, archive: memoryview, seal: bytes) -> None:
+    def write(path: Path, archive: memoryview, seal: bytes, follow: bool) -> None:
         kept.append(archive)
         assert len(archive) > len(seal)
         if failure is not None:

@@ -51,7 +51,7 @@ def test_joint_training_agrees_with_the_cpu(toy_recipe: Callable[..., Recipe], t
         trainer.train()
     ours = {name: tensor.cpu() for name, tensor in weights(trainers[1]).items()}
     torch.testing.assert_close(ours, weights(trainers[0]), **WEIGHTS)
-    losses = [[line["train"]["loss"] for line in log(t.directory.metrics)] for t in trainers]
+    losses = [[line["train"]["loss"] for line in log(t.directory.folder / "metrics.jsonl")] for t in trainers]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
@@ -67,8 +67,8 @@ def test_a_resumed_run_has_the_same_bits(epochs: int, toy_recipe: Callable[..., 
     resumed.resume()
     resumed.train()
     assert bits(weights(resumed)) == bits(weights(whole))
-    assert log(resumed.directory.metrics) == log(whole.directory.metrics)
-    assert log(resumed.directory.events) == log(whole.directory.events)
+    assert log(resumed.directory.folder / "metrics.jsonl") == log(whole.directory.folder / "metrics.jsonl")
+    assert log(resumed.directory.folder / "events.jsonl") == log(whole.directory.folder / "events.jsonl")
 
 
 def test_a_checkpoint_is_scored_and_diagnosed_as_on_the_cpu(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 
 from drcli.data import info_checks as checks
 from drcli.errors import DataError
-from drcli.reading import open_regular, read_json_object
+from drcli.reading import open_regular, read_json_object, storable
 
 FORMAT_VERSION = 2
 READABLE = (1, 2)
@@ -100,7 +100,9 @@ class DatasetInfo:
 
     def to_json(self) -> str:
         """Text of `dataset.json`."""
-        values = json.loads(json.dumps(asdict(self)))  # keys that are no strings become some, as when it is read
+        values = json.loads(
+            json.dumps(storable(asdict(self)))
+        )  # keys that are no strings become some, as when it is read
         seal = {"seal": _digest(values)} if self.format_version > 1 else {}
         return json.dumps({**values, **seal}, indent=2, sort_keys=True) + "\n"
 

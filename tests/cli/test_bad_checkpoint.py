@@ -206,7 +206,8 @@ def test_a_last_pt_of_another_run_is_refused_when_training_goes_on(
     assert message.startswith(f"{folder / 'last.pt'}: ")
     assert "seeds" in message
     assert "--fresh" in message
-    assert tree(folder) == before
+    assert {**tree(folder), **before} == tree(folder)  # nothing is lost
+    assert set(tree(folder)) - set(before) == {"failure.json"}
     drcli("train", recipe, "training.epochs=1", "--seeds", "5", "--out", out, "--fresh")
 
 

@@ -137,7 +137,7 @@ def test_a_damaged_dataset_json_is_refused(
 ) -> None:
     (dataset_copy / "dataset.json").write_bytes(content)
     message = refused_data()
-    assert message.startswith(f"{dataset_copy / 'dataset.json'}: ")
+    assert message.startswith(str(dataset_copy / "dataset.json"))
     assert "prepare the dataset again" in message
 
 

@@ -85,6 +85,7 @@ def changed_at(raw: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 def test_a_seal_holds_whatever_the_keys_of_settings_were(tmp_path: Path) -> None:
     info = replace(INFO, settings={"by_number": {10: "a", 9: "b"}}, source={"fingerprint": "\udcff", "share": 1e-7})
     (tmp_path / "dataset.json").write_text(info.to_json())
+    assert read_info(tmp_path).source["fingerprint"] == r"\udcff"  # spelled out
     assert read_info(tmp_path).settings == {"by_number": {"10": "a", "9": "b"}}
 
 
@@ -108,7 +109,7 @@ def test_a_dataset_of_version_1_has_no_seal_and_is_read(tmp_path: Path) -> None:
         ("modalities.audio.std", [1e300], "modalities.audio.std is 1e[+]300"),
         ("modalities.audio.std", ["2"], "modalities.audio.std is '2'"),
         ("modalities.audio.mean", [float("inf")], "modalities.audio.mean is inf; it must be finite"),
-        ("modalities.audio.mean", [10**400], "modalities.audio.mean is 1000"),
+        ("modalities.audio.mean", [10**400], "a whole number beyond 64 bits"),
         ("modalities.audio.mean", [True], "modalities.audio.mean is True"),
         ("modalities.audio.mean", [1.0, 2.0], "modalities.audio.mean has 2 numbers; it must have 1"),
         ("modalities.audio.mean", [], "modalities.audio.mean has 0 numbers"),
@@ -126,7 +127,7 @@ def test_a_dataset_of_version_1_has_no_seal_and_is_read(tmp_path: Path) -> None:
         ("classes", ["a", "a"], "classes names 'a' twice; each class must have a name of its own"),
         ("classes", [], r"classes is \[\]"),
         ("classes", [1, 2], "classes is 1; it must be a string"),
-        ("classes", ["a", "\ud800"], "classes is .*string of valid characters"),
+        ("classes", ["a", "\ud800"], "control characters in"),
         ("rows", {"train": 4.7, "val": 4, "test": 4}, "rows.train is 4.7; it must be a whole number"),
         ("rows", {"train": 4}, "rows.val is missing"),
         ("samples", {"train": -4, "val": 4, "test": 4}, "samples.train is -4"),

@@ -122,7 +122,7 @@ def test_damage_in_one_folder_is_the_affair_of_its_run(
 def test_a_run_whose_loss_explodes_fails_alone(
     toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
-    training = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 1e30}}
+    training = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 1e6, "weight_decay": 1e6}}
     bad = plan(toy_recipe(training=training), ["joint"], [0], tmp_path / "bad")
     good = plan(toy_recipe(), ["joint"], [0], tmp_path / "good")
     result = run_grid([*bad, *good], toy_dataset, device=CPU, listener=Listener())

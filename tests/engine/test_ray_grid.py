@@ -201,7 +201,7 @@ def test_a_run_starts_after_the_unimodal_runs_it_needs(
 def test_a_run_that_fails_fails_alone_and_as_it_does_locally(
     ray: Any, toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
-    exploding = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 1e30}}
+    exploding = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 1e6, "weight_decay": 1e6}}
     bad = plan(toy_recipe(training=exploding), ["joint"], [0], tmp_path / "bad")
     good = plan(toy_recipe(), ["joint"], [0], tmp_path / "good")
     heard = Heard()

@@ -127,7 +127,7 @@ def test_a_run_of_another_recipe_is_refused_with_the_difference(run: Run, tmp_pa
 def test_a_finished_run_that_lost_a_file_is_not_removed(run: Run, tmp_path: Path) -> None:
     run()
     (tmp_path / "run" / "environment.json").unlink()
-    with pytest.raises(DataError, match=r"environment\.json: damaged .*--fresh"):
+    with pytest.raises(DataError, match=r"environment\.json: cannot be read .*--fresh"):
         run()
     assert (tmp_path / "run" / "summary.json").exists()
 
@@ -232,7 +232,7 @@ def test_a_clearing_that_was_killed_is_not_taken_for_a_run_of_the_new_recipe(
 def test_a_recipe_is_claimed_whole_or_not_at_all(write: str, run: Run, tmp_path: Path) -> None:
     """Killed before either of the two files that say what run this is."""
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise StoppedError
 
     with pytest.MonkeyPatch.context() as patch:

@@ -218,7 +218,7 @@ def test_one_modality_is_joint_training(toy_recipe: Callable[..., Recipe], tmp_p
     runs = [trained(toy_recipe(("audio",), method=m, methods={m: {}}), tmp_path / m) for m in ("agm", "joint")]
     agm, joint = (bits(run.ctx.model.state_dict()) for run in runs)
     assert agm == joint
-    assert all(line["train"]["coefficient/audio"] == 1 for line in log(runs[0].directory.metrics))
+    assert all(line["train"]["coefficient/audio"] == 1 for line in log(runs[0].directory.folder / "metrics.jsonl"))
 
 
 def test_running_means_are_loaded_in_place(trainer: Callable[..., Trainer]) -> None:

@@ -108,7 +108,7 @@ def test_with_one_modality_it_is_joint_training(toy_recipe: Callable[..., Recipe
         for name in ("multi_loss", "joint")
     ]
     assert bits(weights(runs[0])) == bits(weights(runs[1]))
-    assert log(runs[0].directory.metrics) == log(runs[1].directory.metrics)
+    assert log(runs[0].directory.folder / "metrics.jsonl") == log(runs[1].directory.folder / "metrics.jsonl")
 
 
 def test_predicts_with_the_fused_logits(trainer: Callable[..., Trainer]) -> None:

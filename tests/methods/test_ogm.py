@@ -151,7 +151,7 @@ def test_the_window_counts_from_0_and_holds_both_ends(
 ) -> None:
     trainer = make(name=name, starts=window[0], ends=window[1], alpha=0.5)
     trainer.train()
-    lines = log(trainer.directory.metrics)
+    lines = log(trainer.directory.folder / "metrics.jsonl")
     assert [line["epoch"] for line in lines if "coefficient/audio" in line["train"]] == epochs
 
 

@@ -174,7 +174,7 @@ def test_prototypes_are_not_taken_for_epochs_that_do_not_use_them(
     run = trained(toy_recipe(method="pmr", methods={"pmr": {"ends": ends, "share": 0.3}}), tmp_path / "run")
     assert len(drawn) == updates == run.assembly.method.updates
     assert len({tuple(rows.tolist()) for rows in drawn}) == updates
-    logged = [("coefficient/audio" in line["train"]) for line in log(run.directory.metrics)]
+    logged = [("coefficient/audio" in line["train"]) for line in log(run.directory.folder / "metrics.jsonl")]
     assert logged == [epoch <= ends for epoch in range(4)]
 
 
@@ -225,7 +225,7 @@ def test_one_modality_is_joint_training(toy_recipe: Callable[..., Recipe], tmp_p
     runs = [trained(toy_recipe(("audio",), method=m, methods={m: blocks[m]}), tmp_path / m) for m in blocks]
     pmr, joint = (bits(run.ctx.model.state_dict()) for run in runs)
     assert pmr == joint
-    assert all(line["train"]["coefficient/audio"] == 0 for line in log(runs[0].directory.metrics))
+    assert all(line["train"]["coefficient/audio"] == 0 for line in log(runs[0].directory.folder / "metrics.jsonl"))
 
 
 def test_prototypes_are_loaded_in_place(trainer: Callable[..., Trainer]) -> None:

@@ -62,7 +62,7 @@ def test_each_source_gives_the_coefficients(
     else:
         expected = trainer.assembly.model.unimodal_logits(features, source)
     torch.testing.assert_close(found, {m: z.detach() for m, z in expected.items()})
-    for line in log(trainer.directory.metrics):
+    for line in log(trainer.directory.folder / "metrics.jsonl"):
         damped = [line["train"][f"coefficient/{m}"] for m in ("audio", "visual")]
         assert min(damped) < 1
 
@@ -74,7 +74,7 @@ def test_probes_learn_and_encoders_and_fusion_train_as_without_them(
     probed = trained(toy_recipe(method="ogm", methods=methods), tmp_path / "probed")
     joint = trained(toy_recipe(method="joint"), tmp_path / "joint")
     assert bits(weights(probed)) == bits(weights(joint))
-    lines = log(probed.directory.metrics)
+    lines = log(probed.directory.folder / "metrics.jsonl")
     for m in ("audio", "visual"):
         losses = [line["train"][f"loss_probe_{m}"] for line in lines]
         assert losses[-1] < losses[0]

@@ -19,6 +19,14 @@ class Diverges(Method):
         return {"joint": super().losses(ctx, outputs, batch)["joint"] * float("nan")}
 
 
+class DivergesLater(Method):
+    """Has a loss that is not a number from epoch 1 on."""
+
+    def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
+        factor = 1.0 if ctx.epoch == 0 else float("nan")
+        return {"joint": super().losses(ctx, outputs, batch)["joint"] * factor}
+
+
 class Killed(Method):
     """Is stopped from outside in its first step."""
 
