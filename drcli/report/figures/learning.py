@@ -89,7 +89,7 @@ def draw(figure: Figure, found: Learning, theme: Theme) -> None:
         keys += learning_state.draw_gap(below, state, theme)
         above.set_title(f"{state.modality}: purity", loc="left", fontsize=11)
         below.set_title(f"{state.modality}: purity gap", loc="left", fontsize=11)
-    keys += [(_band(), "band: ± standard deviation over seeds")] if found.spread else []
+    keys += [(_band(), "band: ± standard deviation")] if found.spread else []
     add_legend(figure, list({name: (handle, name) for handle, name in reversed(keys)}.values())[::-1], theme)
 
 

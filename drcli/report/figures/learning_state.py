@@ -190,20 +190,22 @@ def draw_gap(axes: Axes, found: ModalityState, theme: Theme) -> list[Key]:
 
 def _from_zero(axes: Axes) -> None:
     """Let the vertical axis begin at zero, unless a signed gap is below in one of the panels that share it."""
-    if any(other.dataLim.y0 < 0 for other in axes.get_shared_y_axes().get_siblings(axes)):
-        axes.autoscale(axis="y")
-    else:
+    together = axes.get_shared_y_axes().get_siblings(axes)
+    if all(other.dataLim.y0 >= 0 for other in together):
         axes.set_ylim(bottom=0)
+        return
+    for other in together:  # each of them remembers the limit that was set
+        other.autoscale(axis="y")
 
 
 def _draw_falls(axes: Axes, events: Sequence[Relearned], colour: str, theme: Theme) -> None:
     size = theme.marker_size + 2
-    for event in events:
-        if event.after is not None:
-            axes.vlines(event.epoch, event.after, event.before, colors=colour, linestyles=RELEARNING, linewidth=1.2)
-    left = [(event.epoch, event.after) for event in events if event.after is not None]
     axes.plot([event.epoch for event in events], [event.before for event in events], EVENT, color=colour, ms=size)
-    axes.plot([e for e, _ in left], [gap for _, gap in left], EVENT, color=colour, mfc=BACKGROUND, ms=size)
+    left = [(event.epoch, event.before, event.after) for event in events if event.after is not None]
+    if left:
+        epochs, before, after = zip(*left, strict=True)
+        axes.vlines(epochs, after, before, colors=colour, linestyles=RELEARNING, linewidth=1.2)
+        axes.plot(epochs, after, EVENT, color=colour, mfc=BACKGROUND, ms=size)
 
 
 def _triangle(fill: str, theme: Theme) -> Artist:
