@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drcli.report.theme import BACKGROUND, BAND, SHADES, Look, Theme
-from drcli.runs.statistics import spread
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -71,11 +69,9 @@ def curve(seeds: Iterable[Mapping[int, float]], *, keep: Iterable[int] = ()) -> 
     epochs = sorted({*_thinned(sorted(values)), *values.keys() & set(keep)})
     if not epochs:
         return None
-    return Curve(
-        epochs,
-        [fmean(values[epoch]) for epoch in epochs],
-        [spread(values[epoch]) or 0.0 for epoch in epochs],
-    )
+    kept = [np.array(values[epoch]) for epoch in epochs]
+    deviations = [float(found.std(ddof=1)) if len(found) > 1 else 0.0 for found in kept]
+    return Curve(epochs, [float(found.mean()) for found in kept], deviations)
 
 
 def _thinned(epochs: Sequence[int]) -> list[int]:
@@ -140,7 +136,7 @@ def draw_heat_map(
     axes.grid(visible=False)
     for row, texts in enumerate(written or ()):
         for column, text in enumerate(texts):
-            axes.text(column, row, text, ha="center", va="center", fontsize="small")
+            axes.text(column, row, text, ha="center", va="center", fontsize=8.5)
     return image
 
 

@@ -130,7 +130,7 @@ def test_sensitivity_without_joint_training_is_refused(runs: Runs) -> None:
 
 
 def test_accuracies_are_in_per_cent_with_mean_and_deviation_over_seeds(runs: Runs) -> None:
-    found = accuracy.data(by_name([run for run in runs if run.label == "joint"]))
+    found = accuracy.data(accuracy.read_epochs(by_name([run for run in runs if run.label == "joint"])))
     val = found.curves["val"]["joint"]
     assert val.at(2) == pytest.approx(60.5)  # 60 and 61
     assert val.std[2] == pytest.approx(0.5**0.5)

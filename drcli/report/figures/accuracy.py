@@ -14,6 +14,9 @@ from drcli.runs.records import EpochRecord, accuracies
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Records = Sequence[Sequence[EpochRecord]]
+"""Lines of metrics.jsonl, by seed."""
+
 SPLITS = ("val", "train", "test")
 
 
@@ -30,14 +33,18 @@ class Accuracy:
     last: Mapping[str, Mapping[str, Sequence[float]]]
 
 
-def data(methods: Methods) -> Accuracy:
-    """Return the accuracies of the finished runs of one recipe."""
-    records = {name: [run.epochs() for run in runs] for name, runs in methods.items()}
+def read_epochs(methods: Methods) -> dict[str, Records]:
+    """Return the epochs of all runs by method."""
+    return {name: [run.epochs() for run in runs] for name, runs in methods.items()}
+
+
+def data(records: Mapping[str, Records]) -> Accuracy:
+    """Return the accuracies of the finished runs of one recipe; see `read_epochs`."""
     last = {name: {split: _last(seeds, split) for split in SPLITS} for name, seeds in records.items()}
     return Accuracy({split: _curves(records, split) for split in SPLITS}, last)
 
 
-def _curves(records: Mapping[str, Sequence[Sequence[EpochRecord]]], split: str) -> dict[str, Curve]:
+def _curves(records: Mapping[str, Records], split: str) -> dict[str, Curve]:
     found = {name: curve(_per_cent(accuracies(seed, split)) for seed in seeds) for name, seeds in records.items()}
     return {name: drawn for name, drawn in found.items() if drawn is not None}
 
@@ -46,7 +53,7 @@ def _per_cent(values: Mapping[int, float]) -> dict[int, float]:
     return {epoch: 100 * value for epoch, value in values.items()}
 
 
-def _last(seeds: Sequence[Sequence[EpochRecord]], split: str) -> list[float]:
+def _last(seeds: Records, split: str) -> list[float]:
     return [value for seed in seeds for value in accuracies(seed[-1:], split).values()]
 
 

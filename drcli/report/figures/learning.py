@@ -56,7 +56,7 @@ def data(runs: Sequence[RunRecord]) -> Learning:
     states = learning_state.data(learning_state.read_events(methods))
     if not states:
         raise DataError(f"figure of learning: no finished run recorded purities; train with {MONITORING}")
-    found = accuracy.data(methods)
+    found = accuracy.data(accuracy.read_epochs(methods))
     tested = all(name in found.curves["test"] for name in methods)
     counts = [len(group) for group in methods.values()]
     return Learning(

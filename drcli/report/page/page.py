@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from string import Template
 
+from drcli.report.figures.accuracy import read_epochs
 from drcli.report.page import provenance
 from drcli.report.page.figure import Drawing, inline, to_svg
 from drcli.report.page.marks import marks
@@ -143,17 +144,21 @@ def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
         notes = [f"Dataset {group[0].dataset}."] if group[0].dataset != recipe else []
         notes += [LEFT_OUT] if place >= MOST_DRAWN else []
         notes += [MAPS_LEFT_OUT] if options.draw_maps and not with_maps and place < MOST_DRAWN else []
-        figures = _figures(methods, shown, theme, with_maps=with_maps) if place < MOST_DRAWN else []
+        records = read_epochs(methods)
         compared = results(everyone[recipe], theme, options.reference, options.columns)
-        yield Part(recipe, " ".join(notes), [compared, *figures, cost(methods)])
+        figures = []
+        if place < MOST_DRAWN:
+            figures = [curves(recipe, records, theme), *_figures(methods, shown, theme, with_maps=with_maps)]
+        sections = [compared, *(section for section in figures if section is not None), cost(methods, records)]
+        yield Part(recipe, " ".join(notes), sections)
     origin = (provenance.unfinished, provenance.commands, provenance.environments, provenance.recipes)
     yield Part("Provenance", "", [section for make in origin if (section := make(runs)) is not None])
 
 
-def _figures(methods: Methods, shown: Sequence[str], theme: Theme, *, with_maps: bool) -> list[Section]:
-    found = [curves(methods, theme), learning(methods, shown, theme)]
+def _figures(methods: Methods, shown: Sequence[str], theme: Theme, *, with_maps: bool) -> list[Section | None]:
+    found: list[Section | None] = [learning(methods, shown, theme)]
     found += [maps(methods, shown, theme)] if with_maps else []
-    return [section for section in [*found, confusions(methods, shown, theme)] if section is not None]
+    return [*found, confusions(methods, shown, theme)]
 
 
 class _Writer:

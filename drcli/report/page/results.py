@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from drcli.report.drawing import LEFT, add_legend, panel, shortened
 from drcli.report.figures import comparison
+from drcli.report.figures.accuracy import Records
 from drcli.report.page.figure import Drawing
 from drcli.report.page.markup import to_html
 from drcli.report.page.sections import Section
@@ -86,19 +87,19 @@ COLUMNS = (
 )
 
 
-def cost(methods: Methods) -> Section:
-    """Return the section of the run times of a recipe's finished runs."""
-    rows = [_cost(name, runs) for name, runs in methods.items()]
+def cost(methods: Methods, records: Mapping[str, Records]) -> Section:
+    """Return the section of the run times of a recipe's finished runs, of which `records` are the epochs."""
+    rows = [_cost(name, runs, records[name]) for name, runs in methods.items()]
     table = TableText("Run times", COLUMNS, rows, ["Means over seeds."])
     intro = "Training with its diagnoses and the scoring of validation; other work on the machine counts too."
     return Section("Run times", intro, [to_html(table)])
 
 
-def _cost(name: str, runs: Sequence[RunRecord]) -> list[str]:
+def _cost(name: str, runs: Sequence[RunRecord], records: Records) -> list[str]:
     summaries = [run.done for run in runs]
     before = [summary.teacher_seconds for summary in summaries]
     seconds = [summary.all_seconds for summary in summaries]
-    speeds = [record.samples_per_second for run in runs for record in run.epochs()]
+    speeds = [record.samples_per_second for seed in records for record in seed]
     epochs = sorted({summary.epochs for summary in summaries})
     return [
         name,

@@ -10,6 +10,7 @@ from drcli.errors import UsageError
 from drcli.registry import known
 from drcli.report.drawing import Key, add_legend, heat_panel, panel
 from drcli.report.figures import accuracy, confusion, learning_state, representations, sensitivity
+from drcli.report.figures.accuracy import Records
 from drcli.report.figures.learning import MONITORING
 from drcli.report.figures.learning_state import Events, ModalityState, epochs_of, measured
 from drcli.report.page.figure import Drawing
@@ -92,10 +93,9 @@ def check_labels(runs: Iterable[RunRecord], labels: Collection[str]) -> None:
             raise UsageError(f"--maps {label}: no run has this label; {known(label, there)}")
 
 
-def curves(methods: Methods, theme: Theme) -> Section | None:
+def curves(recipe: str, records: Mapping[str, Records], theme: Theme) -> Section | None:
     """Return the section of learning curves, or None where no run logged an accuracy."""
-    found = accuracy.data(methods)
-    recipe = _recipe(methods)
+    found = accuracy.data(records)
     drawings = [
         _accuracies(f"{recipe}-{split}-accuracy", found, split, theme) for split in SPLITS if found.curves[split]
     ]

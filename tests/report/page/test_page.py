@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -185,6 +187,13 @@ def test_one_and_three_modalities_work_alike(page: MakePage) -> None:
     runs = [MadeRun("joint", 0, f"r{len(m)}", modalities=m, every=8, outputs=40) for m in (("x",), ("x", "y", "z"))]
     names = {drawing.name for drawing in page(*runs).drawings}
     assert {"r1-x-gap", "r3-x-gap", "r3-y-gap", "r3-z-gap", "r3-joint-z-map"} <= names
+
+
+def test_a_report_imports_neither_torch_nor_what_trains() -> None:
+    program = "import sys, drcli.report.page.page, drcli.report.tables; print('\\n'.join(sys.modules))"
+    modules = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+    assert "drcli.report.page.page" in modules
+    assert [name for name in modules if name == "torch" or name.startswith(("drcli.engine", "drcli.data."))] == []
 
 
 def test_figures_are_of_the_first_recipes(page: MakePage) -> None:

@@ -12,6 +12,7 @@ import pytest
 from support.run_tree import RELEARN, MadeRun, change_environment, small_study, write_runs
 
 from drcli.errors import UsageError
+from drcli.report.figures import accuracy
 from drcli.report.page import provenance, results
 from drcli.report.page.markup import Html
 from drcli.report.page.sections import (
@@ -92,7 +93,7 @@ def test_results_have_a_picture_of_differences_where_there_is_joint_training(tmp
 def test_test_curves_are_drawn_only_where_test_was_watched(tmp_path: Path) -> None:
     def drawn(folder: str, run: MadeRun) -> Section | None:
         methods = by_name(runs_of(tmp_path / folder, run))
-        return curves(methods, theme(methods))
+        return curves("digits", accuracy.read_epochs(methods), theme(methods))
 
     assert names(drawn("a", MadeRun())) == ["digits-val-accuracy", "digits-train-accuracy"]
     assert names(drawn("b", MadeRun(monitor="test")))[-1] == "digits-test-accuracy"
@@ -101,7 +102,7 @@ def test_test_curves_are_drawn_only_where_test_was_watched(tmp_path: Path) -> No
 
 def test_the_ends_of_learning_curves_are_there_in_numbers(tmp_path: Path) -> None:
     methods = by_name(runs_of(tmp_path, MadeRun(monitor="test"), MadeRun("ogm")))
-    cells = re.findall(r'data-key="([^"]*)"', text(curves(methods, theme(methods))))
+    cells = re.findall(r'data-key="([^"]*)"', text(curves("digits", accuracy.read_epochs(methods), theme(methods))))
     assert [cells[0], cells[4], cells[7]] == ["joint", "ogm", ""]
     assert cells[1] == cells[3] != cells[2]  # the made-up test scores are those of validation
 
@@ -271,7 +272,8 @@ def test_sensitivity_says_what_epochs_were_selected_on(tmp_path: Path) -> None:
 
 
 def test_run_times_are_means_over_seeds(tmp_path: Path) -> None:
-    table = text(results.cost(by_name(runs_of(tmp_path, MadeRun(seed=0), MadeRun(seed=4)))))
+    methods = by_name(runs_of(tmp_path, MadeRun(seed=0), MadeRun(seed=4)))
+    table = text(results.cost(methods, accuracy.read_epochs(methods)))
     assert ">22.0<" in table  # 20 and 24 seconds
     assert ">0.7<" in table  # 44 seconds in minutes
     assert ">3000<" in table
