@@ -134,10 +134,20 @@ def draw_heat_map(
     axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.tick_params(length=0)
     axes.grid(visible=False)
+    if written is not None:
+        _separate(axes, values.shape)
     for row, texts in enumerate(written or ()):
         for column, text in enumerate(texts):
             axes.text(column, row, text, ha="center", va="center", fontsize=8.5)
     return image
+
+
+def _separate(axes: Axes, shape: tuple[int, ...]) -> None:
+    """Draw lines between the cells."""
+    axes.set_xticks(np.arange(shape[1] + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(shape[0] + 1) - 0.5, minor=True)
+    axes.tick_params(which="minor", length=0)
+    axes.grid(which="minor", color=BACKGROUND, linewidth=0.8)
 
 
 def _side_by_side(names: Sequence[str], width: float) -> bool:

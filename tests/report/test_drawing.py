@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,9 +59,10 @@ def test_a_curve_is_drawn_with_its_band_and_the_look_of_its_method() -> None:
     line = draw_curve(axes, Curve([0, 1, 2], [1.0, 2.0, 3.0], [0.5, 0.0, 1.0]), look(1), "--", PAGE)
     assert (line.get_color(), line.get_marker(), line.get_linestyle()) == (*look(1), "--")  # type: ignore[attr-defined]
     (band,) = axes.collections
-    vertices = band.get_paths()[0].vertices
-    assert {(0.0, 0.5), (0.0, 1.5), (2.0, 2.0), (2.0, 4.0)} <= {tuple(map(float, vertex)) for vertex in vertices}
-    assert to_hex(band.get_facecolor()[0]) == look(1).colour  # type: ignore[index]
+    corners: Any = band.get_paths()[0].vertices
+    assert {(0.0, 0.5), (0.0, 1.5), (2.0, 2.0), (2.0, 4.0)} <= {tuple(map(float, corner)) for corner in corners}
+    colour: Any = band.get_facecolor()
+    assert to_hex(colour[0]) == look(1).colour
 
 
 def test_a_curve_of_one_seed_has_no_band() -> None:

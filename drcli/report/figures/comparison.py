@@ -87,7 +87,8 @@ def draw(figure: Figure, found: Sequence[Comparison], theme: Theme) -> None:
     figure.set_size_inches(10, 4.4 * len(found))
     grid = figure.subplots(len(found), 2, squeeze=False)
     selected = "; ".join(dict.fromkeys(one.selected for one in found))
-    figure.suptitle(f"Test scores of epochs {selected}", fontsize=10, color=MUTED)
+    spreads = "left: mean and its 95 % interval; right: mean ± standard deviation over seeds"
+    figure.suptitle(f"Test scores of epochs {selected}\n{spreads}", fontsize=10, color=MUTED)
     for one, (left, right) in zip(found, grid, strict=True):
         draw_differences(left, one, theme)
         keys = draw_probes(right, one, theme)
@@ -127,7 +128,14 @@ def draw_probes(axes: Axes, found: Comparison, theme: Theme) -> list[Key]:
         look, x, y = theme.look(row.name), row.probes[first], row.probes[second]
         _cross(axes, x, y, look.colour)
         axes.scatter(
-            100 * x.mean, 100 * y.mean, s=area, color=look.colour, marker=look.marker, edgecolors=BACKGROUND, zorder=3
+            100 * x.mean,
+            100 * y.mean,
+            s=area,
+            color=look.colour,
+            marker=look.marker,
+            edgecolors=BACKGROUND,
+            lw=0.5,
+            zorder=3,
         )
         keys.append(
             (sample(theme, look), f"{shortened(row.name)}: {mean_and_spread(row.accuracy.mean, row.accuracy.std)}")

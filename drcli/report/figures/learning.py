@@ -90,7 +90,10 @@ def draw(figure: Figure, found: Learning, theme: Theme) -> None:
         above.set_title(f"{state.modality}: purity", loc="left", fontsize=11)
         below.set_title(f"{state.modality}: purity gap", loc="left", fontsize=11)
     keys += [(_band(), "band: ± standard deviation")] if found.spread else []
-    add_legend(figure, list({name: (handle, name) for handle, name in reversed(keys)}.values())[::-1], theme)
+    first_of_name: dict[str, Key] = {}
+    for key in keys:
+        first_of_name.setdefault(key[1], key)
+    add_legend(figure, list(first_of_name.values()), theme)
 
 
 def _draw_accuracies(panels: Sequence[Axes], found: Learning, theme: Theme) -> list[Key]:

@@ -30,7 +30,7 @@ from drcli.report.theme import PAGE, Theme
 from drcli.report.wording import Methods
 from drcli.runs.collect import RunRecord, by_name, collect
 
-ON_TEST = {"selection": "test", "monitor": "test"}
+ON_TEST: dict[str, Any] = {"selection": "test", "monitor": "test"}
 SAID = "epochs selected on test; the test split was watched while training."
 
 
