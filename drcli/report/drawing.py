@@ -180,7 +180,7 @@ def add_legend(figure: Figure | SubFigure, keys: Sequence[Key], theme: Theme, *,
     """Put a legend below everything.
 
     A figure of the page, which has one panel of fixed size, grows by the rows of its legend; for others the layout
-    engine finds room.
+    engine makes room.
     """
     names = [shortened(name, LONGEST_KEY) for _, name in keys]
     columns = legend_columns(names, figure.bbox.width / figure.dpi)

@@ -202,14 +202,14 @@ class _Beside:
         return [f"published {letter}" for letter in self._letters.values()]
 
     def cells(self, name: str) -> list[str]:
-        """Return what stands beside one of our names."""
+        """Return what is known of one of our names."""
         return self._of(self._printed.get(name, ""))
 
     def _of(self, method: str) -> list[str]:
         return [self._known.get((method, setting), ABSENT) for setting in self._letters]
 
     def rows(self, ours: Iterable[str], call: Callable[[str], str]) -> list[tuple[str, list[str]]]:
-        """Return names and figures of the methods that we have not."""
+        """Return names and figures of the methods that no run of ours has."""
         printed = set(self._printed.values())
         theirs = [name for name in dict.fromkeys(one.method for one in self._figures) if name not in printed]
         taken = set(ours)
@@ -222,7 +222,7 @@ class _Beside:
 def _names_in_print(runs: Sequence[RunRecord]) -> dict[str, str]:
     """Return which published method is beside each of ours.
 
-    Where several labels are of one method, its figure stands beside the label of its name, if there is one.
+    Where several labels are of one method, its figure is beside the label of the same name, if there is one.
     """
     multimodal = [run for run in finished(runs) if run.modality is None]
     found = {name: name_in_print(group[0]) for name, group in by_name(multimodal).items()}

@@ -40,7 +40,7 @@ COLOURS = (
 )
 SHADES = ("#2a6ebb", "#c2510a")
 """Colours of heat maps: of what is more, and of what is less than zero."""
-# Colour never stands alone: neighbours differ in their marker too. With ten colours they make 70 pairs.
+# Colour alone distinguishes nothing: neighbours differ in their marker too. With ten colours they make 70 pairs.
 MARKERS = ("o", "s", "^", "D", "P", "X", "<")
 FOREGROUND, MUTED, LINE, BACKGROUND = "#1b1f24", "#57606a", "#d8dee4", "#ffffff"
 VARIABLES = {FOREGROUND: "fg", MUTED: "muted", LINE: "line", BACKGROUND: "bg"} | {

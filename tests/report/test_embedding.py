@@ -31,8 +31,11 @@ def test_at_most_fifty_components_are_kept() -> None:
 
 def test_features_are_scaled_as_for_clustering() -> None:
     features = np.array([[0, 5, 60000], [1, 5, -60000], [4, 5, 0]], dtype=np.float16)
-    np.testing.assert_allclose(scaled(features), [[-1, -1, 1], [-0.5, -1, -1], [1, -1, 0]], atol=1e-12)
-    np.testing.assert_allclose(scaled(features), scale_features(torch.from_numpy(features).double()).numpy(), atol=1e-12)
+    expected = np.array([[-1, -1, 1], [-0.5, -1, -1], [1, -1, 0]])
+    np.testing.assert_allclose(scaled(features), expected, atol=1e-12)
+    np.testing.assert_allclose(
+        scaled(features), scale_features(torch.from_numpy(features).double()).numpy(), atol=1e-12
+    )
 
 
 def test_rows_of_a_class_lie_together_and_the_map_repeats() -> None:

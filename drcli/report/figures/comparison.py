@@ -29,7 +29,7 @@ class Comparison:
         title: recipe and number of seeds.
         reference: name that differences are to; None where there is none.
         rows: the methods.
-        probed: the two modalities whose probes are drawn; none where no method has two.
+        probed: the two modalities with probes that are drawn; none where no method has two.
         alone: probe accuracy of an encoder that was trained alone, by modality.
         selected: how epochs were selected.
     """

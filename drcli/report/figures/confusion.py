@@ -18,8 +18,8 @@ from drcli.runs.records import StoredOutputs
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_NAMED = 40  # classes whose names find room
-MOST_WRITTEN = 12  # classes whose cells hold their number
+MOST_NAMED = 40  # classes; of more, the names do not fit
+MOST_WRITTEN = 12  # classes; of more, the numbers of the cells do not fit
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def per_cent(shares: NDArray[Any]) -> list[list[str]]:
 
 
 def draw(axes: Axes, found: Matrix, theme: Theme) -> None:  # noqa: ARG001 - as the other figures
-    """Draw a matrix, with its numbers where they find room."""
+    """Draw a matrix, with its numbers where they fit."""
     written = per_cent(found.shares) if len(found.classes) <= MOST_WRITTEN else None
     labels = ("predicted class", "true class")
     draw_heat_map(axes, found.shares, (found.ticks, found.ticks), written, labels=labels, limits=(0.0, 1.0))

@@ -20,14 +20,15 @@ from drcli.report.figures.representations import (
     draw_map,
     make_map,
 )
-from drcli.report.theme import COLOURS, METADATA, MUTED, Theme
+from drcli.report.theme import METADATA, MUTED, SHADES, Theme
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-TRAIN, VALIDATION, FLOOR = 0.35, 1.0, COLOURS[1]  # opacities of the bars, and the colour of the floor
+COLOUR, FLOOR = SHADES
+TRAIN, VALIDATION = 0.35, 1.0  # opacities of the bars
 BAR = 0.28  # width of a bar; pairs stand 1 apart
 MAPS_IN_ROW = 3
 LONGEST_TITLE = 90
@@ -51,7 +52,7 @@ class Diagnosed:
 
 
 def check_place(path: Path) -> None:
-    """Refuse a picture whose type is not known, or whose folder is not there.
+    """Refuse a picture of unknown type, or in a folder that does not exist.
 
     Raises:
         UsageError: the suffix is none of .png, .svg, .pdf, or there is no such folder.
@@ -124,8 +125,8 @@ def _bars(axes: Axes, diagnoses: Mapping[str, ModalityDiagnosis]) -> None:
     train = [(d.purity_train, d.purity_permuted_train) for d in found]
     val = [(d.purity_val, d.purity_permuted_val) for d in found]
     handles: list[Any] = [
-        axes.bar(places - BAR / 2, [purity for purity, _ in train], 0.94 * BAR, color=COLOURS[0], alpha=TRAIN),
-        axes.bar(places + BAR / 2, [purity for purity, _ in val], 0.94 * BAR, color=COLOURS[0], alpha=VALIDATION),
+        axes.bar(places - BAR / 2, [purity for purity, _ in train], 0.94 * BAR, color=COLOUR, alpha=TRAIN),
+        axes.bar(places + BAR / 2, [purity for purity, _ in val], 0.94 * BAR, color=COLOUR, alpha=VALIDATION),
         _floors(axes, places - BAR / 2, train),
     ]
     _floors(axes, places + BAR / 2, val)

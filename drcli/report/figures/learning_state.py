@@ -28,7 +28,7 @@ class Relearned:
     """The gap of a modality before and after one re-learning, means over the seeds that have it.
 
     Attributes:
-        epoch: at whose end it was.
+        epoch: it was at the end of this epoch.
         before: gap that was found.
         after: gap that it left; None where no seed measured it.
     """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_NAMED = 40  # classes; of more, neither numbers nor names would find room
+MOST_NAMED = 40  # classes; of more, neither numbers nor names fit
 APART = 0.08  # least distance of two numbers, as a share of the map
 
 
@@ -173,9 +173,9 @@ def _write_numbers(axes: Axes, places: Mapping[int, Array], theme: Theme) -> Non
 
 
 def number_places(points: Array, labels: Array) -> dict[int, Array]:
-    """Return where the number of each class stands: on its point nearest to its median, apart from other numbers.
+    """Return where the number of each class is written: on its point nearest to its median, apart from other numbers.
 
-    A class whose points all lie next to other numbers has none.
+    A class with all its points next to other numbers has none.
 
     Args:
         points: (P, 2).

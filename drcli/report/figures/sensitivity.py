@@ -186,7 +186,7 @@ def draw_grid(axes: Axes, grid: Grid, theme: Theme) -> Artist:
 
 
 def _text(grid: Grid, cell: Cell, differences: Mapping[Cell, float | None], theme: Theme) -> str:
-    """Return what a cell holds: on the page, whose cells are small, without the standard deviation."""
+    """Return what a cell holds: on the page, where cells are small, without the standard deviation."""
     seeds, difference = grid.accuracies.get(cell), differences.get(cell)
     if seeds is None:
         return ""

@@ -48,8 +48,8 @@ def to_png(drawing: Drawing) -> bytes:
 def inline(drawing: Drawing, svg: str) -> Html:
     """Return the text of an .svg file as an element of the page, in the colours of the page.
 
-    Its ids begin with the drawing's name, and what only a file needs is left out. It is named by the element whose
-    id is the drawing's name: its caption.
+    Its ids begin with the drawing's name, and what only a file needs is left out. It is named by its caption,
+    the element with the drawing's name as its id.
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)

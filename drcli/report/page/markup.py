@@ -39,7 +39,7 @@ def joined(parts: Iterable[object], between: str = "") -> Html:
 def element(tag: str, *children: object, **attributes: object) -> Html:
     """Return an element; in names of attributes "_" stands for "-", and one at the end is dropped.
 
-    An attribute that is None or False is left out, one that is True stands without a value.
+    An attribute that is None or False is left out, one that is True has no value.
     """
     written = "".join(_attribute(name, value) for name, value in attributes.items() if _is_said(value))
     return Html(f"<{tag}{written}>{joined(children)}</{tag}>")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = Sequence[Html | Drawing]
-"""Figures that stand beside each other."""
+"""Figures beside each other."""
 
 MAP_HEIGHT = 3.2  # inches
 SPLITS = {
