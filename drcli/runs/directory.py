@@ -21,7 +21,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
@@ -29,6 +29,8 @@ import yaml
 from drcli.damage import one_line
 from drcli.errors import DamagedError, DataError, DrcliError, RecipeError
 from drcli.files import append_json_line, parse_yaml, read_json_lines, write_atomic, write_json
+from drcli.recipe.schema import Recipe
+from drcli.recipe.show import differences
 from drcli.runs.records import (
     FORMAT,
     Environment,
@@ -43,9 +45,6 @@ from drcli.runs.records import (
     narrowed,
     parse,
 )
-
-if TYPE_CHECKING:
-    from drcli.recipe.schema import Recipe
 
 STARTING_OVER = "delete the folder, or train with --fresh, to start over; or choose another --out, or name=NAME"
 RESTORING = "restore it, or leave its folder out"
@@ -129,8 +128,6 @@ class RunDirectory:
         """Lines on what the recipe that was trained here has otherwise."""
         if not self.exists:
             raise DamagedError(f"{self._recipe}: missing beside a trained run, so it is unknown which; {self.remedy}")
-        from drcli.recipe.show import differences  # which imports torch, and reports have no need of it
-
         return differences(without_root(self._mapping(self._recipe, parse_yaml)), without_root(recipe.to_dict()))
 
     def claim_weights(self, digests: Mapping[str, str]) -> None:
