@@ -19,7 +19,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,8 +27,11 @@ import numpy as np
 import yaml
 
 from drcli.damage import one_line
-from drcli.errors import DamagedError, DataError, DrcliError, RecipeError
-from drcli.files import append_json_line, parse_yaml, read_json_lines, write_atomic, write_json
+from drcli.errors import DamagedError, DataError, RecipeError
+from drcli.files import Lock, append_json_line, write_atomic, write_json
+from drcli.npz_file import read_npz
+from drcli.reading import ContentsError, read_json_lines, read_json_object, storable
+from drcli.recipe.plain_yaml import read_yaml
 from drcli.recipe.schema import Recipe
 from drcli.recipe.show import differences
 from drcli.runs.records import (
@@ -59,11 +62,15 @@ class RunDirectory:
     Args:
         folder: the run directory; it must exist before something is written.
         remedy: what to do about a damaged file, for messages.
+
+    Attributes:
+        lock: held while a run is trained here; before each write, the folder must still be the one that was locked.
     """
 
     def __init__(self, folder: Path, *, remedy: str = STARTING_OVER) -> None:
         self.folder = folder
         self.remedy = remedy
+        self.lock: Lock | None = None
         self.checkpoint = folder / "checkpoint.pt"
         self.last = folder / "last.pt"
         self.tensorboard = folder / "tensorboard"
@@ -101,7 +108,7 @@ class RunDirectory:
         if self.exists:  # a run that has finished no epoch has nothing to lose
             self.clear()
         self._write(self._environment, environment.model_copy(update={"format": FORMAT}))
-        write_atomic(self._recipe, yaml.safe_dump(recipe.to_dict(), sort_keys=False).encode())
+        self._replace(self._recipe, yaml.safe_dump(recipe.to_dict(), sort_keys=False).encode())
 
     def check(self, recipe: Recipe, fingerprint: str) -> bool:
         """Return whether this run has finished an epoch here already.
@@ -128,7 +135,7 @@ class RunDirectory:
         """Lines on what the recipe that was trained here has otherwise."""
         if not self.exists:
             raise DamagedError(f"{self._recipe}: missing beside a trained run, so it is unknown which; {self.remedy}")
-        return differences(without_root(self._mapping(self._recipe, parse_yaml)), without_root(recipe.to_dict()))
+        return differences(without_root(self._recipe_mapping()), without_root(recipe.to_dict()))
 
     def claim_weights(self, digests: Mapping[str, str]) -> None:
         """Write down which pre-trained weights the run starts from, or check that they are the same.
@@ -147,11 +154,21 @@ class RunDirectory:
 
     # Writing
 
+    def guard(self) -> None:
+        """Make sure, before something is written, that the folder is still the one that was locked.
+
+        Raises:
+            RunError: it was deleted, or begun again by another process.
+        """
+        if self.lock is not None:
+            self.lock.check()
+
     def clear(self) -> None:
         """Remove everything but the lock.
 
         What says which run this is goes last: killed before, the rest is not taken for another recipe's.
         """
+        self.guard()
         for path in sorted(self.folder.iterdir(), key=lambda path: path in {self._recipe, self._environment}):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -169,14 +186,16 @@ class RunDirectory:
         self._keep(self._events, [event for event in self.events() if event.epoch < epoch])
 
     def _keep(self, path: Path, records: list[_R]) -> None:
-        write_atomic(path, "".join(json.dumps(record.to_dict()) + "\n" for record in records).encode())
+        self._replace(path, "".join(json.dumps(storable(record.to_dict())) + "\n" for record in records).encode())
 
     def log_epoch(self, record: EpochRecord) -> None:
         """Append an epoch to the log."""
+        self.guard()
         append_json_line(self._metrics, record.to_dict())
 
     def log_event(self, event: Event) -> None:
         """Append a diagnosis to the log."""
+        self.guard()
         append_json_line(self._events, event.to_dict())
 
     def write_outputs(self, outputs: StoredOutputs) -> None:
@@ -185,7 +204,7 @@ class RunDirectory:
         kept = StoredOutputs(outputs.labels, outputs.weight, outputs.logits, outputs.classes, narrow)
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **kept.arrays())
-        write_atomic(self._outputs, buffer.getvalue())
+        self._replace(self._outputs, buffer.getvalue())
 
     def write_summary(self, summary: Summary) -> None:
         """Write the test scores, which make the run a finished one."""
@@ -197,7 +216,12 @@ class RunDirectory:
         self._write(self.failure_file, failure)
 
     def _write(self, path: Path, record: Record) -> None:
-        write_json(path, record.to_dict())
+        self.guard()
+        write_json(path, record.to_dict(), follow=False)
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        self.guard()
+        write_atomic(path, content, follow=False)
 
     # Reading
 
@@ -207,7 +231,7 @@ class RunDirectory:
         Raises:
             DataError: the file is damaged.
         """
-        found: RunRecipe = self._record(self._recipe, RunRecipe, parse_yaml)
+        found = self._parsed(self._recipe, self._recipe_mapping(), RunRecipe)
         if found.method not in found.methods:
             raise self._damaged(self._recipe, f"methods has no block {found.method!r}")
         return found
@@ -258,10 +282,8 @@ class RunDirectory:
         if not self.has_outputs:
             return None
         try:
-            # Opened here: numpy leaves a path open when what it holds is no archive.
-            with self._outputs.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                return StoredOutputs.of({name: arrays[name] for name in arrays.files})
-        except Exception as error:
+            return StoredOutputs.of(read_npz(self._outputs))
+        except (OSError, ContentsError, RecordError) as error:
             raise self._damaged(self._outputs, error) from error
 
     def _versioned(self, path: Path, model: type[_R]) -> _R:
@@ -274,13 +296,11 @@ class RunDirectory:
         return found
 
     def _lines(self, path: Path, model: type[_R]) -> list[_R]:
-        try:
-            return [self._parsed(path, line, model) for line in read_json_lines(path)]
-        except DrcliError as error:
-            raise DamagedError(str(error)) from error
+        found = read_json_lines(path, remedy=self.remedy, error=DamagedError)
+        return [self._parsed(path, line, model) for line in found]
 
-    def _record(self, path: Path, model: type[_R], read: Callable[[str], Any] = json.loads) -> _R:
-        return self._parsed(path, self._mapping(path, read), model)
+    def _record(self, path: Path, model: type[_R]) -> _R:
+        return self._parsed(path, read_json_object(path, remedy=self.remedy, error=DamagedError), model)
 
     def _parsed(self, path: Path, found: object, model: type[_R]) -> _R:
         try:
@@ -289,13 +309,10 @@ class RunDirectory:
             raise self._damaged(path, error) from error
         return record
 
-    def _mapping(self, path: Path, read: Callable[[str], Any]) -> dict[str, Any]:
-        try:
-            found = read(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise self._damaged(path, error) from error
+    def _recipe_mapping(self) -> dict[str, Any]:
+        found = read_yaml(self._recipe, remedy=self.remedy, error=DamagedError)
         if not isinstance(found, dict):
-            raise self._damaged(path, "not a mapping")
+            raise self._damaged(self._recipe, "not a mapping")
         return found
 
     def _damaged(self, path: Path, why: object) -> DamagedError:
