@@ -193,7 +193,7 @@ def test_a_report_imports_neither_torch_nor_what_trains() -> None:
     program = "import sys, drcli.report.page.page, drcli.report.tables; print('\\n'.join(sys.modules))"
     modules = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
     assert "drcli.report.page.page" in modules
-    assert [name for name in modules if name == "torch" or name.startswith(("drcli.engine", "drcli.data."))] == []
+    assert [name for name in modules if name == "torch" or name.startswith(("drcli.engine", "drcli.models."))] == []
 
 
 def test_figures_are_of_the_first_recipes(page: MakePage) -> None:
