@@ -282,7 +282,7 @@ def evaluate(
 
 @app.command()
 @reports_errors
-def report(
+def report(  # noqa: PLR0913, PLR0917 - one argument for each option
     folders: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Folders with runs at or below them.")],
     out: Annotated[
         Path | None, typer.Option(help="File to write; default: report.html, or standard output for tables.")
@@ -299,13 +299,25 @@ def report(
     no_maps: Annotated[
         bool, typer.Option("--no-maps", help="Leave out the maps, which take most of the time.")
     ] = False,
+    reference: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Label that differences are to; default: joint training.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY[,KEY]",
+            help="Columns of the tables: seeds, val, accuracy, macro_f1, probes, difference, bootstrap, seconds, "
+            "published; default: all.",
+        ),
+    ] = None,
 ) -> None:
     """Report runs as one HTML page that needs no network, or as tables."""
     with leaving_at_once():
         from drcli.commands import report as command
 
     labels = maps.split(",") if maps is not None else []
-    request = command.ReportRequest(folders, out, form, figures, png, labels, no_maps)
+    keys = None if columns is None else [key.strip() for key in columns.split(",")]
+    request = command.ReportRequest(folders, out, form, figures, png, labels, no_maps, reference, keys)
     typer.echo(command.report(request, terminal.console(stderr=True)), nl=False)
 
 

@@ -25,8 +25,9 @@ from drcli.models.inference import extract_features
 from drcli.recipe.overrides import parse_overrides
 from drcli.recipe.schema import Recipe, plain
 from drcli.recipe.validate import validate_settings
-from drcli.report import diagnosis_figure
+from drcli.report.figures import diagnosis as diagnosis_figure
 from drcli.report.render import titled
+from drcli.report.theme import PAPER, write_figure
 
 
 class Settings(GapSettings):
@@ -113,9 +114,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
     )
     report = Report(path, found.epoch, settings.lambda_, modalities, figure, tuple(_constant(found)))
     if figure is not None:
-        diagnosis_figure.draw(
-            figure, modalities, *found.train, *found.val, class_names=found.class_names, title=title_of(report)
-        )
+        _draw(figure, report, found)
     return report
 
 
@@ -125,6 +124,25 @@ def _constant(found: Representations) -> Iterator[str]:
         for m, x in features.items():
             if bool(constant_dimensions(x).all()):
                 yield f"{m}: its features of {split} are constant; clusters of them say nothing about the classes"
+
+
+def _draw(path: Path, report: Report, of: Representations) -> None:
+    (train, labels_train), (val, labels_val) = ((_arrays(x), y.cpu().numpy()) for x, y in (of.train, of.val))
+    drawn = diagnosis_figure.data(
+        report.modalities,
+        train,
+        labels_train,
+        val,
+        labels_val,
+        classes=of.class_names,
+        theme=PAPER,
+        title=title_of(report),
+    )
+    write_figure(path, PAPER, lambda figure: diagnosis_figure.draw(figure, drawn, PAPER))
+
+
+def _arrays(features: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {m: x.cpu().numpy() for m, x in features.items()}
 
 
 def _on(

@@ -13,8 +13,9 @@ from rich.text import Text
 from drcli.errors import RunError, UsageError
 from drcli.files import reason, write_atomic
 from drcli.report.render import Format, render
-from drcli.report.tables import comparison_tables
-from drcli.runs.collect import RunRecord, collect, finished
+from drcli.report.tables import check_columns, comparison_tables
+from drcli.runs.collect import RunRecord, by_recipe, collect, finished
+from drcli.runs.comparison import compare, comparison_csv
 
 if TYPE_CHECKING:
     from drcli.report.page.page import Page
@@ -35,6 +36,8 @@ class ReportRequest:
         png: whether to write the figures as .png too.
         maps: labels shown in maps and confusion matrices; empty for joint training and D&R.
         no_maps: whether to leave the maps out.
+        reference: label that differences are to; None for joint training.
+        columns: keys of the tables' columns; None for all.
     """
 
     folders: Sequence[Path]
@@ -44,12 +47,15 @@ class ReportRequest:
     png: bool
     maps: Sequence[str]
     no_maps: bool
+    reference: str | None = None
+    columns: Sequence[str] | None = None
 
 
 def report(request: ReportRequest, progress: Console) -> str:
     """Write what was asked for, and return what belongs on standard output.
 
-    Where no run is finished the page is written all the same, and standard error says so.
+    Where no run is finished the page is written all the same, and standard error says so. Beside a file of LaTeX
+    comes one of its numbers in full precision, `.csv`.
 
     Raises:
         UsageError: an option is not valid, a folder holds no run, or no run for a table is finished.
@@ -60,12 +66,22 @@ def report(request: ReportRequest, progress: Console) -> str:
     runs = collect(request.folders)
     if request.form == "html":
         return _write_page(request, runs, progress)
-    form: Format = "markdown" if request.form == "markdown" else "latex"
-    text = "\n".join(render(table, form) for table in comparison_tables(runs))
+    latex = request.form == "latex"
+    form: Format = "latex" if latex else "markdown"
+    tables = comparison_tables(runs, request.reference, request.columns, for_print=latex)
+    text = "\n".join(render(table, form) for table in tables)
     if request.out is None:
         return text
     _write(request.out, text.encode("utf-8"))
+    if latex:
+        _write_csv(request.out.with_suffix(".csv"), runs, request.reference, progress)
     return f"{request.out}\n"
+
+
+def _write_csv(path: Path, runs: Sequence[RunRecord], reference: str | None, progress: Console) -> None:
+    rows = {recipe: compare(group, reference) for recipe, group in by_recipe(finished(runs)).items()}
+    _write(path, comparison_csv(rows).encode("utf-8"))
+    progress.print(Text(f"written beside it: {path}"), soft_wrap=True)
 
 
 def _check(request: ReportRequest) -> None:
@@ -75,6 +91,9 @@ def _check(request: ReportRequest) -> None:
         raise UsageError("--maps and --no-maps: choose one of them")
     if request.out is not None and request.out.is_dir():
         raise UsageError(f"--out {request.out}: is a folder; name the file to write, such as {request.out}/report.html")
+    if request.out is not None and request.form == "latex" and request.out.suffix.lower() == ".csv":
+        raise UsageError(f"--out {request.out}: its numbers are written as .csv beside it; choose another suffix, .tex")
+    check_columns(request.columns or ())
     only_html = {
         "--figures": request.figures,
         "--png": request.png,
@@ -90,7 +109,7 @@ def _write_page(request: ReportRequest, runs: Sequence[RunRecord], progress: Con
     from drcli.report.page.page import Options, build
 
     out = request.out or DEFAULT_OUT
-    page = build(runs, Options(request.maps, not request.no_maps))
+    page = build(runs, Options(request.maps, not request.no_maps, request.reference, request.columns))
     folder = request.figures or out.with_name(f"{out.stem}_figures")
     _write_figures(folder, page, png=request.png)
     _write(out, page.html.encode("utf-8"))  # last: where the page is, its figures are
@@ -102,7 +121,7 @@ def _write_page(request: ReportRequest, runs: Sequence[RunRecord], progress: Con
 
 
 def _write_figures(folder: Path, page: Page, *, png: bool) -> None:
-    from drcli.report.page.drawing import to_png
+    from drcli.report.page.figure import to_png
 
     for drawing, svg in zip(page.drawings, page.svgs, strict=True):
         _write(folder / f"{drawing.name}.svg", svg.encode("utf-8"), options="--out or --figures")

@@ -1,1 +1,1 @@
-"""What people look at: console tables, figures, TensorBoard; it computes nothing that a file stores."""
+"""What people look at once runs are there: tables, figures, the page; it computes nothing that a file stores."""

@@ -2,71 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 Array = NDArray[Any]
-MOST_POINTS = 1000
 PRINCIPAL_COMPONENTS = 50
 
 
-@dataclass(frozen=True)
-class Map:
-    """Where the rows of one modality lie in the plane.
-
-    Attributes:
-        points: (P, 2).
-        labels: (P,) class indices.
-        is_val: (P,) whether a row is one of validation.
-        rows: how many rows there are; more than P where points were drawn from them.
-    """
-
-    points: Array
-    labels: Array
-    is_val: Array
-    rows: int
-
-
-def embed(train: Tensor, labels_train: Tensor, val: Tensor, labels_val: Tensor, *, seed: int = 0) -> Map:
-    """Return a map of both splits together; the same arguments give the same map.
-
-    Dimensions are scaled to [-1, 1] as for clustering, but over both splits, which share the map.
-
-    Args:
-        train: (N, D).
-        labels_train: (N,).
-        val: (M, D).
-        labels_val: (M,).
-        seed: which rows are drawn if there are more than 1000, of both splits alike.
-    """
-    import torch
-
-    labels = np.concatenate([labels_train.cpu().numpy(), labels_val.cpu().numpy()])
-    is_val = np.arange(len(labels)) >= len(train)
-    rows, points = embed_features(torch.cat([train.cpu(), val.cpu()]), seed=seed)
-    return Map(points, labels[rows], is_val[rows], len(labels))
-
-
-def embed_features(features: Tensor, *, seed: int = 0) -> tuple[Array, Array]:
+def embed(features: Array, most_rows: int, *, seed: int = 0) -> tuple[Array, Array]:
     """Return which rows were taken, (P,), and their places in the plane, (P, 2); the same arguments, the same map.
 
     Args:
-        features: (N, D).
-        seed: which rows are drawn if there are more than 1000.
+        features: (N, D), finite; dimensions are scaled to [-1, 1] as for clustering.
+        most_rows: of more, so many are drawn at random.
+        seed: of the draw.
     """
-    import torch
+    rows = np.random.default_rng(seed).permutation(len(features))[:most_rows]
+    return rows, tsne(principal_components(scaled(features)[rows]))
 
-    from drcli.diagnosis import scale_features
 
-    rows = np.random.default_rng(seed).permutation(len(features))[:MOST_POINTS]
-    scaled = scale_features(features)[torch.from_numpy(rows)]
-    return rows, tsne(principal_components(scaled.double().numpy()))
+def scaled(features: Array) -> Array:
+    """Return features (N, D) scaled linearly so that each dimension spans [-1, 1]; a constant one becomes -1."""
+    wide = features.astype(np.float64)
+    low, spread = wide.min(axis=0), np.ptp(wide, axis=0)
+    placed: Array = 2 * (wide - low) / np.where(spread > 0, spread, 1) - 1
+    return placed
 
 
 def principal_components(features: Array) -> Array:

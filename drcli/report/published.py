@@ -1,4 +1,4 @@
-"""Figures from publications, to stand beside ours in columns of their own.
+"""Published accuracies, shown beside ours in columns of their own.
 
 `published.csv` holds each with its source, in per cent; here they are fractions, as everywhere in drcli.
 """
@@ -50,7 +50,7 @@ class Published:
 
 
 def beside(runs: Iterable[RunRecord]) -> list[Published]:
-    """Return the published figures that may stand beside one recipe's runs, in the file's order.
+    """Return the published figures that can be compared with one recipe's runs, in the file's order.
 
     There are none where data has noise on it or features are joined otherwise than by concatenation: the
     sources have neither.

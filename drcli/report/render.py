@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,12 +36,14 @@ class TableText:
         columns: C headings.
         rows: each of C cells.
         notes: lines below it.
+        bold: places, row and column, of the cells that LaTeX sets in bold.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
+    bold: Collection[tuple[int, int]] = ()
 
 
 def render(table: TableText, form: Format) -> str:
@@ -92,9 +94,11 @@ def escape_markdown(text: str) -> str:
 
 
 def _latex(table: TableText) -> str:
-    def line(cells: Iterable[str]) -> str:
+    def line(cells: Iterable[str], row: int = -1) -> str:
         # A "[" at the start of a row would be taken for the length of the line break before it.
-        return " & ".join(f"{{{cell}}}" if cell.startswith("[") else cell for cell in map(escape_latex, cells)) + r" \\"
+        escaped = [f"{{{cell}}}" if cell.startswith("[") else cell for cell in map(escape_latex, cells)]
+        shown = [rf"\textbf{{{cell}}}" if (row, place) in table.bold else cell for place, cell in enumerate(escaped)]
+        return " & ".join(shown) + r" \\"
 
     lines = [
         "% needs \\usepackage{booktabs}",
@@ -105,7 +109,7 @@ def _latex(table: TableText) -> str:
         r"    \toprule",
         f"    {line(table.columns)}",
         r"    \midrule",
-        *(f"    {line(row)}" for row in table.rows),
+        *(f"    {line(cells, row)}" for row, cells in enumerate(table.rows)),
         r"    \bottomrule",
         r"  \end{tabular}",
         *(f"\n  {{\\footnotesize {escape_latex(note)}\\par}}" for note in table.notes),

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from string import ascii_lowercase
 
 from drcli.errors import UsageError
-from drcli.report.figures.wording import name_recipe
+from drcli.registry import known
 from drcli.report.published import Published, beside, name_in_print
 from drcli.report.render import TableText
+from drcli.report.wording import RELEARN, Methods, in_print, name_recipe
 from drcli.runs.collect import RunRecord, by_name, by_recipe, by_variant, finished, named
 from drcli.runs.comparison import Mean, Row, average_ranks, compare, find_reference, one_recipe_per_dataset
+from drcli.runs.statistics import paired_differences, t_interval
 from drcli.runs.unequal import unequal
 from drcli.runs.wording import ABSENT, interval, mean_and_spread, points, seconds_of, selected_on
 
-RELEARNING = "diagnose_relearn"
 SELECTED_ON_TEST, TEST_WATCHED = "†", "‡"
 Setting = tuple[str, str, str]
 
+KEYS = ("method", "seeds", "val", "accuracy", "macro_f1", "probes", "difference", "bootstrap", "seconds", "published")
+"""Keys of all columns; `probes` has one per modality, `published` one per publication and setting."""
 NARROW = ("method", "seeds", "val", "accuracy", "probes", "difference", "seconds")
 """Columns that fit into a terminal."""
+BOLD = (
+    "Bold: the best of a column, and what is not significantly different from it: the 95 % interval of Student's t for "
+    "the differences, paired by seed, contains zero."
+)
 
 
 @dataclass(frozen=True)
@@ -31,15 +39,32 @@ class Column:
         key: what `--columns` calls it.
         heading: above it.
         cell: what it shows of a row.
+        score: what it shows the mean of; None where the greatest is not the best.
     """
 
     key: str
     heading: str
     cell: Callable[[Row], str]
+    score: Callable[[RunRecord], float | None] | None = None
+
+
+def check_columns(columns: Iterable[str]) -> None:
+    """Refuse keys that no column has.
+
+    Raises:
+        UsageError: there is such a key; the nearest is offered.
+    """
+    for key in columns:
+        if key not in KEYS:
+            raise UsageError(f"--columns {key}: no such column; {known(key, KEYS)}")
 
 
 def comparison_tables(
-    runs: Sequence[RunRecord], reference: str | None = None, columns: Collection[str] | None = None
+    runs: Sequence[RunRecord],
+    reference: str | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    for_print: bool = False,
 ) -> list[TableText]:
     """Return one table per recipe, and where there are several datasets those of average ranks.
 
@@ -48,86 +73,174 @@ def comparison_tables(
     Args:
         runs: at least one.
         reference: label that differences are to; None for joint training.
-        columns: keys of the columns; None for all.
+        columns: keys of the columns, in their order; that of the names comes first, those of publications come last.
+            None for all.
+        for_print: with the names of a paper for methods, and the best in bold.
 
     Raises:
-        UsageError: no run is finished, or none of a recipe has the label `reference`.
+        UsageError: no run is finished, none of a recipe has the label `reference`, or there is no such column.
     """
     if not finished(runs):
         raise UsageError(f"{runs[0].folder}: no run is finished yet, so that there is no table; train to the end")
     groups = by_recipe(runs)
-    tables = [comparison_table(group, reference, columns) for group in groups.values() if finished(group)]
+    tables = [
+        comparison_table(group, reference, columns, for_print=for_print) for group in groups.values() if finished(group)
+    ]
     empty = [f"{recipe}: none of its runs is finished." for recipe, group in groups.items() if not finished(group)]
     tables[-1] = replace(tables[-1], notes=[*tables[-1].notes, *empty])
-    return [*tables, *rank_tables(runs)]
+    return [*tables, *rank_tables(runs, for_print=for_print)]
 
 
 def comparison_table(
-    runs: Sequence[RunRecord], reference: str | None = None, columns: Collection[str] | None = None
+    runs: Sequence[RunRecord],
+    reference: str | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    for_print: bool = False,
 ) -> TableText:
     """Return the table of one recipe's runs, of which at least one is finished; see `comparison_tables`."""
+    check_columns(columns or ())
+    call = in_print if for_print else str
+    methods = by_name(finished(runs))
     rows = {row.name: row for row in compare(runs, reference)}
-    figures = beside(runs)
-    letters = dict(zip(dict.fromkeys(figure.setting for figure in figures), ascii_lowercase, strict=False))
-    printed = _names_in_print(runs)
-    to = find_reference(by_name(finished(runs)), reference)
-    shown = [column for column in _columns(rows, to) if columns is None or column.key in columns]
-    with_published = columns is None or "published" in columns
-    if not with_published:
-        figures, letters = [], {}
-    known = {(figure.method, figure.setting): mean_and_spread(figure.value, figure.std) for figure in figures}
-    theirs = [name for name in dict.fromkeys(figure.method for figure in figures) if name not in printed.values()]
-    cells = [(printed.get(name, ""), [column.cell(row) for column in shown]) for name, row in rows.items()]
-    absent = [ABSENT] * (len(shown) - 1)
-    cells += [(name, [f"{name} (published)" if name in rows else name, *absent]) for name in theirs]
-    body = [[*ours, *(known.get((method, setting), ABSENT) for setting in letters)] for method, ours in cells]
-    headings = [*(column.heading for column in shown), *(f"published {letter}" for letter in letters.values())]
-    notes = [*_notes(runs, list(rows.values()), to, shown), *_published_notes(letters, figures)]
-    return TableText(f"{name_recipe(runs)}: test scores in per cent", headings, body, notes)
+    to = find_reference(methods, reference)
+    shown = _chosen(_columns(rows, to, call), columns)
+    theirs = _Beside(runs) if columns is None or "published" in columns else _Beside([])
+    body = [[*(column.cell(row) for column in shown), *theirs.cells(name)] for name, row in rows.items()]
+    body += [[name, *[ABSENT] * (len(shown) - 1), *cells] for name, cells in theirs.rows(rows, call)]
+    bold = _bold(shown, methods) if for_print else ()
+    notes = [*_notes(runs, list(rows.values()), to, shown, call), *([BOLD] if bold else []), *theirs.notes()]
+    headings = [*(column.heading for column in shown), *theirs.headings()]
+    return TableText(f"{name_recipe(runs)}: test scores in per cent", headings, body, notes, bold)
 
 
-def _columns(rows: Mapping[str, Row], reference: str | None) -> list[Column]:
+def _chosen(columns: Sequence[Column], keys: Sequence[str] | None) -> list[Column]:
+    """Return the columns of these keys in their order, that of the names first."""
+    wanted = [column.key for column in columns] if keys is None else ["method", *keys]
+    return [column for key in dict.fromkeys(wanted) for column in columns if column.key == key]
+
+
+def _bold(columns: Sequence[Column], methods: Methods) -> list[tuple[int, int]]:
+    """Return the places, row and column, of what is best or not significantly different from it."""
+    places = {name: row for row, name in enumerate(methods)}
+    return [
+        (places[name], number)
+        for number, column in enumerate(columns)
+        if column.score is not None
+        for name in best_names(methods, column.score)
+    ]
+
+
+def best_names(methods: Methods, score: Callable[[RunRecord], float | None]) -> list[str]:
+    """Return the name with the greatest mean score, and those that differ from it by chance.
+
+    These are the ones for which the 95 % interval of Student's t for the differences to the best, paired by seed,
+    contains zero; with one seed in common, those of the same score. Of fewer than two names, none is the best.
+    """
+    values = {name: {run.seed: score(run) for run in runs} for name, runs in methods.items()}
+    known_values = {
+        name: {seed: value for seed, value in found.items() if value is not None}
+        for name, found in values.items()
+        if None not in found.values()
+    }
+    if len(known_values) < 2:
+        return []
+    best = max(known_values, key=lambda name: fmean(known_values[name].values()))
+    return [name for name, found in known_values.items() if name == best or _by_chance(found, known_values[best])]
+
+
+def _by_chance(values: Mapping[int, float], best: Mapping[int, float]) -> bool:
+    found = paired_differences(values, best)
+    limits = t_interval(found)
+    return limits[0] <= 0 <= limits[1] if limits is not None else found == [0.0]
+
+
+def _columns(rows: Mapping[str, Row], reference: str | None, call: Callable[[str], str]) -> list[Column]:
     """Return all columns; that of the bootstrap where a row has its interval."""
     modalities = dict.fromkeys(m for row in rows.values() for m in row.probes)
     found = [
-        Column("method", "method", lambda row: row.name),
+        Column("method", "method", lambda row: call(row.name)),
         Column("seeds", "seeds", lambda row: str(row.n)),
-        Column("val", "val accuracy", lambda row: _mean(row.val_accuracy)),
-        Column("accuracy", "accuracy", lambda row: _mean(row.accuracy, _mark([row]))),
-        Column("macro_f1", "macro-F1", lambda row: _mean(row.macro_f1, _mark([row]))),
+        Column("val", "val accuracy", lambda row: _mean(row.val_accuracy), _val_accuracy),
+        Column("accuracy", "accuracy", lambda row: _mean(row.accuracy, _mark([row])), lambda run: run.accuracy),
+        Column("macro_f1", "macro-F1", lambda row: _mean(row.macro_f1, _mark([row])), lambda r: r.done.test.macro_f1),
         *(_probe_column(m) for m in modalities),
-        Column("difference", f"minus {reference or 'joint'}", lambda row: _difference(row, rows)),
+        Column("difference", f"minus {call(reference or 'joint')}", lambda row: _difference(row, rows)),
     ]
     if any(row.difference is not None and row.difference.bootstrap95 is not None for row in rows.values()):
         found.append(Column("bootstrap", "bootstrap", lambda row: _bootstrap(row, rows)))
     return [*found, Column("seconds", "s / run", lambda row: seconds_of(row.seconds, row.teacher_seconds))]
 
 
+def _val_accuracy(run: RunRecord) -> float | None:
+    return None if run.done.val is None else run.done.val.accuracy
+
+
 def _probe_column(modality: str) -> Column:
-    return Column("probes", f"{modality} probe", lambda row: _mean(row.probes.get(modality), _mark([row])))
+    def score(run: RunRecord) -> float | None:
+        found = run.done.unimodal.get(modality)
+        return None if found is None else found.probe_accuracy
+
+    return Column("probes", f"{modality} probe", lambda row: _mean(row.probes.get(modality), _mark([row])), score)
+
+
+class _Beside:
+    """The columns of published figures, one per publication and setting; none for no runs.
+
+    Args:
+        runs: of one recipe.
+    """
+
+    def __init__(self, runs: Sequence[RunRecord]) -> None:
+        self._figures = beside(runs)
+        settings = dict.fromkeys(figure.setting for figure in self._figures)
+        self._letters = dict(zip(settings, ascii_lowercase, strict=False))
+        self._printed = _names_in_print(runs)
+        self._known = {(one.method, one.setting): mean_and_spread(one.value, one.std) for one in self._figures}
+
+    def headings(self) -> list[str]:
+        return [f"published {letter}" for letter in self._letters.values()]
+
+    def cells(self, name: str) -> list[str]:
+        """Return what is known of one of our names."""
+        return self._of(self._printed.get(name, ""))
+
+    def _of(self, method: str) -> list[str]:
+        return [self._known.get((method, setting), ABSENT) for setting in self._letters]
+
+    def rows(self, ours: Iterable[str], call: Callable[[str], str]) -> list[tuple[str, list[str]]]:
+        """Return names and figures of the methods that no run of ours has."""
+        printed = set(self._printed.values())
+        theirs = [name for name in dict.fromkeys(one.method for one in self._figures) if name not in printed]
+        taken = set(ours)
+        return [(f"{call(name)} (published)" if name in taken else call(name), self._of(name)) for name in theirs]
+
+    def notes(self) -> list[str]:
+        return _published_notes(self._letters, self._figures)
 
 
 def _names_in_print(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """Return which published method stands beside each of ours.
+    """Return which published method is beside each of ours.
 
-    Where several labels are of one method, its figure stands beside the label of its name, if there is one.
+    Where several labels are of one method, its figure is beside the label of the same name, if there is one.
     """
     multimodal = [run for run in finished(runs) if run.modality is None]
     found = {name: name_in_print(group[0]) for name, group in by_name(multimodal).items()}
     return {name: method for name, method in found.items() if name == method or found.get(method) != method}
 
 
-def rank_tables(runs: Sequence[RunRecord]) -> list[TableText]:
+def rank_tables(runs: Sequence[RunRecord], *, for_print: bool = False) -> list[TableText]:
     """Return tables of average ranks over datasets, one per variant such as `noisy` of `digits-noisy`.
 
     A variant has one where its finished runs are of several datasets, which have two methods in common.
     """
     groups = by_variant(finished(runs)).values()
-    tables = [_rank_table(group) for group in groups if len({run.dataset for run in group}) > 1]
+    several = [group for group in groups if len({run.dataset for run in group}) > 1]
+    tables = [_rank_table(group, in_print if for_print else str) for group in several]
     return [table for table in tables if len(table.rows) > 1]
 
 
-def _rank_table(runs: Sequence[RunRecord]) -> TableText:
+def _rank_table(runs: Sequence[RunRecord], call: Callable[[str], str]) -> TableText:
     """Rank methods over one recipe per dataset; there are no rows where no method is in all of them."""
     chosen = {group[0].recipe_name: group for group in one_recipe_per_dataset(runs).values()}
     rows = {recipe: compare(group) for recipe, group in chosen.items()}
@@ -147,7 +260,7 @@ def _rank_table(runs: Sequence[RunRecord]) -> TableText:
     return TableText(
         f"Average rank over {', '.join(rows)}",
         ("method", "rank"),
-        [(name, f"{rank:.2f}{marks[name]}") for name, rank in found.items()],
+        [(call(name), f"{rank:.2f}{marks[name]}") for name, rank in found.items()],
         [*notes, *filter(None, map(unequal, chosen.values())), *_marked(used)],
     )
 
@@ -186,14 +299,20 @@ _MEANINGS = {
 }
 
 
-def _notes(runs: Sequence[RunRecord], rows: Sequence[Row], reference: str | None, shown: Iterable[Column]) -> list[str]:
+def _notes(
+    runs: Sequence[RunRecord],
+    rows: Sequence[Row],
+    reference: str | None,
+    shown: Iterable[Column],
+    call: Callable[[str], str],
+) -> list[str]:
     """What the columns mean, what is not alike or lacking, and how honest the figures are."""
     done, keys = finished(runs), [column.key for column in shown]
     selected = selected_on(selection for row in rows for selection in row.selections)
     notes = [f"Mean ± standard deviation (n - 1) over seeds; epochs {selected}."]
     if reference is not None and "difference" in keys:
         notes.append(
-            f"minus {reference}: accuracy minus that of {reference}, paired by seed, "
+            f"minus {call(reference)}: accuracy minus that of {call(reference)}, paired by seed, "
             "with the 95 % interval of Student's t."
         )
     notes += [meaning for key, meaning in _MEANINGS.items() if key in keys]
@@ -209,7 +328,7 @@ def _unfinished(runs: Sequence[RunRecord]) -> str:
 
 def _without_events(runs: Sequence[RunRecord]) -> str:
     """Name the runs of D&R that were over before a re-learning was due: they are joint training."""
-    without = [run for run in runs if run.method == RELEARNING and run.done.events == 0]
+    without = [run for run in runs if run.method == RELEARN and run.done.events == 0]
     return f"No re-learning happened in {named(without, runs)}: what is shown is joint training." if without else ""
 
 

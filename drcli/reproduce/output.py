@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from drcli.errors import UsageError
 from drcli.files import make_folder, write_atomic
-from drcli.report.figures import learning, noisy_case, representations, sensitivity
-from drcli.report.render import Format, TableText, render
-from drcli.report.style import write_figure
+from drcli.report.figures import comparison, learning, representations, sensitivity
+from drcli.report.render import TableText, render
 from drcli.report.tables import comparison_tables
+from drcli.report.theme import PAPER, Theme, write_figure
 from drcli.reproduce.target import Drawing, Target
 from drcli.runs.collect import RunRecord, by_recipe, collect, finished
 from drcli.runs.comparison import compare, comparison_csv, row_values
@@ -21,11 +21,43 @@ from drcli.runs.directory import RunDirectory
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FIGURES: Mapping[Drawing, Callable[[Sequence[RunRecord]], Figure]] = {
-    "noisy_case": noisy_case.figure,
-    "representations": representations.figure,
-    "learning": learning.figure,
-    "sensitivity": sensitivity.figure,
+Draw = Callable[["Figure"], None]
+
+
+def drawn(drawing: Drawing, runs: Sequence[RunRecord], theme: Theme) -> Draw:
+    """Return what draws a figure over runs on an empty one.
+
+    Raises:
+        DataError: the figure lacks runs.
+    """
+    return _FIGURES[drawing](runs, theme.with_methods(run.name for run in runs))
+
+
+def _noisy_case(runs: Sequence[RunRecord], theme: Theme) -> Draw:
+    found = comparison.data_by_recipe(runs)
+    return lambda figure: comparison.draw(figure, found, theme)
+
+
+def _representations(runs: Sequence[RunRecord], theme: Theme) -> Draw:
+    found = representations.data(runs, theme.map_rows)
+    return lambda figure: representations.draw(figure, found, theme)
+
+
+def _learning(runs: Sequence[RunRecord], theme: Theme) -> Draw:
+    found = learning.data(runs)
+    return lambda figure: learning.draw(figure, found, theme)
+
+
+def _sensitivity(runs: Sequence[RunRecord], theme: Theme) -> Draw:
+    found = sensitivity.data_beside_joint(runs)
+    return lambda figure: sensitivity.draw(figure, found, theme)
+
+
+_FIGURES: Mapping[Drawing, Callable[[Sequence[RunRecord], Theme], Draw]] = {
+    "noisy_case": _noisy_case,
+    "representations": _representations,
+    "learning": _learning,
+    "sensitivity": _sensitivity,
 }
 
 
@@ -72,13 +104,17 @@ def write(target: Target, folders: Sequence[Path], folder: Path, name: str, note
     rows = {recipe: compare(group) for recipe, group in by_recipe(runs).items()}
     plain = {recipe: [row_values(row) for row in of_one] for recipe, of_one in rows.items()}
     if target.draw is not None:
-        draw = FIGURES[target.draw]
+        draw = drawn(target.draw, runs, PAPER)
         files = [folder / f"{name}{suffix}" for suffix in (".svg", ".png")]
         for path in files:
-            write_figure(path, lambda: draw(runs))
+            write_figure(path, PAPER, draw)
         return Output(target.name, target.title, files, (), plain, notes)
-    tables = _noted(comparison_tables(runs), notes)
-    texts = {".md": _text(tables, "markdown"), ".tex": _text(tables, "latex"), ".csv": comparison_csv(rows)}
+    tables, printed = (_noted(comparison_tables(runs, for_print=latex), notes) for latex in (False, True))
+    texts = {
+        ".md": "\n".join(render(table, "markdown") for table in tables),
+        ".tex": "\n".join(render(table, "latex") for table in printed),
+        ".csv": comparison_csv(rows),
+    }
     for suffix, text in texts.items():
         write_atomic(folder / f"{name}{suffix}", text.encode())
     return Output(target.name, target.title, [folder / f"{name}{suffix}" for suffix in texts], tables, plain, notes)
@@ -94,7 +130,3 @@ def _in_order(folders: Sequence[Path]) -> list[RunRecord]:
 def _noted(tables: Sequence[TableText], notes: Sequence[str]) -> list[TableText]:
     """Put a target's notes below its last table."""
     return [*tables[:-1], *(replace(table, notes=[*table.notes, *notes]) for table in tables[-1:])]
-
-
-def _text(tables: Sequence[TableText], form: Format) -> str:
-    return "\n".join(render(table, form) for table in tables)

@@ -52,11 +52,19 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def mean_and_spread(mean: float | None, std: float | None = None) -> str:
-    """Return a mean fraction in per cent: "84.1", with its standard deviation "84.1 ± 0.5"; "-" where absent."""
+def mean_and_spread(mean: float | None, std: float | None = None, *, scale: float = 100, digits: int = 1) -> str:
+    """Return a mean fraction in per cent: "84.1", with its standard deviation "84.1 ± 0.5"; "-" where absent.
+
+    Args:
+        mean: the mean.
+        std: the standard deviation, None of one value.
+        scale: 1 for the fraction itself.
+        digits: decimal places.
+    """
     if mean is None:
         return ABSENT
-    return f"{100 * mean:.1f}" if std is None else f"{100 * mean:.1f} ± {100 * std:.1f}"
+    shown = f"{scale * mean:z.{digits}f}"
+    return shown if std is None else f"{shown} ± {scale * std:.{digits}f}"
 
 
 def points(difference: float) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
 from support.command_line import Drcli, Refused, tree
 from support.run_tree import MadeRun, small_study, write_runs
+
+from drcli.runs.collect import by_name, collect
 
 
 @pytest.fixture
@@ -43,8 +46,29 @@ def test_tables_alone_go_to_standard_output_or_to_a_file(
     shown = drcli("report", runs, "--format", form).stdout
     assert sign in shown
     out = tmp_path / "tables" / "table.txt"
-    assert drcli("report", runs, "--format", form, "--out", out).stdout == f"{out}\n"
+    done = drcli("report", runs, "--format", form, "--out", out)
+    assert done.stdout == f"{out}\n"
     assert out.read_text(encoding="utf-8") == shown
+    beside = {"latex": [out.with_suffix(".csv")], "markdown": []}[form]
+    assert sorted(out.parent.iterdir()) == sorted([out, *beside])
+    assert done.stderr == "".join(f"written beside it: {path}\n" for path in beside)
+
+
+def test_the_numbers_beside_a_latex_table_are_those_of_its_runs(drcli: Drcli, runs: Path, tmp_path: Path) -> None:
+    drcli("report", runs, "--format", "latex", "--out", tmp_path / "x.tex", "--reference", "diagnose_relearn")
+    rows = {row["method"]: row for row in csv.DictReader((tmp_path / "x.csv").read_text().splitlines())}
+    scores = {name: [run.accuracy for run in found] for name, found in by_name(collect([runs])).items()}
+    for name, found in scores.items():
+        assert float(rows[name]["accuracy_mean"]) == pytest.approx(sum(found) / 2)
+    difference = (sum(scores["joint"]) - sum(scores["diagnose_relearn"])) / 2
+    assert float(rows["joint"]["difference_to_joint"]) == pytest.approx(difference)
+    assert rows["joint"]["reference"] == "diagnose_relearn"
+    assert r"D\&R & 2 &" in (tmp_path / "x.tex").read_text()
+
+
+def test_columns_and_reference_are_chosen(drcli: Drcli, runs: Path) -> None:
+    options = ("--format", "markdown", "--columns", "accuracy,difference", "--reference", "diagnose_relearn")
+    assert "| method | accuracy | minus diagnose_relearn |" in drcli("report", runs, *options).stdout
 
 
 @pytest.mark.parametrize(
@@ -56,7 +80,18 @@ def test_tables_alone_go_to_standard_output_or_to_a_file(
             ["--format", "latex", "--png", "--no-maps"],
             "--png, --no-maps: only for --format html; latex has tables alone",
         ),
-        (["--maps", "jont"], "--maps jont: no run has this label; labels here: joint, diagnose_relearn"),
+        (["--maps", "jont"], "--maps jont: no run has this label; known: joint, diagnose_relearn. Did you mean joint?"),
+        (
+            ["--columns", "acuracy"],
+            (
+                "--columns acuracy: no such column; known: method, seeds, val, accuracy, macro_f1, probes, difference, "
+                "bootstrap, seconds, published. Did you mean accuracy?"
+            ),
+        ),
+        (
+            ["--format", "latex", "--out", "x.csv"],
+            "--out x.csv: its numbers are written as .csv beside it; choose another suffix, .tex",
+        ),
     ],
 )
 def test_options_that_cannot_be_are_refused(refused: Refused, runs: Path, options: list[str], message: str) -> None:

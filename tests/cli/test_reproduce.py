@@ -59,7 +59,7 @@ def test_a_table_is_trained_written_and_printed(drcli: Drcli, target: Make, tmp_
         scores = [json.loads(path.read_text())["test"]["accuracy"] for path in files]
         assert float(row["accuracy_mean"]) == pytest.approx(sum(scores) / 2)
     assert "| diagnose_relearn | 2 |" in (made / "tiny.md").read_text()
-    assert r"diagnose\_relearn & 2 &" in (made / "tiny.tex").read_text()
+    assert r"D\&R & 2 &" in (made / "tiny.tex").read_text()
 
 
 def test_an_interrupted_target_finishes_only_what_is_missing(

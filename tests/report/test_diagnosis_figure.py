@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from support.blobs import blobs
 
 from drcli.diagnosis import MeasureSettings, diagnose
 from drcli.errors import UsageError
-from drcli.report.diagnosis_figure import check_place, draw
-from drcli.report.embedding import Map
-from drcli.report.style import STYLE
+from drcli.report.figures.diagnosis import check_place, data, draw
+from drcli.report.theme import PAPER, Theme, write_figure
 
 STARTS = {"png": b"\x89PNG\r\n", "svg": b"<?xml", "pdf": b"%PDF"}
+
+
+READABLE = replace(PAPER, rc={**PAPER.rc, "svg.fonttype": "none"})
+"""The theme with texts that are texts in an .svg file."""
 
 
 @pytest.fixture
 def flat_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Instead of t-SNE, which has its own tests: the first two dimensions."""
-
-    def embed(train, labels_train, val, labels_val):  # type: ignore[no-untyped-def]
-        points = np.concatenate([train, val])[:, :2]
-        labels = np.concatenate([labels_train, labels_val])
-        return Map(points, labels, np.arange(len(labels)) >= len(train), len(labels))
-
-    monkeypatch.setattr("drcli.report.diagnosis_figure.embed", embed)
+    monkeypatch.setattr("drcli.report.embedding.tsne", lambda components: components[:, :2])
 
 
 def picture(
-    path: Path, modalities: Sequence[str] = ("audio", "visual"), names: Sequence[str] = ("a", "b", "c")
+    path: Path,
+    modalities: Sequence[str] = ("audio", "visual"),
+    names: Sequence[str] = ("a", "b", "c"),
+    theme: Theme = PAPER,
 ) -> bytes:
     """Draw made-up representations and return the file."""
     train, labels_train = blobs(60, num_classes=len(names), seed=1)
@@ -47,16 +47,18 @@ def picture(
         settings=MeasureSettings(restarts=1),
         lambda_=3.0,
     )
-    draw(
-        path,
+    drawn = data(
         found,
-        features_train,
-        labels_train,
-        features_val,
-        labels_val,
-        class_names=names,
+        {m: x.numpy() for m, x in features_train.items()},
+        labels_train.numpy(),
+        {m: x.numpy() for m, x in features_val.items()},
+        labels_val.numpy(),
+        classes=names,
+        theme=theme,
         title="run $1_",
     )
+    assert all((found.rows, found.hollow.sum()) == (105, 60) for found in drawn.maps.values())
+    write_figure(path, theme, lambda figure: draw(figure, drawn, theme))
     return path.read_bytes()
 
 
@@ -79,9 +81,9 @@ def test_drawing_needs_no_pyplot_and_leaves_settings_alone(
     import matplotlib as mpl
 
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it would fail
-    before = [mpl.rcParams[key] for key in STYLE]
+    before = [mpl.rcParams[key] for key in PAPER.rc]
     picture(tmp_path / "figure.svg")
-    assert [mpl.rcParams[key] for key in STYLE] == before
+    assert [mpl.rcParams[key] for key in PAPER.rc] == before
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])
@@ -95,16 +97,15 @@ def test_any_number_of_classes_is_drawn(tmp_path: Path, flat_maps: None, count: 
     assert picture(tmp_path / "figure.png", names=[str(number) for number in range(count)])
 
 
-def test_names_are_written_as_they_are(tmp_path: Path, flat_maps: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(STYLE, "svg.fonttype", "none")
+def test_names_are_written_as_they_are(tmp_path: Path, flat_maps: None) -> None:
     names = ["_hidden", "$x^2$", "$", "two\nlines", "a name that is far too long for a legend"]
-    text = picture(tmp_path / "figure.svg", ["$rgb_", "_flow"], names).decode()
+    text = picture(tmp_path / "figure.svg", ["$rgb_", "_flow"], names, READABLE).decode()
     for written in (
         ">0 _hidden<",
         ">1 $x^2$<",
         ">2 $<",
         ">3 two lines<",
-        ">4 a name that is far...<",
+        ">4 a name that is far to...<",
         ">$rgb_<",
         ">_flow<",
         ">run $1_<",
@@ -112,15 +113,14 @@ def test_names_are_written_as_they_are(tmp_path: Path, flat_maps: None, monkeypa
         assert written in text
 
 
-def test_numbers_of_the_diagnosis_stand_in_the_picture(
-    tmp_path: Path, flat_maps: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(STYLE, "svg.fonttype", "none")
+def test_numbers_of_the_diagnosis_stand_in_the_picture(tmp_path: Path, flat_maps: None) -> None:
     train, labels_train = blobs(60, num_classes=3, seed=1)
     val, labels_val = blobs(45, num_classes=3, signal=0.0, seed=2)
     arguments = {"audio": train}, labels_train, {"audio": val}, labels_val
     found = diagnose(*arguments, num_classes=3, settings=MeasureSettings(), lambda_=3.0)
-    draw(tmp_path / "figure.svg", found, *arguments, class_names=["a", "b", "c"])
+    arrays = {"audio": train.numpy()}, labels_train.numpy(), {"audio": val.numpy()}, labels_val.numpy()
+    drawn = data(found, *arrays, classes=["a", "b", "c"], theme=READABLE)
+    write_figure(tmp_path / "figure.svg", READABLE, lambda figure: draw(figure, drawn, READABLE))
     text, audio = (tmp_path / "figure.svg").read_text(), found["audio"]
     for number in (audio.purity_train, audio.purity_val):
         assert f">{number:.2f}<" in text
@@ -130,9 +130,8 @@ def test_numbers_of_the_diagnosis_stand_in_the_picture(
     assert f"over-trained: would be pulled back by {audio.strength:.2f}" in text
 
 
-def test_maps_and_legends_say_what_they_show(tmp_path: Path, flat_maps: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(STYLE, "svg.fonttype", "none")
-    text = picture(tmp_path / "figure.svg", ["audio"]).decode()
+def test_maps_and_legends_say_what_they_show(tmp_path: Path, flat_maps: None) -> None:
+    text = picture(tmp_path / "figure.svg", ["audio"], theme=READABLE).decode()
     for written in ("t-SNE 1 (105 rows)", "t-SNE 2", "class", "purity of train", "purity with permuted labels"):
         assert f">{written}<" in text
 
@@ -147,7 +146,6 @@ def test_a_suffix_in_capitals_is_fine(tmp_path: Path, flat_maps: None) -> None:
     assert picture(tmp_path / "figure.PNG").startswith(STARTS["png"])
 
 
-def test_a_folder_that_is_not_there_leaves_nothing_behind(tmp_path: Path, flat_maps: None) -> None:
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no folder"):
-        picture(tmp_path / "nowhere" / "figure.png")
-    assert list(tmp_path.iterdir()) == []
+        check_place(tmp_path / "nowhere" / "figure.png")

@@ -7,7 +7,8 @@ import pytest
 import torch
 from support.blobs import blobs
 
-from drcli.report.embedding import MOST_POINTS, embed, principal_components
+from drcli.diagnosis import scale_features
+from drcli.report.embedding import embed, principal_components, scaled
 
 
 def test_principal_components_keep_distances_when_there_are_enough() -> None:
@@ -28,31 +29,38 @@ def test_at_most_fifty_components_are_kept() -> None:
     assert principal_components(np.random.default_rng(0).normal(size=(70, 60))).shape == (70, 50)
 
 
+def test_features_are_scaled_as_for_clustering() -> None:
+    features = np.array([[0, 5, 60000], [1, 5, -60000], [4, 5, 0]], dtype=np.float16)
+    expected = np.array([[-1, -1, 1], [-0.5, -1, -1], [1, -1, 0]])
+    np.testing.assert_allclose(scaled(features), expected, atol=1e-12)
+    np.testing.assert_allclose(
+        scaled(features), scale_features(torch.from_numpy(features).double()).numpy(), atol=1e-12
+    )
+
+
 def test_rows_of_a_class_lie_together_and_the_map_repeats() -> None:
-    train, val = blobs(60, num_classes=3, spread=0.05, seed=1), blobs(30, num_classes=3, spread=0.05, seed=2)
-    found, again = embed(*train, *val), embed(*train, *val)
-    np.testing.assert_array_equal(found.points, again.points)
-    assert (len(found.labels), found.is_val.sum()) == (90, 30)
-    centres = np.stack([found.points[found.labels == number].mean(axis=0) for number in range(3)])
-    nearest = np.linalg.norm(found.points[:, None] - centres, axis=2).argmin(axis=1)
-    np.testing.assert_array_equal(nearest, found.labels)
+    features, labels = (x.numpy() for x in blobs(90, num_classes=3, spread=0.05, seed=1))
+    (rows, points), (_, again) = embed(features, 1000), embed(features, 1000)
+    np.testing.assert_array_equal(points, again)
+    np.testing.assert_array_equal(np.sort(rows), np.arange(90))
+    centres = np.stack([points[labels[rows] == number].mean(axis=0) for number in range(3)])
+    nearest = np.linalg.norm(points[:, None] - centres, axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(nearest, labels[rows])
 
 
-def test_many_rows_are_thinned_out_in_both_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_rows_some_are_drawn_from_all_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drcli.report.embedding.tsne", lambda components: components[:, :2])
-    found = embed(*blobs(3 * MOST_POINTS), *blobs(MOST_POINTS))
-    assert len(found.points) == len(found.labels) == len(found.is_val) == MOST_POINTS
-    assert 0.2 < found.is_val.mean() < 0.3
-    assert found.rows == 4 * MOST_POINTS
+    rows, points = embed(blobs(400)[0].numpy(), 100)
+    assert rows.shape == (100,)
+    assert points.shape == (100, 2)
+    assert len(set(rows)) == 100
+    assert 20 < (rows < 100).sum() + (rows >= 300).sum() < 80  # about half of them from both ends
 
 
 @pytest.mark.parametrize("width", [1, 4])
 def test_a_collapsed_encoder_is_one_point(width: int) -> None:
-    labels = torch.tensor([0, 1, 0])
-    found = embed(torch.ones(3, width), labels, torch.ones(2, width), labels[:2])
-    assert not found.points.any()
+    assert not embed(np.ones((5, width)), 1000)[1].any()
 
 
 def test_four_rows_of_one_dimension_have_a_map() -> None:
-    features, labels = torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1])
-    assert np.isfinite(embed(features, labels, features + 0.1, labels).points).all()
+    assert np.isfinite(embed(np.array([[0.0], [1.0], [0.1], [1.1]]), 1000)[1]).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -39,6 +40,14 @@ def test_latex_is_a_booktabs_table_with_everything_escaped() -> None:
     assert r"\caption{Scores in \%}" in lines
     assert r"{\footnotesize n \& m\par}" in lines
     assert r"\begin{tabular}{lr}" in lines
+
+
+def test_bold_cells_are_bold_in_latex_alone() -> None:
+    table = replace(TABLE, bold=[(0, 1), (1, 0)])
+    lines = [line.strip() for line in render(table, "latex").splitlines()]
+    assert r"uni\_frozen & \textbf{84.1 $\pm$ 1.2} \\" in lines
+    assert r"\textbf{x\textbar{}y} & $-$3.8 [$-$8.0, +0.5] \\" in lines
+    assert render(table, "markdown") == render(TABLE, "markdown")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
@@ -12,19 +11,33 @@ from typing import Any
 import numpy as np
 import yaml
 
+from drcli.runs.directory import RunDirectory
+from drcli.runs.records import (
+    Environment,
+    EpochRecord,
+    Event,
+    Failure,
+    LearningState,
+    Probe,
+    Purities,
+    Scores,
+    ScoresAndLoss,
+    StoredOutputs,
+    Summary,
+)
+
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-ENVIRONMENT = {
-    "drcli": "0.1.0",
-    "python": "3.11.7",
-    "packages": {"torch": "2.11.0", "numpy": "2.4.6"},
-    "platform": "Linux-x86_64",
-    "device": "cpu",
-    "accelerator": None,
-    "threads": 2,
-    "cores": 2,
-    "dataset_fingerprint": "92e19c9bc931d13a",
-    "weights": {},
-}
+ENVIRONMENT = Environment(
+    drcli="0.1.0",
+    python="3.11.7",
+    packages={"torch": "2.11.0", "numpy": "2.4.6"},
+    platform="Linux-x86_64",
+    device="cpu",
+    threads=2,
+    cores=2,
+    dataset_fingerprint="92e19c9bc931d13a",
+    weights={},
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,9 @@ class MadeRun:
         classes: names of the classes.
         command: as recorded.
         copies: a label whose accuracy it has; "" for its own.
+        labels: labels of the whole recipe, as recorded.
+        failed: message of the error that ended it; "" for none.
+        measured: whether a re-learning was followed by a measurement.
     """
 
     label: str = "joint"
@@ -64,6 +80,9 @@ class MadeRun:
     classes: Sequence[str] = CLASSES
     command: Sequence[str] = ("/somewhere/bin/drcli", "train", "digits")
     copies: str = ""
+    labels: Sequence[str] = ()
+    failed: str = ""
+    measured: bool = True
 
     @property
     def final(self) -> float:
@@ -76,20 +95,25 @@ def write_run(root: Path, run: MadeRun) -> Path:
     """Write one run directory below `root`, and return it."""
     folder = root / run.recipe / run.label / f"seed{run.seed}"
     folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(_recipe(run), sort_keys=False))
-    (folder / "environment.json").write_text(json.dumps({**ENVIRONMENT, "command": list(run.command)}))
-    _write_lines(folder / "metrics.jsonl", [_epoch(run, epoch) for epoch in range(run.epochs)])
+    files = RunDirectory(folder)
+    files._recipe.write_text(yaml.safe_dump(_recipe(run), sort_keys=False))
+    change_environment(folder, command=list(run.command), labels=list(run.labels))
+    files._keep(files._metrics, [_epoch(run, epoch) for epoch in range(run.epochs)])
     events = range(run.every, run.epochs - 1, run.every) if run.every else ()
-    _write_lines(folder / "events.jsonl", [_event(run, number, epoch) for number, epoch in enumerate(events)])
+    files._keep(files._events, [_event(run, number, epoch) for number, epoch in enumerate(events)])
     if run.finished:
-        (folder / "summary.json").write_text(json.dumps(_summary(run)))
+        files.write_summary(_summary(run))
+    if run.failed:
+        files.write_failure(Failure(recipe=run.recipe, name=run.label, seed=run.seed, kind="E", message=run.failed))
     if run.outputs:
-        np.savez_compressed(folder / "test_outputs.npz", **_outputs(run))
+        files.write_outputs(_outputs(run))
     return folder
 
 
-def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+def change_environment(folder: Path, **changes: Any) -> None:
+    """Write what a run noted of its machine, with other values."""
+    files = RunDirectory(folder)
+    files._write(files._environment, ENVIRONMENT.model_copy(update=changes))
 
 
 def _recipe(run: MadeRun) -> dict[str, Any]:
@@ -107,65 +131,72 @@ def _recipe(run: MadeRun) -> dict[str, Any]:
     }
 
 
-def _epoch(run: MadeRun, epoch: int) -> dict[str, Any]:
+def _epoch(run: MadeRun, epoch: int) -> EpochRecord:
     learned = 1 - exp(-(epoch + 1) / 6)
     wobble = 0.01 * ((epoch * 7 + run.seed * 3) % 5)
-    scores = {"accuracy": run.final * learned - wobble + 0.02, "macro_f1": 0.5, "n": 300, "loss": 2.3 - 2 * learned}
-    watched = {"test": scores} if run.monitor == "test" else {}
-    train = {"loss": 2.3 - 2.2 * learned, "accuracy": (run.final + 0.14) * learned}
-    return {"epoch": epoch, "train": train, "val": scores, **watched, "seconds": 0.3, "clips_per_second": 3000.0}
+    scores = ScoresAndLoss(accuracy=run.final * learned - wobble + 0.02, macro_f1=0.5, n=300, loss=2.3 - 2 * learned)
+    return EpochRecord(
+        epoch=epoch,
+        lr=0.02,
+        train={"loss": 2.3 - 2.2 * learned, "accuracy": (run.final + 0.14) * learned},
+        val=scores,
+        test=scores if run.monitor == "test" else None,
+        selected=epoch == 0,
+        seconds=0.3,
+        samples_per_second=3000.0,
+    )
 
 
-def _event(run: MadeRun, number: int, epoch: int) -> dict[str, Any]:
+def _event(run: MadeRun, number: int, epoch: int) -> Event:
     relearns = run.settings is not None and "lambda" in run.settings
     found = {}
     for place, m in enumerate(run.modalities):
         gap = (0.03 + 0.04 * place + 0.02 * min(number, 6) + 0.002 * run.seed) * (0.6 if relearns else 1.0)
         purity = 0.35 + 0.15 * place + 0.3 * (1 - exp(-number / 5))
-        found[m] = {
-            "purity_train": purity + gap,
-            "purity_val": purity,
-            "gap": gap,
-            "gap_permuted": 0.01,
-            "strength": min(1.0, 3 * gap),
-        }
-    kind = {"kind": "relearn", "event": number + 1} if relearns else {"kind": "monitor", "event": None}
-    return {"epoch": epoch, **kind, "lambda": 3.0, "modalities": found}
+        left = Purities(purity_train=purity + gap / 4, purity_val=purity, gap=gap / 4)
+        found[m] = LearningState(
+            purity_train=purity + gap,
+            purity_val=purity,
+            gap=gap,
+            gap_permuted=0.01,
+            strength=min(1.0, 3 * gap),
+            after=left if relearns and run.measured else None,
+        )
+    kind, event = ("relearn", number + 1) if relearns else ("monitor", None)
+    return Event(epoch=epoch, kind=kind, event=event, lambda_=3.0, modalities=found)
 
 
-def _summary(run: MadeRun) -> dict[str, Any]:
-    probes = {m: {"probe_accuracy": run.final - 0.1 - 0.05 * place} for place, m in enumerate(run.modalities)}
-    return {
-        "method": run.label,
-        "seed": run.seed,
-        "selection": run.selection,
-        "monitor": run.monitor,
-        "selected_epoch": run.epochs - 2,
-        "epochs": run.epochs,
-        "seconds": 20.0 + run.seed,
-        "test": {"accuracy": run.final, "macro_f1": run.final - 0.01, "n": 600},
-        "unimodal": probes,
-    }
+def _summary(run: MadeRun) -> Summary:
+    probes = {m: Probe(probe_accuracy=run.final - 0.1 - 0.05 * place) for place, m in enumerate(run.modalities)}
+    return Summary(
+        method=run.label,
+        seed=run.seed,
+        selection=run.selection,
+        monitor=run.monitor,
+        selected_epoch=max(0, run.epochs - 2),
+        epochs=run.epochs,
+        seconds=20.0 + run.seed,
+        events=3 if run.settings else 0,
+        val=Scores(accuracy=run.final + 0.01, macro_f1=run.final, n=300),
+        test=Scores(accuracy=run.final, macro_f1=run.final - 0.01, n=600),
+        unimodal=probes,
+    )
 
 
-def _outputs(run: MadeRun) -> dict[str, Any]:
+def _outputs(run: MadeRun) -> StoredOutputs:
     """Classes are blobs; logits follow the labels but for every seventh row."""
     rng = np.random.default_rng(run.seed)
     num_classes = len(run.classes)
     labels = np.arange(run.outputs) % num_classes
     predicted = np.where(np.arange(run.outputs) % 7 == 0, (labels + 1) % num_classes, labels)
     centres = rng.normal(size=(num_classes, 32)) * 1.6
-    features = {
-        f"features_{m}": (centres[labels] + rng.normal(size=(run.outputs, 32))).astype(np.float16)
-        for m in run.modalities
-    }
-    return {
-        "labels": labels.astype(np.int64),
-        "weight": np.full(run.outputs, 0.25),
-        "logits": np.eye(num_classes, dtype=np.float32)[predicted],
-        "classes": np.array(list(run.classes)),
-        **features,
-    }
+    return StoredOutputs(
+        labels=labels.astype(np.int64),
+        weight=np.full(run.outputs, 0.25),
+        logits=np.eye(num_classes, dtype=np.float32)[predicted],
+        classes=np.array(list(run.classes)),
+        features={m: centres[labels] + rng.normal(size=(run.outputs, 32)) for m in run.modalities},
+    )
 
 
 def write_runs(root: Path, runs: Sequence[MadeRun]) -> Path:

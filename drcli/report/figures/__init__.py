@@ -1,4 +1,4 @@
-"""Figures over runs, after the paper's: one a file, each with `figure(runs) -> matplotlib Figure`.
+"""One figure per file: `data` takes what is drawn from runs, `draw` draws it on axes or a figure in a theme.
 
-What they share: `class_map` draws representations by class, `wording` says what was drawn.
+The page, `drcli reproduce` and `drcli diagnose --figure` draw with the same functions.
 """

@@ -2,118 +2,109 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drcli.errors import DataError
-from drcli.report.figures.wording import count_seeds, name_recipe, per_cent
-from drcli.report.style import GREY
+from drcli.recipe.text import dotted, spelled, walk
+from drcli.report.drawing import draw_heat_map
+from drcli.report.theme import MUTED, Theme
+from drcli.report.wording import JOINT, count_seeds
 from drcli.runs.collect import RunRecord, finished
+from drcli.runs.directory import without_root
 from drcli.runs.statistics import paired_differences, spread
-from drcli.runs.wording import how_selected
+from drcli.runs.wording import how_selected, mean_and_spread, points
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
+VARIED = ("lambda", "every")
 Cell = tuple[float, int]
+Accuracies = Mapping[int, float]
+"""Test accuracies by seed, fractions."""
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Test accuracies at one lambda and one H, fractions.
+class Grid:
+    """Runs that are alike but for lambda and every.
 
     Attributes:
-        accuracies: by seed; only seeds that joint training has too.
-        difference: their mean difference to joint training, paired by seed.
+        name: the dataset, and what sets the grid apart from the dataset's others.
+        runs: finished runs.
+        accuracies: by (lambda, every).
+        joint: accuracies of joint training, alike but for the method; empty where there is none.
     """
 
-    accuracies: Mapping[int, float]
-    difference: float
+    name: str
+    runs: Sequence[RunRecord]
+    accuracies: Mapping[Cell, Accuracies]
+    joint: Accuracies
 
     @property
-    def text(self) -> str:
-        """Mean and standard deviation in per cent."""
-        return describe(self.accuracies)
+    def lambdas(self) -> list[float]:
+        """Values of lambda, rising."""
+        return sorted({value for value, _ in self.accuracies})
+
+    @property
+    def everies(self) -> list[int]:
+        """Values of every, rising."""
+        return sorted({every for _, every in self.accuracies})
+
+    def difference(self, cell: Cell) -> float | None:
+        """Return the mean difference of a cell to joint training, paired by seed; None without a seed in common."""
+        found = paired_differences(self.accuracies[cell], self.joint)
+        return fmean(found) if found else None
+
+    def matrix(self, values: Mapping[Cell, float | None]) -> NDArray[Any]:
+        """Return values as (everies, lambdas), NaN where there is none."""
+        rows = [[values.get((value, every)) for value in self.lambdas] for every in self.everies]
+        return np.array(rows, dtype=np.float64)
 
 
-def describe(accuracies: Mapping[int, float]) -> str:
-    """Return the mean in per cent, with the standard deviation of more than one seed."""
-    values = list(accuracies.values())
-    return per_cent(fmean(values), spread(values))
+def data(runs: Iterable[RunRecord]) -> list[Grid]:
+    """Return the grids of finished runs of D&R, each of one cell or more; what two recipes have both counts once."""
+    done = finished(runs)
+    alike: dict[str, list[RunRecord]] = {}
+    for run in done:
+        if all(isinstance(run.recipe.settings.get(key), int | float) for key in VARIED):
+            alike.setdefault(_key(_everything_else(run)), []).append(run)
+    groups = list(alike.values())
+    joint: dict[str, dict[int, float]] = {}
+    for run in done:
+        if run.method == JOINT:
+            joint.setdefault(_key(_without_method(run)), {})[run.seed] = run.accuracy
+    names = _names([group[0] for group in groups])
+    return [
+        Grid(name, group, by_cell(group), joint.get(_key(_without_method(group[0])), {}))
+        for name, group in zip(names, groups, strict=True)
+    ]
 
 
-def figure(runs: Sequence[RunRecord]) -> Figure:
-    """Return a heat map of the mean test accuracy over seeds, coloured by the difference to joint training.
-
-    Each cell holds the accuracy, and in brackets that difference in points, over the seeds that both have.
+def data_beside_joint(runs: Sequence[RunRecord]) -> list[Grid]:
+    """Return the grids that share a seed with joint training.
 
     Raises:
-        DataError: there is no finished run of joint training, or none of D&R that shares a seed with it.
+        DataError: there is none.
     """
-    from matplotlib.figure import Figure
-
-    joint, cells = sensitivity(runs)
-    lambdas, everies = sorted({value for value, _ in cells}), sorted({every for _, every in cells})
-    out = Figure(figsize=(max(8.0, 2.4 + 1.2 * len(lambdas)), 2.4 + 0.75 * len(everies)), layout="constrained")
-    axes = out.subplots()
-    _heat(out, axes, cells, lambdas, everies)
-    axes.set_xticks(np.arange(len(lambdas)) + 0.5, [f"{value:g}" for value in lambdas])
-    axes.set_yticks(np.arange(len(everies)) + 0.5, [str(every) for every in everies])
-    axes.set_xlabel("lambda" + (" (0: nothing is pulled back, which is joint training)" if 0 in lambdas else ""))
-    axes.set_ylabel("H (epochs between re-learnings)")
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    out.suptitle(_title(runs, joint, cells), fontsize=10, color=GREY, parse_math=False)
-    return out
+    found = [grid for grid in data(runs) if any(grid.difference(cell) is not None for cell in grid.accuracies)]
+    if not found:
+        raise DataError(
+            "figure of sensitivity: it needs finished runs of joint training and of D&R with the same seeds"
+        )
+    return found
 
 
-def _heat(
-    figure: Figure, axes: Axes, cells: Mapping[Cell, Scores], lambdas: Sequence[float], everies: Sequence[int]
-) -> None:
-    """Draw and write the cells, H from top to bottom, with a bar of colours whose middle is joint training."""
-    from matplotlib.ticker import MaxNLocator
-
-    grid = np.full((len(everies), len(lambdas)), np.nan)
-    for (value, every), scores in cells.items():
-        row, column = everies.index(every), lambdas.index(value)
-        grid[row, column] = 100 * scores.difference
-        text = f"{scores.text}\n({100 * scores.difference:+.1f})"
-        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center")
-    reach = max(1, math.ceil(round(float(np.nanmax(np.abs(grid))), 3)))
-    mesh = axes.pcolormesh(grid, cmap=_colours(), vmin=-reach, vmax=reach, edgecolors="#999999", linewidth=0.8)
-    axes.invert_yaxis()
-    label = "difference to joint training (points)"
-    figure.colorbar(mesh, ax=axes, label=label, ticks=MaxNLocator(6, steps=[1, 2, 5, 10]), format="%+g")
-
-
-def _colours() -> Colormap:
-    """The middle half of a diverging map, so that the text stays readable on all of it."""
-    import matplotlib as mpl
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("half", mpl.colormaps["PuOr_r"](np.linspace(0.25, 0.75, 129)))
-
-
-def _title(runs: Sequence[RunRecord], joint: Mapping[int, float], cells: Mapping[Cell, Scores]) -> str:
-    recipe = name_recipe([run for run in runs if run.method == "joint"])
-    counts = [len(scores.accuracies) for scores in cells.values()]
-    mean = "mean ± standard deviation" if max(counts) > 1 else "mean"
-    selected = how_selected(run.done for run in finished(runs))
-    return (
-        f"{recipe}: test accuracy of D&R in per cent, {mean} over {count_seeds(counts)}\n"
-        f"in brackets: minus joint training ({describe(joint)}) in points, paired by seed\n{selected}"
-    )
-
-
-def by_point(runs: Iterable[RunRecord]) -> dict[Cell, dict[int, float]]:
-    """Return the test accuracies of finished runs by (lambda, H) and seed; what two recipes have both counts once."""
+def by_cell(runs: Iterable[RunRecord]) -> dict[Cell, dict[int, float]]:
+    """Return the test accuracies of runs by (lambda, every) and seed."""
     found: dict[Cell, dict[int, float]] = {}
     for run in runs:
         settings = run.recipe.settings
@@ -121,17 +112,93 @@ def by_point(runs: Iterable[RunRecord]) -> dict[Cell, dict[int, float]]:
     return found
 
 
-def sensitivity(runs: Sequence[RunRecord]) -> tuple[dict[int, float], dict[Cell, Scores]]:
-    """Return the accuracies of joint training by seed, and the scores of D&R by (lambda, H).
+def _key(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, sort_keys=True, default=str)
 
-    Raises:
-        DataError: as `figure`.
+
+def _without_method(run: RunRecord) -> dict[str, Any]:
+    """Return the resolved recipe without names, places, seed and method, and which data it was."""
+    left_out = ("name", "seeds", "method", "methods", "diagnosis")
+    recipe = {key: value for key, value in without_root(run.recipe.plain()).items() if key not in left_out}
+    return {**recipe, "fingerprint": run.environment.dataset_fingerprint[:16]}
+
+
+def _everything_else(run: RunRecord) -> dict[str, Any]:
+    """Return `_without_method` with the settings of the method but lambda and every."""
+    settings = {key: value for key, value in run.recipe.settings.items() if key not in VARIED}
+    return {**_without_method(run), "methods": {run.method: settings}}
+
+
+def _names(runs: Sequence[RunRecord]) -> list[str]:
+    """Name the dataset of each run, and the settings in which it differs from the others of this dataset."""
+    settings = [_settings(run) for run in runs]
+    names = []
+    for run, ours in zip(runs, settings, strict=True):
+        others = [theirs for other, theirs in zip(runs, settings, strict=True) if other.dataset == run.dataset]
+        differing = [key for key, value in ours.items() if any(theirs.get(key) != value for theirs in others)]
+        names.append(", ".join([run.dataset, *(f"{key}={ours[key]}" for key in differing)]))
+    return names
+
+
+def _settings(run: RunRecord) -> dict[str, str]:
+    """Return every single value of the recipe, as one would write it on the command line."""
+    values = {dotted(key): value for key, value in walk(_everything_else(run))}
+    return {key: spelled(value) for key, value in values.items() if not value or not isinstance(value, Mapping | list)}
+
+
+def text_of(accuracies: Accuracies) -> str:
+    """Return the mean in per cent, with the standard deviation of more than one seed."""
+    values = list(accuracies.values())
+    return mean_and_spread(fmean(values), spread(values))
+
+
+def draw(figure: Figure, found: Sequence[Grid], theme: Theme) -> None:
+    """Draw one heat map per grid below each other, coloured by the difference to joint training.
+
+    Each cell holds the accuracy, and in brackets that difference in points, over the seeds that both have.
     """
-    done = finished(runs)
-    joint = {run.seed: run.accuracy for run in done if run.method == "joint"}
-    cells = by_point(run for run in done if run.method == "diagnose_relearn" and run.seed in joint)
-    if not cells:
-        raise DataError(
-            "figure of sensitivity: it needs finished runs of joint training and of D&R with the same seeds"
-        )
-    return joint, {cell: Scores(found, fmean(paired_differences(found, joint))) for cell, found in cells.items()}
+    from matplotlib.ticker import MaxNLocator
+
+    widest = max(len(grid.lambdas) for grid in found)
+    heights = [2.4 + 0.75 * len(grid.everies) for grid in found]
+    figure.set_size_inches(max(8.0, 2.4 + 1.2 * widest), sum(heights))
+    panels = figure.subplots(len(found), squeeze=False, height_ratios=heights).flat
+    for axes, grid in zip(panels, found, strict=True):
+        image: Any = draw_grid(axes, grid, theme)
+        axes.set_title(_title(grid), fontsize=10, color=MUTED)
+        label = "difference to joint training (points)"
+        figure.colorbar(image, ax=axes, label=label, ticks=MaxNLocator(6, steps=[1, 2, 5, 10]), format="%+g")
+
+
+def draw_grid(axes: Axes, grid: Grid, theme: Theme) -> Artist:
+    """Draw one grid: coloured by the difference to joint training, by the accuracy where there is none."""
+    differences = {cell: grid.difference(cell) for cell in grid.accuracies}
+    compared = any(value is not None for value in differences.values())
+    means = {cell: fmean(seeds.values()) for cell, seeds in grid.accuracies.items()}
+    values = 100 * grid.matrix(differences if compared else means)
+    reach = max(1, math.ceil(round(float(np.nanmax(np.abs(values))), 3)))
+    limits = (-reach, reach) if compared else (float(np.nanmin(values)), float(np.nanmax(values)))
+    ticks = [f"{value:g}" for value in grid.lambdas], [f"{every:g}" for every in grid.everies]
+    written = [[_text(grid, (x, y), differences, theme) for x in grid.lambdas] for y in grid.everies]
+    note = " (0: nothing is pulled back, which is joint training)" if 0 in grid.lambdas and not theme.grows else ""
+    labels = (f"lambda{note}", "every (epochs between re-learnings)" if not theme.grows else "every (epochs)")
+    return draw_heat_map(axes, values, ticks, written, labels=labels, limits=limits)
+
+
+def _text(grid: Grid, cell: Cell, differences: Mapping[Cell, float | None], theme: Theme) -> str:
+    """Return what a cell holds: on the page, where cells are small, without the standard deviation."""
+    seeds, difference = grid.accuracies.get(cell), differences.get(cell)
+    if seeds is None:
+        return ""
+    mean = mean_and_spread(fmean(seeds.values())) if theme.grows else text_of(seeds)
+    return mean if difference is None else f"{mean}\n({points(difference)})"
+
+
+def _title(grid: Grid) -> str:
+    counts = [len(seeds) for seeds in grid.accuracies.values()]
+    mean = "mean ± standard deviation" if max(counts) > 1 else "mean"
+    selected = how_selected(run.done for run in grid.runs)
+    return (
+        f"{grid.name}: test accuracy of D&R in per cent, {mean} over {count_seeds(counts)}\n"
+        f"in brackets: minus joint training ({text_of(grid.joint)}) in points, paired by seed\nepochs {selected}"
+    )

@@ -1,1 +1,1 @@
-"""The report of runs as one HTML page that needs no network: one file a section, `page` puts them together."""
+"""The report of runs as one HTML page that needs no network; `page` puts its sections together."""

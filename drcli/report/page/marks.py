@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from drcli.report.page.cost import device
 from drcli.report.page.markup import Html, element
+from drcli.report.page.results import device
 from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
 from drcli.runs.unequal import unequal
 
@@ -37,7 +37,7 @@ def _selection(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
 
 
 def _says(run: RunRecord, key: str, value: str) -> bool:
-    return run.summary is not None and getattr(run.summary, key) == value
+    return bool(getattr(run.done, key) == value)
 
 
 def _seeds(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:

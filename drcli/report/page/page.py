@@ -8,30 +8,35 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from itertools import groupby
 from string import Template
 
+from drcli.report.figures.accuracy import read_epochs
 from drcli.report.page import provenance
-from drcli.report.page.confusion import confusion
-from drcli.report.page.cost import cost
-from drcli.report.page.curves import curves
-from drcli.report.page.drawing import Drawing, inline, to_svg
-from drcli.report.page.learning_state import learning_state
-from drcli.report.page.maps import maps, number_of_maps
+from drcli.report.page.figure import Drawing, inline, to_svg
 from drcli.report.page.marks import marks
 from drcli.report.page.markup import Html, element, escaped, joined
-from drcli.report.page.results import results
-from drcli.report.page.section import Methods, Section, check_labels, featured
-from drcli.report.page.sensitivity import sensitivity
-from drcli.report.page.table import to_html
-from drcli.report.tables import rank_tables
+from drcli.report.page.results import cost, rankings, results
+from drcli.report.page.sections import (
+    Row,
+    Section,
+    check_labels,
+    confusions,
+    curves,
+    featured,
+    learning,
+    maps,
+    number_of_maps,
+    sensitivities,
+)
+from drcli.report.theme import PAGE, Theme
+from drcli.report.wording import Methods
 from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
 
 MOST_MAPS = 6
 MOST_DRAWN = 6
 MOST_TITLED = 3
 LEFT_OUT = f"Figures are of the first {MOST_DRAWN} recipes; report this one alone to see its own."
-MAPS_LEFT_OUT = "More maps take time: --maps LABEL,LABEL draws those of these methods for every recipe."
+MAPS_LEFT_OUT = "Its maps are left out to save time: --maps LABEL,LABEL draws those of these methods for every recipe."
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,14 @@ class Options:
     Attributes:
         maps: labels shown in maps and confusion matrices; none for joint training and D&R.
         draw_maps: whether there are maps at all.
+        reference: label that differences are to; None for joint training.
+        columns: keys of the columns of comparison tables, see `drcli.report.tables.KEYS`; None for all.
     """
 
     maps: Collection[str] = ()
     draw_maps: bool = True
+    reference: str | None = None
+    columns: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,11 +84,11 @@ def build(runs: Sequence[RunRecord], options: Options = Options()) -> Page:
     """Return the page about runs; the same runs give the same page.
 
     Args:
-        runs: as `drcli.report.collect.collect` returns them.
+        runs: as `drcli.runs.collect.collect` returns them.
         options: what to show.
 
     Raises:
-        UsageError: no run has one of the labels in `options`.
+        UsageError: no run has one of the labels in `options`, or there is no such column.
         DataError: a file of a run is damaged.
     """
     check_labels(runs, options.maps)
@@ -122,7 +131,8 @@ def _lead(runs: Sequence[RunRecord]) -> str:
 
 def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
     done, everyone = finished(runs), by_recipe(runs)
-    overall = [*_ranks(done), *filter(None, [sensitivity(done)])]
+    theme = PAGE.with_methods(run.name for run in runs)
+    overall = [section for section in (rankings(done), sensitivities(done, theme)) if section is not None]
     if overall:
         yield Part("All recipes", "", overall)
     drawn_maps = 0
@@ -134,24 +144,21 @@ def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
         notes = [f"Dataset {group[0].dataset}."] if group[0].dataset != recipe else []
         notes += [LEFT_OUT] if place >= MOST_DRAWN else []
         notes += [MAPS_LEFT_OUT] if options.draw_maps and not with_maps and place < MOST_DRAWN else []
-        figures = _figures(methods, shown, with_maps) if place < MOST_DRAWN else []
-        sections = [results(everyone[recipe]), *figures, cost(methods)]
+        records = read_epochs(methods)
+        compared = results(everyone[recipe], theme, options.reference, options.columns)
+        figures = []
+        if place < MOST_DRAWN:
+            figures = [curves(recipe, records, theme), *_figures(methods, shown, theme, with_maps=with_maps)]
+        sections = [compared, *(section for section in figures if section is not None), cost(methods, records)]
         yield Part(recipe, " ".join(notes), sections)
     origin = (provenance.unfinished, provenance.commands, provenance.environments, provenance.recipes)
     yield Part("Provenance", "", [section for make in origin if (section := make(runs)) is not None])
 
 
-def _ranks(runs: Sequence[RunRecord]) -> list[Section]:
-    """Return the section of average ranks where there are several datasets, else nothing."""
-    tables = rank_tables(runs)
-    intro = "The order of methods by mean accuracy, over datasets."
-    return [Section("Average rank", intro, [to_html(table) for table in tables])] if tables else []
-
-
-def _figures(methods: Methods, shown: Sequence[str], with_maps: bool) -> list[Section]:
-    found = [curves(methods), learning_state(methods, shown)]
-    found += [maps(methods, shown)] if with_maps else []
-    return [section for section in [*found, confusion(methods, shown)] if section is not None]
+def _figures(methods: Methods, shown: Sequence[str], theme: Theme, *, with_maps: bool) -> list[Section | None]:
+    found: list[Section | None] = [learning(methods, shown, theme)]
+    found += [maps(methods, shown, theme)] if with_maps else []
+    return [*found, confusions(methods, shown, theme)]
 
 
 class _Writer:
@@ -173,15 +180,16 @@ class _Writer:
     def _section(self, name: str, section: Section) -> Html:
         name = self._unique(name)
         self._headings[-1][2].append((name, section.title))
-        content = []
-        for is_drawing, items in groupby(section.content, lambda item: isinstance(item, Drawing)):
-            group = list(items)
-            content.append(element("div", *map(self._item, group), class_="figures") if is_drawing else joined(group))
-        intro = element("p", section.intro, class_="intro")
+        content = [item if isinstance(item, Html) else self._row(item) for item in section.content]
+        intro = element("p", section.intro, class_="intro") if section.intro else ""
         return element("section", element("h3", section.title), intro, *content, id=name)
 
+    def _row(self, row: Row) -> Html:
+        return element("div", *map(self._item, row), class_="figures") if row else Html()
+
     def _item(self, item: Html | Drawing) -> Html:
-        assert isinstance(item, Drawing)
+        if isinstance(item, Html):
+            return item
         drawing = replace(item, name=self._unique(item.name))
         svg = to_svg(drawing)
         self.drawings.append(drawing)

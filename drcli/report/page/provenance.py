@@ -10,23 +10,29 @@ from typing import Any
 
 import yaml
 
-from drcli.report.page.markup import Html, element
-from drcli.report.page.section import Section
-from drcli.report.page.table import to_html
+from drcli.report.page.markup import Html, element, to_html
+from drcli.report.page.sections import Section
 from drcli.report.render import TableText
-from drcli.runs.collect import RunRecord, by_recipe
+from drcli.runs.collect import RunRecord, by_recipe, named
+from drcli.runs.wording import ABSENT
 
 
 def unfinished(runs: Sequence[RunRecord]) -> Section | None:
-    """Return the section that lists unfinished runs, or None where all are finished."""
+    """Return the section that lists unfinished runs and what ended them, or None where all are finished."""
     rows = [_unfinished_row(run) for run in runs if run.summary is None]
-    table = TableText("Unfinished runs", ("recipe", "method", "seed", "epochs done", "epochs in all"), rows)
-    intro = "These stand in no table and no figure of this page. Repeat the command that started them to resume them."
-    return Section("Unfinished runs", intro, [to_html(table)]) if rows else None
+    columns = ("recipe", "method", "seed", "epochs done", "epochs in all", "ended by")
+    intro = (
+        "No table and no figure of this page contains these. Repeat the command that started them to resume them. "
+        "Where no error ended a run, it was stopped or is still training."
+    )
+    return Section("Unfinished runs", intro, [to_html(TableText("Unfinished runs", columns, rows))]) if rows else None
 
 
 def _unfinished_row(run: RunRecord) -> list[str]:
-    return [run.recipe_name, run.name, str(run.seed), str(len(run.epochs())), str(run.recipe.epochs or "-")]
+    failure = run.failure()
+    ended = ABSENT if failure is None else " ".join(f"{failure.kind}: {failure.message}".split())
+    epochs = ABSENT if run.recipe.epochs is None else str(run.recipe.epochs)
+    return [run.recipe_name, run.name, str(run.seed), str(len(run.epochs())), epochs, ended]
 
 
 def commands(runs: Sequence[RunRecord]) -> Section:
@@ -50,33 +56,42 @@ def _command(run: RunRecord) -> str:
 
 
 def environments(runs: Sequence[RunRecord]) -> Section:
-    """Return the section of the software and machines, one column a different environment."""
-    groups: dict[str, list[RunRecord]] = {}
-    for run in runs:
-        groups.setdefault(json.dumps(_machine(run), sort_keys=True), []).append(run)
-    flat = [_flat(_machine(group[0])) for group in groups.values()]
+    """Return the section of software and machines: what all runs have in common, and what differs between them."""
+    flat = [_flat(run.environment.machine()) for run in runs]
     keys = dict.fromkeys(key for one in flat for key in one)
-    rows = [["runs", *(str(len(group)) for group in groups.values())]]
-    rows += [[key, *(one.get(key, "-") for one in flat)] for key in keys]
-    titles = ["what", *(f"environment {number + 1}" for number in range(len(flat)))]
-    tables = [to_html(TableText("Software and machine", titles, rows)), to_html(_data(runs))]
-    return Section("Environment", "What the runs recorded of the software and the machine they ran on.", tables)
-
-
-def _machine(run: RunRecord) -> dict[str, Any]:
-    return run.environment.machine()
+    values = {key: [one.get(key, "not recorded") for one in flat] for key in keys}
+    same = [[key, found[0]] for key, found in values.items() if len(set(found)) == 1]
+    others = [row for key, found in values.items() if len(set(found)) > 1 for row in _differing(key, found, runs)]
+    tables = [TableText("Software and machine, the same in all runs", ("what", "value"), same)] if same else []
+    tables += [TableText("What differs between runs", ("what", "value", "runs"), others)] if others else []
+    content = [to_html(table) for table in [*tables, _data(runs)]]
+    return Section("Environment", "What the runs recorded of the software and the machine they ran on.", content)
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, value in values.items():
-        found |= _flat(value) if isinstance(value, Mapping) else {key: "none" if value is None else str(value)}
+        found |= _flat(value) if isinstance(value, Mapping) else {key: str(value)}
     return found
+
+
+def _differing(key: str, values: Sequence[str], runs: Sequence[RunRecord]) -> list[list[str]]:
+    """Return a row for each value of a key, with the runs that have it."""
+    groups: dict[str, list[RunRecord]] = {}
+    for run, value in zip(runs, values, strict=True):
+        groups.setdefault(value, []).append(run)
+    return [[key, value, _which(group, runs)] for value, group in groups.items()]
+
+
+def _which(group: Sequence[RunRecord], runs: Sequence[RunRecord]) -> str:
+    everyone = by_recipe(runs)
+    parts = {recipe: named(found, everyone[recipe]) for recipe, found in by_recipe(group).items()}
+    return "; ".join(f"{recipe} {names}" for recipe, names in parts.items())
 
 
 def _data(runs: Sequence[RunRecord]) -> TableText:
     """Which prepared data each recipe's runs saw, by the first digits of its fingerprint."""
-    pairs = {(run.recipe_name, run.dataset, run.environment.dataset_fingerprint[:16] or "-") for run in runs}
+    pairs = {(run.recipe_name, run.dataset, run.environment.dataset_fingerprint[:16] or ABSENT) for run in runs}
     return TableText("Prepared data", ("recipe", "dataset", "fingerprint"), [list(pair) for pair in sorted(pairs)])
 
 

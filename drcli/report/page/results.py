@@ -1,53 +1,118 @@
-"""The results of a recipe: its comparison table, and the differences to joint training as a picture."""
+"""The sections of the page that compare runs: results, average ranks, run times."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
-import numpy as np
-
-from drcli.report.page.drawing import FOREGROUND, MUTED, SERIES, Drawing, panel, shortened, style
-from drcli.report.page.section import Section
-from drcli.report.page.table import to_html
-from drcli.report.tables import comparison_table
+from drcli.report.drawing import LEFT, add_legend, panel, shortened
+from drcli.report.figures import comparison
+from drcli.report.figures.accuracy import Records
+from drcli.report.page.figure import Drawing
+from drcli.report.page.markup import to_html
+from drcli.report.page.sections import Section
+from drcli.report.render import TableText
+from drcli.report.tables import comparison_table, rank_tables
+from drcli.report.theme import Theme
+from drcli.report.wording import Methods
 from drcli.runs.collect import RunRecord
-from drcli.runs.comparison import Row, compare
-from drcli.runs.wording import how_selected
+from drcli.runs.wording import ABSENT
 
-LINE_HEIGHT = 0.24  # inches a method
+LINE_HEIGHT = 0.24  # inches per method
 
 
-def results(runs: Sequence[RunRecord]) -> Section:
-    """Return the section of one recipe's finished runs, of which there is at least one."""
-    different = [row for row in compare(runs) if row.difference is not None and row.modality is None]
-    selected = how_selected(run.done for run in runs if run.modality is None and run.summary)
-    drawings = [_differences(runs[0].recipe_name, different, selected)] if different else []
+def results(
+    runs: Sequence[RunRecord], theme: Theme, reference: str | None = None, columns: Sequence[str] | None = None
+) -> Section:
+    """Return the section of one recipe's runs, of which at least one is finished.
+
+    Args:
+        runs: of one recipe.
+        theme: look of the methods.
+        reference: label that differences are to; None for joint training.
+        columns: keys of the table's columns; None for all.
+    """
+    found = comparison.data(runs, reference)
+    recipe = runs[0].recipe_name
+    drawings = [_differences(recipe, found, theme)] if found.compared else []
+    drawings += [_probes(recipe, found, theme)] if found.probed and len(found.rows) > 1 else []
     return Section(
         "Results",
         "Scores of the test split; the seed is the unit of every mean, deviation and interval. "
         "A heading sorts its column.",
-        [to_html(comparison_table(runs)), *drawings],
+        [to_html(comparison_table(runs, reference, columns)), drawings],
     )
 
 
-def _differences(recipe: str, rows: Sequence[Row], selected: str) -> Drawing:
-    """Draw each method's mean difference to joint training with its interval of Student's t."""
-    names = [shortened(row.name) for row in rows]
-    with style():
-        figure, axes = panel(0.3 + LINE_HEIGHT * len(rows), left=0.25 + 0.075 * max(map(len, names)))
-        axes.axvline(0, color=MUTED, linewidth=1)
-        for place, row in enumerate(rows):
-            assert row.difference is not None
-            mean, limits = 100 * row.difference.mean, row.difference.t95
-            if limits is not None:
-                axes.hlines(place, 100 * limits[0], 100 * limits[1], colors=SERIES[0], linewidth=2)
-            axes.plot(mean, place, "o", color=SERIES[0], markersize=5)
-        axes.set_yticks(np.arange(len(rows)), names)
-        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="minus joint (points)")
-        axes.tick_params(axis="y", length=0, labelcolor=FOREGROUND)
-        axes.grid(visible=False, axis="y")
+def _differences(recipe: str, found: comparison.Comparison, theme: Theme) -> Drawing:
+    longest = max(len(shortened(row.name)) for row in found.compared)
+    with theme.applied():
+        figure, axes = panel(0.3 + LINE_HEIGHT * max(2, len(found.compared)), left=0.25 + 0.075 * longest)
+        comparison.draw_differences(axes, found, theme)
     caption = (
-        "Accuracy minus that of joint training, in percentage points, paired by seed: mean and 95 % interval; "
-        f"{selected}."
+        f"Accuracy minus that of {found.reference}, in percentage points, paired by seed: mean and 95 % interval "
+        f"of Student's t; epochs {found.selected}."
     )
     return Drawing(f"{recipe}-difference", figure, caption)
+
+
+def _probes(recipe: str, found: comparison.Comparison, theme: Theme) -> Drawing:
+    with theme.applied():
+        figure, axes = panel(left=LEFT)
+        add_legend(figure, comparison.draw_probes(axes, found, theme), theme)
+    alone = "; dashed: the encoder trained alone" if found.alone else ""
+    caption = (
+        "Linear probes of both encoders, ± standard deviation over seeds; the legend, and the area of a point, give "
+        f"the accuracy of the whole model{alone}; epochs {found.selected}."
+    )
+    return Drawing(f"{recipe}-probes", figure, caption)
+
+
+def rankings(runs: Sequence[RunRecord]) -> Section | None:
+    """Return the section of average ranks, or None where there are not several datasets."""
+    tables = rank_tables(runs)
+    intro = "The order of methods by mean accuracy, over datasets."
+    return Section("Average rank", intro, [to_html(table) for table in tables]) if tables else None
+
+
+COLUMNS = (
+    "method",
+    "runs",
+    "epochs",
+    "seconds per run",
+    "of these, encoders before",
+    "minutes in all",
+    "samples / s",
+    "device",
+)
+
+
+def cost(methods: Methods, records: Mapping[str, Records]) -> Section:
+    """Return the section of the run times of a recipe's finished runs, of which `records` are the epochs."""
+    rows = [_cost(name, runs, records[name]) for name, runs in methods.items()]
+    table = TableText("Run times", COLUMNS, rows, ["Means over seeds."])
+    intro = "Training with its diagnoses and the scoring of validation; other work on the machine counts too."
+    return Section("Run times", intro, [to_html(table)])
+
+
+def _cost(name: str, runs: Sequence[RunRecord], records: Records) -> list[str]:
+    summaries = [run.done for run in runs]
+    before = [summary.teacher_seconds for summary in summaries]
+    seconds = [summary.all_seconds for summary in summaries]
+    speeds = [record.samples_per_second for seed in records for record in seed]
+    epochs = sorted({summary.epochs for summary in summaries})
+    return [
+        name,
+        str(len(runs)),
+        ", ".join(map(str, epochs)),
+        f"{fmean(seconds):.1f}",
+        f"{fmean(before):.1f}" if any(before) else ABSENT,
+        f"{sum(seconds) / 60:.1f}",
+        f"{fmean(speeds):.0f}" if speeds else ABSENT,
+        ", ".join(dict.fromkeys(map(device, runs))),
+    ]
+
+
+def device(run: RunRecord) -> str:
+    """Return what a run was trained on."""
+    return run.environment.accelerator or run.environment.device or "not recorded"

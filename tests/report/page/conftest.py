@@ -18,7 +18,7 @@ MakePage = Callable[..., Page]
 @pytest.fixture(autouse=True, scope="session")
 def _flat_maps() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("drcli.report.page.maps.tsne", lambda components: components[:, :2])
+        patch.setattr("drcli.report.embedding.tsne", lambda components: components[:, :2])
         yield
 
 

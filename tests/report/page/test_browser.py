@@ -10,8 +10,8 @@ import pytest
 from support.browser import Browser, browser, find_browser
 from support.run_tree import MadeRun, small_study, write_runs
 
-from drcli.report.page.drawing import SERIES
 from drcli.report.page.page import Page, build
+from drcli.report.theme import COLOURS, SHADES
 from drcli.runs.collect import collect
 
 PROGRAM = find_browser()
@@ -196,8 +196,9 @@ def test_numbers_on_the_darkest_shade_of_a_heat_map_can_be_read(
         np.array(tab.evaluate(f"({numbers})(getComputedStyle(document.body).{name})"))
         for name in ("color", "backgroundColor")
     )
-    low, high = sorted(luminance(x) for x in (text, 0.6 * rgb(SERIES[0]) + 0.4 * ground))
-    assert (high + 0.05) / (low + 0.05) >= 4.5
+    for shade in SHADES:
+        low, high = sorted(luminance(x) for x in (text, 0.6 * rgb(shade) + 0.4 * ground))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, shade
 
 
 @pytest.mark.parametrize("scheme", [LIGHT, DARK])
@@ -206,7 +207,7 @@ def test_lines_of_figures_stand_out_three_to_one(tab: Browser, made: tuple[Path,
     probe = "(n) => { const e = document.createElement('i'); e.style.color = n; document.body.append(e); "
     probe += "return getComputedStyle(e).color.match(/[0-9.]+/g).slice(0, 3).map((x) => x / 255); }"
     ground = luminance(np.array(tab.evaluate(f"({probe})('var(--bg)')")))
-    for place in range(len(SERIES)):
+    for place in range(len(COLOURS)):
         colour = luminance(np.array(tab.evaluate(f"({probe})('var(--c{place})')")))
         low, high = sorted((colour, ground))
         assert (high + 0.05) / (low + 0.05) >= 3, place

@@ -33,7 +33,7 @@ def runs_of(root: Path, *made: MadeRun) -> list[RunRecord]:
         ([MadeRun(seed=0), MadeRun(seed=1), MadeRun("ogm")], "Methods have between 1 and 2 seeds"),
         (OTHER_SEEDS, "Methods have different seeds; differences are over the seeds that both have."),
         ([MadeRun(), MadeRun("ogm")], "The runs of a recipe differ in method and seed alone."),
-        ([MadeRun()], "No run kept its test_outputs.npz"),
+        ([MadeRun()], "No run kept its outputs of the test split"),
         ([MadeRun(outputs=20), MadeRun("ogm")], "and so without map and confusion matrix: digits ogm."),
         ([MadeRun(), MadeRun("ogm", finished=False)], "1 of 2 runs are not finished, and left out."),
     ],

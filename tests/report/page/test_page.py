@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,8 +15,8 @@ import pytest
 from support.run_tree import MadeRun, large_study, small_study
 
 from drcli.errors import UsageError
-from drcli.report.page.drawing import SERIES
 from drcli.report.page.page import LEFT_OUT, MAPS_LEFT_OUT, MOST_DRAWN, Options, Page, _asset
+from drcli.report.theme import COLOURS, look
 
 MakePage = Callable[..., Page]
 VOID = {"meta", "link"}
@@ -84,7 +86,7 @@ def test_a_browser_without_light_dark_gets_the_light_page() -> None:
     assert "light-dark" not in plain.replace("know light-dark()", "")
     light = dict(re.findall(r"(--\w+): (#\w{6});", plain))
     assert light == dict(re.findall(r"(--\w+): light-dark\((#\w{6}), #\w{6}\);", both))
-    assert [light[f"--c{place}"] for place in range(len(SERIES))] == list(SERIES)
+    assert [light[f"--c{place}"] for place in range(len(COLOURS))] == list(COLOURS)
 
 
 def test_nothing_on_the_page_points_outside(study: Page) -> None:
@@ -120,10 +122,10 @@ def test_whatever_stands_in_a_run_is_shown_as_text(page: MakePage) -> None:
 
 
 def test_names_that_look_alike_get_files_of_their_own(page: MakePage) -> None:
-    made = page(*(MadeRun(label, every=8) for label in ("a+b", "a b", "a-b")))
+    made = page(*(MadeRun(label, outputs=20) for label in ("a+b", "a b", "a-b")))
     names = [drawing.name for drawing in made.drawings]
     assert len(names) == len(set(names))
-    assert {"digits-a-b-audio-purity", "digits-a-b-audio-purity-2"} <= set(names)
+    assert {"digits-a-b-audio-map", "digits-a-b-audio-map-2", "digits-a-b-confusion-2"} <= set(names)
     assert all(re.fullmatch(r"[a-z0-9_-]+", name) for name in names)
 
 
@@ -138,6 +140,35 @@ def test_maps_of_other_methods_can_be_asked_for(page: MakePage) -> None:
     made = page(*small_study(), MadeRun("ogm", outputs=40), options=Options(maps=["ogm"]))
     names = [drawing.name for drawing in made.drawings if drawing.name.endswith(("-map", "-confusion"))]
     assert names == ["digits-ogm-audio-map", "digits-ogm-visual-map", "digits-ogm-confusion"]
+
+
+def test_the_reference_and_the_columns_are_those_asked_for(page: MakePage) -> None:
+    made = page(*small_study(), options=Options(reference="diagnose_relearn", columns=["difference", "seeds"]))
+    (head, *_) = re.findall(r"<thead>(.*?)</thead>", made.html)
+    assert re.findall(r"<button[^>]*>(.*?)</button>", head) == ["method", "minus diagnose_relearn", "seeds"]
+    captions = {drawing.name: drawing.caption for drawing in made.drawings}
+    assert captions["digits-difference"].startswith("Accuracy minus that of diagnose_relearn, in percentage points")
+
+
+def test_a_method_keeps_its_colour_and_marker_in_all_sections(page: MakePage) -> None:
+    runs = [*small_study(), MadeRun("ogm", every=8), MadeRun("diagnose_relearn", recipe="other", every=8)]
+    looks: dict[str, set[tuple[str, str]]] = {}
+    for drawing in page(*runs, options=Options(draw_maps=False)).drawings:
+        for legend in drawing.figure.legends:
+            for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+                name = text.get_text().partition(":")[0]
+                if name in {"joint", "ogm", "diagnose_relearn"}:
+                    looks.setdefault(name, set()).add((handle.get_color(), handle.get_marker()))  # type: ignore[union-attr]
+    # In the order of the report: joint training, then the registry's.
+    assert looks == {"joint": {look(0)}, "diagnose_relearn": {look(1)}, "ogm": {look(2)}}
+
+
+def test_maps_are_rows_of_methods_and_columns_of_modalities(study: Page) -> None:
+    begin = study.html.index('<section id="digits-maps-of-representations">')
+    section = study.html[begin : study.html.index("</section>", begin)]
+    rows = section.split('<div class="figures">')[1:]
+    names = [re.findall(r'<figcaption id="([^"]*)"', row) for row in rows]
+    assert names == [[f"digits-{name}-{m}-map" for m in ("audio", "visual")] for name in ("joint", "diagnose_relearn")]
 
 
 def test_a_label_that_no_run_has_is_refused(page: MakePage) -> None:
@@ -156,6 +187,13 @@ def test_one_and_three_modalities_work_alike(page: MakePage) -> None:
     runs = [MadeRun("joint", 0, f"r{len(m)}", modalities=m, every=8, outputs=40) for m in (("x",), ("x", "y", "z"))]
     names = {drawing.name for drawing in page(*runs).drawings}
     assert {"r1-x-gap", "r3-x-gap", "r3-y-gap", "r3-z-gap", "r3-joint-z-map"} <= names
+
+
+def test_a_report_imports_neither_torch_nor_what_trains() -> None:
+    program = "import sys, drcli.report.page.page, drcli.report.tables; print('\\n'.join(sys.modules))"
+    modules = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+    assert "drcli.report.page.page" in modules
+    assert [name for name in modules if name == "torch" or name.startswith(("drcli.engine", "drcli.models."))] == []
 
 
 def test_figures_are_of_the_first_recipes(page: MakePage) -> None:

@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 
-from drcli.report.page.drawing import (
-    FOREGROUND,
-    LINE,
-    MUTED,
-    SERIES,
-    Drawing,
-    add_legend,
-    heat_map,
-    inline,
-    line_look,
-    panel,
-    point_look,
-    style,
-    to_png,
-    to_svg,
-)
+from drcli.report.drawing import add_legend, draw_heat_map, heat_panel, panel
+from drcli.report.page.figure import Drawing, inline, to_png, to_svg
+from drcli.report.theme import COLOURS, FOREGROUND, LINE, MUTED, PAGE, look
 
 ODD = ["_hidden", "$x_", "</text><script>", FOREGROUND]
 
 
 @pytest.fixture
 def drawing() -> Drawing:
-    with style():
+    with PAGE.applied():
         figure, axes = panel()
-        lines = [axes.plot([0, 1], [0, place], **line_look(place))[0] for place in range(len(ODD))]
-        add_legend(figure, axes, lines, ODD)
+        lines = [axes.plot([0, 1], [0, place], color=look(place).colour)[0] for place in range(len(ODD))]
+        add_legend(figure, list(zip(lines, ODD, strict=True)), PAGE)
     return Drawing("one", figure, 'a "caption" <b>')
 
 
@@ -59,7 +44,7 @@ def test_names_in_a_legend_are_shown_as_they_are(drawing: Drawing) -> None:
 
 def test_on_the_page_every_colour_is_the_pages(drawing: Drawing) -> None:
     tags = "".join(re.findall(r"<[^>]*>", inline(drawing, to_svg(drawing))))
-    assert not [colour for colour in (*SERIES, FOREGROUND, MUTED, LINE) if colour in tags]
+    assert not [colour for colour in (*COLOURS, FOREGROUND, MUTED, LINE) if colour in tags]
     assert {f"var(--{name})" for name in ("fg", "muted", "line", "c0", "c3")} <= set(re.findall(r"var\(--\w+\)", tags))
 
 
@@ -84,29 +69,12 @@ def test_a_figure_is_named_by_its_caption(drawing: Drawing) -> None:
     assert "aria-label=" not in tag
 
 
-@pytest.mark.parametrize(("look", "second", "different"), [(line_look, "linestyle", 20), (point_look, "marker", 70)])
-def test_neighbours_differ_in_more_than_colour(
-    look: Callable[[int], dict[str, object]], second: str, different: int
-) -> None:
-    looks = [look(number) for number in range(different)]
-    assert all(one[second] != other[second] for one, other in pairwise(looks))
-    assert len({str(one) for one in looks}) == different
-
-
-@pytest.mark.parametrize("names", [list("0123456789"), ["training", "validation", "re-learning"], ["M" * 24, "i"]])
-def test_a_legend_stays_within_its_figure(names: list[str]) -> None:
-    with style():
-        figure, axes = panel()
-        add_legend(figure, axes, [axes.plot([0, 1], **line_look(n))[0] for n in range(len(names))], names)
-        figure.canvas.draw()
-        box = figure.legends[0].get_window_extent()
-    assert (box.x0 >= 0, box.y0 >= 0, box.x1 <= figure.bbox.x1) == (True, True, True)
-
-
-def test_a_heat_map_is_a_picture_with_a_dot_a_cell() -> None:
-    figure = heat_map(
-        np.array([[0.0, 1.0, np.nan]]), (["a", "b", "c"], ["r"]), [["0", "1", ""]], labels=("x", "y"), limits=(0, 1)
-    )
+def test_a_heat_map_is_a_picture_with_a_dot_per_cell() -> None:
+    ticks = ["a", "b", "c"], ["r"]
+    with PAGE.applied():
+        figure, axes = heat_panel(ticks)
+        values = np.array([[0.0, 1.0, np.nan]])
+        draw_heat_map(axes, values, ticks, [["0", "1", ""]], labels=("x", "y"), limits=(0, 1))
     svg = to_svg(Drawing("heat", figure, ""))
     assert re.search(r'<image [^>]*width="3" height="1"', svg)
     assert {"a", "b", "c", "r", "0", "1", "x", "y"} <= set(texts(svg))

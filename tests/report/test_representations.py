@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from drcli.report.figures.class_map import APART, add_class_legend, draw_map, legend_height, number_places
+from drcli.report.figures.representations import (
+    APART,
+    Map,
+    add_class_legend,
+    class_legend_height,
+    draw_map,
+    number_places,
+)
+from drcli.report.theme import PAPER
 
 
 def test_a_number_stands_on_the_point_of_its_class_nearest_to_the_median() -> None:
@@ -35,19 +43,21 @@ def test_a_class_without_room_has_no_number() -> None:
 def test_numbers_and_names_are_there_for_forty_classes(count: int, numbered: bool) -> None:
     figure = Figure(layout="constrained")
     axes = figure.subplots()
-    draw_map(axes, np.stack(np.divmod(np.arange(count), 7), axis=1).astype(float), np.arange(count), count)
-    add_class_legend(figure, [f"class {number}" for number in range(count)])
+    points = np.stack(np.divmod(np.arange(count), 7), axis=1).astype(float)
+    draw_map(axes, Map(points, np.arange(count), np.zeros(count, dtype=bool), count), PAPER)
+    add_class_legend(figure, [f"class {number}" for number in range(count)], PAPER)
     assert [text.get_text() for text in axes.texts] == [str(number) for number in range(count if numbered else 0)]
     assert len(figure.legends) == int(numbered)
 
 
 def test_hollow_points_are_drawn_behind_the_others() -> None:
     axes = Figure().subplots()
-    draw_map(axes, np.array([[0.0, 0], [1, 1], [2, 0]]), np.zeros(3, dtype=int), 3, np.array([True, False, True]))
-    behind, before = axes.collections
-    assert [np.shape(points.get_offsets())[0] for points in (behind, before)] == [2, 1]
+    points = np.array([[0.0, 0], [1, 1], [2, 0]])
+    draw_map(axes, Map(points, np.zeros(3, dtype=int), np.array([True, False, True]), 3), PAPER)
+    behind, before = axes.lines
+    assert [np.size(line.get_xdata()) for line in (behind, before)] == [2, 1]
     assert behind.get_zorder() < before.get_zorder()
-    assert np.size(behind.get_facecolor()) == 0
+    assert behind.get_markerfacecolor() == "none"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +65,7 @@ def test_hollow_points_are_drawn_behind_the_others() -> None:
 )
 def test_rows_are_said_to_be_drawn_where_some_are_left_out(rows: int, said: str) -> None:
     axes = Figure().subplots()
-    draw_map(axes, np.zeros((1000, 2)), np.zeros(1000, dtype=int), rows)
+    draw_map(axes, Map(np.zeros((1000, 2)), np.zeros(1000, dtype=int), np.zeros(1000, dtype=bool), rows), PAPER)
     assert axes.get_xlabel() == said
 
 
@@ -64,10 +74,10 @@ def test_a_legend_of_long_names_is_as_wide_as_the_figure_and_as_high_as_foreseen
     names = [f"as long as it gets {number}" for number in range(count)]
     figure = Figure(figsize=(width, 4), layout="constrained")
     figure.subplots()
-    add_class_legend(figure, names)
+    add_class_legend(figure, names, PAPER)
     figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.width
-    assert box.height / figure.dpi <= legend_height(names, width)
+    assert box.height / figure.dpi <= class_legend_height(names, width)
     assert figure.legends[0].get_title().get_text() == "class"

@@ -1,0 +1,89 @@
+"""Comparison tables: which columns, to which reference, in whose names, and what is bold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.run_folders import write_run
+
+from drcli.errors import UsageError
+from drcli.report.tables import BOLD, KEYS, best_names, comparison_tables
+from drcli.report.wording import in_print
+from drcli.runs.collect import RunRecord, by_name, collect
+
+SCORES = {"joint": [0.80, 0.82, 0.81], "pmr": [0.90, 0.91, 0.92], "agm": [0.89, 0.93, 0.90]}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[RunRecord]:
+    """Three methods and three seeds: `agm` differs from the best by chance, joint training does not."""
+    for label, accuracies in SCORES.items():
+        for seed, accuracy in enumerate(accuracies):
+            write_run(tmp_path, accuracy, label=label, seed=seed)
+    return collect([tmp_path])
+
+
+def test_columns_come_in_the_order_asked_for_after_the_names(runs: list[RunRecord]) -> None:
+    (table,) = comparison_tables(runs, columns=["seconds", "probes", "method", "accuracy"])
+    assert table.columns == ["method", "s / run", "audio probe", "visual probe", "accuracy"]
+    assert table.rows[0] == ["joint", "12", "71.0 ± 1.0", "61.0 ± 1.0", "81.0 ± 1.0"]
+    assert not any(note.startswith(("minus", "val accuracy", "bootstrap")) for note in table.notes)
+
+
+def test_an_unknown_column_is_refused_with_the_nearest(runs: list[RunRecord]) -> None:
+    said = r"--columns acuracy: no such column; known: method, .* Did you mean accuracy\?"
+    with pytest.raises(UsageError, match=said):
+        comparison_tables(runs, columns=["seeds", "acuracy"])
+
+
+def test_every_column_that_there_is_has_a_key(runs: list[RunRecord]) -> None:
+    (table,) = comparison_tables(runs, columns=KEYS)
+    assert table.columns == comparison_tables(runs)[0].columns
+
+
+def test_differences_are_to_the_reference_asked_for(runs: list[RunRecord]) -> None:
+    (table,) = comparison_tables(runs, "pmr", ["difference"])
+    assert table.columns == ["method", "minus pmr"]
+    assert {row[0]: row[1][:5] for row in table.rows} == {"joint": "-10.0", "pmr": "-", "agm": "-0.3 "}
+    with pytest.raises(UsageError, match=r"--reference prm: .* Did you mean pmr\?"):
+        comparison_tables(runs, "prm")
+
+
+def test_the_best_are_those_whose_paired_interval_contains_zero(runs: list[RunRecord]) -> None:
+    # agm minus pmr: -1, +2, -2 points, -0.3 +- 5.2; joint minus pmr: -10, -9, -11, -10 +- 2.5.
+    assert set(best_names(by_name(runs), lambda run: run.accuracy)) == {"agm", "pmr"}
+
+
+def test_of_one_seed_the_best_alone_is_bold_and_what_equals_it(tmp_path: Path) -> None:
+    for label, accuracy in {"joint": 0.8, "pmr": 0.9, "agm": 0.9}.items():
+        write_run(tmp_path, accuracy, label=label)
+    methods = by_name(collect([tmp_path]))
+    assert set(best_names(methods, lambda run: run.accuracy)) == {"agm", "pmr"}
+    assert best_names({"joint": methods["joint"]}, lambda run: run.accuracy) == []
+    assert best_names(methods, lambda run: None) == []
+
+
+def test_for_print_methods_have_their_names_and_the_best_are_bold(runs: list[RunRecord]) -> None:
+    (table,) = comparison_tables(runs, columns=["accuracy", "difference"], for_print=True)
+    places = {row[0]: number for number, row in enumerate(table.rows)}
+    assert set(places) == {"Joint", "PMR", "AGM"}
+    assert table.columns == ["method", "accuracy", "minus Joint"]
+    assert set(table.bold) == {(places["PMR"], 1), (places["AGM"], 1)}
+    assert BOLD in table.notes
+    (plain,) = comparison_tables(runs)
+    assert (list(plain.bold), BOLD in plain.notes, plain.rows[0][0]) == ([], False, "joint")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("diagnose_relearn", "D&R"),
+        ("ogm_ge", "OGM-GE"),
+        ("unimodal:audio", "Unimodal (audio)"),
+        ("mine", "mine"),
+        ("mine:rgb", "mine (rgb)"),
+    ],
+)
+def test_a_name_in_print_is_the_papers_or_the_label(name: str, shown: str) -> None:
+    assert in_print(name) == shown
