@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from data_prep.clip_preparer import Chosen, ClipPreparer
     from data_prep.job import Job
     from data_prep.writing.writer import DatasetWriter
+    from drcli.bases import Settings
     from drcli.data.batches import Batch
     from drcli.data.format import DatasetInfo
     from drcli.diagnosis import GapSettings, MeasureSettings, ModalityDiagnosis, diagnose, snapshot, soft_reinitialise
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
     from drcli.recipe.load import load_recipe
     from drcli.recipe.schema import Recipe
-    from drcli.settings import Settings
 
 _MODULES = {
     "data_prep.base": ("DownloadPreparer", "EmbeddedPreparer", "Filled", "Preparer"),
@@ -55,7 +55,7 @@ _MODULES = {
     "drcli.names": ("BACKBONES", "DATASETS", "FUSIONS", "METHODS"),
     "drcli.recipe.load": ("load_recipe",),
     "drcli.recipe.schema": ("Recipe",),
-    "drcli.settings": ("Settings",),
+    "drcli.bases": ("Settings",),
 }  # fmt: skip
 
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}

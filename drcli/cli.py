@@ -12,11 +12,10 @@ from typing import Annotated, Any, NoReturn, ParamSpec
 import typer
 
 from drcli import __version__, terminal
-from drcli.damage import LESS_MEMORY, is_memory_shortage, one_line
 from drcli.errors import DataError, DrcliError, RunError
 from drcli.files import reason
-from drcli.interrupt import EXIT_CODE, MESSAGE, leaving_at_once, raising_again
-from drcli.reading import printable
+from drcli.reading import LESS_MEMORY, is_memory_shortage, one_line, printable
+from drcli.terminal import EXIT_CODE, MESSAGE, leaving_at_once, raising_again
 
 P = ParamSpec("P")
 

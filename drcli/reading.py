@@ -1,7 +1,8 @@
 """Bounded readers of files: text and JSON of limited size, depth and number of values (YAML: `recipe.plain_yaml`).
 
 A file may come from anywhere, so nothing in it is trusted: only regular files are opened, sizes are checked
-before memory is taken, and whatever is wrong is one error that names the file and the remedy.
+before memory is taken, and whatever is wrong is one error that names the file and the remedy. What libraries
+raise over damaged files is listed here too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ import json
 import os
 import re
 import stat
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -237,3 +242,36 @@ def storable(value: Any) -> Any:
 def shown(text: str, limit: int = 40) -> str:
     """Return a text for a message, quoted, escaped and cut to `limit` characters."""
     return ascii(text if len(text) <= limit else text[: limit - 3] + "...")
+
+
+NPZ_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    tokenize.TokenError,
+    AssertionError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Of numpy and zipfile, by the kind of damage to an .npz file."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says on one line, or its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+LESS_MEMORY = "lower training.batch_size, or take a smaller model"
+_SHORTAGES = ("not enough memory", "can't allocate memory", "out of memory", "Storage size calculation overflowed")
+
+
+def is_memory_shortage(error: BaseException) -> bool:
+    """Return whether an error of Python, numpy or torch says that memory cannot be had."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _SHORTAGES)

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from drcli import checkpoint
-from drcli.damage import is_memory_shortage, one_line
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
 from drcli.engine.compiling import compile_forward
@@ -25,6 +24,7 @@ from drcli.files import locked, make_folder
 from drcli.metrics import Scores as Measured
 from drcli.models.pretrained import digest, load_pretrained
 from drcli.models.teacher import Teacher
+from drcli.reading import is_memory_shortage, one_line
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import FORMAT, Failure, Scores, Summary

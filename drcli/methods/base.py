@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Settings as BaseSettings
+from drcli.bases import refuse_misspelt
 from drcli.data.batches import Batch
 from drcli.diagnosis import ModalityDiagnosis
-from drcli.hooks import refuse_misspelt
 from drcli.methods.context import Context
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.schema import Recipe
-from drcli.settings import Settings as BaseSettings
 
 Losses = dict[str, Tensor]
 Scalars = dict[str, Tensor]

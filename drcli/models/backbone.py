@@ -10,10 +10,10 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from drcli.bases import Settings as BaseSettings
+from drcli.bases import refuse_misspelt
 from drcli.errors import DataError, UsageError
-from drcli.hooks import refuse_misspelt
 from drcli.models.hidden import Hidden, Maps
-from drcli.settings import Settings as BaseSettings
 
 _SHAPES = {1: (16,), 2: (8, 16), 3: (3, 32, 32), 4: (2, 3, 32, 32)}
 """Shapes of made-up samples, by rank."""

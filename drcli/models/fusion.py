@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Settings as BaseSettings
+from drcli.bases import refuse_misspelt
 from drcli.errors import UsageError
-from drcli.hooks import refuse_misspelt
 from drcli.models.backbone import Backbone
-from drcli.settings import Settings as BaseSettings
 
 Features = Mapping[str, Tensor]
 Encoders = Mapping[str, Backbone]

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from drcli.hooks import LIKENESS, hooks
+from drcli.bases import LIKENESS, hooks
 from drcli.methods.base import Method
 from drcli.methods.parts.window import Window
 from drcli.models.backbone import Backbone
