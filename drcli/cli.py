@@ -153,11 +153,10 @@ def show(
 ) -> None:
     """Show a recipe with every default filled in, and where each value comes from."""
     with leaving_at_once():
-        from drcli.commands import explain as reference
         from drcli.commands import show as command
 
     if explain:
-        terminal.show(reference.explain(recipe, overrides or []))
+        terminal.show(command.explain(recipe, overrides or []))
     else:
         typer.echo(command.show(recipe, overrides or []), nl=False)
 
@@ -215,7 +214,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     """Train methods and seeds; finished runs are shown, unfinished ones are resumed."""
     with leaving_at_once():
         from drcli.commands import train as command
-        from drcli.commands.engines import EngineOptions
+        from drcli.commands.train import EngineOptions
 
     options = EngineOptions(
         device=device,
@@ -336,7 +335,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     """Make a table or figure of the paper; runs that are finished are not trained again."""
     with leaving_at_once():
         from drcli.commands import reproduce as command
-        from drcli.commands.engines import EngineOptions
+        from drcli.commands.train import EngineOptions
         from drcli.reproduce.expand import Choice
 
     options = EngineOptions(

@@ -12,8 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from drcli.commands.engines import Engine, EngineOptions, select_engine
-from drcli.commands.train import open_or_prepare
+from drcli.commands.train import Engine, EngineOptions, open_or_prepare, select_engine
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import prepare_settings
 from drcli.engine.grid import check_folders, finished_among

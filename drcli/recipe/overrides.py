@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from drcli.errors import RecipeError
@@ -97,3 +98,12 @@ def _set(data: dict[str, Any], key: Key, value: Any) -> Problem | None:
         block = inner
     block[key[-1]] = copy.deepcopy(value)
     return None
+
+
+_ROOT = "dataset.root"
+
+
+def split_root(overrides: Sequence[Override]) -> tuple[Path | None, list[Override]]:
+    """Return the folder of dataset.root=DIR, or None where it is not given, and the other overrides."""
+    roots = [Path(str(override.value)) for override in overrides if override.path == _ROOT]
+    return (roots[-1] if roots else None), [override for override in overrides if override.path != _ROOT]
