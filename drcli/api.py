@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     from drcli.data.format import DatasetInfo
     from drcli.diagnosis import GapSettings, MeasureSettings, ModalityDiagnosis, diagnose, snapshot, soft_reinitialise
     from drcli.errors import DataError, DrcliError, RunError, UsageError
-    from drcli.methods.base import Event, Losses, Method, own_block
+    from drcli.methods.base import Event, Last, Losses, Method, Window, own_block
     from drcli.methods.context import Context
-    from drcli.methods.parts.heads import apply_heads, linear_heads
-    from drcli.methods.parts.unimodal_scores import UnimodalScores
-    from drcli.methods.parts.window import Last, Window
+    from drcli.methods.parts.unimodal_scores import UnimodalScores, apply_heads, linear_heads
     from drcli.models.backbone import Backbone
     from drcli.models.fusion import Encoders, Features, Fusion, Outputs
     from drcli.models.hidden import Hidden, Maps, Tokens
@@ -37,17 +35,16 @@ _MODULES = {
     "data_prep.clip_preparer": ("Chosen", "ClipPreparer"),
     "data_prep.job": ("Job",),
     "data_prep.writing.writer": ("DatasetWriter",),
+    "drcli.bases": ("Settings",),
     "drcli.data.batches": ("Batch",),
     "drcli.data.format": ("DatasetInfo",),
     "drcli.diagnosis": (
         "GapSettings", "MeasureSettings", "ModalityDiagnosis", "diagnose", "snapshot", "soft_reinitialise",
     ),
     "drcli.errors": ("DataError", "DrcliError", "RunError", "UsageError"),
-    "drcli.methods.base": ("Event", "Losses", "Method", "own_block"),
+    "drcli.methods.base": ("Event", "Last", "Losses", "Method", "Window", "own_block"),
     "drcli.methods.context": ("Context",),
-    "drcli.methods.parts.heads": ("apply_heads", "linear_heads"),
-    "drcli.methods.parts.unimodal_scores": ("UnimodalScores",),
-    "drcli.methods.parts.window": ("Last", "Window"),
+    "drcli.methods.parts.unimodal_scores": ("UnimodalScores", "apply_heads", "linear_heads"),
     "drcli.models.backbone": ("Backbone",),
     "drcli.models.fusion": ("Encoders", "Features", "Fusion", "Outputs"),
     "drcli.models.hidden": ("Hidden", "Maps", "Tokens"),
@@ -55,7 +52,6 @@ _MODULES = {
     "drcli.names": ("BACKBONES", "DATASETS", "FUSIONS", "METHODS"),
     "drcli.recipe.load": ("load_recipe",),
     "drcli.recipe.schema": ("Recipe",),
-    "drcli.bases": ("Settings",),
 }  # fmt: skip
 
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}

@@ -14,7 +14,7 @@ METHODS = Registry(
     "method",
     {
         "joint": Entry("drcli.methods.base:Method", "joint training: one cross-entropy on the fused logits"),
-        "unimodal": Entry("drcli.methods.unimodal:Unimodal", "each encoder trained alone, one run per modality"),
+        "unimodal": Entry("drcli.methods.base:Unimodal", "each encoder trained alone, one run per modality"),
         "diagnose_relearn": Entry(
             "drcli.methods.diagnose_relearn:DiagnoseRelearn",
             "D&R: periodic diagnosis, soft re-initialisation",
@@ -30,7 +30,7 @@ METHODS = Registry(
         "pmr": Entry("drcli.methods.pmr:PMR", "losses on class prototypes for the modalities behind"),
         "agm": Entry("drcli.methods.agm:AGM", "gradients scaled through each modality's part of the logits"),
         "ogm": Entry("drcli.methods.ogm:Ogm", "gradients of the encoders that are ahead are damped"),
-        "ogm_ge": Entry("drcli.methods.ogm_ge:OgmGe", "OGM with noise on the gradients"),
+        "ogm_ge": Entry("drcli.methods.ogm:OgmGe", "OGM with noise on the gradients"),
         "greedy": Entry("drcli.methods.greedy:Greedy", "curation: gates held constant where they learn too fast"),
     },
     group="drcli.methods",

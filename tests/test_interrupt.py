@@ -71,7 +71,7 @@ def test_work_inside_is_interrupted_as_usual(exits: list[int]) -> None:
 def test_a_handler_of_somebody_else_stays(exits: list[int]) -> None:
     seen: list[int] = []
     signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
-    with terminal.leaving_at_once(), interrupt.raising_again():
+    with terminal.leaving_at_once(), terminal.raising_again():
         signal.raise_signal(signal.SIGINT)
     assert (seen, exits) == ([signal.SIGINT], [])
 

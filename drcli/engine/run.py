@@ -14,9 +14,7 @@ import torch
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
-from drcli.engine.compiling import compile_forward
-from drcli.engine.device import set_determinism
-from drcli.engine.environment import environment, source_of
+from drcli.engine.device import compile_forward, environment, set_determinism, source_of
 from drcli.engine.evaluate import Evaluation, evaluate_split
 from drcli.engine.trainer import Trainer
 from drcli.errors import DrcliError, PeerError, RunError

@@ -13,8 +13,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from drcli.bases import LIKENESS, hooks
-from drcli.methods.base import Method
-from drcli.methods.parts.window import Window
+from drcli.methods.base import Method, Window
 from drcli.models.backbone import Backbone
 from drcli.models.fusion import Fusion
 from drcli.names import BACKBONES, FUSIONS, METHODS
