@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from drcli.methods.base import Event, Last, Losses, Method, Window, own_block
     from drcli.methods.context import Context
     from drcli.methods.parts.unimodal_scores import UnimodalScores, apply_heads, linear_heads
-    from drcli.models.backbone import Backbone
+    from drcli.models.backbone import Backbone, Hidden, Maps, Tokens
     from drcli.models.fusion import Encoders, Features, Fusion, Outputs
-    from drcli.models.hidden import Hidden, Maps, Tokens
     from drcli.models.multimodal import MultimodalModel
     from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
     from drcli.recipe.load import load_recipe
@@ -45,9 +44,8 @@ _MODULES = {
     "drcli.methods.base": ("Event", "Last", "Losses", "Method", "Window", "own_block"),
     "drcli.methods.context": ("Context",),
     "drcli.methods.parts.unimodal_scores": ("UnimodalScores", "apply_heads", "linear_heads"),
-    "drcli.models.backbone": ("Backbone",),
+    "drcli.models.backbone": ("Backbone", "Hidden", "Maps", "Tokens"),
     "drcli.models.fusion": ("Encoders", "Features", "Fusion", "Outputs"),
-    "drcli.models.hidden": ("Hidden", "Maps", "Tokens"),
     "drcli.models.multimodal": ("MultimodalModel",),
     "drcli.names": ("BACKBONES", "DATASETS", "FUSIONS", "METHODS"),
     "drcli.recipe.load": ("load_recipe",),

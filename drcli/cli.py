@@ -336,7 +336,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     with leaving_at_once():
         from drcli.commands import reproduce as command
         from drcli.commands.train import EngineOptions
-        from drcli.reproduce.expand import Choice
+        from drcli.reproduce.target import Choice
 
     options = EngineOptions(
         device=device,

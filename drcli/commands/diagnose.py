@@ -20,9 +20,9 @@ from drcli.diagnosis.settings import GapSettings, MeasureSettings
 from drcli.engine.assemble import restore
 from drcli.engine.device import resolve_device, set_determinism
 from drcli.errors import UsageError
-from drcli.models.inference import extract_features
-from drcli.recipe.overrides import parse_overrides, split_root
+from drcli.models.multimodal import extract_features
 from drcli.recipe.schema import Recipe, plain
+from drcli.recipe.source import parse_overrides, split_root
 from drcli.recipe.validate import validate_settings
 from drcli.report import diagnosis_figure
 from drcli.report.render import titled

@@ -22,7 +22,7 @@ from drcli.recipe.explain import Registries, Section, everything, sections, sele
 from drcli.recipe.load import load_recipe, load_source, only
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
-from drcli.recipe.show import annotated_yaml
+from drcli.recipe.source import annotated_yaml
 
 
 def show(recipe: str, overrides: Sequence[str]) -> str:

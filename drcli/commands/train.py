@@ -36,9 +36,8 @@ from drcli.report.tables import NARROW, comparison_tables
 from drcli.runs.collect import RunRecord, by_recipe
 from drcli.runs.comparison import Row, compare, row_values
 from drcli.runs.planned import PlannedRun, plan, select_labels, select_seeds
-from drcli.watch.console import ConsoleListener
+from drcli.watch.console import ConsoleListener, GridConsole
 from drcli.watch.events import Listener, Listeners
-from drcli.watch.grid_table import GridConsole
 from drcli.watch.tensorboard import TensorBoardListener
 from drcli.world import ALONE, World
 

@@ -23,7 +23,7 @@ from drcli.names import METHODS
 from drcli.reading import one_line
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
-from drcli.recipe.show import differences
+from drcli.recipe.text import differences
 from drcli.runs.directory import STARTING_OVER, without_root
 from drcli.seeding import seeded
 from drcli.world import ALONE, World

@@ -20,7 +20,7 @@ from drcli import __version__
 from drcli.errors import UsageError
 from drcli.methods.base import Method
 from drcli.methods.context import Context
-from drcli.models.inference import evaluating
+from drcli.models.multimodal import evaluating
 from drcli.names import METHODS
 from drcli.recipe.schema import Recipe
 from drcli.runs.records import FORMAT, Environment

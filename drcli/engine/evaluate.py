@@ -14,7 +14,7 @@ from drcli.data.prepared import Split
 from drcli.engine.assemble import Assembly
 from drcli.engine.probe import probe_accuracy
 from drcli.metrics import Scores, score
-from drcli.models.inference import evaluating, over_rows
+from drcli.models.multimodal import evaluating, over_rows
 from drcli.runs.records import Probe, StoredOutputs
 
 

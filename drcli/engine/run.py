@@ -20,8 +20,8 @@ from drcli.engine.trainer import Trainer
 from drcli.errors import DrcliError, PeerError, RunError
 from drcli.files import locked, make_folder
 from drcli.metrics import Scores as Measured
-from drcli.models.pretrained import digest, load_pretrained
-from drcli.models.teacher import Teacher
+from drcli.models.build import digest, load_pretrained
+from drcli.models.multimodal import Teacher
 from drcli.reading import is_memory_shortage, one_line
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun

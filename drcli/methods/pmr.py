@@ -16,7 +16,7 @@ from drcli.methods.base import Event, Last, Losses, Window
 from drcli.methods.context import Context, Features
 from drcli.methods.parts.unimodal_scores import right_scores
 from drcli.models.fusion import Outputs
-from drcli.models.inference import extract_features
+from drcli.models.multimodal import extract_features
 
 
 class PMR(Window):

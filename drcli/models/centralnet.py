@@ -10,10 +10,19 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drcli.models.blocks import initialise
-from drcli.models.fusion import Decomposition, Encoders, Features, Fusion, Outputs
-from drcli.models.hidden import Hidden, Maps
-from drcli.models.stages import backbone_key, begin, end, unequal_stages
+from drcli.models.backbone import Hidden, Maps
+from drcli.models.fusion import (
+    Decomposition,
+    Encoders,
+    Features,
+    Fusion,
+    Outputs,
+    backbone_key,
+    begin,
+    end,
+    unequal_stages,
+)
+from drcli.models.resnet import initialise
 
 
 class CentralNet(Fusion):

@@ -10,9 +10,8 @@ import torch
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from drcli.models.fusion import Decomposition, Encoders, Features, Fusion
-from drcli.models.hidden import Hidden
-from drcli.models.stages import begin, end, num_stages, unequal_stages
+from drcli.models.backbone import Hidden
+from drcli.models.fusion import Decomposition, Encoders, Features, Fusion, begin, end, num_stages, unequal_stages
 
 
 class Gates(Protocol):

@@ -1,4 +1,4 @@
-"""How keys and values of a recipe are written for the user: dotted paths and YAML on one line."""
+"""How keys, values and differences of recipes are written for the user: dotted paths and YAML on one line."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _PLAIN_TEXT = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]+")
 # Words that YAML 1.2, or YAML 1.1 in other readers, does not read as strings.
 _RESERVED = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+_ABSENT = object()
 
 
 def dotted(key: Key) -> str:
@@ -71,3 +72,23 @@ def _spelled_float(value: float) -> str:
     text = repr(value)
     # YAML 1.1 reads 1e-05 as a string and 1.0e-05 as a number.
     return text.replace("e", ".0e") if "e" in text and "." not in text else text
+
+
+def differences(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
+    """Return one line per difference between two recipes as plain data.
+
+    A line reads "training.epochs: 60 in the folder, 5 requested".
+    """
+    return list(_differences(stored, requested, ()))
+
+
+def _differences(stored: Any, requested: Any, key: Key) -> Iterator[str]:
+    if isinstance(stored, Mapping) and isinstance(requested, Mapping):
+        for name in [*stored, *(name for name in requested if name not in stored)]:
+            yield from _differences(stored.get(name, _ABSENT), requested.get(name, _ABSENT), (*key, name))
+    elif stored != requested:
+        yield f"{dotted(key)}: {_value(stored)} in the folder, {_value(requested)} requested"
+
+
+def _value(value: Any) -> str:
+    return "absent" if value is _ABSENT else spelled(value)

@@ -10,9 +10,8 @@ from drcli.errors import UsageError
 from drcli.report.figures.wording import name_recipe
 from drcli.report.published import Published, beside, name_in_print
 from drcli.report.render import TableText
-from drcli.runs.collect import RunRecord, by_name, by_recipe, by_variant, finished, named
+from drcli.runs.collect import RunRecord, by_name, by_recipe, by_variant, finished, named, unequal
 from drcli.runs.comparison import Mean, Row, average_ranks, compare, find_reference, one_recipe_per_dataset
-from drcli.runs.unequal import unequal
 from drcli.runs.wording import ABSENT, interval, mean_and_spread, points, seconds_of, selected_on
 
 RELEARNING = "diagnose_relearn"

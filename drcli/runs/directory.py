@@ -32,7 +32,7 @@ from drcli.npz_file import read_npz
 from drcli.reading import ContentsError, one_line, read_json_lines, read_json_object, storable
 from drcli.recipe.plain_yaml import read_yaml
 from drcli.recipe.schema import Recipe
-from drcli.recipe.show import differences
+from drcli.recipe.text import differences
 from drcli.runs.records import (
     FORMAT,
     Environment,

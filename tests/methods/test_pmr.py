@@ -30,7 +30,7 @@ from drcli.methods.pmr import (
     similarities,
 )
 from drcli.models.fusion import Outputs
-from drcli.models.inference import extract_features
+from drcli.models.multimodal import extract_features
 from drcli.recipe.schema import Recipe
 
 NUM_CLASSES = 3

@@ -17,8 +17,7 @@ from torch.nn import functional
 from drcli.errors import UsageError
 from drcli.models.centralnet import CentralNet, pooled, widened
 from drcli.models.multimodal import MultimodalModel
-from drcli.models.resnet18 import ResNet18
-from drcli.models.resnet_small import ResNetSmall
+from drcli.models.resnet import ResNet18, ResNetSmall
 from drcli.models.transformer import Transformer
 from drcli.recipe.schema import Recipe
 

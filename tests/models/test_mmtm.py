@@ -14,12 +14,10 @@ from support.training import bits, make_trainer, weights
 from torch import Tensor, nn
 
 from drcli.errors import RecipeError, UsageError
-from drcli.models.backbone import Backbone
-from drcli.models.hidden import Maps, Tokens
+from drcli.models.backbone import Backbone, Maps, Tokens
 from drcli.models.mmtm import Gate, Mmtm, MmtmFusion
 from drcli.models.multimodal import MultimodalModel
-from drcli.models.resnet18 import ResNet18
-from drcli.models.resnet_small import ResNetSmall
+from drcli.models.resnet import ResNet18, ResNetSmall
 from drcli.models.transformer import Transformer
 from drcli.recipe.load import load_recipe, only
 from drcli.recipe.schema import Recipe

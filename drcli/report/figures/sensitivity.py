@@ -14,7 +14,7 @@ from drcli.errors import DataError
 from drcli.report.figures.wording import count_seeds, name_recipe, per_cent
 from drcli.report.style import GREY
 from drcli.runs.collect import RunRecord, finished
-from drcli.runs.statistics import paired_differences, spread
+from drcli.runs.comparison import paired_differences, spread
 from drcli.runs.wording import how_selected
 
 if TYPE_CHECKING:

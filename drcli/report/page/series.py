@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from drcli.runs.statistics import spread
+from drcli.runs.comparison import spread
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

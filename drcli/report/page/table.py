@@ -8,7 +8,7 @@ from statistics import fmean
 
 from drcli.report.page.markup import Html, element
 from drcli.report.render import TableText
-from drcli.runs.statistics import spread
+from drcli.runs.comparison import spread
 
 ABSENT = "-"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
