@@ -11,6 +11,9 @@ import inspect
 
 from pydantic import BaseModel
 
+LIKENESS = 0.8
+"""From this ratio of difflib on, two names are taken for one and a misspelling of it."""
+
 
 class Settings(BaseModel, extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True):
     """Unknown keys are refused, values cannot be changed, and a field may have an alias in the recipe.
@@ -18,10 +21,6 @@ class Settings(BaseModel, extra="forbid", frozen=True, validate_by_name=True, va
     A field whose name Python reserves ends in an underscore and has its plain name as its alias:
     `lambda_: float = Field(3.0, alias="lambda")`.
     """
-
-
-LIKENESS = 0.8
-"""From this ratio of difflib on, two names are taken for one and a misspelling of it."""
 
 
 def hooks(base: type) -> list[str]:

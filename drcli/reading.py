@@ -39,6 +39,27 @@ _SUSPECT = re.compile(r"[\x7f-\x9f]|\\[bf]|\\u(?:00[0189]|[dD][89a-fA-F])|[0-9]{
 
 Refusal: TypeAlias = type[DrcliError]
 
+NPZ_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    tokenize.TokenError,
+    AssertionError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Of numpy and zipfile, by the kind of damage to an .npz file."""
+
+LESS_MEMORY = "lower training.batch_size, or take a smaller model"
+_SHORTAGES = ("not enough memory", "can't allocate memory", "out of memory", "Storage size calculation overflowed")
+
 
 class ContentsError(ValueError):
     """What is wrong with the contents of a file, without its name."""
@@ -244,32 +265,9 @@ def shown(text: str, limit: int = 40) -> str:
     return ascii(text if len(text) <= limit else text[: limit - 3] + "...")
 
 
-NPZ_DAMAGE = (
-    OSError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    RuntimeError,
-    SyntaxError,
-    MemoryError,
-    OverflowError,
-    tokenize.TokenError,
-    AssertionError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""Of numpy and zipfile, by the kind of damage to an .npz file."""
-
-
 def one_line(error: BaseException) -> str:
     """Return what an error says on one line, or its kind where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-LESS_MEMORY = "lower training.batch_size, or take a smaller model"
-_SHORTAGES = ("not enough memory", "can't allocate memory", "out of memory", "Storage size calculation overflowed")
 
 
 def is_memory_shortage(error: BaseException) -> bool:

@@ -27,6 +27,14 @@ WIDE = 160
 NARROWEST = 60
 """Columns of the narrowest window that is laid out for; in a narrower one the terminal breaks the lines."""
 
+EXIT_CODE = 130
+MESSAGE = "drcli: stopped"
+
+GRACE = 2.0
+"""Seconds in which a further Ctrl-C changes nothing: what the first one began is ended in order."""
+
+Handler = Callable[[int, FrameType | None], object]
+
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console on standard output or standard error, at least NARROWEST columns wide."""
@@ -92,15 +100,6 @@ def undelivered(error: OSError) -> int:
         os.dup2(nowhere, 1)
         os.close(nowhere)
     return 1
-
-
-EXIT_CODE = 130
-MESSAGE = "drcli: stopped"
-
-GRACE = 2.0
-"""Seconds in which a further Ctrl-C changes nothing: what the first one began is ended in order."""
-
-Handler = Callable[[int, FrameType | None], object]
 
 
 def leaving_at_once() -> AbstractContextManager[None]:

@@ -24,6 +24,17 @@ from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
 from drcli.recipe.source import annotated_yaml
 
+COLUMNS = ("key", "type", "default", "allowed", "what it does")
+
+_HEADER = """\
+# Keys of a recipe
+
+Written by `python -m drcli.commands.show > docs/recipe.md`; `drcli show RECIPE --explain [KEY]` prints the
+same for one recipe or one key. "required" has no default. `<modality>` and `<label>` stand for names that you
+choose: the label of a method may be any name, and is the method's own name where `method` is left out. On the
+command line a key is written with dots: `training.optimizer.lr=0.01`.
+"""
+
 
 def show(recipe: str, overrides: Sequence[str]) -> str:
     """Return the resolved recipe as YAML text; comments at its end name the groups of parameters.
@@ -60,18 +71,6 @@ def _groups(recipe: Recipe) -> Iterator[str]:
     for group, parameters in model.parameter_groups().items():
         what = f"encoder {recipe.modalities[group].backbone}" if group in recipe.modalities else recipe.fusion.name
         yield f"  {group}: {sum(parameter.numel() for parameter in parameters):,} ({what})"
-
-
-COLUMNS = ("key", "type", "default", "allowed", "what it does")
-
-_HEADER = """\
-# Keys of a recipe
-
-Written by `python -m drcli.commands.show > docs/recipe.md`; `drcli show RECIPE --explain [KEY]` prints the
-same for one recipe or one key. "required" has no default. `<modality>` and `<label>` stand for names that you
-choose: the label of a method may be any name, and is the method's own name where `method` is left out. On the
-command line a key is written with dots: `training.optimizer.lr=0.01`.
-"""
 
 
 def explain(recipe: str, arguments: Sequence[str]) -> Group:

@@ -28,6 +28,13 @@ from drcli.errors import DataError
 _HEADER_ERRORS = (ValueError, TypeError, LookupError, EOFError, SyntaxError, OverflowError, RecursionError, MemoryError)
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
+Residence = Literal["auto", "resident", "stream"]
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+AHEAD = 2
+"""Batches that are read while the device works on the one before."""
+
 
 @dataclass(frozen=True)
 class MappedFile:
@@ -98,14 +105,6 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     return shape, is_fortran and len(shape) > 1, dtype
-
-
-Residence = Literal["auto", "resident", "stream"]
-Job = TypeVar("Job")
-Result = TypeVar("Result")
-
-AHEAD = 2
-"""Batches that are read while the device works on the one before."""
 
 
 class Rows:

@@ -14,6 +14,14 @@ from torch import Tensor
 from drcli.diagnosis.clustering import cluster, scale_features
 from drcli.diagnosis.settings import MeasureSettings
 
+PERMUTATIONS = 20  # label permutations that the floor is averaged over
+
+# A gap must exceed the floor of permuted labels by this much to mean anything: another start of K-means
+# or other samples move purities by a few hundredths.
+MARGIN = 0.05
+# Clusters follow the classes if they close this share of the way from permuted labels to purity 1.
+FOLLOWS = 0.1
+
 
 def purity(assignments: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> float:
     """Return the share of samples that belong to the most frequent class of their cluster.
@@ -90,9 +98,6 @@ def strength(gap: float, lambda_: float) -> float:
     if not 0.0 <= lambda_ < math.inf:
         raise ValueError(f"lambda must be finite and not negative, got {lambda_}")
     return math.tanh(lambda_ * gap)
-
-
-PERMUTATIONS = 20  # label permutations that the floor is averaged over
 
 
 @dataclass(frozen=True)
@@ -262,13 +267,6 @@ def _permuted_purities(
         )
         for _ in range(PERMUTATIONS)
     ]
-
-
-# A gap must exceed the floor of permuted labels by this much to mean anything: another start of K-means
-# or other samples move purities by a few hundredths.
-MARGIN = 0.05
-# Clusters follow the classes if they close this share of the way from permuted labels to purity 1.
-FOLLOWS = 0.1
 
 
 def reading(diagnosis: ModalityDiagnosis) -> str:

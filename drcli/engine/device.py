@@ -25,6 +25,11 @@ from drcli.names import METHODS
 from drcli.recipe.schema import Recipe
 from drcli.runs.records import FORMAT, Environment
 
+PACKAGES = ("torch", "numpy", "scikit-learn", "scipy")
+
+CALLS = 3
+"""CUDA graphs warm up at the first call, record at the second, and replay from the third on."""
+
 
 def resolve_device(name: str) -> torch.device:
     """Return the device of "auto", "cpu" or "cuda"; auto is a GPU where there is one.
@@ -51,9 +56,6 @@ def set_determinism(deterministic: bool) -> None:
     # Filling memory that no result reads costs time and changes nothing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
-
-
-PACKAGES = ("torch", "numpy", "scikit-learn", "scipy")
 
 
 def environment(recipe: Recipe, fingerprint: str, device: torch.device, devices: int = 1) -> Environment:
@@ -86,10 +88,6 @@ def source_of(recipe: Recipe) -> str:
     """Return a digest of the file that a run's method is written in; "" where there is none."""
     path = inspect.getsourcefile(METHODS.load(recipe.methods[recipe.method].method))
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path is not None else ""
-
-
-CALLS = 3
-"""CUDA graphs warm up at the first call, record at the second, and replay from the third on."""
 
 
 def compile_forward(ctx: Context, method: Method) -> str | None:

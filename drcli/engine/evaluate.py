@@ -17,6 +17,9 @@ from drcli.metrics import Scores, score
 from drcli.models.multimodal import evaluating, over_rows
 from drcli.runs.records import Probe, StoredOutputs
 
+LOGITS = ""
+"""Stands for the logits among the features: a name that no modality has."""
+
 
 @dataclass(frozen=True)
 class SplitOutputs:
@@ -45,10 +48,6 @@ class SplitOutputs:
             classes=np.array(classes),
             features={m: x.numpy() for m, x in self.features.items()},
         )
-
-
-LOGITS = ""
-"""Stands for the logits among the features: a name that no modality has."""
 
 
 def run_split(assembly: Assembly, split: str) -> SplitOutputs:

@@ -34,6 +34,11 @@ SUFFICIENT = 1e-4  # share of the decrease that the slope promises (Armijo's con
 Objective = Callable[[Tensor], tuple[float, Tensor]]
 """Maps a point to the value and the gradient, of the point's shape."""
 
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Inverse strengths of the L2 penalty to choose from, strongest penalty first."""
+
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class LinearClassifier:
@@ -189,12 +194,6 @@ def _apply_inverse_hessian(history: deque[_Step], gradient: Tensor) -> Tensor:
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.dot(a.flatten(), b.flatten())
-
-
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Inverse strengths of the L2 penalty to choose from, strongest penalty first."""
-
-CPU = torch.device("cpu")
 
 
 def probe_accuracy(features: Mapping[str, tuple[Tensor, Split]], split: str, *, device: torch.device = CPU) -> float:

@@ -23,6 +23,9 @@ from drcli.recipe.schema import Recipe
 Losses = dict[str, Tensor]
 Scalars = dict[str, Tensor]
 
+First = Annotated[NonNegativeInt, Field(le=1_000_000, description="first epoch in which the method acts, from 0")]
+Last = Annotated[int, Field(ge=-1, le=1_000_000, description="last epoch in which the method acts; -1: none")]
+
 
 @dataclass(frozen=True)
 class Event:
@@ -239,10 +242,6 @@ class Unimodal(Method):
     neutral_reason: ClassVar[str] = "it trains one modality; with one modality it is joint training"
     moves: ClassVar[str] = "one encoder and its head, by the optimiser"
     per_modality: ClassVar[bool] = True
-
-
-First = Annotated[NonNegativeInt, Field(le=1_000_000, description="first epoch in which the method acts, from 0")]
-Last = Annotated[int, Field(ge=-1, le=1_000_000, description="last epoch in which the method acts; -1: none")]
 
 
 class Window(Method):

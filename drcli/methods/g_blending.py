@@ -28,6 +28,9 @@ from drcli.optim import learning_rate, set_learning_rate
 from drcli.recipe.schema import Recipe
 from drcli.seeding import seed_global
 
+JOINT = "joint"
+"""The head that is the fusion; the others are called as their modalities."""
+
 
 class GBlending(Method):
     """Cross-entropies of every modality's own linear head and of the fusion, blended by weights.
@@ -138,10 +141,6 @@ def _of_weights(settings: GBlending.Settings, recipe: Recipe) -> Iterator[str]:
         yield f"knows {', '.join(names)}; not {', '.join(unknown)}"
     elif settings.mode == "fixed" and not any(given.values()):
         yield f"must give mode fixed a weight above 0 to one at least of {', '.join(names)}"
-
-
-JOINT = "joint"
-"""The head that is the fusion; the others are called as their modalities."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,11 @@ from drcli.bases import Settings as BaseSettings
 from drcli.bases import refuse_misspelt
 from drcli.errors import DataError, UsageError
 
+_SHAPES = {1: (16,), 2: (8, 16), 3: (3, 32, 32), 4: (2, 3, 32, 32)}
+"""Shapes of made-up samples, by rank."""
+
+_SKETCHES: dict[tuple[type, str], Any] = {}
+
 
 def pool(maps: Tensor, frames: int) -> Tensor:
     """Average (B * T, D, H, W) over space and frames to (B, D)."""
@@ -84,12 +89,6 @@ class Tokens:
 
 
 Hidden = Maps | Tokens
-
-
-_SHAPES = {1: (16,), 2: (8, 16), 3: (3, 32, 32), 4: (2, 3, 32, 32)}
-"""Shapes of made-up samples, by rank."""
-
-_SKETCHES: dict[tuple[type, str], Any] = {}
 
 
 class Backbone(nn.Module):

@@ -19,6 +19,8 @@ from drcli.recipe.schema import FusionBlock, ModalityBlock
 from drcli.seeding import seeded
 from drcli.tensor_file import read_tensors
 
+IMAGENET = "imagenet"
+
 
 def build_model(
     modalities: Mapping[str, ModalityBlock],
@@ -57,9 +59,6 @@ def build_model(
     with seeded(seed, "init", "fusion"):
         head = FUSIONS.load(fusion.name).over(fusion.settings, encoders, num_classes)
     return MultimodalModel(encoders, head, precision)
-
-
-IMAGENET = "imagenet"
 
 
 def load_pretrained(model: MultimodalModel, weights: Mapping[str, str]) -> dict[str, str]:

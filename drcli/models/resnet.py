@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from drcli.models.backbone import Backbone, Hidden, Maps
 
+STAGES = 3
+
 
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions with a shortcut (He et al. 2016), named as in torchvision.
@@ -126,9 +128,6 @@ class ResNet18(Backbone):
 def _stage(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:
     first = BasicBlock(in_channels, out_channels, stride)
     return nn.Sequential(first, BasicBlock(out_channels, out_channels, 1))
-
-
-STAGES = 3
 
 
 class ResNetSmall(Backbone):

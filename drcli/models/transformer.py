@@ -13,6 +13,9 @@ from torch.nn import functional
 
 from drcli.models.backbone import Backbone, Hidden, Tokens
 
+SPREAD = 0.02  # standard deviation of the initial positions
+EPSILON = 1e-6  # of the layer normalisations
+
 
 class Transformer(Backbone):
     """A linear projection of each step, then `layers` encoder layers, then one step or the mean.
@@ -131,10 +134,6 @@ def pool_steps(hidden: Tensor, lengths: Tensor, pooling: str) -> Tensor:
         wanted = steps == lengths[:, None] - 1
     weights = wanted / wanted.sum(dim=1, keepdim=True).clamp(min=1)
     return torch.einsum("bl,bld->bd", weights.to(hidden.dtype), hidden)
-
-
-SPREAD = 0.02  # standard deviation of the initial positions
-EPSILON = 1e-6  # of the layer normalisations
 
 
 class ViT(Backbone):

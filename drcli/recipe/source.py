@@ -17,6 +17,16 @@ from drcli.recipe.problems import COMMAND_LINE, MAPPING, Problem, place_name
 from drcli.recipe.schema import Recipe
 from drcli.recipe.text import Key, dotted, excerpt, spelled, walk
 
+DEFAULT = "default"
+"""Origin of a value that neither the file nor the command line gives."""
+
+_COLUMN = 44
+
+_EXAMPLE = "write KEY=VALUE, such as training.epochs=5"
+_LONGEST = 200  # characters of an override that a message shows
+
+_ROOT = "dataset.root"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -93,12 +103,6 @@ def _read_text(path: Path) -> str:
         raise RecipeError(f"{path}, line {line}: not UTF-8 text; save the recipe as UTF-8") from error
 
 
-DEFAULT = "default"
-"""Origin of a value that neither the file nor the command line gives."""
-
-_COLUMN = 44
-
-
 def annotated_yaml(recipe: Recipe, source: Source) -> str:
     """Return the resolved recipe as YAML, every value with its origin in a comment.
 
@@ -120,10 +124,6 @@ def _block(data: Mapping[str, Any], key: Key, places: Mapping[Key, int]) -> Iter
             place = places.get(inner)
             origin = DEFAULT if place is None else place_name(place)
             yield f"{f'{indent}{spelled(name)}: {spelled(value)}'.ljust(_COLUMN)}  # {origin}"
-
-
-_EXAMPLE = "write KEY=VALUE, such as training.epochs=5"
-_LONGEST = 200  # characters of an override that a message shows
 
 
 class Override(NamedTuple):
@@ -205,9 +205,6 @@ def _set(data: dict[str, Any], key: Key, value: Any) -> Problem | None:
         block = inner
     block[key[-1]] = copy.deepcopy(value)
     return None
-
-
-_ROOT = "dataset.root"
 
 
 def split_root(overrides: Sequence[Override]) -> tuple[Path | None, list[Override]]:

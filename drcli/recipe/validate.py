@@ -30,6 +30,8 @@ Model = TypeVar("Model", bound=BaseModel)
 _UNFIT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _LARGEST = 2**63 - 1
 
+GRAPHS = "reduce-overhead"
+
 
 class Checker:
     """Looks at the blocks of one recipe's plain data and collects what is wrong.
@@ -185,9 +187,6 @@ def excessive(data: Any, reported: Iterable[Problem]) -> Iterator[Problem]:
 
 def _is_clean(text: object) -> bool:
     return isinstance(text, str) and not _UNFIT_TEXT.search(text)
-
-
-GRAPHS = "reduce-overhead"
 
 
 def conflicts(recipe: Recipe, labels: Sequence[str]) -> Iterator[Problem]:

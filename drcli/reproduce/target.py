@@ -30,6 +30,8 @@ MOST_VARIANTS = 1000
 
 Drawing = Literal["noisy_case", "representations", "learning", "sensitivity"]
 
+Speeds = Mapping[tuple[str, str], float]
+
 
 class Variant(Block):
     """A recipe with other values; its runs have a folder of their own, `<recipe>-<name>`."""
@@ -268,9 +270,6 @@ class Work:
             return f"{left} {self.epochs:,} epochs; the time per epoch is known after the first run"
         unknown = f", and {self.epochs:,} epochs of runs of unknown speed"
         return f"{left} about {duration(self.seconds)}{unknown if self.unknown else ''}"
-
-
-Speeds = Mapping[tuple[str, str], float]
 
 
 def speeds(grids: Sequence[Grid], out: Path, recorded: Mapping[str, float]) -> Speeds:

@@ -21,6 +21,12 @@ from drcli.runs.records import Environment, EpochRecord, Event, Failure, RunReci
 MOST_NAMED = 6  # runs that a sentence lists
 _FOLDERS = "give the folders that `drcli train` wrote to"
 
+MOST_KEYS = 3
+# What is compared; what changes no weights; and the fusion, which unimodal runs do not have.
+_LEFT_OUT = {"name", "method", "methods", "seeds", "diagnosis", "monitor", "fusion"}
+_ABSENT = object()
+_MACHINE = ("device", "accelerator", "threads", "torch", "drcli")
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -231,13 +237,6 @@ def _modality_of_folder(folder: Path, recipe: RunRecipe) -> str | None:
     """The modality of an unfinished run: only its folder, `<label>/<modality>/seed<k>`, tells."""
     parent = folder.resolve().parent
     return parent.name if parent.name in recipe.modalities and parent.parent.name == recipe.method else None
-
-
-MOST_KEYS = 3
-# What is compared; what changes no weights; and the fusion, which unimodal runs do not have.
-_LEFT_OUT = {"name", "method", "methods", "seeds", "diagnosis", "monitor", "fusion"}
-_ABSENT = object()
-_MACHINE = ("device", "accelerator", "threads", "torch", "drcli")
 
 
 def unequal(runs: Sequence[RunRecord]) -> str:

@@ -22,6 +22,9 @@ from drcli.runs.records import Summary
 RESAMPLES = 10_000
 """Draws of `bootstrap_interval`."""
 
+FEWEST_RESAMPLED = 5
+"""Seeds from which on the bootstrap says something: of three there are only ten distinct resamples."""
+
 
 def spread(values: Sequence[float]) -> float | None:
     """Return the sample standard deviation (n - 1), or None for fewer than two values."""
@@ -73,10 +76,6 @@ def ranks(values: Sequence[float]) -> list[float]:
     return [
         sum(other > value for other in values) + (1 + sum(other == value for other in values)) / 2 for value in values
     ]
-
-
-FEWEST_RESAMPLED = 5
-"""Seeds from which on the bootstrap says something: of three there are only ten distinct resamples."""
 
 
 @dataclass(frozen=True)

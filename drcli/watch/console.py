@@ -38,6 +38,13 @@ from drcli.watch.events import (
     RunStarted,
 )
 
+ROWS = 12
+"""Epochs that the live table shows."""
+
+COLUMNS = ("epoch", "train loss", "train acc", "val loss", "val acc", "samples/s", "left")
+
+GRID_COLUMNS = ("run", "seed", "epochs", "train loss", "val loss", "val acc")
+
 
 class RateColumn(ProgressColumn):
     """Items per second."""
@@ -67,12 +74,6 @@ def stages(console: Console, title: str) -> tuple[Progress, Callable[[str, int, 
         display.update(tasks[stage], completed=done)
 
     return display, advance
-
-
-ROWS = 12
-"""Epochs that the live table shows."""
-
-COLUMNS = ("epoch", "train loss", "train acc", "val loss", "val acc", "samples/s", "left")
 
 
 class Lines(Listener):
@@ -219,9 +220,6 @@ def run_line(run: PlannedRun, summary: Summary, *, stored: bool) -> str:
         f"(epoch {summary.selected_epoch}, {how_selected([summary])}); "
         f"linear probes: {probes} ({kept}{duration(summary.seconds)})"
     )
-
-
-GRID_COLUMNS = ("run", "seed", "epochs", "train loss", "val loss", "val acc")
 
 
 class GridConsole(Lines):

@@ -19,6 +19,12 @@ from drcli.models.multimodal import MultimodalModel
 from drcli.names import FUSIONS
 from drcli.recipe.schema import Recipe
 
+FLOOR = 1e-8
+"""Smallest probability that a logarithm is taken of."""
+
+Source = Literal["slice", "head", "zero_others", "detached_probe"]
+"""What the fusion `offers`, or "detached_probe": linear layers on features that get no gradient from them."""
+
 
 def linear_heads(model: MultimodalModel) -> nn.ModuleDict:
     """Return one new linear layer per modality, from its encoder's features (B, D_m) to logits (B, C)."""
@@ -29,10 +35,6 @@ def linear_heads(model: MultimodalModel) -> nn.ModuleDict:
 def apply_heads(heads: nn.ModuleDict, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the heads' logits {m: (B, C)} of features {m: (B, D_m)}."""
     return {m: heads[m](x) for m, x in features.items()}
-
-
-FLOOR = 1e-8
-"""Smallest probability that a logarithm is taken of."""
 
 
 def right_scores(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
@@ -74,10 +76,6 @@ def kappas(
     now, before = ratios(scores), ratios(means)
     bound = math.inf if cap is None else cap
     return {m: (alpha * (before[m] - now[m]).clamp(max=bound)).exp() for m in scores}
-
-
-Source = Literal["slice", "head", "zero_others", "detached_probe"]
-"""What the fusion `offers`, or "detached_probe": linear layers on features that get no gradient from them."""
 
 
 class UnimodalScores(Method):
