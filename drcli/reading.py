@@ -16,7 +16,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -31,6 +31,9 @@ MAX_BYTES = 64 * 10**6
 
 MAX_VALUES = 2_000_000
 """Values of a JSON file."""
+
+ABSENT = object()
+"""In place of a value where there is none."""
 
 _LARGEST = 2**64
 _NOT_PRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -258,6 +261,15 @@ def storable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {storable(name): storable(item) for name, item in value.items()}
     return [storable(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def differing(there: Any, requested: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Yield each place in which two pieces of plain data differ, and what each has there, or ABSENT."""
+    if isinstance(there, Mapping) and isinstance(requested, Mapping):
+        for name in dict.fromkeys([*there, *requested]):
+            yield from differing(there.get(name, ABSENT), requested.get(name, ABSENT), (*key, name))
+    elif there != requested:
+        yield key, there, requested
 
 
 def shown(text: str, limit: int = 40) -> str:

@@ -6,7 +6,7 @@ exchanges what they know between their stages; what it asks of them is at the en
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -187,6 +187,30 @@ class Sum(Additive):
     def terms(self, features: Features) -> dict[str, Tensor]:
         """Return z_m = W_m h_m + b_m, {m: (B, C)}."""
         return {m: linear(features[m]) for m, linear in self.linears.items()}
+
+
+class Staged(Fusion):
+    """Base of the intermediate fusions whose layers fit the channels of the encoders' stages.
+
+    Args:
+        settings: the recipe's `fusion` block, without its name.
+        widths: D_m by modality, in the recipe's order.
+        num_classes: C.
+        channels: channels after each stage by modality, equally many.
+    """
+
+    def __init__(
+        self, settings: BaseModel, widths: Mapping[str, int], num_classes: int, channels: Mapping[str, Sequence[int]]
+    ) -> None:
+        super().__init__(settings, widths, num_classes)
+        self.num_stages = len(next(iter(channels.values())))
+
+    @classmethod
+    def build(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
+        """Build layers that fit the encoders' stages."""
+        assert isinstance(settings, cls.Settings)
+        widths = {m: encoder.width for m, encoder in encoders.items()}
+        return cls(settings, widths, num_classes, {m: encoder.channels for m, encoder in encoders.items()})
 
 
 def num_stages(encoders: Encoders) -> int:

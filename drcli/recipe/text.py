@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from drcli.reading import MAX_DEPTH
+from drcli.reading import ABSENT, MAX_DEPTH, differing
 
 Key = tuple[str | int, ...]
 """The place of a value in the data: the keys of blocks and the indices of lists, from the top."""
@@ -17,7 +17,6 @@ _PLAIN_TEXT = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]+")
 # Words that YAML 1.2, or YAML 1.1 in other readers, does not read as strings.
 _RESERVED = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
-_ABSENT = object()
 
 
 def dotted(key: Key) -> str:
@@ -79,16 +78,11 @@ def differences(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> list
 
     A line reads "training.epochs: 60 in the folder, 5 requested".
     """
-    return list(_differences(stored, requested, ()))
-
-
-def _differences(stored: Any, requested: Any, key: Key) -> Iterator[str]:
-    if isinstance(stored, Mapping) and isinstance(requested, Mapping):
-        for name in [*stored, *(name for name in requested if name not in stored)]:
-            yield from _differences(stored.get(name, _ABSENT), requested.get(name, _ABSENT), (*key, name))
-    elif stored != requested:
-        yield f"{dotted(key)}: {_value(stored)} in the folder, {_value(requested)} requested"
+    return [
+        f"{dotted(key)}: {_value(there)} in the folder, {_value(wanted)} requested"
+        for key, there, wanted in differing(stored, requested)
+    ]
 
 
 def _value(value: Any) -> str:
-    return "absent" if value is _ABSENT else spelled(value)
+    return "absent" if value is ABSENT else spelled(value)
