@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -12,6 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from drcli.models.backbone import Backbone, Hidden, Tokens
+
+Heads = Annotated[PositiveInt, Field(le=4096, description="attention heads")]
+Layers = Annotated[PositiveInt, Field(le=1024, description="number of layers")]
+Feedforward = Annotated[PositiveInt, Field(le=1_000_000, description="width of the feed-forward layers")]
+Dropout = Annotated[
+    float, Field(ge=0, lt=1, description="probability with which an activation is set to 0 in training")
+]
 
 SPREAD = 0.02  # standard deviation of the initial positions
 EPSILON = 1e-6  # of the layer normalisations
@@ -35,12 +42,10 @@ class Transformer(Backbone):
         dim: PositiveInt = Field(
             40, le=65_536, description="width of the steps and of the features; a multiple of heads"
         )
-        heads: PositiveInt = Field(5, le=4096, description="attention heads")
-        layers: PositiveInt = Field(4, le=1024, description="number of layers")
-        feedforward: PositiveInt = Field(2048, le=1_000_000, description="width of the feed-forward layers")
-        dropout: float = Field(
-            0.1, ge=0, lt=1, description="probability with which an activation is set to 0 in training"
-        )
+        heads: Heads = 5
+        layers: Layers = 4
+        feedforward: Feedforward = 2048
+        dropout: Dropout = 0.1
         positional: Literal["sinusoidal", "none"] = Field(
             "sinusoidal", description="encoding of the position of a step"
         )
@@ -157,12 +162,10 @@ class ViT(Backbone):
         dim: PositiveInt = Field(
             64, le=65_536, description="width of the tokens and of the features; a multiple of heads"
         )
-        heads: PositiveInt = Field(4, le=4096, description="attention heads")
-        layers: PositiveInt = Field(4, le=1024, description="number of layers")
-        feedforward: PositiveInt = Field(128, le=1_000_000, description="width of the feed-forward layers")
-        dropout: float = Field(
-            0.1, ge=0, lt=1, description="probability with which an activation is set to 0 in training"
-        )
+        heads: Heads = 4
+        layers: Layers = 4
+        feedforward: Feedforward = 128
+        dropout: Dropout = 0.1
         pooling: Literal["cls", "mean"] = Field(
             "cls", description="features of a sample; cls: a token added for this; mean: the mean of all tokens"
         )
