@@ -25,7 +25,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import now, parser_of, polite, ratio, table_of, write_report
-from drcli.diagnosis import kmeans, purity, scale_features
+from drcli.diagnosis import clustering, purity, scale_features
 from drcli.engine.device import resolve_device, set_determinism
 
 RESTARTS = 10
@@ -103,7 +103,7 @@ def engines_of(case: Case, features: Tensor, device: torch.device) -> dict[str, 
             return every_core(seed)
 
     return {
-        f"drcli, {device.type}": lambda seed: kmeans.kmeans(there, case.classes, RESTARTS, seed),
+        f"drcli, {device.type}": lambda seed: clustering.kmeans(there, case.classes, RESTARTS, seed),
         "scikit-learn, 1 thread": one_thread,
         ALL_CORES: every_core,
     }

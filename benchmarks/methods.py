@@ -39,7 +39,7 @@ from drcli.engine.device import resolve_device, set_determinism  # noqa: E402
 from drcli.engine.trainer import Trainer  # noqa: E402
 from drcli.methods.base import Method  # noqa: E402
 from drcli.models.backbone import Backbone  # noqa: E402
-from drcli.models.teacher import Teacher  # noqa: E402
+from drcli.models.multimodal import Teacher  # noqa: E402
 from drcli.names import FUSIONS, METHODS, TEACHERS  # noqa: E402
 from drcli.recipe.load import load_recipe  # noqa: E402
 from drcli.recipe.schema import FusionBlock, Recipe  # noqa: E402

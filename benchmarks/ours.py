@@ -9,8 +9,7 @@ import torch
 
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import assemble
-from drcli.engine.compiling import compile_forward
-from drcli.engine.device import set_determinism
+from drcli.engine.device import compile_forward, set_determinism
 from drcli.engine.trainer import Trainer
 from drcli.recipe.schema import Recipe
 from drcli.runs.planned import PlannedRun

@@ -28,10 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import kmeans
 from benchmarks.kmeans import CASES, Case, features_of
 from benchmarks.measuring import in_turns, parser_of, polite, ratio, table_of, write_report
-from drcli.engine import logistic
+from drcli.engine import probe
 from drcli.engine.device import resolve_device, set_determinism
-from drcli.engine.logistic import LinearClassifier, fit_path
-from drcli.engine.probe import STRENGTHS, standardise
+from drcli.engine.probe import STRENGTHS, LinearClassifier, fit_path, standardise
 
 TOLERANCES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 """Of the largest component of the gradient: what scikit-learn's `tol` is, 1e-4 by default."""
@@ -87,7 +86,7 @@ def ours(features: Tensor, labels: Tensor) -> Fits:
 
 def optima(features: Tensor, labels: Tensor) -> Fits:
     """The same, beyond what is compared."""
-    with patch.object(logistic, "TOLERANCE", 1e-4 * logistic.TOLERANCE):
+    with patch.object(probe, "TOLERANCE", 1e-4 * probe.TOLERANCE):
         return ours(features, labels)
 
 
@@ -143,7 +142,7 @@ def measure(case: Case, device: torch.device, repeats: int) -> list[Found]:
         SKLEARN: lambda: theirs(features, labels, tolerance),
     }
     seconds = in_turns(works, device, warmup=0, repeats=repeats)
-    about = ((logistic.TOLERANCE, own_distance), (tolerance, their_distance))
+    about = ((probe.TOLERANCE, own_distance), (tolerance, their_distance))
     return [
         Found(case.name, name, given, seconds[name], apart) for name, (given, apart) in zip(works, about, strict=True)
     ]

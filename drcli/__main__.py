@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from drcli.interrupt import EXIT_CODE, MESSAGE, ignoring, leaving_at_once
+from drcli.terminal import EXIT_CODE, MESSAGE, ignoring, leaving_at_once
 
 SPINS = "1000"
 """How often a thread of torch's looks for work before it sleeps.

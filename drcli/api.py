@@ -14,48 +14,42 @@ if TYPE_CHECKING:
     from data_prep.clip_preparer import Chosen, ClipPreparer
     from data_prep.job import Job
     from data_prep.writing.writer import DatasetWriter
+    from drcli.bases import Settings
     from drcli.data.batches import Batch
     from drcli.data.format import DatasetInfo
     from drcli.diagnosis import GapSettings, MeasureSettings, ModalityDiagnosis, diagnose, snapshot, soft_reinitialise
     from drcli.errors import DataError, DrcliError, RunError, UsageError
-    from drcli.methods.base import Event, Losses, Method, own_block
+    from drcli.methods.base import Event, Last, Losses, Method, Window, own_block
     from drcli.methods.context import Context
-    from drcli.methods.parts.heads import apply_heads, linear_heads
-    from drcli.methods.parts.unimodal_scores import UnimodalScores
-    from drcli.methods.parts.window import Last, Window
-    from drcli.models.backbone import Backbone
+    from drcli.methods.parts.unimodal_scores import UnimodalScores, apply_heads, linear_heads
+    from drcli.models.backbone import Backbone, Hidden, Maps, Tokens
     from drcli.models.fusion import Encoders, Features, Fusion, Outputs
-    from drcli.models.hidden import Hidden, Maps, Tokens
     from drcli.models.multimodal import MultimodalModel
     from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
     from drcli.recipe.load import load_recipe
     from drcli.recipe.schema import Recipe
-    from drcli.settings import Settings
 
 _MODULES = {
     "data_prep.base": ("DownloadPreparer", "EmbeddedPreparer", "Filled", "Preparer"),
     "data_prep.clip_preparer": ("Chosen", "ClipPreparer"),
     "data_prep.job": ("Job",),
     "data_prep.writing.writer": ("DatasetWriter",),
+    "drcli.bases": ("Settings",),
     "drcli.data.batches": ("Batch",),
     "drcli.data.format": ("DatasetInfo",),
     "drcli.diagnosis": (
         "GapSettings", "MeasureSettings", "ModalityDiagnosis", "diagnose", "snapshot", "soft_reinitialise",
     ),
     "drcli.errors": ("DataError", "DrcliError", "RunError", "UsageError"),
-    "drcli.methods.base": ("Event", "Losses", "Method", "own_block"),
+    "drcli.methods.base": ("Event", "Last", "Losses", "Method", "Window", "own_block"),
     "drcli.methods.context": ("Context",),
-    "drcli.methods.parts.heads": ("apply_heads", "linear_heads"),
-    "drcli.methods.parts.unimodal_scores": ("UnimodalScores",),
-    "drcli.methods.parts.window": ("Last", "Window"),
-    "drcli.models.backbone": ("Backbone",),
+    "drcli.methods.parts.unimodal_scores": ("UnimodalScores", "apply_heads", "linear_heads"),
+    "drcli.models.backbone": ("Backbone", "Hidden", "Maps", "Tokens"),
     "drcli.models.fusion": ("Encoders", "Features", "Fusion", "Outputs"),
-    "drcli.models.hidden": ("Hidden", "Maps", "Tokens"),
     "drcli.models.multimodal": ("MultimodalModel",),
     "drcli.names": ("BACKBONES", "DATASETS", "FUSIONS", "METHODS"),
     "drcli.recipe.load": ("load_recipe",),
     "drcli.recipe.schema": ("Recipe",),
-    "drcli.settings": ("Settings",),
 }  # fmt: skip
 
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}

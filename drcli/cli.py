@@ -12,11 +12,10 @@ from typing import Annotated, Any, NoReturn, ParamSpec
 import typer
 
 from drcli import __version__, terminal
-from drcli.damage import LESS_MEMORY, is_memory_shortage, one_line
 from drcli.errors import DataError, DrcliError, RunError
 from drcli.files import reason
-from drcli.interrupt import EXIT_CODE, MESSAGE, leaving_at_once, raising_again
-from drcli.reading import printable
+from drcli.reading import LESS_MEMORY, is_memory_shortage, one_line, printable
+from drcli.terminal import EXIT_CODE, MESSAGE, leaving_at_once, raising_again
 
 P = ParamSpec("P")
 
@@ -154,11 +153,10 @@ def show(
 ) -> None:
     """Show a recipe with every default filled in, and where each value comes from."""
     with leaving_at_once():
-        from drcli.commands import explain as reference
         from drcli.commands import show as command
 
     if explain:
-        terminal.show(reference.explain(recipe, overrides or []))
+        terminal.show(command.explain(recipe, overrides or []))
     else:
         typer.echo(command.show(recipe, overrides or []), nl=False)
 
@@ -216,7 +214,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     """Train methods and seeds; finished runs are shown, unfinished ones are resumed."""
     with leaving_at_once():
         from drcli.commands import train as command
-        from drcli.commands.engines import EngineOptions
+        from drcli.commands.train import EngineOptions
 
     options = EngineOptions(
         device=device,
@@ -349,8 +347,8 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     """Make a table or figure of the paper; runs that are finished are not trained again."""
     with leaving_at_once():
         from drcli.commands import reproduce as command
-        from drcli.commands.engines import EngineOptions
-        from drcli.reproduce.expand import Choice
+        from drcli.commands.train import EngineOptions
+        from drcli.reproduce.target import Choice
 
     options = EngineOptions(
         device=device,

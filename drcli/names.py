@@ -14,7 +14,7 @@ METHODS = Registry(
     "method",
     {
         "joint": Entry("drcli.methods.base:Method", "joint training: one cross-entropy on the fused logits"),
-        "unimodal": Entry("drcli.methods.unimodal:Unimodal", "each encoder trained alone, one run per modality"),
+        "unimodal": Entry("drcli.methods.base:Unimodal", "each encoder trained alone, one run per modality"),
         "diagnose_relearn": Entry(
             "drcli.methods.diagnose_relearn:DiagnoseRelearn",
             "D&R: periodic diagnosis, soft re-initialisation",
@@ -30,7 +30,7 @@ METHODS = Registry(
         "pmr": Entry("drcli.methods.pmr:PMR", "losses on class prototypes for the modalities behind"),
         "agm": Entry("drcli.methods.agm:AGM", "gradients scaled through each modality's part of the logits"),
         "ogm": Entry("drcli.methods.ogm:Ogm", "gradients of the encoders that are ahead are damped"),
-        "ogm_ge": Entry("drcli.methods.ogm_ge:OgmGe", "OGM with noise on the gradients"),
+        "ogm_ge": Entry("drcli.methods.ogm:OgmGe", "OGM with noise on the gradients"),
         "greedy": Entry("drcli.methods.greedy:Greedy", "curation: gates held constant where they learn too fast"),
     },
     group="drcli.methods",
@@ -39,10 +39,10 @@ METHODS = Registry(
 BACKBONES = Registry(
     "backbone",
     {
-        "resnet18": Entry("drcli.models.resnet18:ResNet18", "ResNet-18, any number of channels, frames folded; 512-d"),
-        "resnet_small": Entry("drcli.models.resnet_small:ResNetSmall", "3 stages of one block, width 16; 64-d"),
+        "resnet18": Entry("drcli.models.resnet:ResNet18", "ResNet-18, any number of channels, frames folded; 512-d"),
+        "resnet_small": Entry("drcli.models.resnet:ResNetSmall", "3 stages of one block, width 16; 64-d"),
         "transformer": Entry("drcli.models.transformer:Transformer", "encoder for sequences (L, D); padding is masked"),
-        "vit": Entry("drcli.models.vit:ViT", "vision transformer for pictures, clips and spectrograms"),
+        "vit": Entry("drcli.models.transformer:ViT", "vision transformer for pictures, clips and spectrograms"),
     },
     group="drcli.backbones",
 )
@@ -54,8 +54,8 @@ FUSIONS = Registry(
         "sum": Entry("drcli.models.fusion:Sum", "one linear layer per modality, logits added"),
         "mmtm": Entry("drcli.models.mmtm:MmtmFusion", "gates that see all modalities, between the encoders' stages"),
         "centralnet": Entry("drcli.models.centralnet:CentralNet", "a central network that reads every stage's maps"),
-        "film": Entry("drcli.models.film:Film", "one modality scales and shifts the other's features; two modalities"),
-        "gated": Entry("drcli.models.gated:Gated", "one modality gates the other's features; two modalities"),
+        "film": Entry("drcli.models.pair:Film", "one modality scales and shifts the other's features; two modalities"),
+        "gated": Entry("drcli.models.pair:Gated", "one modality gates the other's features; two modalities"),
         "mbt": Entry("drcli.models.mbt:Mbt", "layers of transformers exchange through bottleneck tokens"),
     },
     group="drcli.fusions",

@@ -17,8 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drcli.damage import NPZ_DAMAGE, one_line
-from drcli.reading import ContentsError, is_printable, open_regular, shown
+from drcli.reading import NPZ_DAMAGE, ContentsError, is_printable, one_line, open_regular, shown
 
 Array = NDArray[Any]
 

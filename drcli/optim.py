@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from drcli.recipe.schema import Adam, AdamW, Cosine, Optimizer, Schedule, Sgd, Step, Training
 
@@ -126,3 +126,18 @@ def _spare_the_compiler() -> None:
         function = getattr(method, "__wrapped__", None)
         if function is not None and not hasattr(function, _MARK):
             setattr(function, _MARK, function)
+
+
+def clip_where_large(gradients: Sequence[Tensor], watched: Sequence[Tensor], norm: float) -> None:
+    """Scale gradients in place to a norm, if theirs is larger and an entry of the watched ones is beyond [-1, 1].
+
+    The host does not wait for the device.
+
+    Args:
+        gradients: what is scaled, together.
+        watched: one tensor or more.
+        norm: the largest norm that is left.
+    """
+    largest = torch.stack([gradient.abs().max() for gradient in watched]).max()
+    scale = (norm / nn.utils.get_total_norm(gradients)).clamp(max=1.0)
+    torch._foreach_mul_(list(gradients), torch.where(largest > 1, scale, torch.ones_like(scale)))

@@ -1,7 +1,8 @@
 """Bounded readers of files: text and JSON of limited size, depth and number of values (YAML: `recipe.plain_yaml`).
 
 A file may come from anywhere, so nothing in it is trusted: only regular files are opened, sizes are checked
-before memory is taken, and whatever is wrong is one error that names the file and the remedy.
+before memory is taken, and whatever is wrong is one error that names the file and the remedy. What libraries
+raise over damaged files is listed here too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,12 +32,36 @@ MAX_BYTES = 64 * 10**6
 MAX_VALUES = 2_000_000
 """Values of a JSON file."""
 
+ABSENT = object()
+"""In place of a value where there is none."""
+
 _LARGEST = 2**64
 _NOT_PRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 # What may stand for a character of that kind, or for a number beyond 64 bits, in the text of JSON.
 _SUSPECT = re.compile(r"[\x7f-\x9f]|\\[bf]|\\u(?:00[0189]|[dD][89a-fA-F])|[0-9]{20}")
 
 Refusal: TypeAlias = type[DrcliError]
+
+NPZ_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    tokenize.TokenError,
+    AssertionError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Of numpy and zipfile, by the kind of damage to an .npz file."""
+
+LESS_MEMORY = "lower training.batch_size, or take a smaller model"
+_SHORTAGES = ("not enough memory", "can't allocate memory", "out of memory", "Storage size calculation overflowed")
 
 
 class ContentsError(ValueError):
@@ -234,6 +263,25 @@ def storable(value: Any) -> Any:
     return [storable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def differing(there: Any, requested: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Yield each place in which two pieces of plain data differ, and what each has there, or ABSENT."""
+    if isinstance(there, Mapping) and isinstance(requested, Mapping):
+        for name in dict.fromkeys([*there, *requested]):
+            yield from differing(there.get(name, ABSENT), requested.get(name, ABSENT), (*key, name))
+    elif there != requested:
+        yield key, there, requested
+
+
 def shown(text: str, limit: int = 40) -> str:
     """Return a text for a message, quoted, escaped and cut to `limit` characters."""
     return ascii(text if len(text) <= limit else text[: limit - 3] + "...")
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says on one line, or its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def is_memory_shortage(error: BaseException) -> bool:
+    """Return whether an error of Python, numpy or torch says that memory cannot be had."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _SHORTAGES)

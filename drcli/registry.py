@@ -14,9 +14,9 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from drcli import interrupt
-from drcli.damage import one_line
+from drcli import terminal
 from drcli.errors import UsageError
+from drcli.reading import one_line
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Registry:
         try:
             found = self._external()[name].load()
         except (Exception, SystemExit, KeyboardInterrupt) as error:
-            if interrupt.happened():  # the user's own
+            if terminal.interrupted():  # the user's own
                 raise
             raise UsageError(f"{self.kind} {name!r} ({self.summary(name)}) does not load: {one_line(error)}") from error
         if not hasattr(getattr(found, "Settings", None), "model_validate_json"):

@@ -20,8 +20,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from drcli.damage import NPZ_DAMAGE, one_line
-from drcli.reading import MAX_DEPTH, ContentsError, is_printable, shown
+from drcli.reading import MAX_DEPTH, NPZ_DAMAGE, ContentsError, is_printable, one_line, shown
 
 MAX_PICKLE = 16 * 2**20
 """Bytes of the pickle, in which no values of tensors are."""

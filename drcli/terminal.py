@@ -1,12 +1,22 @@
-"""The streams that drcli writes to: how wide they are, and what happens when they cannot be written to."""
+"""What the terminal gives and takes: the streams that drcli writes to, and Ctrl-C.
+
+A stream may be narrow, closed or unable to hold a character. Libraries swallow or garble a KeyboardInterrupt that
+comes while packages are imported, so that Ctrl-C is handled here; imports nothing heavy.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING, Any
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from types import FrameType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +26,14 @@ WIDE = 160
 
 NARROWEST = 60
 """Columns of the narrowest window that is laid out for; in a narrower one the terminal breaks the lines."""
+
+EXIT_CODE = 130
+MESSAGE = "drcli: stopped"
+
+GRACE = 2.0
+"""Seconds in which a further Ctrl-C changes nothing: what the first one began is ended in order."""
+
+Handler = Callable[[int, FrameType | None], object]
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -82,3 +100,72 @@ def undelivered(error: OSError) -> int:
         os.dup2(nowhere, 1)
         os.close(nowhere)
     return 1
+
+
+def leaving_at_once() -> AbstractContextManager[None]:
+    """Have Ctrl-C say "drcli: stopped" and end the process with exit code 130, whatever it is doing.
+
+    Replaces only Python's own handler, and only in the main thread: a program that ignores or handles SIGINT decides.
+    """
+    _Last.time = None
+    return _replaced(signal.default_int_handler, _leave)
+
+
+def raising_again() -> AbstractContextManager[None]:
+    """Have Ctrl-C raise KeyboardInterrupt inside `leaving_at_once`: what is begun here can be ended in order."""
+    return _replaced(_leave, _raise)
+
+
+def ignoring() -> None:
+    """Ignore Ctrl-C from now on, where Python's own handler would raise: the process is about to end."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) in _OWN:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def interrupted() -> bool:
+    """Return whether Ctrl-C was pressed since `leaving_at_once` began."""
+    return _Last.time is not None
+
+
+class _Last:
+    """When the last Ctrl-C came, in seconds of `time.monotonic`; None before the first."""
+
+    time: ClassVar[float | None] = None
+
+
+def _is_repeated() -> bool:
+    """Note a Ctrl-C, and return whether it follows another one at once: one is enough."""
+    now, before = time.monotonic(), _Last.time
+    _Last.time = now
+    return before is not None and now - before < GRACE
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    if not _is_repeated():
+        signal.default_int_handler(number, frame)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    if _is_repeated():
+        return
+    with contextlib.suppress(OSError):  # standard error is closed
+        os.write(2, f"{MESSAGE}\n".encode())  # not through sys.stderr, which may be writing
+    os._exit(EXIT_CODE)
+
+
+@contextlib.contextmanager
+def _replaced(expected: Handler, handler: Handler) -> Iterator[None]:
+    """Put `handler` on SIGINT where `expected` is, and put that back."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not expected:
+        yield
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, expected)
+
+
+_OWN = (signal.default_int_handler, _raise, _leave)

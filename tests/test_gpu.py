@@ -18,7 +18,7 @@ from drcli.data.prepared import Split
 from drcli.data.rows import Residence
 from drcli.diagnosis import diagnose
 from drcli.engine.assemble import restore
-from drcli.engine.compiling import compile_forward
+from drcli.engine.device import compile_forward
 from drcli.engine.evaluate import run_split
 from drcli.recipe.schema import Recipe
 

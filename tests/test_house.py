@@ -79,7 +79,7 @@ def on_cycles(graph: Graph) -> dict[str, list[str]]:
         left = kept
 
 
-@pytest.mark.xfail(reason="155 files, until runs/, watch/ and the drawing are one")
+@pytest.mark.xfail(reason="134 files until drcli/report is drawn by one stack: 104 and then 25 there", strict=False)
 def test_the_package_has_few_files() -> None:
     assert len(files("drcli")) <= MOST_FILES
 
@@ -98,7 +98,6 @@ def test_functions_are_short(package: str) -> None:
     assert quantiles(lengths, n=10)[-1] <= LONG_FUNCTION
 
 
-@pytest.mark.xfail(reason="recipe, methods and models; base, media, sources and writing of data_prep")
 def test_no_packages_import_each_other() -> None:
     assert on_cycles(packages(TREES)) == {}
 

@@ -14,7 +14,7 @@ import pytest
 from support.command_line import start
 
 from drcli import __main__ as program
-from drcli import interrupt
+from drcli import terminal
 
 # drcli as the console script starts it. A shell that runs tests in the background has them ignore SIGINT.
 STARTING = """
@@ -45,13 +45,13 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture(autouse=True)
 def _every_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Signals that follow one another at once are not taken for one."""
-    monkeypatch.setattr(interrupt, "GRACE", 0.0)
+    monkeypatch.setattr(terminal, "GRACE", 0.0)
 
 
 def test_inside_the_process_is_ended_and_after_it_python_raises(
     exits: list[int], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with interrupt.leaving_at_once():
+    with terminal.leaving_at_once():
         signal.raise_signal(signal.SIGINT)
     assert exits == [130]
     assert capfd.readouterr().err == "drcli: stopped\n"
@@ -60,8 +60,8 @@ def test_inside_the_process_is_ended_and_after_it_python_raises(
 
 
 def test_work_inside_is_interrupted_as_usual(exits: list[int]) -> None:
-    with interrupt.leaving_at_once():
-        with pytest.raises(KeyboardInterrupt), interrupt.raising_again():
+    with terminal.leaving_at_once():
+        with pytest.raises(KeyboardInterrupt), terminal.raising_again():
             signal.raise_signal(signal.SIGINT)
         assert exits == []
         signal.raise_signal(signal.SIGINT)
@@ -71,7 +71,7 @@ def test_work_inside_is_interrupted_as_usual(exits: list[int]) -> None:
 def test_a_handler_of_somebody_else_stays(exits: list[int]) -> None:
     seen: list[int] = []
     signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
-    with interrupt.leaving_at_once(), interrupt.raising_again():
+    with terminal.leaving_at_once(), terminal.raising_again():
         signal.raise_signal(signal.SIGINT)
     assert (seen, exits) == ([signal.SIGINT], [])
 
@@ -80,17 +80,17 @@ def test_of_six_in_a_row_the_first_counts(
     exits: list[int], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What the first one began is ended in order, and says so once."""
-    monkeypatch.setattr(interrupt, "GRACE", 60.0)
+    monkeypatch.setattr(terminal, "GRACE", 60.0)
     raised = 0
-    with interrupt.leaving_at_once():
-        assert not interrupt.happened()
+    with terminal.leaving_at_once():
+        assert not terminal.interrupted()
         try:
-            with interrupt.raising_again():
+            with terminal.raising_again():
                 signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt:
             raised += 1
-        assert interrupt.happened()
-        with interrupt.raising_again():
+        assert terminal.interrupted()
+        with terminal.raising_again():
             for _ in range(4):
                 signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -98,11 +98,11 @@ def test_of_six_in_a_row_the_first_counts(
 
 
 def test_at_the_end_it_is_ignored_unless_somebody_else_handles_it() -> None:
-    interrupt.ignoring()
+    terminal.ignoring()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     own = lambda number, frame: None  # noqa: E731
     signal.signal(signal.SIGINT, own)
-    interrupt.ignoring()
+    terminal.ignoring()
     assert signal.getsignal(signal.SIGINT) is own
 
 
@@ -110,7 +110,7 @@ def test_another_thread_is_left_alone() -> None:
     seen: list[object] = []
 
     def work() -> None:
-        with interrupt.leaving_at_once():
+        with terminal.leaving_at_once():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)

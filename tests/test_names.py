@@ -72,5 +72,5 @@ def test_no_package_imports_itself_through_others() -> None:
 def test_the_names_import_the_registry_and_nothing_else() -> None:
     graph = arrows()
     assert graph["drcli.names"] == {"drcli.registry"}
-    assert graph["drcli.registry"] <= {"drcli.errors", "drcli.damage", "drcli.interrupt"}
+    assert graph["drcli.registry"] <= {"drcli.errors", "drcli.reading", "drcli.terminal"}
     assert graph["drcli.recipe"].isdisjoint({"drcli.methods", "drcli.models", "data_prep"})

@@ -27,8 +27,8 @@ from data_prep.files.opening import MB, read_file
 from data_prep.media import ClipError
 from data_prep.media.container import MAX_PIXELS, extra
 from data_prep.media.flow import opencv
-from drcli.damage import one_line
 from drcli.errors import DataError
+from drcli.reading import one_line
 
 Pixels = NDArray[np.uint8]
 

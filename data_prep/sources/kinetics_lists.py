@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.sources.listfiles import numbered_lines, read_text, safe_parts, shown
-from drcli.damage import one_line
 from drcli.data.format import SPLITS
 from drcli.errors import DataError
-from drcli.reading import parse_json
+from drcli.reading import one_line, parse_json
 
 CLASSES = (
     "blowing nose",

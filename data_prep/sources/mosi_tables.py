@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from data_prep.files.opening import open_file
 from data_prep.media.container import extra
-from drcli.damage import one_line
 from drcli.errors import DataError
+from drcli.reading import one_line
 
 MOST_VALUES = 2**25
 """Values of one video's table; the largest of CMU-MOSI, COVAREP, has 0.9 million for a minute."""

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.files.opening import MB, open_file
-from drcli.damage import NPZ_DAMAGE, one_line
 from drcli.errors import DataError
+from drcli.reading import NPZ_DAMAGE, one_line
 
 Array = NDArray[Any]
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]

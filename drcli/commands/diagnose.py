@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from drcli.commands.moved_data import split_root
 from drcli.diagnosis import ModalityDiagnosis, diagnose, reading
 from drcli.diagnosis.clustering import constant_dimensions
 from drcli.diagnosis.features_file import load_features
@@ -21,9 +20,9 @@ from drcli.diagnosis.settings import GapSettings, MeasureSettings
 from drcli.engine.assemble import restore
 from drcli.engine.device import resolve_device, set_determinism
 from drcli.errors import UsageError
-from drcli.models.inference import extract_features
-from drcli.recipe.overrides import parse_overrides
+from drcli.models.multimodal import extract_features
 from drcli.recipe.schema import Recipe, plain
+from drcli.recipe.source import parse_overrides, split_root
 from drcli.recipe.validate import validate_settings
 from drcli.report.figures import diagnosis as diagnosis_figure
 from drcli.report.render import titled

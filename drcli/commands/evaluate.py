@@ -9,13 +9,12 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from drcli.commands.moved_data import split_root
 from drcli.data.format import SPLITS
 from drcli.engine.assemble import restore
 from drcli.engine.device import resolve_device, set_determinism
 from drcli.engine.evaluate import evaluate_split
 from drcli.errors import UsageError
-from drcli.recipe.overrides import parse_overrides
+from drcli.recipe.source import parse_overrides, split_root
 from drcli.report.render import titled
 from drcli.runs.wording import Selected, how_selected, percent
 

@@ -20,7 +20,7 @@ from drcli.recipe.load import load_recipe, only
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
 from drcli.report.render import titled
-from drcli.watch.progress import stages
+from drcli.watch.console import stages
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from drcli.commands.engines import Engine, EngineOptions, select_engine
-from drcli.commands.train import open_or_prepare
+from drcli.commands.train import Engine, EngineOptions, open_or_prepare, select_engine
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import prepare_settings
 from drcli.engine.grid import check_folders, finished_among
@@ -22,10 +21,21 @@ from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_target, shipped_targets
 from drcli.report.render import rich_table
 from drcli.report.tables import comparison_tables
-from drcli.reproduce.estimate import Speeds, Work, finished, speeds, total, work
-from drcli.reproduce.expand import Choice, Expanded, Grid, expand
 from drcli.reproduce.output import Output, write
-from drcli.reproduce.target import Target, load_target
+from drcli.reproduce.target import (
+    Choice,
+    Expanded,
+    Grid,
+    Speeds,
+    Target,
+    Work,
+    expand,
+    finished,
+    load_target,
+    speeds,
+    total,
+    work,
+)
 from drcli.runs.planned import PlannedRun
 from drcli.runs.wording import duration
 

@@ -1,18 +1,39 @@
-"""`drcli show`: the resolved recipe, the origin of each value, and the groups of parameters."""
+"""`drcli show`: the resolved recipe with the origin of each value and the groups of parameters, or its keys explained.
+
+`python -m drcli.commands.show > docs/recipe.md` writes what `drcli show RECIPE --explain` prints.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from drcli.commands.listing import REGISTRIES
 from drcli.data.format import INFO_FILE
 from drcli.data.prepared import describe_dataset
 from drcli.engine.assemble import prepare_settings, recipe_model
 from drcli.errors import DrcliError
 from drcli.names import METHODS
-from drcli.recipe.load import load_source
+from drcli.recipe.explain import Registries, Section, everything, sections, select, within
+from drcli.recipe.load import load_recipe, load_source, only
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
-from drcli.recipe.show import annotated_yaml
+from drcli.recipe.source import annotated_yaml
+
+COLUMNS = ("key", "type", "default", "allowed", "what it does")
+
+_HEADER = """\
+# Keys of a recipe
+
+Written by `python -m drcli.commands.show > docs/recipe.md`; `drcli show RECIPE --explain [KEY]` prints the
+same for one recipe or one key. "required" has no default. `<modality>` and `<label>` stand for names that you
+choose: the label of a method may be any name, and is the method's own name where `method` is left out. On the
+command line a key is written with dots: `training.optimizer.lr=0.01`.
+"""
 
 
 def show(recipe: str, overrides: Sequence[str]) -> str:
@@ -50,3 +71,84 @@ def _groups(recipe: Recipe) -> Iterator[str]:
     for group, parameters in model.parameter_groups().items():
         what = f"encoder {recipe.modalities[group].backbone}" if group in recipe.modalities else recipe.fusion.name
         yield f"  {group}: {sum(parameter.numel() for parameter in parameters):,} ({what})"
+
+
+def explain(recipe: str, arguments: Sequence[str]) -> Group:
+    """Return the tables that explain a recipe's keys.
+
+    Args:
+        recipe: name or path.
+        arguments: KEY=VALUE overrides, and the keys to explain; without keys all are explained.
+
+    Raises:
+        RecipeError: the recipe is missing or not valid.
+        UsageError: a key is unknown.
+    """
+    loaded = load_recipe(find_recipe(recipe), [text for text in arguments if "=" in text], only())
+    keys = [text for text in arguments if "=" not in text]
+    return Group(*map(_table, _explained(loaded, keys)))
+
+
+def _explained(recipe: Recipe, keys: Sequence[str]) -> list[Section]:
+    registries = _registries()
+    own = within(recipe, registries)
+    if keys:
+        known = list(sections(registries, own))
+        return [section for key in keys for section in select(known, key)]
+    general = everything(registries)
+    return list(sections(registries, type(general)(own.datasets, general.modalities, general.labels)))
+
+
+def _registries() -> Registries:
+    return Registries(**{kind: REGISTRIES[kind] for kind in ("datasets", "backbones", "fusions", "methods")})
+
+
+def _table(section: Section) -> Group:
+    title = Text(section.path or "top of the recipe", style="bold")
+    title.append(f" with {section.choice}" if section.choice else "")
+    title.append(f"\n{section.summary}", style="not bold italic")
+    if not section.settings:
+        return Group(title, Text("no settings\n"))
+    out = Table(*COLUMNS, show_edge=False)
+    for setting in section.settings:
+        cells = (setting.name, setting.kind, setting.default, setting.allowed, setting.description)
+        out.add_row(*map(Text, cells))
+    return Group(title, out, Text())
+
+
+def markdown(found: Iterable[Section]) -> str:
+    """Return sections as one Markdown text."""
+    return _HEADER + "".join(f"\n{line}" for section in found for line in _lines(section)) + "\n"
+
+
+def _lines(section: Section) -> Iterator[str]:
+    path = f"`{section.path}`" if section.path else "Top of the recipe"
+    yield f"### {path} with `{section.choice}`" if section.choice else f"## {path}"
+    yield ""
+    yield _escaped(section.summary)
+    yield ""
+    if not section.settings:
+        yield "No settings.\n"
+        return
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield f"|{'---|' * len(COLUMNS)}"
+    for setting in section.settings:
+        cells = [f"`{setting.name}`", setting.kind, setting.default, setting.allowed, setting.description]
+        yield f"| {' | '.join(map(_escaped, cells))} |"
+    yield ""
+
+
+def _escaped(text: str) -> str:
+    """Keep the bars of a text from ending a table's cell, and <name> from being taken for HTML."""
+    text = text.replace("|", "\\|")
+    return text if "`" in text else text.replace("<", "&lt;")
+
+
+def main() -> None:
+    """Print the reference of all keys as Markdown."""
+    registries = _registries()
+    sys.stdout.write(markdown(sections(registries, everything(registries))))
+
+
+if __name__ == "__main__":
+    main()

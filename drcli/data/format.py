@@ -27,7 +27,7 @@ from typing import Any
 
 from drcli.data import info_checks as checks
 from drcli.errors import DataError
-from drcli.reading import open_regular, read_json_object, storable
+from drcli.reading import ABSENT, differing, open_regular, read_json_object, storable
 
 FORMAT_VERSION = 2
 READABLE = (1, 2)
@@ -255,16 +255,15 @@ def differences(there: Mapping[str, Any], requested: Mapping[str, Any]) -> list[
 
     Values are compared as JSON would store them, so that a tuple equals a list.
     """
-    there, requested = json.loads(json.dumps(dict(there))), json.loads(json.dumps(dict(requested)))
+    plain = (json.loads(json.dumps(dict(settings))) for settings in (there, requested))
     return [
-        f"{key}: {_shown(there, key)} in the folder, {_shown(requested, key)} requested"
-        for key in dict.fromkeys([*there, *requested])
-        if key not in there or key not in requested or there[key] != requested[key]
+        f"{'.'.join(key)}: {_shown(found)} in the folder, {_shown(wanted)} requested"
+        for key, found, wanted in differing(*plain)
     ]
 
 
-def _shown(settings: Mapping[str, Any], key: str) -> str:
-    return json.dumps(settings[key]) if key in settings else "unset"
+def _shown(value: Any) -> str:
+    return "unset" if value is ABSENT else json.dumps(value)
 
 
 def prepare_command(name: str, root: Path, *, needs_source: bool | None, fresh: bool = False) -> str:

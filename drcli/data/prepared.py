@@ -25,7 +25,7 @@ from drcli.data.format import (
     read_info,
     verify_files,
 )
-from drcli.data.mapped import MappedFile, open_array
+from drcli.data.rows import MappedFile, open_array
 from drcli.errors import DataError, UsageError
 from drcli.names import DATASETS
 from drcli.reading import read_text

@@ -19,22 +19,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drcli.diagnosis.clustering import cluster, scale_features
-    from drcli.diagnosis.clusters import purity
-    from drcli.diagnosis.gap import purity_gap, strength
-    from drcli.diagnosis.modality import ModalityDiagnosis, diagnose, diagnose_modality
+    from drcli.diagnosis.modality import (
+        ModalityDiagnosis,
+        diagnose,
+        diagnose_modality,
+        purity,
+        purity_gap,
+        reading,
+        strength,
+    )
     from drcli.diagnosis.reinitialise import snapshot, soft_reinitialise
     from drcli.diagnosis.settings import DiagnosisSettings, GapSettings, MeasureSettings
-    from drcli.diagnosis.states import reading
 
 _MODULES = {
     "clustering": ("cluster", "scale_features"),
-    "modality": ("ModalityDiagnosis", "diagnose", "diagnose_modality"),
-    "gap": ("purity_gap", "strength"),
-    "clusters": ("purity",),
-    "states": ("reading",),
+    "modality": (
+        "ModalityDiagnosis", "diagnose", "diagnose_modality", "purity", "purity_gap", "reading", "strength",
+    ),
     "reinitialise": ("snapshot", "soft_reinitialise"),
     "settings": ("DiagnosisSettings", "GapSettings", "MeasureSettings"),
-}
+}  # fmt: skip
 
 __all__ = [
     "DiagnosisSettings",

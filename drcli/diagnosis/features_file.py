@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drcli.damage import one_line
 from drcli.errors import DataError
 from drcli.npz_file import NoArchiveError, read_npz
-from drcli.reading import ContentsError, is_printable
+from drcli.reading import ContentsError, is_printable, one_line
 
 Array = NDArray[Any]
 LAYOUT = "labels_train, labels_val and, for each modality, <modality>_train and <modality>_val"

@@ -1,20 +1,103 @@
-"""The diagnosis: purity of train and validation clusters, their gap, and the strength it asks for."""
+"""The diagnosis of a modality: purity of its clusters, gap of two purities, strength of the pull, and all in words."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from drcli.diagnosis.clustering import cluster, scale_features
-from drcli.diagnosis.clusters import purity
-from drcli.diagnosis.gap import purity_gap, strength
 from drcli.diagnosis.settings import MeasureSettings
 
 PERMUTATIONS = 20  # label permutations that the floor is averaged over
+
+# A gap must exceed the floor of permuted labels by this much to mean anything: another start of K-means
+# or other samples move purities by a few hundredths.
+MARGIN = 0.05
+# Clusters follow the classes if they close this share of the way from permuted labels to purity 1.
+FOLLOWS = 0.1
+
+
+def purity(assignments: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> float:
+    """Return the share of samples that belong to the most frequent class of their cluster.
+
+        P = (1/N) * sum over clusters k of max over classes j of |{i : c_i = k, y_i = j}|
+
+    Invariant under renaming clusters and under renaming classes.
+
+    Args:
+        assignments: cluster c_i of each sample, (N,), any integers.
+        labels: class y_i of each sample, (N,), any integers.
+
+    Returns:
+        A number in [frequency of the commonest class, 1].
+
+    Raises:
+        ValueError: the lengths differ, there are no samples, or an argument is not one-dimensional.
+    """
+    clusters, num_clusters = _renumber(assignments, "assignments")
+    classes, num_classes = _renumber(labels, "labels")
+    if len(clusters) != len(classes):
+        raise ValueError(f"assignments and labels differ in length: {len(clusters)} and {len(classes)}")
+    cells = torch.bincount(clusters * num_classes + classes, minlength=num_clusters * num_classes)
+    return int(cells.view(num_clusters, num_classes).amax(dim=1).sum()) / len(clusters)
+
+
+def _renumber(values: Tensor | ArrayLike, name: str) -> tuple[Tensor, int]:
+    """Return the values as 0..K-1 in a tensor (N,) on the CPU, and K."""
+    tensor = torch.as_tensor(values).detach().cpu()
+    if tensor.ndim != 1 or len(tensor) == 0:
+        raise ValueError(f"{name} must have the shape (N,) with N > 0, got {tuple(tensor.shape)}")
+    distinct, renumbered = torch.unique(tensor, return_inverse=True)
+    return renumbered, len(distinct)
+
+
+def purity_gap(purity_train: float, purity_val: float, kind: str = "abs") -> float:
+    """Return how far apart train and validation cluster, in [0, 1].
+
+        abs:     g = |P_train - P_val|              (the paper's)
+        signed:  g = max(P_train - P_val, 0)        (nothing if validation clusters better)
+
+    Args:
+        purity_train: purity of the training set, in [0, 1].
+        purity_val: purity of the validation set, in [0, 1].
+        kind: "abs" or "signed".
+
+    Raises:
+        ValueError: a purity lies outside [0, 1], or `kind` is neither.
+    """
+    for name, value in (("purity_train", purity_train), ("purity_val", purity_val)):
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{name} must lie in [0, 1], got {value}")
+    if kind == "abs":
+        return abs(purity_train - purity_val)
+    if kind == "signed":
+        return max(purity_train - purity_val, 0.0)
+    raise ValueError(f'kind must be "abs" or "signed", got {kind!r}')
+
+
+def strength(gap: float, lambda_: float) -> float:
+    """Return how strongly an encoder is pulled towards its initial weights, in [0, 1].
+
+        a = tanh(lambda * g)
+
+    Args:
+        gap: purity gap g, in [0, 1].
+        lambda_: slope; 0 switches re-learning off.
+
+    Raises:
+        ValueError: the gap lies outside [0, 1], or lambda is negative or not finite.
+    """
+    if not 0.0 <= gap <= 1.0:
+        raise ValueError(f"gap must lie in [0, 1], got {gap}")
+    if not 0.0 <= lambda_ < math.inf:
+        raise ValueError(f"lambda must be finite and not negative, got {lambda_}")
+    return math.tanh(lambda_ * gap)
 
 
 @dataclass(frozen=True)
@@ -184,3 +267,34 @@ def _permuted_purities(
         )
         for _ in range(PERMUTATIONS)
     ]
+
+
+def reading(diagnosis: ModalityDiagnosis) -> str:
+    """Return one line that says in which learning state a modality is.
+
+    - "over-trained": train clusters better than validation, by more than the floor of permuted labels
+      explains. "Would be pulled back by a" means: re-learning would move every weight of the encoder the
+      share a of its way back to the initial value (a is the strength; 0 nothing, 1 all of it).
+    - "little to re-learn from": purities of both sets are about those of permuted labels.
+    - "clusters better on validation": the gap is real but not over-training; the setting `gap: signed`
+      leaves such a modality alone.
+    - "generalises": none of these.
+    """
+    is_apart = diagnosis.gap > diagnosis.gap_permuted + MARGIN
+    pull = f"would be pulled back by {diagnosis.strength:.2f}"
+    if is_apart and diagnosis.purity_train > diagnosis.purity_val:
+        return f"over-trained: {pull}"
+    if not _follows_classes(diagnosis):
+        return "little to re-learn from: its clusters hardly follow the classes"
+    if is_apart:
+        return f"clusters better on validation than on train: {pull}"
+    return "generalises: train and validation cluster alike"
+
+
+def _follows_classes(diagnosis: ModalityDiagnosis) -> bool:
+    """Whether the clusters of train or of validation are clearly better than under permuted labels."""
+    splits = (
+        (diagnosis.purity_train, diagnosis.purity_permuted_train),
+        (diagnosis.purity_val, diagnosis.purity_permuted_val),
+    )
+    return any(found - permuted > FOLLOWS * (1.0 - permuted) for found, permuted in splits)

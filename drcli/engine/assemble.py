@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from drcli import checkpoint
-from drcli.damage import one_line
 from drcli.data.batches import PICTURES, Batches, InputPlan
 from drcli.data.format import DatasetInfo
 from drcli.data.prepared import PreparedDataset, open_dataset
@@ -21,9 +20,10 @@ from drcli.methods.base import Method
 from drcli.models.build import build_model
 from drcli.models.multimodal import MultimodalModel
 from drcli.names import METHODS
+from drcli.reading import one_line
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
-from drcli.recipe.show import differences
+from drcli.recipe.text import differences
 from drcli.runs.directory import STARTING_OVER, without_root
 from drcli.seeding import seeded
 from drcli.world import ALONE, World

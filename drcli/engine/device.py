@@ -1,12 +1,34 @@
-"""Which device a command uses, and whether it computes the same bits every time."""
+"""What a run computes on: its device, whether that repeats its bits, the compiled forward pass, and a record of it."""
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import inspect
 import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from drcli import __version__
 from drcli.errors import UsageError
+from drcli.methods.base import Method
+from drcli.methods.context import Context
+from drcli.models.multimodal import evaluating
+from drcli.names import METHODS
+from drcli.recipe.schema import Recipe
+from drcli.runs.records import FORMAT, Environment
+
+PACKAGES = ("torch", "numpy", "scikit-learn", "scipy")
+
+CALLS = 3
+"""CUDA graphs warm up at the first call, record at the second, and replay from the third on."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -34,3 +56,96 @@ def set_determinism(deterministic: bool) -> None:
     # Filling memory that no result reads costs time and changes nothing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
+
+
+def environment(recipe: Recipe, fingerprint: str, device: torch.device, devices: int = 1) -> Environment:
+    """Return what is to be noted of this process.
+
+    Args:
+        recipe: of the run.
+        fingerprint: of the data.
+        device: where the run is trained.
+        devices: how many processes train it together.
+    """
+    return Environment(
+        format=FORMAT,
+        drcli=__version__,
+        python=sys.version.split()[0],
+        packages={name: version(name) for name in PACKAGES},
+        platform=platform.platform(),
+        device=device.type,
+        devices=devices,
+        accelerator=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        threads=torch.get_num_threads(),
+        cores=os.cpu_count(),
+        dataset_fingerprint=fingerprint,
+        command=[*sys.argv],
+        method_source=source_of(recipe),
+    )
+
+
+def source_of(recipe: Recipe) -> str:
+    """Return a digest of the file that a run's method is written in; "" where there is none."""
+    path = inspect.getsourcefile(METHODS.load(recipe.methods[recipe.method].method))
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path is not None else ""
+
+
+def compile_forward(ctx: Context, method: Method) -> str | None:
+    """Compile the model's forward pass as the recipe asks, and try it on a batch of train and one of val.
+
+    The trial leaves parameters, buffers and the global generator as they were. Where it fails, the model
+    runs uncompiled.
+
+    Returns:
+        Why the model is not compiled, in a line; None where it is, or was not asked to be.
+    """
+    mode = ctx.training.compile
+    if mode == "off":
+        return None
+    model = ctx.model
+    buffers = {name: (buffer, buffer.clone()) for name, buffer in model.named_buffers()}
+    try:
+        # As `torch.use_deterministic_algorithms` would set it: kernels are not chosen by what is fastest today.
+        inductor: Any = importlib.import_module("torch._inductor.config")
+        inductor.deterministic = ctx.training.deterministic
+        model.compile(mode=None if mode == "default" else mode)
+        with torch.random.fork_rng(devices=[ctx.device] if ctx.device.type == "cuda" else []):
+            _try(ctx, method)
+    except Exception as error:  # noqa: BLE001 - a compiler can fail in any way; the run must not
+        model._compiled_call_impl = None  # noqa: SLF001 - there is no other way to take it back
+        return f"torch.compile failed ({type(error).__name__}: {_first_line(error)}); the model runs uncompiled"
+    finally:
+        _restore(model, buffers)
+        model.train()
+        ctx.optimizer.zero_grad(set_to_none=True)
+    return None
+
+
+def _try(ctx: Context, method: Method) -> None:
+    """Run what training and evaluation compile, without a step."""
+    batch = ctx.train.take(_first(len(ctx.train), ctx.training.batch_size))
+    ctx.model.train()
+    for _ in range(CALLS):
+        outputs = method.forward(ctx, batch)
+        torch.nn.functional.cross_entropy(outputs.logits, batch.labels).backward()  # type: ignore[no-untyped-call]
+        ctx.optimizer.zero_grad(set_to_none=True)
+    batch = ctx.val.take(_first(len(ctx.val), ctx.eval_batch_size))
+    with evaluating(ctx.model):
+        for _ in range(CALLS):
+            method.predict(ctx.model, batch)
+
+
+def _first(rows: int, batch_size: int) -> Tensor:
+    return torch.arange(min(batch_size, rows))
+
+
+def _restore(model: torch.nn.Module, buffers: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Put buffers back with what they held; a forward pass may have put others in their place."""
+    for name, (buffer, held) in buffers.items():
+        owner, _, short = name.rpartition(".")
+        buffer.copy_(held)
+        setattr(model.get_submodule(owner), short, buffer)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "no message")[:200]

@@ -1,22 +1,53 @@
-"""Evaluation: scores of a split, and what each frozen encoder alone is worth, from one pass."""
+"""Evaluation: outputs and scores of a split, and what each frozen encoder alone is worth, from one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from drcli.data.batches import Batch
+from drcli.data.prepared import Split
 from drcli.engine.assemble import Assembly
-from drcli.engine.outputs import SplitOutputs
 from drcli.engine.probe import probe_accuracy
-from drcli.models.inference import evaluating, over_rows
-from drcli.runs.records import Probe
+from drcli.metrics import Scores, score
+from drcli.models.multimodal import evaluating, over_rows
+from drcli.runs.records import Probe, StoredOutputs
 
 LOGITS = ""
 """Stands for the logits among the features: a name that no modality has."""
+
+
+@dataclass(frozen=True)
+class SplitOutputs:
+    """What the model gives for a whole split, in stored order, on the CPU.
+
+    Attributes:
+        split: the split.
+        logits: (N, C), what the method predicts with.
+        features: {m: (N, D_m)}.
+    """
+
+    split: Split
+    logits: Tensor
+    features: dict[str, Tensor]
+
+    def scores(self) -> Scores:
+        """Return the scores of the predictions."""
+        return score(self.logits, self.split.labels, self.split.weight)
+
+    def stored(self, classes: Sequence[str]) -> StoredOutputs:
+        """Return the outputs as the run directory keeps them."""
+        return StoredOutputs(
+            labels=self.split.labels.numpy(),
+            weight=self.split.weight.numpy(),
+            logits=self.logits.numpy(),
+            classes=np.array(classes),
+            features={m: x.numpy() for m, x in self.features.items()},
+        )
 
 
 def run_split(assembly: Assembly, split: str) -> SplitOutputs:

@@ -12,19 +12,17 @@ from typing import Any
 import torch
 
 from drcli import checkpoint
-from drcli.damage import is_memory_shortage, one_line
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
-from drcli.engine.compiling import compile_forward
-from drcli.engine.device import set_determinism
-from drcli.engine.environment import environment, source_of
+from drcli.engine.device import compile_forward, environment, set_determinism, source_of
 from drcli.engine.evaluate import Evaluation, evaluate_split
 from drcli.engine.trainer import Trainer
 from drcli.errors import DrcliError, PeerError, RunError
 from drcli.files import locked, make_folder
 from drcli.metrics import Scores as Measured
-from drcli.models.pretrained import digest, load_pretrained
-from drcli.models.teacher import Teacher
+from drcli.models.build import digest, load_pretrained
+from drcli.models.multimodal import Teacher
+from drcli.reading import is_memory_shortage, one_line
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import FORMAT, Failure, Scores, Summary

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from drcli.damage import is_memory_shortage
 from drcli.errors import CheckpointError
+from drcli.reading import is_memory_shortage
 from drcli.recipe.text import excerpt
 
 Tensors = Mapping[str, Tensor]

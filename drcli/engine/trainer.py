@@ -16,12 +16,11 @@ from torch import Tensor
 from drcli import checkpoint
 from drcli.diagnosis import ModalityDiagnosis
 from drcli.engine.assemble import Assembly, load_training
-from drcli.engine.evaluate import run_split
-from drcli.engine.outputs import SplitOutputs
+from drcli.engine.evaluate import SplitOutputs, run_split
 from drcli.errors import RunError
 from drcli.methods.base import Event, Method
 from drcli.methods.context import Context
-from drcli.models.teacher import Teacher
+from drcli.models.multimodal import Teacher
 from drcli.optim import build_optimizer, is_fused, learning_rate, set_learning_rate
 from drcli.recipe.schema import Recipe
 from drcli.runs.directory import RunDirectory

@@ -10,14 +10,13 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from drcli.data.batches import Batch
-from drcli.methods.base import Losses
+from drcli.methods.base import Last, Losses, Window
 from drcli.methods.context import Context
-from drcli.methods.parts.clipping import clip_where_large
-from drcli.methods.parts.scores import kappas, response_loss
 from drcli.methods.parts.shapley import coalitions, shapley_weights, weighted_sum
-from drcli.methods.parts.window import Last, Window
+from drcli.methods.parts.unimodal_scores import kappas, response_loss
 from drcli.models.fusion import Outputs
-from drcli.models.inference import evaluating
+from drcli.models.multimodal import evaluating
+from drcli.optim import clip_where_large
 
 
 class AGM(Window):

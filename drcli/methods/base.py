@@ -1,26 +1,30 @@
-"""Joint training, and the seams at which every other method differs from it."""
+"""Joint training, the seams at which every other method differs from it, and the bases of methods by these seams."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Settings as BaseSettings
+from drcli.bases import refuse_misspelt
 from drcli.data.batches import Batch
 from drcli.diagnosis import ModalityDiagnosis
-from drcli.hooks import refuse_misspelt
 from drcli.methods.context import Context
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.schema import Recipe
-from drcli.settings import Settings as BaseSettings
 
 Losses = dict[str, Tensor]
 Scalars = dict[str, Tensor]
+
+First = Annotated[NonNegativeInt, Field(le=1_000_000, description="first epoch in which the method acts, from 0")]
+Last = Annotated[int, Field(ge=-1, le=1_000_000, description="last epoch in which the method acts; -1: none")]
 
 
 @dataclass(frozen=True)
@@ -225,3 +229,43 @@ def concatenated(parts: Sequence[Outputs]) -> Outputs:
     """Return the detached outputs of the parts of a batch as those of the whole."""
     features = {m: torch.cat([part.features[m].detach() for part in parts]) for m in parts[0].features}
     return Outputs(features, torch.cat([part.logits.detach() for part in parts]))
+
+
+class Unimodal(Method):
+    """One encoder and one linear head trained alone, under the data and budget of joint training.
+
+    One run per modality: the model is built from that modality only, and everything else is joint
+    training. An encoder starts from the weights that it has in joint training with the same seed.
+    """
+
+    neutral: ClassVar[Mapping[str, Any] | None] = None
+    neutral_reason: ClassVar[str] = "it trains one modality; with one modality it is joint training"
+    moves: ClassVar[str] = "one encoder and its head, by the optimiser"
+    per_modality: ClassVar[bool] = True
+
+
+class Window(Method):
+    """Base of the methods that act from epoch `starts` to epoch `ends`, both included."""
+
+    class Settings(Method.Settings):
+        """What the recipe blocks of these methods have in common."""
+
+        starts: First = 0
+        ends: Last
+
+    settings: Settings
+
+    def is_on(self, ctx: Context) -> bool:
+        """Return whether the method acts in the present epoch."""
+        return self.settings.starts <= ctx.epoch <= self.settings.ends
+
+    def warnings(self, ctx: Context) -> Iterable[str]:
+        """Warn where no epoch of the run is in the window."""
+        yield from super().warnings(ctx)
+        yield from missed(self.settings.starts, self.settings.ends, ctx.epochs)
+
+
+def missed(starts: int, ends: int, epochs: int) -> Iterator[str]:
+    """Yield the warning where a window (from 0, both ends in it) holds no epoch of the run."""
+    if max(starts, 0) > min(ends, epochs - 1):
+        yield f"it never acts (starts: {starts}, ends: {ends}, {epochs} epochs): this is joint training"

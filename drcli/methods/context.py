@@ -13,9 +13,7 @@ from drcli.data.batches import Batch, Batches, own_rows
 from drcli.data.rows import to_device
 from drcli.diagnosis import MeasureSettings, ModalityDiagnosis, diagnose
 from drcli.models.fusion import Outputs
-from drcli.models.inference import extract_features
-from drcli.models.multimodal import MultimodalModel
-from drcli.models.teacher import Teacher
+from drcli.models.multimodal import MultimodalModel, Teacher, extract_features
 from drcli.optim import build_optimizer, is_fused, set_learning_rate, take_step
 from drcli.recipe.schema import Training
 from drcli.seeding import derive, generator

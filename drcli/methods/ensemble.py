@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from drcli.data.batches import Batch
 from drcli.methods.base import Method
 from drcli.methods.context import Context
-from drcli.methods.parts.heads import apply_heads, linear_heads
+from drcli.methods.parts.unimodal_scores import apply_heads, linear_heads
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
 from drcli.names import TEACHERS

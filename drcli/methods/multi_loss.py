@@ -12,8 +12,7 @@ from torch.nn import functional
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, own_block
 from drcli.methods.context import Context
-from drcli.methods.parts.heads import apply_heads, linear_heads
-from drcli.methods.parts.unimodal_scores import not_offered, offered
+from drcli.methods.parts.unimodal_scores import apply_heads, linear_heads, not_offered, offered
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.schema import Recipe

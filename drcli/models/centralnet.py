@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drcli.models.blocks import initialise
-from drcli.models.fusion import Decomposition, Encoders, Features, Fusion, Outputs
-from drcli.models.hidden import Hidden, Maps
-from drcli.models.stages import backbone_key, begin, end, unequal_stages
+from drcli.models.backbone import Hidden, Maps
+from drcli.models.fusion import (
+    Decomposition,
+    Encoders,
+    Features,
+    Outputs,
+    Staged,
+    backbone_key,
+    begin,
+    end,
+    unequal_stages,
+)
+from drcli.models.resnet import initialise
 
 
-class CentralNet(Fusion):
+class CentralNet(Staged):
     """A central network beside the encoders, which it reads after every stage.
 
         f_i = a_i,C * c_i + sum over m of a_i,m * h_i,m,   c_0 = 0
@@ -33,7 +42,7 @@ class CentralNet(Fusion):
     convolutions for its 4 x 4; encoders are trained with the rest, where it trains them before.
     """
 
-    class Settings(Fusion.Settings):
+    class Settings(Staged.Settings):
         """The recipe block of `centralnet`."""
 
         scalars: Literal["raw", "sigmoid"] = Field(
@@ -50,7 +59,7 @@ class CentralNet(Fusion):
     def __init__(
         self, settings: Settings, widths: Mapping[str, int], num_classes: int, channels: Mapping[str, Sequence[int]]
     ) -> None:
-        super().__init__(settings, widths, num_classes)
+        super().__init__(settings, widths, num_classes, channels)
         self.channels = [max(level) for level in zip(*channels.values(), strict=True)]
         following = [*self.channels[1:], self.channels[-1]]
         strides = [2] * (len(self.channels) - 1) + [1]
@@ -71,13 +80,6 @@ class CentralNet(Fusion):
                     backbone_key(m),
                     "gives tokens, and fusion centralnet joins feature maps: use a convolutional one, or fusion=mmtm",
                 )
-
-    @classmethod
-    def build(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
-        """Build a central network that fits the encoders' stages."""
-        assert isinstance(settings, cls.Settings)
-        widths = {m: encoder.width for m, encoder in encoders.items()}
-        return cls(settings, widths, num_classes, {m: encoder.channels for m, encoder in encoders.items()})
 
     @classmethod
     def offers(cls, settings: BaseModel) -> tuple[Decomposition, ...]:

@@ -1,12 +1,12 @@
 """Fusion: from the modalities' inputs and encoders to logits; late fusion by default.
 
 A late fusion maps features to logits. An intermediate one also says how the encoders run, because it
-exchanges what they know between their stages.
+exchanges what they know between their stages; what it asks of them is at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Settings as BaseSettings
+from drcli.bases import refuse_misspelt
 from drcli.errors import UsageError
-from drcli.hooks import refuse_misspelt
-from drcli.models.backbone import Backbone
-from drcli.settings import Settings as BaseSettings
+from drcli.models.backbone import Backbone, Hidden
 
 Features = Mapping[str, Tensor]
 Encoders = Mapping[str, Backbone]
@@ -187,3 +187,68 @@ class Sum(Additive):
     def terms(self, features: Features) -> dict[str, Tensor]:
         """Return z_m = W_m h_m + b_m, {m: (B, C)}."""
         return {m: linear(features[m]) for m, linear in self.linears.items()}
+
+
+class Staged(Fusion):
+    """Base of the intermediate fusions whose layers fit the channels of the encoders' stages.
+
+    Args:
+        settings: the recipe's `fusion` block, without its name.
+        widths: D_m by modality, in the recipe's order.
+        num_classes: C.
+        channels: channels after each stage by modality, equally many.
+    """
+
+    def __init__(
+        self, settings: BaseModel, widths: Mapping[str, int], num_classes: int, channels: Mapping[str, Sequence[int]]
+    ) -> None:
+        super().__init__(settings, widths, num_classes)
+        self.num_stages = len(next(iter(channels.values())))
+
+    @classmethod
+    def build(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
+        """Build layers that fit the encoders' stages."""
+        assert isinstance(settings, cls.Settings)
+        widths = {m: encoder.width for m, encoder in encoders.items()}
+        return cls(settings, widths, num_classes, {m: encoder.channels for m, encoder in encoders.items()})
+
+
+def num_stages(encoders: Encoders) -> int:
+    """Return how many stages the encoders have, where `unequal_stages` has found nothing."""
+    return len(next(iter(encoders.values())).channels)
+
+
+def unequal_stages(fusion: str, encoders: Encoders) -> Iterator[tuple[str, str]]:
+    """Yield the backbones without stages, or else the first whose number of stages is not that of the others.
+
+    Args:
+        fusion: name of the fusion that works between stages.
+        encoders: by modality.
+    """
+    counts = {m: len(encoder.channels) for m, encoder in encoders.items()}
+    if 0 in counts.values():
+        for m in (m for m, count in counts.items() if count == 0):
+            yield backbone_key(m), f"has no stages, between which fusion {fusion} works; use another, or fusion=concat"
+        return
+    first, *others = counts
+    for m in (m for m in others if counts[m] != counts[first]):
+        yield (
+            backbone_key(m),
+            f"has {counts[m]} stages and that of {first} has {counts[first]}: fusion {fusion} needs equal numbers",
+        )
+        return
+
+
+def backbone_key(modality: str) -> str:
+    """Return the key of a recipe that names a modality's backbone."""
+    return f"modalities.{modality}.backbone"
+
+
+def begin(encoders: Encoders, inputs: Features, lengths: Mapping[str, Tensor]) -> dict[str, Hidden]:
+    """Return what each encoder's first stage takes."""
+    return {m: encoder.begin(inputs[m], lengths.get(m)) for m, encoder in encoders.items()}
+
+
+def end(encoders: Encoders, hidden: Mapping[str, Hidden]) -> dict[str, Tensor]:
+    """Return the features {m: (B, D_m)} after each encoder's last stage."""
+    return {m: encoder.end(hidden[m]) for m, encoder in encoders.items()}

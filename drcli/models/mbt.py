@@ -10,10 +10,19 @@ from pydantic import BaseModel, Field, NonNegativeInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drcli.models.backbone import Backbone
-from drcli.models.fusion import Decomposition, Encoders, Features, Fusion, Outputs
-from drcli.models.hidden import Hidden, Tokens
-from drcli.models.stages import backbone_key, begin, end, num_stages, unequal_stages
+from drcli.models.backbone import Backbone, Hidden, Tokens
+from drcli.models.fusion import (
+    Decomposition,
+    Encoders,
+    Features,
+    Fusion,
+    Outputs,
+    backbone_key,
+    begin,
+    end,
+    num_stages,
+    unequal_stages,
+)
 
 
 class Mbt(Fusion):

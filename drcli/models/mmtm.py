@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import ClassVar, Literal, Protocol, Self, cast
+from typing import ClassVar, Literal, Protocol, cast
 
 import torch
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from drcli.models.fusion import Decomposition, Encoders, Features, Fusion
-from drcli.models.hidden import Hidden
-from drcli.models.stages import begin, end, num_stages, unequal_stages
+from drcli.models.backbone import Hidden
+from drcli.models.fusion import Decomposition, Encoders, Features, Staged, begin, end, num_stages, unequal_stages
 
 
 class Gates(Protocol):
@@ -97,7 +96,7 @@ class Mmtm(nn.Module):
         return [*self.squeeze.parameters(), *self.gates[modality].parameters()]
 
 
-class MmtmFusion(Fusion):
+class MmtmFusion(Staged):
     """Encoders that exchange through an `Mmtm` after each of their last stages, then linear heads.
 
     head average: z = mean over m of (W_m h_m + b_m), each modality's own head; head concat: one linear
@@ -109,7 +108,7 @@ class MmtmFusion(Fusion):
     them 1 at zero input. Video is squeezed over frames and space together.
     """
 
-    class Settings(Fusion.Settings):
+    class Settings(Staged.Settings):
         """The recipe block of `mmtm`."""
 
         ratio: PositiveFloat = Field(
@@ -137,8 +136,7 @@ class MmtmFusion(Fusion):
     def __init__(
         self, settings: Settings, widths: Mapping[str, int], num_classes: int, channels: Mapping[str, Sequence[int]]
     ) -> None:
-        super().__init__(settings, widths, num_classes)
-        self.num_stages = len(next(iter(channels.values())))
+        super().__init__(settings, widths, num_classes, channels)
         self.exchanges = nn.ModuleDict(
             {
                 str(i): Mmtm({m: channels[m][i] for m in channels}, settings.ratio, settings.gate_scale)
@@ -161,13 +159,6 @@ class MmtmFusion(Fusion):
         count = num_stages(encoders)
         if not unequal and settings.stages > count:
             yield "fusion.stages", f"must be at most {count}, the number of stages of the backbones"
-
-    @classmethod
-    def build(cls, settings: BaseModel, encoders: Encoders, num_classes: int) -> Self:
-        """Build exchanges that fit the encoders' stages."""
-        assert isinstance(settings, cls.Settings)
-        widths = {m: encoder.width for m, encoder in encoders.items()}
-        return cls(settings, widths, num_classes, {m: encoder.channels for m, encoder in encoders.items()})
 
     @classmethod
     def offers(cls, settings: BaseModel) -> tuple[Decomposition, ...]:

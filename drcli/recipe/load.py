@@ -12,10 +12,7 @@ from pydantic import BaseModel
 from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
 from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
-from drcli.recipe.conflicts import conflicts
-from drcli.recipe.overrides import Override, apply_overrides, parse_overrides
 from drcli.recipe.problems import MAPPING, Problem, keys_of, refusal
-from drcli.recipe.reserved import RESERVED_BY_TORCH
 from drcli.recipe.schema import (
     OPTIMIZERS,
     SCHEDULES,
@@ -30,9 +27,9 @@ from drcli.recipe.schema import (
     TrainingScalars,
     named,
 )
-from drcli.recipe.source import Source, read_source
+from drcli.recipe.source import Override, Source, apply_overrides, parse_overrides, read_source
 from drcli.recipe.text import Key, excerpt
-from drcli.recipe.validate import Checker, excessive, unfit
+from drcli.recipe.validate import Checker, conflicts, excessive, unfit
 from drcli.registry import known
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -268,3 +265,21 @@ def _check_name(checker: Checker, key: tuple[str, str]) -> None:
         named(key[-1])
     except ValueError as error:
         checker.add(key, str(error))
+
+
+# fmt: off
+RESERVED_BY_TORCH = frozenset({
+    "T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "clear",
+    "compile", "copy", "cpu", "cuda", "double", "dump_patches", "eval", "extend", "extra_repr", "float",
+    "forward", "fromkeys", "get", "get_buffer", "get_extra_state", "get_parameter", "get_submodule", "half",
+    "ipu", "items", "keys", "load_state_dict", "modules", "mtia", "named_buffers", "named_children",
+    "named_modules", "named_parameters", "parameters", "pop", "popitem", "register_backward_hook",
+    "register_buffer", "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+    "register_full_backward_pre_hook", "register_load_state_dict_post_hook",
+    "register_load_state_dict_pre_hook", "register_module", "register_parameter",
+    "register_state_dict_post_hook", "register_state_dict_pre_hook", "requires_grad_", "set_extra_state",
+    "set_submodule", "setdefault", "share_memory", "state_dict", "to", "to_empty", "train", "training", "type",
+    "update", "values", "xpu", "zero_grad",
+})
+# fmt: on
+"""Public attributes of `nn.ModuleDict` and `nn.ParameterDict`; a test compares them with the installed PyTorch."""

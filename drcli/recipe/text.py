@@ -1,4 +1,4 @@
-"""How keys and values of a recipe are written for the user: dotted paths and YAML on one line."""
+"""How keys, values and differences of recipes are written for the user: dotted paths and YAML on one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from drcli.reading import MAX_DEPTH
+from drcli.reading import ABSENT, MAX_DEPTH, differing
 
 Key = tuple[str | int, ...]
 """The place of a value in the data: the keys of blocks and the indices of lists, from the top."""
@@ -71,3 +71,18 @@ def _spelled_float(value: float) -> str:
     text = repr(value)
     # YAML 1.1 reads 1e-05 as a string and 1.0e-05 as a number.
     return text.replace("e", ".0e") if "e" in text and "." not in text else text
+
+
+def differences(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
+    """Return one line per difference between two recipes as plain data.
+
+    A line reads "training.epochs: 60 in the folder, 5 requested".
+    """
+    return [
+        f"{dotted(key)}: {_value(there)} in the folder, {_value(wanted)} requested"
+        for key, there, wanted in differing(stored, requested)
+    ]
+
+
+def _value(value: Any) -> str:
+    return "absent" if value is ABSENT else spelled(value)

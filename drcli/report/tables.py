@@ -12,10 +12,17 @@ from drcli.registry import known
 from drcli.report.published import Published, beside, name_in_print
 from drcli.report.render import TableText
 from drcli.report.wording import RELEARN, Methods, in_print, name_recipe
-from drcli.runs.collect import RunRecord, by_name, by_recipe, by_variant, finished, named
-from drcli.runs.comparison import Mean, Row, average_ranks, compare, find_reference, one_recipe_per_dataset
-from drcli.runs.statistics import paired_differences, t_interval
-from drcli.runs.unequal import unequal
+from drcli.runs.collect import RunRecord, by_name, by_recipe, by_variant, finished, named, unequal
+from drcli.runs.comparison import (
+    Mean,
+    Row,
+    average_ranks,
+    compare,
+    find_reference,
+    one_recipe_per_dataset,
+    paired_differences,
+    t_interval,
+)
 from drcli.runs.wording import ABSENT, interval, mean_and_spread, points, seconds_of, selected_on
 
 SELECTED_ON_TEST, TEST_WATCHED = "†", "‡"

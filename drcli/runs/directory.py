@@ -26,14 +26,13 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 
-from drcli.damage import one_line
 from drcli.errors import DamagedError, DataError, RecipeError
 from drcli.files import Lock, append_json_line, write_atomic, write_json
 from drcli.npz_file import read_npz
-from drcli.reading import ContentsError, read_json_lines, read_json_object, storable
+from drcli.reading import ContentsError, one_line, read_json_lines, read_json_object, storable
 from drcli.recipe.plain_yaml import read_yaml
 from drcli.recipe.schema import Recipe
-from drcli.recipe.show import differences
+from drcli.recipe.text import differences
 from drcli.runs.records import (
     FORMAT,
     Environment,

@@ -1,12 +1,24 @@
-"""What the user sees while runs train: a live table, diagnosis events, one line per finished run."""
+"""What the terminal shows while something is done: progress of long work, lines of a run, a table of several runs."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +42,38 @@ ROWS = 12
 """Epochs that the live table shows."""
 
 COLUMNS = ("epoch", "train loss", "train acc", "val loss", "val acc", "samples/s", "left")
+
+GRID_COLUMNS = ("run", "seed", "epochs", "train loss", "val loss", "val acc")
+
+
+class RateColumn(ProgressColumn):
+    """Items per second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, or a dash before there is one."""
+        return Text("-/s" if task.speed is None else f"{task.speed:.0f}/s")
+
+
+def stages(console: Console, title: str) -> tuple[Progress, Callable[[str, int, int], None]]:
+    """Return a progress display and the function that reports (stage, done, total) to it."""
+    display = Progress(
+        TextColumn(f"{title}: {{task.description}}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def advance(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = display.add_task(stage, total=total)
+        display.update(tasks[stage], completed=done)
+
+    return display, advance
 
 
 class Lines(Listener):
@@ -176,3 +220,59 @@ def run_line(run: PlannedRun, summary: Summary, *, stored: bool) -> str:
         f"(epoch {summary.selected_epoch}, {how_selected([summary])}); "
         f"linear probes: {probes} ({kept}{duration(summary.seconds)})"
     )
+
+
+class GridConsole(Lines):
+    """Shows runs that train at once; where the output is not a terminal, one line per look at a run's log."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        super().__init__(console, total)
+        self.finished = 0
+        self.failed = 0
+        self.rows: dict[Path, tuple[str, ...]] = {}  # by folder: several recipes may have runs of one name
+
+    def on(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case EpochFinished(run, record):
+                self._renew(run, record)
+            case RunFinished(run) | RunFailed(run):
+                self.finished += isinstance(event, RunFinished)
+                self.failed += isinstance(event, RunFailed)
+                self.rows.pop(run.folder, None)
+        super().on(event)
+        if self.live is not None:
+            self._refresh()
+
+    def _renew(self, run: PlannedRun, record: EpochRecord) -> None:
+        """Renew the run's row."""
+        row = (
+            f"{run.recipe.name}: {run.name}",
+            str(run.seed),
+            f"{record.epoch + 1} / {run.recipe.training.epochs}",
+            f"{record.train['loss']:.4f}",
+            f"{record.val.loss:.4f}",
+            percent(record.val.accuracy),
+        )
+        self.rows[run.folder] = row
+        if self.console.is_terminal:
+            self._refresh()
+        else:
+            cells = zip(GRID_COLUMNS[1:], row[1:], strict=True)
+            self.write(f"{row[0]} " + ", ".join(f"{name} {cell}" for name, cell in cells))
+
+    def _refresh(self) -> None:
+        if self.live is None:
+            self.live = Live(console=self.console, transient=True, auto_refresh=False)
+            self.live.start()
+        self.live.update(self.table(), refresh=True)
+
+    def table(self) -> Table:
+        """Return the runs that train, in the order in which they were first heard of."""
+        failed = f", {self.failed} failed" if self.failed else ""
+        out = Table(box=None, caption=f"{self.finished} of {self.total} runs finished{failed}", caption_justify="left")
+        for name in GRID_COLUMNS:
+            out.add_column(name, justify="left" if name == "run" else "right", overflow="fold")
+        for row in self.rows.values():
+            out.add_row(*row)
+        return out

@@ -119,18 +119,6 @@ def test_a_figure_is_drawn_beside_the_result(suffix: str, drcli: Drcli, features
     assert {path.name for path in tmp_path.iterdir()} == {features.name, figure.name}
 
 
-def test_a_moved_dataset_is_found_by_dataset_root(
-    drcli: Drcli, refused: Refused, recipe_file: RecipeFile, dataset_copy: Path, tmp_path: Path
-) -> None:
-    recipe = recipe_file(dataset={"name": "toy", "root": str(dataset_copy)})
-    drcli("train", recipe, "training.epochs=1", "--out", tmp_path / "runs")
-    path, moved = tmp_path / "runs/toy/joint/seed0/checkpoint.pt", tmp_path / "moved"
-    before = drcli("diagnose", path, "--json").stdout
-    dataset_copy.rename(moved)
-    assert f"{dataset_copy}: no prepared dataset here" in refused("diagnose", path, code=3)
-    assert drcli("diagnose", path, f"dataset.root={moved}", "--json").stdout == before
-
-
 def test_an_unknown_setting_is_refused_with_the_nearest_spelling(refused: Refused, features: Path) -> None:
     message = refused("diagnose", features, "lamda=3", code=2)
     assert message.startswith("drcli diagnose: 1 problem\n")

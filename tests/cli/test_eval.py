@@ -82,16 +82,17 @@ def test_a_file_of_features_is_refused_with_the_command_that_takes_it(refused: R
     assert message == f"{path}: eval scores a checkpoint.pt or last.pt; `drcli diagnose` takes features\n"
 
 
+@pytest.mark.parametrize("command", ["eval", "diagnose"])
 def test_a_moved_dataset_is_found_by_dataset_root(
-    drcli: Drcli, refused: Refused, recipe_file: RecipeFile, dataset_copy: Path, tmp_path: Path
+    command: str, drcli: Drcli, refused: Refused, recipe_file: RecipeFile, dataset_copy: Path, tmp_path: Path
 ) -> None:
     recipe = recipe_file(dataset={"name": "toy", "root": str(dataset_copy)})
     drcli("train", recipe, "training.epochs=1", "--out", tmp_path / "runs")
     path, moved = tmp_path / "runs/toy/joint/seed0/checkpoint.pt", tmp_path / "moved"
-    before = drcli("eval", path, "--json").stdout
+    before = drcli(command, path, "--json").stdout
     dataset_copy.rename(moved)
-    assert f"{dataset_copy}: no prepared dataset here" in refused("eval", path, code=3)
-    assert drcli("eval", path, f"dataset.root={moved}", "--json").stdout == before
+    assert f"{dataset_copy}: no prepared dataset here" in refused(command, path, code=3)
+    assert drcli(command, path, f"dataset.root={moved}", "--json").stdout == before
 
 
 def test_an_unknown_split_is_refused(refused: Refused, finished: Path) -> None:

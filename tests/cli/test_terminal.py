@@ -12,7 +12,7 @@ import pytest
 from support.command_line import ROOT, Drcli, Refused
 
 from drcli import terminal
-from drcli.damage import is_memory_shortage
+from drcli.reading import is_memory_shortage
 from drcli.registry import Entry, Registry
 
 

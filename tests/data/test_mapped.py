@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from drcli.data.batches import Batches, InputPlan
-from drcli.data.mapped import MappedFile, open_array
 from drcli.data.prepared import PreparedDataset, open_dataset
-from drcli.data.rows import Residence
+from drcli.data.rows import MappedFile, Residence, open_array
 from drcli.errors import DataError
 
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)

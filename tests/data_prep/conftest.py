@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -51,3 +52,9 @@ def make_download(tmp_path: Path) -> Callable[..., Path]:
         return source
 
     return make
+
+
+@pytest.fixture
+def source(download: Path, tmp_path: Path) -> Path:
+    """A copy of a module's `download` that a test may damage."""
+    return Path(shutil.copytree(download, tmp_path / "download"))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,12 @@ import pytest
 from pydantic import ValidationError
 from support.kinetics_tree import CLASSES, annotation, clip_id, file_name, make_clip, make_kinetics, make_lists
 from support.media import cut, frame_number, lfs_pointer
+from support.preparing import prepared_with, rows_of
 
 from data_prep.kinetics_sounds import KineticsSounds, SoundClip, Work
 from data_prep.media import ClipError, read_audio
 from data_prep.media.audio import fbank
 from data_prep.sources.kinetics_lists import CLASSES as ALL_CLASSES
-from drcli.data.format import DatasetInfo
 from drcli.data.prepared import open_dataset
 from drcli.errors import DataError
 
@@ -28,20 +28,8 @@ def download(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_kinetics(tmp_path_factory.mktemp("ks") / "download")
 
 
-@pytest.fixture
-def source(download: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
-    return Path(shutil.copytree(download, tmp_path / "download"))
-
-
-def prepare(source: Path, out: Path, *, options: dict[str, Any] | None = None, **settings: Any) -> DatasetInfo:
-    chosen = KineticsSounds.Settings.model_validate({**SMALL, **settings})
-    return KineticsSounds(chosen).run(source=source, out=out, **{"warn": lambda _: None, **(options or {})})
-
-
-def rows(out: Path, split: str) -> tuple[np.ndarray, np.ndarray, list[int], list[str]]:
-    audio, visual, labels = (np.load(out / split / f"{name}.npy") for name in ("audio", "visual", "labels"))
-    return audio, visual, labels.tolist(), (out / split / "ids.txt").read_text().splitlines()
+prepare = partial(prepared_with, KineticsSounds, SMALL)
+rows = partial(rows_of, ("audio", "visual"))
 
 
 def test_a_download_becomes_sound_and_pictures(download: Path, tmp_path: Path) -> None:

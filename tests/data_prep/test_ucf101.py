@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from support.media import cut, lfs_pointer, make_wav, tone
+from support.preparing import prepared_with, rows_of
 from support.ucf101_tree import (
     CLASSES,
     MOTION,
@@ -21,7 +23,6 @@ from support.ucf101_tree import (
 
 from data_prep.media.flow import dequantise
 from data_prep.ucf101 import Ucf101
-from drcli.data.format import DatasetInfo
 from drcli.data.prepared import open_dataset
 from drcli.errors import DataError
 
@@ -34,20 +35,8 @@ def download(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_ucf101(tmp_path_factory.mktemp("ucf") / "download")
 
 
-@pytest.fixture
-def source(download: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
-    return Path(shutil.copytree(download, tmp_path / "download"))
-
-
-def prepare(source: Path, out: Path, *, options: dict[str, Any] | None = None, **settings: Any) -> DatasetInfo:
-    chosen = Ucf101.Settings.model_validate({**SMALL, **settings})
-    return Ucf101(chosen).run(source=source, out=out, **{"warn": lambda _: None, **(options or {})})
-
-
-def rows(out: Path, split: str) -> tuple[np.ndarray, np.ndarray, list[int], list[str]]:
-    rgb, flow, labels = (np.load(out / split / f"{name}.npy") for name in ("rgb", "flow", "labels"))
-    return rgb, flow, labels.tolist(), (out / split / "ids.txt").read_text().splitlines()
+prepare = partial(prepared_with, Ucf101, SMALL)
+rows = partial(rows_of, ("rgb", "flow"))
 
 
 def test_a_download_becomes_pictures_and_flow(download: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from reference.kmeans import slow_lloyd, slow_seeding
 from support.blobs import blobs
 from torch import Tensor
 
-from drcli.diagnosis import cluster, kmeans, purity, scale_features
+from drcli.diagnosis import cluster, clustering, purity, scale_features
 from drcli.engine.device import set_determinism
 
 DOUBLE = torch.float64
@@ -50,7 +50,7 @@ def deterministic() -> Iterator[None]:
 def test_seeding_is_greedy_kmeans_plus_plus(seed: int) -> None:
     features = blobs(50, num_classes=6, spread=1.0, width=5, seed=seed)[0].double()
     draws = torch.rand(3, 6, 3, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
-    labels, gaps = kmeans.seeding(kmeans.Points.of(features), draws)
+    labels, gaps = clustering.seeding(clustering.Points.of(features), draws)
     for restart in range(3):
         starts = features[slow_seeding(features.numpy(), draws[restart].numpy())]
         distances = torch.cdist(features, starts, compute_mode="donot_use_mm_for_euclid_dist").square()
@@ -64,13 +64,13 @@ def test_seeding_is_greedy_kmeans_plus_plus(seed: int) -> None:
 def test_lloyd_from_given_starts_is_the_literal_one(
     seed: int, lost: int, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kmeans, "TOLERANCE", tolerance)
+    monkeypatch.setattr(clustering, "TOLERANCE", tolerance)
     features = blobs(120, num_classes=6, spread=1.5, width=4, seed=seed)[0].double()
     rows = torch.randint(len(features), (4, 6), generator=torch.Generator().manual_seed(seed))
     starts = features[rows]
     starts[:, :lost] += 1000 * torch.arange(1, lost + 1)[:, None]
     nearest = torch.cdist(features.expand(4, -1, -1), starts).square().min(dim=2)
-    found = kmeans.lloyd(kmeans.Points.of(features), nearest.indices, nearest.values, 6)
+    found = clustering.lloyd(clustering.Points.of(features), nearest.indices, nearest.values, 6)
     expected = [slow_lloyd(features.numpy(), one.numpy(), tolerance) for one in starts]
     expected.sort(key=lambda result: result[1])
     order = found[1].argsort()
@@ -95,7 +95,7 @@ def test_it_is_worth_what_scikit_learn_is_worth(size: int, num_clusters: int, sp
 def test_more_restarts_are_never_worse() -> None:
     """The first restarts of many are those of few."""
     features, _ = hard_mixture(300, 12)
-    worth = [inertia(features, kmeans.kmeans(features, 12, restarts, 0)) for restarts in (1, 4, 16)]
+    worth = [inertia(features, clustering.kmeans(features, 12, restarts, 0)) for restarts in (1, 4, 16)]
     assert worth[0] > worth[2]
     assert worth[0] >= worth[1] >= worth[2]
 
@@ -104,96 +104,96 @@ def test_more_restarts_are_never_worse() -> None:
 def test_copies_of_a_row_share_a_cluster(num_clusters: int) -> None:
     distinct = blobs(7, num_classes=7, width=64)[0] + 5
     copied = torch.arange(7).repeat(150)
-    clusters = kmeans.kmeans(distinct[copied], num_clusters, 3, 0)
+    clusters = clustering.kmeans(distinct[copied], num_clusters, 3, 0)
     assert len(clusters.unique()) == min(num_clusters, 7)
     assert all(len(clusters[copied == number].unique()) == 1 for number in range(7))
 
 
 @pytest.mark.parametrize("value", [0.0, 3.7])
 def test_a_collapsed_encoder_makes_one_cluster(value: float) -> None:
-    assert len(kmeans.kmeans(torch.full((50, 16), value), 5, 2, 0).unique()) == 1
+    assert len(clustering.kmeans(torch.full((50, 16), value), 5, 2, 0).unique()) == 1
 
 
 def test_one_cluster_holds_everything() -> None:
-    assert kmeans.kmeans(blobs(30)[0], 1, 2, 0).tolist() == [0] * 30
+    assert clustering.kmeans(blobs(30)[0], 1, 2, 0).tolist() == [0] * 30
 
 
 def test_as_many_clusters_as_rows_are_one_each() -> None:
-    assert sorted(kmeans.kmeans(blobs(30)[0], 30, 2, 0).tolist()) == list(range(30))
+    assert sorted(clustering.kmeans(blobs(30)[0], 30, 2, 0).tolist()) == list(range(30))
 
 
 def test_an_offset_that_dwarfs_the_classes_does_no_harm() -> None:
     features, labels = blobs(200, num_classes=4, spread=0.05)
-    assert purity(kmeans.kmeans(features + 30_000, 4, 4, 0), labels) == 1.0
+    assert purity(clustering.kmeans(features + 30_000, 4, 4, 0), labels) == 1.0
 
 
 def test_a_row_is_at_no_distance_from_its_copies_alone() -> None:
     rows, _ = blobs(40, width=512)
-    points = kmeans.Points.of(torch.cat([rows, rows, 1.01 * rows]))
-    distances = kmeans._distances_to_rows(points, torch.arange(40))
+    points = clustering.Points.of(torch.cat([rows, rows, 1.01 * rows]))
+    distances = clustering._distances_to_rows(points, torch.arange(40))
     assert (distances == 0).nonzero().tolist() == [[i, j] for i in range(40) for j in (i, i + 40)]
 
 
 def test_rows_are_drawn_by_their_weights() -> None:
     weights = torch.tensor([[0.0, 1.0, 0.0, 3.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0]])
     draws = torch.tensor([[0.0, 0.249, 0.251, 1 - 2**-53]], dtype=DOUBLE).expand(2, -1)
-    assert kmeans._draw(weights, draws).tolist() == [[1, 1, 3, 3], [4, 4, 4, 4]]
+    assert clustering._draw(weights, draws).tolist() == [[1, 1, 3, 3], [4, 4, 4, 4]]
 
 
 def test_an_empty_cluster_takes_the_farthest_row() -> None:
-    points = kmeans.Points.of(torch.tensor([[1.0], [2.0], [3.0], [10.0]]))
+    points = clustering.Points.of(torch.tensor([[1.0], [2.0], [3.0], [10.0]]))
     gaps = torch.tensor([[0.0, 4.0, 1.0, 9.0], [0.0, 4.0, 1.0, 9.0]])
     labels = torch.tensor([[2, 2, 2, 2], [0, 1, 2, 1]])
-    filled = kmeans._fill_empty(points, labels, gaps, 3)
+    filled = clustering._fill_empty(points, labels, gaps, 3)
     assert filled.tolist() == [[2, 1, 2, 0], [0, 1, 2, 1]]
-    assert kmeans._fill_empty(points, labels, torch.zeros_like(gaps), 3).tolist() == labels.tolist()
+    assert clustering._fill_empty(points, labels, torch.zeros_like(gaps), 3).tolist() == labels.tolist()
 
 
 def test_both_ways_to_add_up_clusters_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one of the CPU and the one of CUDA, in one block or in many."""
-    points = kmeans.Points.of(blobs(100, width=6)[0].double())
+    points = clustering.Points.of(blobs(100, width=6)[0].double())
     labels = torch.randint(5, (3, 100), generator=torch.Generator().manual_seed(0))
-    counts = kmeans._counts(labels, 6)  # the last one is empty
+    counts = clustering._counts(labels, 6)  # the last one is empty
     assert counts.tolist() == [torch.bincount(row, minlength=6).tolist() for row in labels]
-    assert (kmeans._centres(points, labels, 6)[1].isinf() == (counts == 0)).all()
-    expected = kmeans._sums_in_order(points, labels, counts)
-    torch.testing.assert_close(kmeans._sums_by_product(points, labels, counts), expected)
-    monkeypatch.setitem(kmeans.BLOCK, "cpu", 18 * 7)
-    torch.testing.assert_close(kmeans._sums_by_product(points, labels, counts), expected)
+    assert (clustering._centres(points, labels, 6)[1].isinf() == (counts == 0)).all()
+    expected = clustering._sums_in_order(points, labels, counts)
+    torch.testing.assert_close(clustering._sums_by_product(points, labels, counts), expected)
+    monkeypatch.setitem(clustering.BLOCK, "cpu", 18 * 7)
+    torch.testing.assert_close(clustering._sums_by_product(points, labels, counts), expected)
 
 
 def test_pieces_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     features = hard_mixture(400, 8)[0].double()
-    whole = kmeans.kmeans(features, 8, 5, 0)
-    monkeypatch.setattr(kmeans, "MEMORY", 2 * 400 * 4)  # two restarts at a time
-    monkeypatch.setitem(kmeans.BLOCK, "cpu", 1000)
-    assert partition(kmeans.kmeans(features, 8, 5, 0)) == partition(whole)
+    whole = clustering.kmeans(features, 8, 5, 0)
+    monkeypatch.setattr(clustering, "MEMORY", 2 * 400 * 4)  # two restarts at a time
+    monkeypatch.setitem(clustering.BLOCK, "cpu", 1000)
+    assert partition(clustering.kmeans(features, 8, 5, 0)) == partition(whole)
 
 
 def test_looking_less_often_only_lowers_the_inertia(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = kmeans.Points.of(hard_mixture(600, 10)[0])
+    points = clustering.Points.of(hard_mixture(600, 10)[0])
     draws = torch.rand(6, 10, 4, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
-    often = kmeans.lloyd(points, *kmeans.seeding(points, draws), 10)[1]
-    monkeypatch.setitem(kmeans.LOOK_EVERY, "cpu", 4)
-    seldom = kmeans.lloyd(points, *kmeans.seeding(points, draws), 10)[1]
+    often = clustering.lloyd(points, *clustering.seeding(points, draws), 10)[1]
+    monkeypatch.setitem(clustering.LOOK_EVERY, "cpu", 4)
+    seldom = clustering.lloyd(points, *clustering.seeding(points, draws), 10)[1]
     assert len(seldom) == len(often) == 6
     assert (seldom.sort().values <= often.sort().values * (1 + 1e-6)).all()
 
 
 def test_a_run_that_never_rests_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     features, _ = hard_mixture(600, 10)
-    rested = inertia(features, kmeans.kmeans(features, 10, 2, 0))
-    monkeypatch.setattr(kmeans, "MAX_STEPS", 1)
-    assert inertia(features, kmeans.kmeans(features, 10, 2, 0)) > rested
+    rested = inertia(features, clustering.kmeans(features, 10, 2, 0))
+    monkeypatch.setattr(clustering, "MAX_STEPS", 1)
+    assert inertia(features, clustering.kmeans(features, 10, 2, 0)) > rested
 
 
 def test_the_same_arguments_give_the_same_clusters_and_touch_no_generator(deterministic: None) -> None:
     features, _ = hard_mixture(300, 12)
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
     before = features.clone()
-    first = kmeans.kmeans(features, 12, 2, 3)
-    assert torch.equal(kmeans.kmeans(features, 12, 2, 3), first)
-    assert not torch.equal(kmeans.kmeans(features, 12, 2, 4), first)
+    first = clustering.kmeans(features, 12, 2, 3)
+    assert torch.equal(clustering.kmeans(features, 12, 2, 3), first)
+    assert not torch.equal(clustering.kmeans(features, 12, 2, 4), first)
     assert torch.equal(features, before)
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
@@ -210,12 +210,12 @@ def test_what_training_allows_itself_does_not_reach_the_distances(monkeypatch: p
         return result
 
     features, _ = hard_mixture(100, 4)
-    expected = kmeans.kmeans(features, 4, 2, 0)
+    expected = clustering.kmeans(features, 4, 2, 0)
     monkeypatch.setattr(torch, "addmm", watched)
     torch.set_float32_matmul_precision("high")
     try:
         with torch.autocast("cpu", torch.bfloat16):
-            found = kmeans.kmeans(features, 4, 2, 0)
+            found = clustering.kmeans(features, 4, 2, 0)
         assert torch.get_float32_matmul_precision() == "high"
         assert torch.backends.cuda.matmul.allow_tf32
     finally:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from support.training import bits, make_trainer, trained, weights
 
-from drcli.engine.compiling import compile_forward
+from drcli.engine.device import compile_forward
 from drcli.engine.trainer import Trainer
 from drcli.recipe.schema import Recipe
 

@@ -12,8 +12,8 @@ from support.blobs import blobs
 from torch import Tensor
 from torch.nn import functional
 
-from drcli.engine import logistic
-from drcli.engine.logistic import LinearClassifier, Problem, fit_path, minimise
+from drcli.engine import probe
+from drcli.engine.probe import LinearClassifier, Problem, fit_path, minimise
 
 PATH = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
@@ -77,7 +77,7 @@ def test_the_excess_over_the_minimum_is_within_the_tolerance(data: str, monkeypa
     """Ten times, because the excess is estimated from the last step."""
     x, y = DATA[data]()
     coarse = list(fit_path(x, y, PATH))
-    monkeypatch.setattr(logistic, "TOLERANCE", 1e-13)
+    monkeypatch.setattr(probe, "TOLERANCE", 1e-13)
     rows, wanted = torch.cat([x, torch.ones(len(x), 1)], dim=1), functional.one_hot(y).T.double()
     for strength, found, best in zip(PATH, coarse, fit_path(x, y, PATH), strict=True):
         problem = Problem(rows, wanted, 1 / (strength * len(x)))
@@ -180,7 +180,7 @@ def test_a_search_that_finds_no_descent_stays_where_it_is() -> None:
 
 def test_neither_scikit_learn_nor_the_compiler_is_imported() -> None:
     code = (
-        "import sys, torch; from drcli.engine.logistic import fit_path; y = torch.arange(60) % 3; "
+        "import sys, torch; from drcli.engine.probe import fit_path; y = torch.arange(60) % 3; "
         "list(fit_path(torch.randn(60, 4).double(), y, [0.1, 1.0])); "
         "print({'sklearn', 'scipy', 'torch._dynamo'} & {*sys.modules})"
     )

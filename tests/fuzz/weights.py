@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from drcli.errors import DrcliError
-from drcli.models.pretrained import _file
+from drcli.models.build import _file
 
 STATE = {"module.w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3), "h": torch.ones(2).half()}
 

@@ -19,10 +19,10 @@ from torch.nn import functional
 from drcli.data.batches import Batch
 from drcli.engine.trainer import Trainer
 from drcli.methods.agm import AGM
-from drcli.methods.parts.scores import kappas, ratios, response_loss
 from drcli.methods.parts.shapley import coalitions, shapley_weights, weighted_sum
+from drcli.methods.parts.unimodal_scores import kappas, ratios, response_loss
 from drcli.models.fusion import Outputs
-from drcli.models.inference import evaluating
+from drcli.models.multimodal import evaluating
 from drcli.recipe.schema import Recipe
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from drcli.engine.assemble import restore
 from drcli.engine.evaluate import run_split
 from drcli.methods.ensemble import log_mean_softmax
-from drcli.models.teacher import Teacher
+from drcli.models.multimodal import Teacher
 from drcli.recipe.schema import Recipe
 
 TWO = ("audio", "visual")

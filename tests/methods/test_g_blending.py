@@ -20,8 +20,7 @@ from drcli.data.batches import Batches
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError, RunError
 from drcli.methods import g_blending
-from drcli.methods.g_blending import GBlending
-from drcli.methods.parts.blending_estimate import Growth, blending_weights, estimate
+from drcli.methods.g_blending import GBlending, Growth, blending_weights, estimate
 from drcli.models.fusion import Concat
 from drcli.optim import learning_rate
 from drcli.recipe.schema import Recipe

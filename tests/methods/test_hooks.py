@@ -12,9 +12,8 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from drcli.hooks import LIKENESS, hooks
-from drcli.methods.base import Method
-from drcli.methods.parts.window import Window
+from drcli.bases import LIKENESS, hooks
+from drcli.methods.base import Method, Window
 from drcli.models.backbone import Backbone
 from drcli.models.fusion import Fusion
 from drcli.names import BACKBONES, FUSIONS, METHODS

@@ -17,12 +17,20 @@ from torch import Tensor
 from drcli.data.batches import Batch
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
-from drcli.methods.parts import prototypes as prototypes_module
-from drcli.methods.parts.prototypes import class_means, draw_rows, entropy, factors_behind, similarities
-from drcli.methods.parts.scores import right_scores
-from drcli.methods.pmr import PMR, leading_entropy, prototype_loss
+from drcli.methods import pmr as pmr_module
+from drcli.methods.parts.unimodal_scores import right_scores
+from drcli.methods.pmr import (
+    PMR,
+    class_means,
+    draw_rows,
+    entropy,
+    factors_behind,
+    leading_entropy,
+    prototype_loss,
+    similarities,
+)
 from drcli.models.fusion import Outputs
-from drcli.models.inference import extract_features
+from drcli.models.multimodal import extract_features
 from drcli.recipe.schema import Recipe
 
 NUM_CLASSES = 3
@@ -170,7 +178,7 @@ def test_prototypes_are_not_taken_for_epochs_that_do_not_use_them(
     ends: int, updates: int, toy_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = []
-    monkeypatch.setattr(prototypes_module, "draw_rows", lambda *args: drawn.append(draw_rows(*args)) or drawn[-1])
+    monkeypatch.setattr(pmr_module, "draw_rows", lambda *args: drawn.append(draw_rows(*args)) or drawn[-1])
     run = trained(toy_recipe(method="pmr", methods={"pmr": {"ends": ends, "share": 0.3}}), tmp_path / "run")
     assert len(drawn) == updates == run.assembly.method.updates
     assert len({tuple(rows.tolist()) for rows in drawn}) == updates

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from drcli.errors import UsageError
 from drcli.models.backbone import Backbone
-from drcli.models.blocks import Projection
+from drcli.models.resnet import Projection
 from drcli.names import BACKBONES
 
 IMAGES = [name for name in BACKBONES.names() if name.startswith("resnet")]  # these fold frames into the batch

@@ -14,13 +14,11 @@ from support.training import bits, make_trainer, trained, weights
 from torch import Tensor, nn
 
 from drcli.errors import UsageError
-from drcli.models.backbone import Backbone
-from drcli.models.hidden import Tokens
+from drcli.models.backbone import Backbone, Tokens
 from drcli.models.mbt import Mbt, first_exchange
 from drcli.models.multimodal import MultimodalModel, Precision
-from drcli.models.resnet_small import ResNetSmall
-from drcli.models.transformer import Transformer
-from drcli.models.vit import ViT
+from drcli.models.resnet import ResNetSmall
+from drcli.models.transformer import Transformer, ViT
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
 

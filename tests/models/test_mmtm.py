@@ -14,12 +14,10 @@ from support.training import bits, make_trainer, weights
 from torch import Tensor, nn
 
 from drcli.errors import RecipeError, UsageError
-from drcli.models.backbone import Backbone
-from drcli.models.hidden import Maps, Tokens
+from drcli.models.backbone import Backbone, Maps, Tokens
 from drcli.models.mmtm import Gate, Mmtm, MmtmFusion
 from drcli.models.multimodal import MultimodalModel
-from drcli.models.resnet18 import ResNet18
-from drcli.models.resnet_small import ResNetSmall
+from drcli.models.resnet import ResNet18, ResNetSmall
 from drcli.models.transformer import Transformer
 from drcli.recipe.load import load_recipe, only
 from drcli.recipe.schema import Recipe
@@ -278,9 +276,12 @@ def test_encoders_that_do_not_fit_are_refused() -> None:
         MmtmFusion.over(MmtmFusion.Settings(stages=4), {"audio": audio}, 3)
 
 
-def test_relearning_changes_encoder_parameters_alone(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+@pytest.mark.parametrize("fusion", ["mmtm", "centralnet"])
+def test_relearning_changes_encoder_parameters_alone(
+    fusion: str, toy_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
     training = {"epochs": 4, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.01}}
-    recipe = toy_recipe(("audio", "visual", "text"), fusion="mmtm", training=training)
+    recipe = toy_recipe(("audio", "visual", "text"), fusion=fusion, training=training)
     trainer = make_trainer(recipe, tmp_path)
     torch.set_deterministic_debug_mode("default")
     trainer._epoch(0)

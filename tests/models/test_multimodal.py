@@ -14,8 +14,7 @@ from torch import Tensor
 from drcli.data.batches import Batch
 from drcli.models.build import build_model
 from drcli.models.fusion import Fusion
-from drcli.models.inference import evaluating, extract_features, over_rows
-from drcli.models.multimodal import MultimodalModel
+from drcli.models.multimodal import MultimodalModel, evaluating, extract_features, over_rows
 from drcli.names import FUSIONS
 from drcli.recipe.schema import Recipe
 

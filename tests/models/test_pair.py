@@ -15,7 +15,7 @@ from torch import Tensor
 from drcli.errors import RecipeError, UsageError
 from drcli.models.fusion import Fusion
 from drcli.models.multimodal import MultimodalModel
-from drcli.models.resnet_small import ResNetSmall
+from drcli.models.resnet import ResNetSmall
 from drcli.names import BACKBONES, FUSIONS
 from drcli.recipe.schema import Recipe
 

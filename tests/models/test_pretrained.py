@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from drcli.errors import DataError
-from drcli.models import pretrained
+from drcli.models import build
 from drcli.models.backbone import Backbone
-from drcli.models.build import build_model
+from drcli.models.build import build_model, digest, load_pretrained
 from drcli.models.multimodal import MultimodalModel
-from drcli.models.pretrained import digest, load_pretrained
-from drcli.models.resnet18 import ResNet18
+from drcli.models.resnet import ResNet18
 from drcli.recipe.schema import Recipe
 
 
@@ -97,4 +96,4 @@ def test_without_a_network_imagenet_weights_say_how_to_bring_a_file(
 
     monkeypatch.setattr(ResNet18_Weights, "get_state_dict", offline)
     with pytest.raises(DataError, match=r"cannot be downloaded .*modalities\.<modality>\.weights=FILE"):
-        load_pretrained(model, {"audio": pretrained.IMAGENET})
+        load_pretrained(model, {"audio": build.IMAGENET})

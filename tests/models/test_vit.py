@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from drcli.errors import UsageError
-from drcli.models.hidden import Tokens
-from drcli.models.vit import ViT
+from drcli.models.backbone import Tokens
+from drcli.models.transformer import ViT
 from drcli.names import BACKBONES
 
 POOLINGS = pytest.mark.parametrize("pooling", ["cls", "mean"])
@@ -152,7 +152,7 @@ def test_it_is_found_by_its_name() -> None:
 
 def test_forward_and_backward_do_not_import_the_compiler() -> None:
     code = (
-        "import sys, torch; from drcli.models.vit import ViT; "
+        "import sys, torch; from drcli.models.transformer import ViT; "
         "ViT(ViT.Settings(), (1, 8, 8))(torch.randn(2, 1, 8, 8)).sum().backward(); "
         "print('torch._dynamo' in sys.modules)"
     )

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from drcli.commands.explain import markdown
 from drcli.commands.listing import REGISTRIES
+from drcli.commands.show import markdown
 from drcli.errors import RecipeError, UsageError
 from drcli.recipe.explain import Registries, Section, everything, sections, select, within
 from drcli.recipe.load import load_recipe
@@ -106,7 +106,7 @@ def nested(key: Key, value: Any, other: float) -> dict[str, Any]:
 def test_the_documentation_holds_what_the_code_says() -> None:
     path = Path(__file__).parents[2] / "docs" / "recipe.md"
     assert path.read_text(encoding="utf-8") == markdown(known()), (
-        "docs/recipe.md is old: python -m drcli.commands.explain > docs/recipe.md"
+        "docs/recipe.md is old: python -m drcli.commands.show > docs/recipe.md"
     )
 
 

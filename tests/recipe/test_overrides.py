@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from drcli.errors import RecipeError
-from drcli.recipe.overrides import apply_overrides, parse_overrides, split_path
 from drcli.recipe.schema import Recipe
-from drcli.recipe.source import Source
+from drcli.recipe.source import Source, apply_overrides, parse_overrides, split_path
 
 
 def applied(data: dict[str, Any], *items: str) -> Source:

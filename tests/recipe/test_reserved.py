@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from drcli.recipe.reserved import RESERVED_BY_TORCH
+from drcli.recipe.load import RESERVED_BY_TORCH
 
 
 def test_every_name_that_torchs_containers_use_is_reserved() -> None:

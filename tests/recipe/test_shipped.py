@@ -85,7 +85,7 @@ def test_finding_recipes_imports_nothing_heavy() -> None:
 
 
 def test_reading_and_showing_recipes_does_not_import_torch() -> None:
-    modules = "source, drcli.recipe.overrides, drcli.recipe.problems, drcli.recipe.text, drcli.recipe.validate"
+    modules = "source, drcli.recipe.source, drcli.recipe.problems, drcli.recipe.text, drcli.recipe.validate"
     code = f"import sys, drcli.recipe.{modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -9,7 +9,8 @@ import yaml
 
 from drcli.recipe.load import load_recipe, load_source
 from drcli.recipe.schema import Recipe
-from drcli.recipe.show import annotated_yaml, differences
+from drcli.recipe.source import annotated_yaml
+from drcli.recipe.text import differences
 
 
 @pytest.fixture

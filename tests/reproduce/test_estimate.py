@@ -10,9 +10,7 @@ import yaml
 from support.records import summary_record
 
 from drcli.recipe.shipped import find_target
-from drcli.reproduce.estimate import Work, speeds, total, work
-from drcli.reproduce.expand import Choice, Grid, expand
-from drcli.reproduce.target import load_target
+from drcli.reproduce.target import Choice, Grid, Work, expand, load_target, speeds, total, work
 from drcli.runs.directory import RunDirectory
 
 

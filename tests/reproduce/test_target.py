@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from drcli.recipe.shipped import find_target, shipped_recipes, shipped_targets
-from drcli.reproduce.expand import Choice, expand
-from drcli.reproduce.target import Axis, Group, load_target
+from drcli.reproduce.target import Axis, Choice, Group, expand, load_target
 
 NAMES = ["fig1", "fig3", "fig4", "fig5", "table1", "table2", "table3", "table4"]
 

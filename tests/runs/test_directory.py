@@ -13,7 +13,7 @@ from support.records import epoch_record, event_record, failure_record, summary_
 from support.run_folders import write_run
 
 from drcli.data.prepared import Split
-from drcli.engine.outputs import SplitOutputs
+from drcli.engine.evaluate import SplitOutputs
 from drcli.errors import DataError, RunError
 from drcli.files import locked
 from drcli.recipe.schema import Recipe

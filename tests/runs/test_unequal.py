@@ -10,8 +10,7 @@ import pytest
 from support.run_folders import write_run
 
 from drcli.report.tables import comparison_tables
-from drcli.runs.collect import collect
-from drcli.runs.unequal import unequal
+from drcli.runs.collect import collect, unequal
 
 
 def said(out: Path) -> str:

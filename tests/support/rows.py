@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from drcli.models.hidden import Tokens
+from drcli.models.backbone import Tokens
 from drcli.models.transformer import Transformer
 
 

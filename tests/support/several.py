@@ -14,7 +14,7 @@ from support.training import bits
 
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import assemble
-from drcli.engine.environment import environment
+from drcli.engine.device import environment
 from drcli.engine.grid import run_grid
 from drcli.engine.trainer import Trainer
 from drcli.errors import PeerError, RunError

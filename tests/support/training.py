@@ -17,7 +17,7 @@ from drcli.engine.assemble import assemble
 from drcli.engine.device import set_determinism
 from drcli.engine.trainer import Trainer
 from drcli.metrics import Scores
-from drcli.models.teacher import Teacher
+from drcli.models.multimodal import Teacher
 from drcli.names import FUSIONS, TEACHERS
 from drcli.recipe.schema import FusionBlock, Recipe
 from drcli.runs.planned import PlannedRun

@@ -13,9 +13,8 @@ from support.records import epoch_record, failure_record, summary_record
 
 from drcli.recipe.schema import Recipe
 from drcli.runs.planned import PlannedRun, plan
-from drcli.watch.console import run_line
+from drcli.watch.console import GridConsole, run_line
 from drcli.watch.events import EpochFinished, Note, RunFailed, RunFinished
-from drcli.watch.grid_table import GridConsole
 
 SUMMARY = summary_record(probes={"audio": 0.7})
 

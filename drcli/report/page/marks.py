@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from drcli.report.page.markup import Html, element
 from drcli.report.page.results import device
-from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
-from drcli.runs.unequal import unequal
+from drcli.runs.collect import RunRecord, by_name, by_recipe, finished, unequal
 
 WARNING, FINE = "warning", "fine"
 

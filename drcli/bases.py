@@ -1,6 +1,6 @@
-"""The hooks that a base class declares, and the refusal of a name that is nearly one of them.
+"""What every base class of methods, backbones, fusions and preparers has: a block of settings, and hooks.
 
-A misspelt hook is a method that nobody calls: the class is accepted and does nothing. Helpers are allowed,
+A misspelt hook is a method that nothing calls: the class is accepted and does nothing. Helpers are allowed,
 so that a name alone cannot be refused for being unknown; one that looks like a hook is.
 """
 
@@ -9,8 +9,18 @@ from __future__ import annotations
 import difflib
 import inspect
 
+from pydantic import BaseModel
+
 LIKENESS = 0.8
 """From this ratio of difflib on, two names are taken for one and a misspelling of it."""
+
+
+class Settings(BaseModel, extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True):
+    """Unknown keys are refused, values cannot be changed, and a field may have an alias in the recipe.
+
+    A field whose name Python reserves ends in an underscore and has its plain name as its alias:
+    `lambda_: float = Field(3.0, alias="lambda")`.
+    """
 
 
 def hooks(base: type) -> list[str]:
