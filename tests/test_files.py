@@ -173,7 +173,7 @@ def test_a_log_that_is_a_link_or_a_pipe_is_refused_and_nothing_is_written(tmp_pa
     assert victim.read_bytes() == b"precious"
 
 
-def test_make_folder_makes_it_and_leaves_it_empty(tmp_path: Path) -> None:
+def test_make_folder_makes_an_empty_folder(tmp_path: Path) -> None:
     make_folder(tmp_path / "a" / "b", remedy="-")
     make_folder(tmp_path / "a" / "b", remedy="-")
     assert list((tmp_path / "a" / "b").iterdir()) == []

@@ -281,7 +281,7 @@ class Harmful:
         return os.mkdir, (str(self.path),)
 
 
-def test_nothing_is_unpickled(tmp_path: Path) -> None:
+def test_python_objects_in_arrays_are_refused_and_not_unpickled(tmp_path: Path) -> None:
     source = write(tmp_path / "in", test={"audio": np.array([Harmful(tmp_path / "ran")] * 12, dtype=object)})
     with pytest.raises(DataError, match="'audio' holds Python objects"):
         prepare(source, tmp_path / "out")
@@ -328,7 +328,7 @@ def check_trained(tmp_path: Path, source: Path, *more: str, modalities: set[str]
     assert set(event["modalities"]) == modalities
 
 
-def test_the_shipped_recipe_trains_on_them(tmp_path: Path) -> None:
+def test_the_shipped_recipe_trains_on_prepared_arrays(tmp_path: Path) -> None:
     check_trained(tmp_path, write(tmp_path / "in", without="val"), modalities={"audio", "visual"})
 
 

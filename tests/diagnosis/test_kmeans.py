@@ -79,7 +79,7 @@ def test_lloyd_from_given_starts_is_the_literal_one(
 
 
 @pytest.mark.parametrize(("size", "num_clusters", "spread"), MIXTURES)
-def test_it_is_worth_what_scikit_learn_is_worth(size: int, num_clusters: int, spread: float) -> None:
+def test_inertia_and_purity_are_those_of_scikit_learn(size: int, num_clusters: int, spread: float) -> None:
     features, labels = hard_mixture(size, num_clusters, spread)
     found = {
         engine: [cluster(features, num_clusters, seed=seed, engine=engine) for seed in range(10)]
@@ -200,7 +200,7 @@ def test_the_same_arguments_give_the_same_clusters_and_touch_no_generator(determ
     assert random.getstate() == states[2]
 
 
-def test_what_training_allows_itself_does_not_reach_the_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distances_are_exact_under_the_precision_settings_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     addmm = torch.addmm
 

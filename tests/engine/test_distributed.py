@@ -158,7 +158,7 @@ def test_one_file_of_each_kind_says_how_many_devices_there_were(both: Both) -> N
         assert devices == [1, 2]
 
 
-def test_what_two_processes_exchange(both: Both) -> None:
+def test_two_processes_sum_gather_and_broadcast_tensors(both: Both) -> None:
     """Process r has the number r + 1 to sum, r + 1 rows of r to gather, and the gradient (r + 1) * (1, 2)."""
     assert both.together["exchanged"] == {
         "summed": 3.0,

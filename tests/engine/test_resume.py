@@ -129,7 +129,7 @@ def kill_later(process: Any, folder: Path, alive: Callable[[], bool], delay: flo
     process.kill()
 
 
-def test_killed_three_times_it_ends_with_the_same_bits(digits: Path, tmp_path: Path) -> None:
+def test_a_run_killed_three_times_ends_with_the_same_bits(digits: Path, tmp_path: Path) -> None:
     """Twice in a fork, which has its own memory and starts at once; once in a process from nothing."""
     whole = result(train(digits, tmp_path / "whole"))
     draw = random.Random(7)
@@ -150,7 +150,7 @@ def test_killed_three_times_it_ends_with_the_same_bits(digits: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_killed_twenty_times_it_ends_with_the_same_bits(digits: Path, tmp_path: Path) -> None:
+def test_a_run_killed_twenty_times_ends_with_the_same_bits(digits: Path, tmp_path: Path) -> None:
     """Each time in a process from nothing, whatever it was doing: importing, opening, training, saving."""
     longer = "training.epochs=80"  # so that twenty kills come before the end
     whole = result(train(digits, tmp_path / "whole", longer))

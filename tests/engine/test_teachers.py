@@ -65,7 +65,7 @@ def test_a_label_of_unimodal_training_is_used_whatever_its_name(recipe: Callable
     ]
 
 
-def test_each_run_starts_from_those_of_its_own_seed(recipe: Callable[..., Recipe]) -> None:
+def test_a_method_starts_from_the_unimodal_runs_of_its_own_seed(recipe: Callable[..., Recipe]) -> None:
     runs = {(run.name, run.seed): run for run in plan(recipe(), ["ensemble"], [0, 3], Path("runs"))}
     assert runs["ensemble", 3].teachers == {m: runs[f"unimodal:{m}", 3].folder for m in ("audio", "visual")}
     assert runs["unimodal:audio", 0].teachers == {}
@@ -77,7 +77,7 @@ def test_unimodal_runs_have_a_linear_head_whatever_the_fusion_is(recipe: Callabl
     assert runs["joint"].recipe.fusion.name == runs["ensemble"].recipe.fusion.name == "film"
 
 
-def test_they_are_trained_once_and_shared(
+def test_unimodal_runs_are_trained_once_and_shared(
     recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = train(recipe(), ["ensemble", "uni_frozen", "uni_finetuned"], toy_dataset, tmp_path).runs
@@ -95,7 +95,7 @@ def test_they_are_trained_once_and_shared(
     assert again == ["unimodal:audio", "unimodal:visual", "uni_frozen"]  # looked at, and stored already
 
 
-def test_what_was_learnt_alone_is_what_the_methods_start_from(
+def test_methods_start_from_the_encoders_of_the_unimodal_runs(
     recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
     train(recipe(), ["ensemble", "uni_frozen"], toy_dataset, tmp_path)

@@ -30,7 +30,7 @@ def test_every_input_is_accepted_or_refused_in_one_message(name: str, tmp_path: 
     one()
 
 
-def test_what_falls_is_counted_by_its_kind(tmp_path: Path) -> None:
+def test_uncaught_errors_are_counted_by_their_kind(tmp_path: Path) -> None:
     class Module:
         @staticmethod
         def check(data: bytes, folder: Path) -> str:

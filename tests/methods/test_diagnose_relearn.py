@@ -252,7 +252,7 @@ def test_the_gap_that_a_re_learning_left_is_measured_on_the_pulled_weights(
 
 
 @pytest.mark.parametrize("settings", [{"times": 0}, {"lambda": 0.0, "optimizer_state": "reset"}, {"every": 9}])
-def test_switched_off_it_is_joint_training_bit_for_bit(
+def test_re_learning_switched_off_is_joint_training_bit_for_bit(
     settings: dict[str, Any], toy_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     ours = trained(toy_recipe(methods={"diagnose_relearn": {**SETTINGS, **settings}}), tmp_path / "ours")

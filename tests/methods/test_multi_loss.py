@@ -101,7 +101,7 @@ def test_the_weight_scales_the_gradient_of_an_own_head(trainer: Callable[..., Tr
     torch.testing.assert_close(gradients[1], 3 * gradients[0])
 
 
-def test_with_one_modality_it_is_joint_training(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_multi_loss_with_one_modality_is_joint_training(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     methods = {"multi_loss": {}, "joint": {}}
     runs = [
         trained(toy_recipe(("audio",), method=name, methods=methods), tmp_path / name)

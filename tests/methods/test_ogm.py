@@ -156,7 +156,7 @@ def test_the_window_counts_from_0_and_holds_both_ends(
 
 
 @pytest.mark.parametrize("name", ["ogm", "ogm_ge"])
-def test_with_one_modality_it_is_joint_training(
+def test_ogm_with_one_modality_is_joint_training(
     name: str, toy_recipe: Callable[..., Recipe], tmp_path: Path, make: Callable[..., Trainer]
 ) -> None:
     ours = make(("audio",), name=name)

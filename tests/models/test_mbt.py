@@ -83,7 +83,7 @@ def reached(model: MultimodalModel, modality: str) -> dict[str, bool]:
 @pytest.mark.parametrize("modalities", [("audio",), TWO, THREE], ids=len)
 @pytest.mark.parametrize("fusion_layer", [0, 2, 4])
 @BOTH
-def test_it_is_a_literal_bottleneck_transformer(
+def test_mbt_agrees_with_a_literal_bottleneck_transformer(
     classifier: str, pooling: str, fusion_layer: int, modalities: tuple[str, ...]
 ) -> None:
     model = of_vits(modalities, pooling=pooling, classifier=classifier, fusion_layer=fusion_layer, bottlenecks=3)
@@ -121,7 +121,7 @@ def test_a_modality_reaches_the_others_when_two_layers_exchange(
         assert reached(model, modality) == {m: m == modality or others for m in THREE}
 
 
-def test_what_others_know_passes_the_bottlenecks_alone() -> None:
+def test_modalities_exchange_through_the_bottlenecks_alone() -> None:
     """If the bottlenecks come out of a layer as they went in, nobody learns of the others."""
     model = of_vits(THREE, fusion_layer=0)
 
@@ -260,7 +260,7 @@ def test_the_fusion_starts_as_the_authors_do() -> None:
     assert float(fusion.bottlenecks.detach().std()) == pytest.approx(0.02, rel=0.1)
 
 
-def test_what_it_cannot_fuse_is_refused() -> None:
+def test_encoders_that_mbt_cannot_fuse_are_refused() -> None:
     def vit(**settings: Any) -> ViT:
         return ViT(ViT.Settings(**{**SIZES, **settings}), (1, 8, 8))
 

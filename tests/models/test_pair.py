@@ -109,7 +109,7 @@ def test_the_gated_meet_at_the_narrower_width_unless_told(width: int | None, exp
 
 
 @both
-def test_it_offers_the_logits_without_the_others_alone(name: str) -> None:
+def test_unimodal_logits_come_from_zeros_in_place_of_the_other_modality(name: str) -> None:
     fusion, h = fusion_of(name), features()
     assert fusion.offers(fusion.settings) == ("zero_others",)
     found = fusion.unimodal_logits(h, "zero_others")

@@ -146,7 +146,7 @@ def test_a_wrong_rank_is_refused(shape: tuple[int, ...]) -> None:
         make(shape)
 
 
-def test_it_is_found_by_its_name() -> None:
+def test_vit_is_registered_as_vit() -> None:
     assert BACKBONES.load("vit") is ViT
 
 
