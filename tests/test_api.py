@@ -80,7 +80,7 @@ def recipe(
 
 def test_the_examples_train_together(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     trainer = trained(recipe("louder", 2.0), tmp_path / "run")
-    lines = log(trainer.directory.metrics)
+    lines = log(trainer.directory.folder / "metrics.jsonl")
     assert [set(line["train"]) for line in lines] == [{"loss", "loss_louder", "accuracy"}] * 2
     assert lines[1]["train"]["loss"] < lines[0]["train"]["loss"]
     assert list(trainer.assembly.method.warnings(trainer.ctx)) == []

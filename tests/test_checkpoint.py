@@ -15,7 +15,11 @@ import torch
 from drcli import checkpoint
 from drcli.errors import CheckpointError, DataError, RunError
 
-STATE = {"model": {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)}, "epoch": 4, "names": ["a", None]}
+STATE: dict[str, Any] = {
+    "model": {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)},
+    "epoch": 4,
+    "names": ["a", None],
+}
 
 
 @pytest.fixture

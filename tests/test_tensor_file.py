@@ -44,7 +44,8 @@ def repacked(path: Path, **members: bytes) -> Path:
     return path
 
 
-NETWORK = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)
+NETWORK: Any = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3))
+NETWORK.to(memory_format=torch.channels_last)  # which the declaration of Module.to lacks
 SHARED = torch.arange(12.0)
 VALUES: dict[str, Any] = {
     **{

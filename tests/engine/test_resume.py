@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,10 @@ def epochs_done(folder: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+def is_running(process: subprocess.Popen[str]) -> bool:
+    return process.poll() is None
+
+
 def kill_later(process: Any, folder: Path, alive: Callable[[], bool], delay: float) -> None:
     """Send SIGKILL a while after the process has finished an epoch of its own."""
     before, deadline = epochs_done(folder), time.monotonic() + 120
@@ -162,7 +168,7 @@ def test_a_run_killed_twenty_times_ends_with_the_same_bits(digits: Path, tmp_pat
             time.sleep(draw.uniform(0, 4))
             process.kill()
         else:
-            kill_later(process, folder, lambda running=process: running.poll() is None, draw.uniform(0, 0.08))
+            kill_later(process, folder, partial(is_running, process), draw.uniform(0, 0.08))
         process.communicate()
         assert process.returncode == -signal.SIGKILL
     assert result(train(digits, tmp_path / "killed", longer)) == whole

@@ -96,9 +96,9 @@ def num_epochs(trainer: Trainer) -> int:
     return trainer.ctx.epochs if trainer.assembly.method.trains else 1
 
 
-def allowed(names: Iterable[str], numbers: tuple[tuple[str, ...], ...]) -> Any:
+def allowed(names: Iterable[str], numbers: tuple[tuple[str, ...], ...]) -> pytest.MarkDecorator:
     """Pairs of a method and modalities that its mathematics allows."""
-    pairs = []
+    pairs: list[Any] = []
     for name in names:
         low, high = METHODS.load(name).num_modalities
         pairs += [pytest.param(name, ms, id=f"{name}-{len(ms)}") for ms in numbers if low <= len(ms) <= (high or 99)]
@@ -118,7 +118,7 @@ def test_trains_what_it_declares_and_nothing_else(
         for group in before
     }
     assert moved == {group: [CASES[name].moves(group)] * len(before[group]) for group in before}
-    assert [line["epoch"] for line in log(trainer.directory.metrics)] == [0, 1][: num_epochs(trainer)]
+    assert [line["epoch"] for line in log(trainer.directory.folder / "metrics.jsonl")] == [0, 1][: num_epochs(trainer)]
     assert METHODS.load(name).moves
 
 
@@ -170,7 +170,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
         assert second.next_epoch == epochs
         second.train()
         assert bits(weights(second)) == bits(weights(whole))
-        assert log(second.directory.metrics) == log(whole.directory.metrics)
+        assert log(second.directory.folder / "metrics.jsonl") == log(whole.directory.folder / "metrics.jsonl")
         for file in ("checkpoint.pt", "last.pt"):
             ours, theirs = (checkpoint.load(t.directory.folder / file) for t in (second, whole))
             assert bits({**ours, "seconds": 0}) == bits({**theirs, "seconds": 0})
@@ -181,7 +181,7 @@ def test_the_same_run_gives_the_same_bits(name: str, recipe: Callable[..., Recip
     made = recipe(name)
     first, second = run(made, tmp_path / "1"), run(made, tmp_path / "2")
     assert bits(weights(first)) == bits(weights(second))
-    assert log(first.directory.metrics) == log(second.directory.metrics)
+    assert log(first.directory.folder / "metrics.jsonl") == log(second.directory.folder / "metrics.jsonl")
     other = run(recipe(name, seeds=[1]), tmp_path / "3")
     assert bits(weights(first)) != bits(weights(other))
 
@@ -208,7 +208,7 @@ def test_neutral_settings_are_joint_training_bit_for_bit(
 
 def evaluations(trainer: Trainer) -> list[dict[str, Any]]:
     """The validation scores of every epoch."""
-    return [line["val"] for line in log(trainer.directory.metrics)]
+    return [line["val"] for line in log(trainer.directory.folder / "metrics.jsonl")]
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS.names() if METHODS.load(n).neutral])
@@ -237,7 +237,7 @@ def test_permuting_the_modalities_permutes_the_coefficients(
         trainer.assembly.model.load_state_dict(start.assembly.model.state_dict())
         trainer.assembly.extras.load_state_dict(start.assembly.extras.state_dict())
         trainer.train()
-        logs.append(log(trainer.directory.metrics)[0])
+        logs.append(log(trainer.directory.folder / "metrics.jsonl")[0])
     assert logs[1]["train"].keys() == logs[0]["train"].keys()
     for scalar, value in logs[0]["train"].items():
         assert logs[1]["train"][scalar] == pytest.approx(value, rel=1e-4, abs=1e-6), scalar
@@ -252,12 +252,13 @@ def test_accumulated_gradients_and_bf16_train_too(
     made = recipe(name, training={**TWO_EPOCHS, **training})
     before = bits(weights(make_trainer(made, tmp_path, modality=the_modality(made))))
     trainer = run(made, tmp_path)
-    last = log(trainer.directory.metrics)[-1]
+    last = log(trainer.directory.folder / "metrics.jsonl")[-1]
     assert math.isfinite(last["train"]["loss"])
     assert all(tensor.dtype in {torch.float32, torch.int64} for tensor in weights(trainer).values())
     assert (bits(weights(trainer)) != before) == (CASES[name].still != {"encoders", "fusion"})
     plain = run(recipe(name, training=TWO_EPOCHS), tmp_path / "plain")
-    assert log(plain.directory.metrics)[-1]["val"]["loss"] == pytest.approx(last["val"]["loss"], rel=0.5)
+    expected = log(plain.directory.folder / "metrics.jsonl")[-1]["val"]["loss"]
+    assert expected == pytest.approx(last["val"]["loss"], rel=0.5)
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS.names() if METHODS.load(n).neutral is None])
@@ -282,9 +283,9 @@ def test_a_diagnosis_that_changes_nothing_changes_nothing(
     plain = run(recipe(name), tmp_path / "plain")
     seen, orders = orders, []
     monitored = run(recipe(name, diagnosis={"monitor_every": 1, "restarts": 2}), tmp_path / "monitored")
-    kinds = [event["kind"] for event in log(monitored.directory.events)]
+    kinds = [event["kind"] for event in log(monitored.directory.folder / "events.jsonl")]
     assert kinds.count("monitor") == num_epochs(monitored)
     assert orders == seen
     assert len({tuple(order) for order in seen}) == len(seen)
     assert bits(weights(monitored)) == bits(weights(plain))
-    assert log(monitored.directory.metrics) == log(plain.directory.metrics)
+    assert log(monitored.directory.folder / "metrics.jsonl") == log(plain.directory.folder / "metrics.jsonl")

@@ -96,7 +96,7 @@ def test_predicts_what_the_unimodal_runs_predict_on_average(
     expected = torch.tensor(slow_average({m: logits.tolist() for m, (_, logits) in found.items()}))
     ours = run_split(trainer.assembly, "val").logits
     torch.testing.assert_close(ours.exp(), expected, rtol=1e-4, atol=1e-5)
-    (line,) = log(trainer.directory.metrics)
+    (line,) = log(trainer.directory.folder / "metrics.jsonl")
     assert line["selected"]
     restored = restore(trainer.directory.checkpoint, torch.device("cpu")).assembly
     assert bits(run_split(restored, "val").logits) == bits(ours)

@@ -255,7 +255,7 @@ def test_every_super_epoch_trains_with_the_weights_of_its_estimation(
     modalities: tuple[str, ...], recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     trainer = trained(recipe(modalities, super_epoch=2, training={"optimizer": {"name": "sgd", "lr": 0.01}}), tmp_path)
-    lines = [line["train"] for line in log(trainer.directory.metrics)]
+    lines = [line["train"] for line in log(trainer.directory.folder / "metrics.jsonl")]
     coefficients = [{k: line[f"coefficient/{k}"] for k in (*modalities, "joint")} for line in lines]
     assert coefficients[0] == coefficients[1] != coefficients[2] == coefficients[3]
     assert all(sum(found.values()) == pytest.approx(1) for found in coefficients)

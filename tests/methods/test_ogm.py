@@ -126,7 +126,7 @@ def test_a_step_damps_what_it_says_and_leaves_every_other_bit(
     trainer = make(modalities, tensors=kind, alpha=0.5)
     outputs, batch, before = differentiated(trainer)
     trainer.assembly.method.modulate(trainer.ctx, outputs, batch)
-    linear = trainer.assembly.model.fusion.linear
+    linear: Any = trainer.assembly.model.fusion.linear
     sliced = slow_sliced_logits(
         linear.weight.tolist(), linear.bias.tolist(), {m: h.tolist() for m, h in outputs.features.items()}
     )
@@ -151,7 +151,7 @@ def test_the_window_counts_from_0_and_holds_both_ends(
 ) -> None:
     trainer = make(name=name, starts=window[0], ends=window[1], alpha=0.5)
     trainer.train()
-    lines = log(trainer.directory.metrics)
+    lines = log(trainer.directory.folder / "metrics.jsonl")
     assert [line["epoch"] for line in lines if "coefficient/audio" in line["train"]] == epochs
 
 

@@ -39,7 +39,7 @@ def data(toy_dict: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatc
 
 def test_a_run_of_plug_ins_alone_trains_and_is_logged(data: dict[str, Any], tmp_path: Path) -> None:
     trainer = trained(recipe_from_dict(data, where="the test's recipe"), tmp_path / "theirs")
-    lines = log(trainer.directory.metrics)
+    lines = log(trainer.directory.folder / "metrics.jsonl")
     assert [set(line["train"]) for line in lines] == [{"loss", "loss_louder", "accuracy"}] * 2
     assert lines[1]["train"]["loss"] < lines[0]["train"]["loss"]
 

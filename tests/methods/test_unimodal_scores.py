@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from support.training import bits, log, make_trainer, trained, weights
 from torch import nn
 
+from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
+from drcli.methods.ogm import Ogm
 from drcli.recipe.schema import Recipe
+
+
+def ogm_of(trainer: Trainer) -> Ogm:
+    assert isinstance(trainer.assembly.method, Ogm)
+    return trainer.assembly.method
 
 
 @pytest.mark.parametrize(
@@ -49,11 +57,11 @@ def test_the_default_is_refused_where_the_fusion_is_not_additive(toy_recipe: Cal
     ],
 )
 def test_each_source_gives_the_coefficients(
-    fusion: str, source: str, toy_recipe: Callable[..., Recipe], tmp_path: Path
+    fusion: str, source: Any, toy_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     methods = {"ogm": {"unimodal_logits": source, "alpha": 0.5}}
     trainer = trained(toy_recipe(method="ogm", methods=methods, fusion=fusion), tmp_path)
-    method, batch = trainer.assembly.method, next(trainer.ctx.val.in_order(16))
+    method, batch = ogm_of(trainer), next(trainer.ctx.val.in_order(16))
     features = trainer.assembly.model.eval().encode(batch.inputs)
     found = method.unimodal_logits(trainer.assembly.model, features)
     assert not any(z.requires_grad for z in found.values())
@@ -62,7 +70,7 @@ def test_each_source_gives_the_coefficients(
     else:
         expected = trainer.assembly.model.unimodal_logits(features, source)
     torch.testing.assert_close(found, {m: z.detach() for m, z in expected.items()})
-    for line in log(trainer.directory.metrics):
+    for line in log(trainer.directory.folder / "metrics.jsonl"):
         damped = [line["train"][f"coefficient/{m}"] for m in ("audio", "visual")]
         assert min(damped) < 1
 
@@ -74,7 +82,7 @@ def test_probes_learn_and_encoders_and_fusion_train_as_without_them(
     probed = trained(toy_recipe(method="ogm", methods=methods), tmp_path / "probed")
     joint = trained(toy_recipe(method="joint"), tmp_path / "joint")
     assert bits(weights(probed)) == bits(weights(joint))
-    lines = log(probed.directory.metrics)
+    lines = log(probed.directory.folder / "metrics.jsonl")
     for m in ("audio", "visual"):
         losses = [line["train"][f"loss_probe_{m}"] for line in lines]
         assert losses[-1] < losses[0]
@@ -83,7 +91,7 @@ def test_probes_learn_and_encoders_and_fusion_train_as_without_them(
 def test_the_gradient_of_a_probe_reaches_the_probe_alone(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     methods = {"ogm": {"unimodal_logits": "detached_probe"}}
     trainer = make_trainer(toy_recipe(("audio", "visual", "text"), method="ogm", methods=methods), tmp_path)
-    ctx, method = trainer.ctx, trainer.assembly.method
+    ctx, method = trainer.ctx, ogm_of(trainer)
     batch = next(ctx.train.in_order(16))
     outputs = method.forward(ctx, batch)
     losses = method.losses(ctx, outputs, batch)

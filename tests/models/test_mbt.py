@@ -90,7 +90,8 @@ def test_mbt_agrees_with_a_literal_bottleneck_transformer(
     inputs = samples(modalities, size=2)
     with torch.no_grad():
         outputs = model(inputs)
-    sizes = {"patch": 4, "heads": 2, "layers": 4, "fusion_layer": fusion_layer, "classifier": classifier}
+    sizes: dict[str, Any] = {"patch": 4, "heads": 2, "layers": 4}
+    sizes |= {"fusion_layer": fusion_layer, "classifier": classifier}
     for row in range(2):
         pictures = {m: x[row].reshape(-1, *x.shape[-3:]).double().numpy() for m, x in inputs.items()}
         features, logits = slow_mbt(model.state_dict(), pictures, **sizes)
@@ -136,14 +137,17 @@ def test_modalities_exchange_through_the_bottlenecks_alone() -> None:
         return stage
 
     assert reached(model, "audio") == {"audio": True, "visual": True, "text": True}
-    for encoder in model.encoders.values():
+    encoders: Any = model.encoders.values()
+    for encoder in encoders:
         encoder.stage = pinned(encoder)
     assert reached(model, "audio") == {"audio": True, "visual": False, "text": False}
 
 
 def test_every_modality_starts_a_layer_from_the_same_bottlenecks() -> None:
-    model, seen = of_vits(THREE, fusion_layer=1), []
-    for encoder in model.encoders.values():
+    model = of_vits(THREE, fusion_layer=1)
+    seen: list[Tensor] = []
+    encoders: Any = model.encoders.values()
+    for encoder in encoders:
         for block in encoder.blocks[1:]:
             block.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, :4]))
     model.encode(samples())
@@ -176,9 +180,8 @@ def test_fused_logits_are_the_mean_of_the_shared_classifiers() -> None:
     outputs = model(samples())
     heads = model.unimodal_logits(outputs.features, "head")
     assert list(heads) == list(THREE)
-    torch.testing.assert_close(
-        heads["text"], outputs.features["text"] @ model.fusion.linear.weight.T + model.fusion.linear.bias
-    )
+    linear: Any = model.fusion.linear
+    torch.testing.assert_close(heads["text"], outputs.features["text"] @ linear.weight.T + linear.bias)
     torch.testing.assert_close(torch.stack(list(heads.values())).mean(dim=0), outputs.logits)
 
 
@@ -223,6 +226,7 @@ def test_gap_weighs_modalities_by_their_valid_tokens() -> None:
     outputs = model(sequences(), lengths)
     audio, visual = outputs.features.values()
     mean = torch.stack([(5 * audio[0] + visual[0]) / 6, (audio[1] + visual[1]) / 2, visual[2], torch.zeros(8)])
+    assert isinstance(model.fusion, Mbt)
     torch.testing.assert_close(outputs.logits, model.fusion.linear(mean))
 
 

@@ -83,7 +83,7 @@ def test_a_run_writes_nothing_once_its_folder_is_begun_again(tmp_path: Path) -> 
         shutil.rmtree(folder)
         folder.mkdir()
         with locked(folder):
-            writes = (
+            writes: tuple[Callable[[], None], ...] = (
                 lambda: files.log_epoch(epoch_record(1)),
                 lambda: files.log_event(event_record()),
                 lambda: files.write_summary(summary_record()),
