@@ -19,11 +19,11 @@ from drcli.files import (
     append_json_line,
     locked,
     make_folder,
-    read_json_lines,
     reason,
     write_atomic,
     write_json,
 )
+from drcli.reading import read_json_lines
 
 
 def no_space(*_: object) -> None:
@@ -112,12 +112,12 @@ def test_json_keeps_the_order_of_its_keys(tmp_path: Path) -> None:
 
 def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    assert read_json_lines(path) == []
+    assert read_json_lines(path, remedy="start over with --fresh", error=RunError) == []
     append_json_line(path, {"epoch": 0})
     append_json_line(path, {"epoch": 1})
-    assert read_json_lines(path) == [{"epoch": 0}, {"epoch": 1}]
+    assert read_json_lines(path, remedy="start over with --fresh", error=RunError) == [{"epoch": 0}, {"epoch": 1}]
     path.write_bytes(path.read_bytes()[:-3])
-    assert read_json_lines(path) == [{"epoch": 0}]
+    assert read_json_lines(path, remedy="start over with --fresh", error=RunError) == [{"epoch": 0}]
 
 
 @pytest.mark.parametrize("content", [b'{"epoch": 0}\nnonsense\n', b"\xff\xfe\n"])
@@ -125,7 +125,7 @@ def test_a_damaged_log_is_an_error_of_one_message(content: bytes, tmp_path: Path
     path = tmp_path / "log.jsonl"
     path.write_bytes(content)
     with pytest.raises(RunError, match=r"log.jsonl: damaged .*start over with --fresh"):
-        read_json_lines(path)
+        read_json_lines(path, remedy="start over with --fresh", error=RunError)
 
 
 def test_a_log_that_cannot_be_written_is_an_error_of_one_message(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_log_that_is_a_link_or_a_pipe_is_refused_and_nothing_is_written(tmp_pa
     assert victim.read_bytes() == b"precious"
 
 
-def test_make_folder_makes_an_empty_folder(tmp_path: Path) -> None:
+def test_make_folder_makes_it_and_leaves_it_empty(tmp_path: Path) -> None:
     make_folder(tmp_path / "a" / "b", remedy="-")
     make_folder(tmp_path / "a" / "b", remedy="-")
     assert list((tmp_path / "a" / "b").iterdir()) == []

@@ -129,7 +129,7 @@ def test_classes_are_in_ascending_order(tmp_path: Path, values: tuple[Any, ...],
 
 
 def test_padding_may_hold_anything_and_is_stored_as_zeros(tmp_path: Path) -> None:
-    changed = {}
+    changed: dict[str, Any] = {}
     for split in SPLITS:
         given = samples(split)
         given["text"][np.arange(4) >= given["text_lengths"][:, None]] = np.nan

@@ -248,9 +248,7 @@ def test_cuda_repeats_itself_and_is_worth_what_the_cpu_is(
     on_cpu = [cluster(features, num_clusters, seed=seed, engine="torch") for seed in range(10)]
     assert torch.equal(cluster(features.cuda(), num_clusters, seed=0, engine="torch"), on_cuda[0])
     assert on_cuda[0].device.type == "cpu"
-    worth, pure = (
-        [np.mean([measure(one) for one in runs]) for runs in (on_cuda, on_cpu)]
-        for measure in (lambda one: inertia(features, one), lambda one: purity(one, labels))
-    )
+    worth = [np.mean([inertia(features, one) for one in runs]) for runs in (on_cuda, on_cpu)]
+    pure = [np.mean([purity(one, labels) for one in runs]) for runs in (on_cuda, on_cpu)]
     assert worth[0] == pytest.approx(worth[1], rel=0.005)
     assert pure[0] == pytest.approx(pure[1], abs=0.01)

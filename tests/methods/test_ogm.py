@@ -174,6 +174,7 @@ def test_accumulated_gradients_are_damped_by_the_scores_of_the_whole_batch(
     batch = next(trainer.ctx.train.in_order(16))
     found = trainer.assembly.method.training_step(trainer.ctx, batch)
     whole = concatenated([twin.assembly.method.forward(twin.ctx, part) for part in twin.ctx.parts(batch)])
+    assert isinstance(twin.assembly.method, Ogm)
     logits = twin.assembly.method.unimodal_logits(twin.assembly.model, whole.features)
     for m, k in damping(right_scores(logits, batch.labels), 0.5).items():
         assert float(found[f"coefficient/{m}"]) == pytest.approx(float(k), rel=1e-5)

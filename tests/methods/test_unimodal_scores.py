@@ -66,6 +66,7 @@ def test_each_source_gives_the_coefficients(
     found = method.unimodal_logits(trainer.assembly.model, features)
     assert not any(z.requires_grad for z in found.values())
     if source == "detached_probe":
+        assert method.probes is not None
         expected = {m: method.probes[m](h) for m, h in features.items()}
     else:
         expected = trainer.assembly.model.unimodal_logits(features, source)
@@ -96,6 +97,7 @@ def test_the_gradient_of_a_probe_reaches_the_probe_alone(toy_recipe: Callable[..
     outputs = method.forward(ctx, batch)
     losses = method.losses(ctx, outputs, batch)
     assert list(losses) == ["joint", "probe_audio", "probe_visual", "probe_text"]
+    assert method.probes is not None
     expected = nn.functional.cross_entropy(method.probes["visual"](outputs.features["visual"]), batch.labels)
     torch.testing.assert_close(losses["probe_visual"], expected)
     losses["probe_visual"].backward()

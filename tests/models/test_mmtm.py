@@ -251,7 +251,8 @@ def test_the_average_of_own_heads_and_one_head_of_all() -> None:
     torch.testing.assert_close(averaged(features), (heads["audio"] + heads["visual"]) / 2)
     torch.testing.assert_close(heads["audio"], averaged.heads["audio"](features["audio"]))
     without = averaged.unimodal_logits(features, "zero_others")["audio"]
-    torch.testing.assert_close(without, (heads["audio"] + averaged.heads["visual"].bias) / 2)
+    visual: Any = averaged.heads["visual"]
+    torch.testing.assert_close(without, (heads["audio"] + visual.bias) / 2)
     joint = fusion_of(model_of(("visual", "audio"), head="concat"))
     torch.testing.assert_close(joint(features), joint.linear(torch.cat([features["audio"], features["visual"]], dim=1)))
     assert averaged.offers(averaged.settings) == ("head", "zero_others")
