@@ -269,7 +269,7 @@ class Conventional:
             self.optimizer.zero_grad()
             outputs = self.model({m: x.to(self.device) for m, x in inputs.items()})
             loss = functional.cross_entropy(outputs.logits, labels.to(self.device))
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self.optimizer.step()
             total += loss.item()
         return total / len(self.loaders["train"])

@@ -99,7 +99,7 @@ class Saver:
     def _fetched(self, state: Mapping[str, Any], made: torch.cuda.Event) -> Any:
         """Return a state with its tensors on the CPU, without waiting for what the GPU was given since `made`."""
         if self._stream is None:
-            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._stream = torch.cuda.Stream()
         self._stream.wait_event(made)
         with torch.cuda.stream(self._stream):
             return _each_tensor(state, Tensor.cpu)
@@ -112,9 +112,9 @@ def copied(state: Any) -> Any:
 
 def _mark() -> torch.cuda.Event | None:
     """What comes after all that the GPU was given so far; None where none is used."""
-    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if not torch.cuda.is_initialized():
         return None
-    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event = torch.cuda.Event()
     event.record()
     return event
 

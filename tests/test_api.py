@@ -39,7 +39,7 @@ def test_a_name_that_is_not_promised_is_no_attribute() -> None:
         _ = api.Trainer
 
 
-def test_importing_it_imports_nothing_heavy() -> None:
+def test_importing_the_api_imports_nothing_heavy() -> None:
     heavy = {"torch", "pydantic", "numpy", "data_prep"}
     code = f"import sys, drcli.api, drcli.names; print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -15,7 +15,11 @@ import torch
 from drcli import checkpoint
 from drcli.errors import CheckpointError, DataError, RunError
 
-STATE = {"model": {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)}, "epoch": 4, "names": ["a", None]}
+STATE: dict[str, Any] = {
+    "model": {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)},
+    "epoch": 4,
+    "names": ["a", None],
+}
 
 
 @pytest.fixture
@@ -26,14 +30,14 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_was_saved_comes_back(saved: Path) -> None:
+def test_a_saved_state_is_loaded_unchanged(saved: Path) -> None:
     state = checkpoint.load(saved)
     assert state["model"]["w"].equal(STATE["model"]["w"])
     assert state["model"]["w"].dtype == torch.float32
     assert {k: state[k] for k in ("epoch", "names")} == {"epoch": 4, "names": ["a", None]}
 
 
-def test_torch_itself_reads_it(saved: Path) -> None:
+def test_torch_reads_a_checkpoint(saved: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert torch.load(saved, weights_only=True)["epoch"] == 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from drcli.diagnosis import diagnose
 from drcli.engine.assemble import restore
 from drcli.engine.device import compile_forward
 from drcli.engine.evaluate import run_split
+from drcli.methods.diagnose_relearn import DiagnoseRelearn
 from drcli.recipe.schema import Recipe
 
 pytestmark = [
@@ -30,8 +32,8 @@ pytestmark = [
 CUDA = torch.device("cuda")
 SHORT = {"epochs": 3, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.02}, "precision": "fp32"}
 # After three epochs in float32 (TF32 off) rounding has grown by steps, never by more than this.
-WEIGHTS = {"rtol": 1e-3, "atol": 1e-3}
-FEATURES = {"rtol": 1e-4, "atol": 1e-4}
+WEIGHTS: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-3}
+FEATURES: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +111,7 @@ def test_an_event_on_the_device_is_the_event_on_the_cpu(toy_recipe: Callable[...
         with torch.no_grad():
             for parameter in trainer.assembly.model.parameters():
                 parameter.add_(0.5)
+        assert isinstance(trainer.assembly.method, DiagnoseRelearn)
         trainer.assembly.method.relearn(trainer.ctx, "audio", 0.25)
         after.append({name: tensor.cpu() for name, tensor in weights(trainer).items()})
     torch.testing.assert_close(after[1], after[0], rtol=1e-6, atol=1e-6)

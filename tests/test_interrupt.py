@@ -97,7 +97,7 @@ def test_of_six_in_a_row_the_first_counts(
     assert (raised, exits, capfd.readouterr().err) == (1, [], "")
 
 
-def test_at_the_end_it_is_ignored_unless_somebody_else_handles_it() -> None:
+def test_at_the_end_an_interrupt_is_ignored_unless_another_handler_is_set() -> None:
     terminal.ignoring()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     own = lambda number, frame: None  # noqa: E731

@@ -8,6 +8,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,11 @@ def header(descr: str, shape: str) -> bytes:
 
 def test_arrays_come_back_as_they_were_saved(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
-    arrays = {"x": np.arange(6.0).reshape(2, 3), "names": np.array(["a", "é"]), "f": np.asfortranarray(np.eye(3))}
+    arrays: dict[str, Any] = {
+        "x": np.arange(6.0).reshape(2, 3),
+        "names": np.array(["a", "é"]),
+        "f": np.asfortranarray(np.eye(3)),
+    }
     for save in (np.savez, np.savez_compressed):
         save(path, **arrays)
         found = read_npz(path)

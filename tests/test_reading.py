@@ -160,7 +160,7 @@ def test_a_list_where_an_object_belongs_is_refused(tmp_path: Path) -> None:
     assert message(read_json_object, path) == f"{path}: damaged (not a JSON object); restore it"
 
 
-def test_what_drcli_writes_it_reads_whatever_the_command_line_held(tmp_path: Path) -> None:
+def test_files_that_drcli_wrote_are_read_whatever_the_command_line_held(tmp_path: Path) -> None:
     path, command = tmp_path / "a", ["train", os.fsdecode(b"out/\xff"), "\x1b[31m\n", "\U0001f600"]
     shown = ["train", "out/\\udcff", "\\x1b[31m\n", "\U0001f600"]
     write_json(path, {"command": command, "n": 1})

@@ -44,7 +44,8 @@ def repacked(path: Path, **members: bytes) -> Path:
     return path
 
 
-NETWORK = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)
+NETWORK: Any = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3))
+NETWORK.to(memory_format=torch.channels_last)  # which the declaration of Module.to lacks
 SHARED = torch.arange(12.0)
 VALUES: dict[str, Any] = {
     **{
@@ -106,7 +107,7 @@ def test_code_is_refused_and_does_not_run(zipped: bool, tmp_path: Path) -> None:
     "value", [{1}, frozenset(), Path("x"), torch.device("cpu"), torch.float32, {(1, 2): 3}, {None: 1}, b"x", 1j,
               torch.ones(2).to_sparse(), nn.Linear(1, 1), torch.ones(1, dtype=torch.complex64), OrderedDict]
 )  # fmt: skip
-def test_everything_else_is_refused(value: Any, tmp_path: Path) -> None:
+def test_values_of_other_types_are_refused(value: Any, tmp_path: Path) -> None:
     refused(saved(tmp_path, {"a": value}), MoreThanTensorsError)
 
 

@@ -16,7 +16,7 @@ def test_shares_are_contiguous_and_nearly_equal() -> None:
     assert ALONE.shard(7) == slice(0, 7)
 
 
-def test_alone_everything_is_returned_as_it_is() -> None:
+def test_a_single_process_gets_its_own_values_back() -> None:
     """No process group is there, which any exchange would need."""
     value, rows = torch.tensor(1.5), torch.ones(2, 3)
     assert ALONE.all_reduce({"a": value})["a"] is value

@@ -119,7 +119,7 @@ def assemble(
     if recipe.training.channels_last and device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if world.size > 1 and device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     block = recipe.methods[recipe.method]
     method: Method = METHODS.load(block.method)(block.settings)
     with seeded(recipe.seeds[0], "init", "method"):

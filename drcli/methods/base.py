@@ -178,7 +178,7 @@ class Method:
         total, *rest = losses.values()
         for loss in rest:
             total = total + loss
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
 
     def modulate(self, ctx: Context, outputs: Outputs, batch: Batch) -> None:
         """Change the gradients in place, before the optimiser steps.

@@ -77,8 +77,8 @@ class EventFile:
 
     def __init__(self, folder: Path, *, first_step: int) -> None:
         # Not before the first epoch is shown: the import takes half a second.
-        from tensorboard.compat.proto import event_pb2  # type: ignore[import-untyped]
-        from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
+        from tensorboard.compat.proto import event_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files of a folder in the order of their names.

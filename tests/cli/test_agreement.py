@@ -82,12 +82,13 @@ def step(recipe: Recipe, modalities: tuple[str, ...]) -> None:
     extras = nn.ModuleDict(method.build(model))
     trainable = [*model.parameters(), *extras.parameters()]
     alone = replace(recipe, fusion=FusionBlock("concat", FUSIONS.load("concat").Settings()))
+    no_batches: Any = SimpleNamespace()
     context: Any = Context(
         model=model,
         optimizer=build_optimizer(recipe.training.optimizer, trainable, fused=False),
         trainable=trainable,
-        train=SimpleNamespace(),
-        val=SimpleNamespace(),
+        train=no_batches,
+        val=no_batches,
         num_classes=CLASSES,
         eval_batch_size=4,
         seed=0,

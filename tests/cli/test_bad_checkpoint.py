@@ -144,7 +144,7 @@ def test_contents_under_a_valid_seal_that_are_not_a_run_s_are_one_message(
     path = run_copy / "checkpoint.pt"
     state = checkpoint.load(path)
     weights = next(iter(state["model"]))
-    wrong = {
+    wrong: dict[str, dict[str, Any]] = {
         "epoch is x, not a whole number": {"epoch": "x"},
         'modalities is "a list", not a list of modalities of its recipe': {"modalities": ["smell"]},
         "selected is null, not a mapping": {"selected": None},

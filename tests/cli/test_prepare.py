@@ -39,7 +39,7 @@ def test_json_describes_the_dataset_that_is_there_now(drcli: Drcli, tmp_path: Pa
     assert [path.name for path in out.parent.iterdir()] == ["digits"]
 
 
-def test_repeating_it_changes_nothing_and_fresh_makes_the_same_again(
+def test_preparing_again_changes_nothing_and_fresh_makes_the_same_again(
     drcli: Drcli, recipe_file: RecipeFile, tmp_path: Path
 ) -> None:
     arguments = ("prepare", recipe_file(), "--out", tmp_path / "data", "--json")
@@ -52,7 +52,7 @@ def test_repeating_it_changes_nothing_and_fresh_makes_the_same_again(
     assert first["fingerprint"] == again["fingerprint"] == fresh["fingerprint"]
 
 
-def test_it_goes_to_the_recipes_root_with_the_recipes_settings(
+def test_prepare_writes_to_the_recipes_root_with_the_recipes_settings(
     drcli: Drcli, recipe_file: RecipeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = recipe_file(dataset={"name": "toy", "root": "some/where"})

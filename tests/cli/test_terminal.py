@@ -55,7 +55,7 @@ def test_standard_output_on_a_full_disk_is_one_line_and_exit_code_1(arguments: t
     assert ended.stderr == "drcli: standard output cannot be written (No space left on device)\n"
 
 
-def test_a_reader_that_stops_ends_it_without_a_word() -> None:
+def test_a_reader_that_stops_ends_the_command_without_a_message() -> None:
     read, write = os.pipe()
     os.close(read)
     ended = run("ls", "recipes", stdout=write)

@@ -12,6 +12,7 @@ from support.command_line import Drcli, RecipeFile, Refused, tree
 
 from drcli.data.prepared import PreparedDataset, Split
 from drcli.engine import run as engine_run
+from drcli.runs.records import Summary
 
 RUN = {
     "method": str,
@@ -166,7 +167,7 @@ class Guard:
             self.opened.append(name)
             return split(dataset, name)
 
-        def last(*args: Any, **options: Any) -> dict[str, Any]:
+        def last(*args: Any, **options: Any) -> Summary:
             self.final = True
             return finish(*args, **options)
 
@@ -193,7 +194,7 @@ def test_the_test_split_is_opened_by_the_final_evaluation_only(
 
 @pytest.mark.parametrize("block", [{"selection": "test"}, {"monitor": "test"}])
 def test_the_guard_of_the_test_split_sees_the_recipes_that_ask_for_it(
-    block: dict[str, str],
+    block: dict[str, Any],
     drcli: Drcli,
     recipe_file: RecipeFile,
     tmp_path: Path,

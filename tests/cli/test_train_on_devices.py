@@ -98,7 +98,7 @@ def end_of(pids: list[int]) -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda sent: sent.name)
-def test_stopped_it_leaves_no_process_and_no_lock(
+def test_a_stopped_training_leaves_no_process_and_no_lock(
     sent: signal.Signals, transformers: Callable[..., Path], process: Process, tmp_path: Path, folder: Path
 ) -> None:
     args = ("train", transformers(training=LONG), "--out", tmp_path / "runs", "--device", "cpu", "--devices", 2)

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from data_prep.writing.writer import DatasetWriter
-from drcli.data import prepared
-from drcli.data.format import DatasetInfo, file_sha256
+from drcli.data.format import DatasetInfo, file_sha256, read_info
 from drcli.data.prepared import open_dataset
 from drcli.errors import DataError
 
@@ -75,7 +74,7 @@ def test_weights_make_every_sample_count_once_whatever_its_draws(write: Write) -
 
 
 def open_dataset_unchecked(root: Path) -> DatasetInfo:
-    return prepared.read_info(root)
+    return read_info(root)
 
 
 def test_writing_to_a_tensor_leaves_the_file_alone(write: Write) -> None:

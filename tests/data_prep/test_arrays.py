@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.arrays_tree import CLASSES, SIZES, Save, ids, prepare, samples, write
+from support.arrays_tree import CLASSES, SIZES, Save, ids, labelled, prepare, samples, write
 from support.command_line import ROOT, invoke, tree
 
 from data_prep.sources import npz
@@ -32,7 +32,8 @@ def in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fortran(path: Path, **arrays: np.ndarray) -> None:
-    np.savez(path, **{name: np.asfortranarray(array) for name, array in arrays.items()})
+    changed: dict[str, Any] = {name: np.asfortranarray(array) for name, array in arrays.items()}
+    np.savez(path, **changed)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed, fortran])
@@ -75,7 +76,7 @@ def test_two_runs_are_equal_byte_for_byte(tmp_path: Path) -> None:
     [("float16", "float16"), ("uint8", "uint8"), (">f4", "float32"), ("float64", "float32"), ("int64", "float32")],
 )
 def test_small_types_stay_and_the_others_become_float32(tmp_path: Path, given: str, stored: str) -> None:
-    changed = {split: {"audio": (100 * abs(samples(split)["audio"])).astype(given)} for split in SPLITS}
+    changed: dict[str, Any] = {split: {"audio": (100 * abs(samples(split)["audio"])).astype(given)} for split in SPLITS}
     info = prepare(write(tmp_path / "in", **changed), tmp_path / "out")
     assert info.modalities["audio"].dtype == stored
     found = np.load(tmp_path / "out/test/audio.npy")
@@ -109,7 +110,7 @@ def test_a_line_tells_what_each_array_is_taken_for(tmp_path: Path) -> None:
 
 def test_channels_that_seem_to_come_last_are_pointed_out(tmp_path: Path) -> None:
     warnings: list[str] = []
-    changed = {split: {"visual": np.moveaxis(samples(split)["visual"], 1, -1)} for split in SPLITS}
+    changed: dict[str, Any] = {split: {"visual": np.moveaxis(samples(split)["visual"], 1, -1)} for split in SPLITS}
     prepare(write(tmp_path / "in", **changed), tmp_path / "out", warn=warnings.append)
     (line,) = warnings
     assert line.startswith("visual: (8, 8, 3) looks as if channels came last")
@@ -121,14 +122,14 @@ def test_channels_that_seem_to_come_last_are_pointed_out(tmp_path: Path) -> None
 )
 def test_classes_are_in_ascending_order(tmp_path: Path, values: tuple[Any, ...], classes: tuple[str, ...]) -> None:
     columns = {split: np.resize(np.array(values), SIZES[split]) for split in SPLITS}
-    info = prepare(write(tmp_path / "in", **{split: {"labels": columns[split]} for split in SPLITS}), tmp_path / "out")
+    info = prepare(write(tmp_path / "in", **labelled(columns)), tmp_path / "out")
     assert info.classes == classes
     found = np.load(tmp_path / "out/test/labels.npy")[:3]
     assert [classes[label] for label in found] == [v.decode() if isinstance(v, bytes) else str(v) for v in values]
 
 
 def test_padding_may_hold_anything_and_is_stored_as_zeros(tmp_path: Path) -> None:
-    changed = {}
+    changed: dict[str, Any] = {}
     for split in SPLITS:
         given = samples(split)
         given["text"][np.arange(4) >= given["text_lengths"][:, None]] = np.nan
@@ -218,7 +219,8 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_file_is_refused_in_one_message(tmp_path: Path, case: str) -> None:
     split, changed, message = BAD[case]
-    source = write(tmp_path / "in", **{split: changed})
+    alone: dict[str, Any] = {split: changed}
+    source = write(tmp_path / "in", **alone)
     with pytest.raises(DataError) as caught:
         prepare(source, tmp_path / "out")
     assert str(caught.value).startswith(f"{source / split}.npz: ")
@@ -243,7 +245,7 @@ def test_a_bad_file_is_refused_in_one_message(tmp_path: Path, case: str) -> None
 def test_an_array_that_is_no_modality_is_refused(
     tmp_path: Path, name: str, array: np.ndarray, settings: dict[str, str], message: str
 ) -> None:
-    added = {split: {name: np.broadcast_to(array, (SIZES[split], *array.shape))} for split in SPLITS}
+    added: dict[str, Any] = {split: {name: np.broadcast_to(array, (SIZES[split], *array.shape))} for split in SPLITS}
     with pytest.raises(DataError, match=r"in/train\.npz: ") as caught:
         prepare(write(tmp_path / "in", **added), tmp_path / "out", kinds=settings)
     assert message in str(caught.value).replace("(30,", "(N,")
@@ -281,7 +283,7 @@ class Harmful:
         return os.mkdir, (str(self.path),)
 
 
-def test_nothing_is_unpickled(tmp_path: Path) -> None:
+def test_python_objects_in_arrays_are_refused_and_not_unpickled(tmp_path: Path) -> None:
     source = write(tmp_path / "in", test={"audio": np.array([Harmful(tmp_path / "ran")] * 12, dtype=object)})
     with pytest.raises(DataError, match="'audio' holds Python objects"):
         prepare(source, tmp_path / "out")
@@ -328,7 +330,7 @@ def check_trained(tmp_path: Path, source: Path, *more: str, modalities: set[str]
     assert set(event["modalities"]) == modalities
 
 
-def test_the_shipped_recipe_trains_on_them(tmp_path: Path) -> None:
+def test_the_shipped_recipe_trains_on_prepared_arrays(tmp_path: Path) -> None:
     check_trained(tmp_path, write(tmp_path / "in", without="val"), modalities={"audio", "visual"})
 
 

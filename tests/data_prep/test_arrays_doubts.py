@@ -7,19 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.arrays_tree import SIZES, prepare, samples, write
+from support.arrays_tree import SIZES, labelled, prepare, samples, write
 
 from drcli.data.format import SPLITS
 from drcli.errors import DataError
 
 
 def pictures(split: str) -> np.ndarray:
-    return samples(split)["visual"][:, 0]
+    shown: np.ndarray = samples(split)["visual"]
+    return shown[:, 0]
 
 
 def test_pictures_without_a_channel_are_pointed_out_with_the_setting_that_makes_them_pictures(tmp_path: Path) -> None:
     warnings: list[str] = []
-    source = write(tmp_path / "in", **{split: {"visual": pictures(split)} for split in SPLITS})
+    changed: dict[str, Any] = {split: {"visual": pictures(split)} for split in SPLITS}
+    source = write(tmp_path / "in", **changed)
     info = prepare(source, tmp_path / "sequences", warn=warnings.append)
     assert (info.modalities["visual"].kind, info.modalities["visual"].shape) == ("sequence", (8, 8))
     assert warnings.pop() == (
@@ -37,7 +39,7 @@ def test_pictures_without_a_channel_are_pointed_out_with_the_setting_that_makes_
 def test_samples_of_train_in_another_file_are_counted(tmp_path: Path, names: list[str]) -> None:
     warnings: list[str] = []
     copies = {name: array[:3] for name, array in samples("train").items()}
-    changed = {
+    changed: dict[str, Any] = {
         split: {name: np.concatenate([array[:-3], copies[name]]) for name, array in samples(split).items()}
         for split in names
     }
@@ -64,11 +66,11 @@ LARGE = 2**64 - 1
 
 
 @pytest.mark.parametrize("train", [np.uint64, np.int64])
-def test_labels_beyond_63_bits_keep_their_names(tmp_path: Path, train: type) -> None:
-    values = np.array([5, 7, LARGE if train is np.uint64 else 9], dtype=train)
+def test_labels_beyond_63_bits_keep_their_names(tmp_path: Path, train: type[np.integer]) -> None:
+    values: np.ndarray = np.array([5, 7, LARGE if train is np.uint64 else 9], dtype=train)
     others = np.array([5, 7, values[2]], dtype=np.uint64)
     columns = {split: np.resize(values if split == "train" else others, SIZES[split]) for split in SPLITS}
-    source = write(tmp_path / "in", **{split: {"labels": column} for split, column in columns.items()})
+    source = write(tmp_path / "in", **labelled(columns))
     assert prepare(source, tmp_path / "out").classes == ("5", "7", str(values[2]))
     assert np.load(tmp_path / "out/test/labels.npy").tolist() == [0, 1, 2] * 4
 
@@ -76,7 +78,7 @@ def test_labels_beyond_63_bits_keep_their_names(tmp_path: Path, train: type) -> 
 def test_a_large_label_that_train_lacks_is_named(tmp_path: Path) -> None:
     columns = {split: np.resize(np.array([-5, 7]), SIZES[split]) for split in SPLITS}
     columns["val"] = np.resize(np.array([7, LARGE], dtype=np.uint64), SIZES["val"])
-    source = write(tmp_path / "in", **{split: {"labels": column} for split, column in columns.items()})
+    source = write(tmp_path / "in", **labelled(columns))
     with pytest.raises(DataError, match=f"val.npz: array 'labels' has classes that train.npz lacks: {LARGE};"):
         prepare(source, tmp_path / "out")
 

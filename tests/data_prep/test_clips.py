@@ -218,7 +218,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_killed_at_random_and_repeated_it_gives_the_same_bytes(tmp_path: Path, workers: int) -> None:
+def test_a_preparation_killed_at_random_and_repeated_gives_the_same_bytes(tmp_path: Path, workers: int) -> None:
     source = make_source(tmp_path / "source", broken="c02 c09", seconds=0.0)
     source.prepare(tmp_path / "undisturbed", max_bad=0.5)
     make_source(tmp_path / "source", broken="c02 c09", seconds=0.15)

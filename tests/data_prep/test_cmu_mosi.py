@@ -48,10 +48,11 @@ def contents(out: Path) -> dict[str, bytes]:
 
 def without_padding(name: str, entry: dict[str, Any], key: str, row: int) -> np.ndarray:
     """A row's valid steps, found otherwise than by the reader."""
+    steps: np.ndarray = entry[key][row]
     if name in {"aligned_50.pkl", "unaligned_50.pkl"}:
-        count = int(entry["text_bert"][row, 1].sum()) if key == "text" else int(entry[key][row].any(axis=1).sum())
-        return entry[key][row][:count]
-    return np.stack([step for step in entry[key][row] if step.any()])
+        count = int(entry["text_bert"][row, 1].sum()) if key == "text" else int(steps.any(axis=1).sum())
+        return steps[:count]
+    return np.stack([step for step in steps if step.any()])
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -65,7 +66,7 @@ def test_every_pickle_gives_its_sequences_with_padding_at_the_end(tmp_path: Path
     for split, fold in FOLD_OF.items():
         for m, key in STREAMS.items():
             array, lengths = stored(tmp_path / "out", split, m)
-            assert (array.dtype, lengths.dtype) == (np.float32, np.int64)
+            assert (array.dtype, lengths.dtype) == (np.dtype(np.float32), np.dtype(np.int64))
             assert info.modalities[m].shape == array.shape[1:] == table[fold][key].shape[1:]
             for row, length in enumerate(lengths):
                 expected = without_padding(name, table[fold], key, row)
@@ -190,9 +191,10 @@ def test_many_skipped_segments_are_counted_after_twenty(tmp_path: Path) -> None:
 def test_the_first_file_of_the_list_is_read_and_another_on_request(tmp_path: Path) -> None:
     for name, make in TABLES.items():
         tree.write_pickle(tmp_path / "download" / "Processed" / name, make())
-    for name in (None, *TABLES):
-        info = prepare(tmp_path / "download", tmp_path / str(name), file=name)
-        assert info.source["files"]["pickle"] == (name or FILES[0])
+    wanted: tuple[str | None, ...] = (None, *TABLES)
+    for file in wanted:
+        info = prepare(tmp_path / "download", tmp_path / str(file), file=file)
+        assert info.source["files"]["pickle"] == (file or FILES[0])
 
 
 def test_the_published_digest_is_reported(tmp_path: Path) -> None:
@@ -249,11 +251,11 @@ def test_the_standard_folds_share_no_video() -> None:
     assert (fold_of("03bSnISJMiM"), fold_of("_dI--eQ6qVU"), fold_of("x")) == ("train", "val", None)
 
 
-def without(key: str) -> Callable[[tree.Table], None]:
+def without(key: str) -> Callable[[Any], object]:
     return lambda table: table["valid"].pop(key)
 
 
-def put(fold: str, key: str, value: Any) -> Callable[[tree.Table], None]:
+def put(fold: str, key: str, value: Any) -> Callable[[Any], object]:
     return lambda table: table[fold].__setitem__(key, value(copy.deepcopy(table[fold][key])))
 
 
@@ -265,7 +267,7 @@ def with_value(index: Any, value: Any) -> Callable[[Any], Any]:
     return change
 
 
-HOSTILE: list[tuple[str, Callable[[tree.Table], None], str]] = [
+HOSTILE: list[tuple[str, Callable[[Any], object], str]] = [
     ("mosi_data.pkl", lambda table: table.pop("valid"), "mosi_data.pkl: has no 'valid' .it has test, train."),
     ("mosi_data.pkl", without("audio"), "mosi_data.pkl: valid: has no 'audio'"),
     ("mosi_data.pkl", without("labels"), "valid: has no 'labels'"),
@@ -303,7 +305,7 @@ HOSTILE: list[tuple[str, Callable[[tree.Table], None], str]] = [
 
 @pytest.mark.parametrize(("name", "damage", "message"), HOSTILE)
 def test_a_pickle_that_is_not_as_expected_is_refused(
-    tmp_path: Path, name: str, damage: Callable[[tree.Table], None], message: str
+    tmp_path: Path, name: str, damage: Callable[[Any], object], message: str
 ) -> None:
     table = TABLES[name]()
     damage(table)

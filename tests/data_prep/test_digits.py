@@ -74,9 +74,10 @@ def test_a_scikit_learn_without_the_file_is_asked_itself(monkeypatch: pytest.Mon
 
     direct = read_digits()
     monkeypatch.setattr("data_prep.digits.find_spec", lambda _: None)
-    for ours, theirs in zip(direct, read_digits(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-        assert ours.dtype == theirs.dtype
+    (images, labels), found = direct, read_digits()
+    np.testing.assert_array_equal(images, found[0])
+    np.testing.assert_array_equal(labels, found[1])
+    assert (images.dtype, labels.dtype) == (found[0].dtype, found[1].dtype)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from drcli.errors import UsageError
 def texture() -> np.ndarray:
     """(160, 200, 3): smooth, irregular, so that every displacement can be seen."""
     noise = np.random.default_rng(0).uniform(0, 255, (160, 200, 3)).astype(np.float32)
-    smooth = cv2.GaussianBlur(noise, (0, 0), 3)
-    return (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
+    smooth: np.ndarray = cv2.GaussianBlur(noise, (0, 0), 3)
+    pixels: np.ndarray = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
+    return pixels
 
 
 def shifted(right: int, down: int) -> np.ndarray:

@@ -136,7 +136,7 @@ def test_the_next_frame_of_a_packed_clip_is_another_picture(tmp_path: Path, lag:
 def test_pictures_that_damage_hits_in_a_packed_clip_are_refused(tmp_path: Path, size: int, value: int) -> None:
     path = make_packed(tmp_path / "a.avi", count=39, size=(96, 128))
     content = bytearray(path.read_bytes())
-    chunks = [place for place in places(content, b"00dc") if place < content.index(b"idx1")]
+    chunks = [place for place in places(bytes(content), b"00dc") if place < content.index(b"idx1")]
     place = chunks[19] + 8 + 20  # inside picture 20, with which 19 is packed
     content[place : place + size] = bytes([value]) * size
     path.write_bytes(bytes(content))

@@ -51,7 +51,7 @@ def mel_banks(bins: int, n_fft: int, rate: int) -> Floats:
     """Triangles of equal width on the mel scale 1127 log(1 + f / 700), from 20 Hz to rate / 2."""
 
     def mel(frequency: float) -> float:
-        return 1127.0 * np.log(1.0 + frequency / 700.0)
+        return float(1127.0 * np.log(1.0 + frequency / 700.0))
 
     low, high = mel(20.0), mel(rate / 2)
     step = (high - low) / (bins + 1)

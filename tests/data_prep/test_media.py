@@ -22,7 +22,7 @@ from support.media import (
 
 from data_prep.media import ClipError, frame_times, probe, read_audio, read_frames
 from data_prep.media.container import open_media, video_stream
-from data_prep.media.frames import Decoding
+from data_prep.media.decoding import Decoding
 from drcli.errors import UsageError
 
 SIZE = (48, 64)
@@ -234,7 +234,7 @@ def test_without_pyav_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_wav_of_the_wanted_rate_is_read_exactly(tmp_path: Path) -> None:
     samples = tone(1.0, 16000)
     found = read_audio(make_wav(tmp_path / "a.wav", samples), rate=16000)
-    assert (found.rate, found.bad_packets, found.samples.dtype) == (16000, 0, np.float32)
+    assert (found.rate, found.bad_packets, found.samples.dtype) == (16000, 0, np.dtype(np.float32))
     np.testing.assert_allclose(found.samples, np.round(samples * 32767) / 32768, atol=1e-7)
 
 

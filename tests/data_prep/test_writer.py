@@ -117,7 +117,7 @@ def test_values_that_are_not_finite_are_refused_in_every_split(tmp_path: Path, s
         (("a", "b"), (2,), "shape is .2.; it must be 3 axes for the kind array"),
     ],
 )
-def test_nothing_is_written_that_could_not_be_opened(
+def test_a_dataset_that_could_not_be_opened_is_not_written(
     tmp_path: Path, classes: tuple[str, ...], shape: tuple[int, ...], message: str
 ) -> None:
     writer = DatasetWriter(tmp_path, name="toy", classes=classes)

@@ -140,10 +140,16 @@ def test_another_seed_permutes_otherwise_and_the_same_seed_repeats() -> None:
     assert floor(0) == floor(0) != floor(1)
 
 
+def numpy_state() -> list[int]:
+    """The state of numpy's global generator."""
+    state: Any = np.random.get_state()  # noqa: NPY002
+    return list(state[1])
+
+
 def test_no_global_generator_is_advanced() -> None:
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    before = torch.get_rng_state(), numpy_state(), random.getstate()
     run(data(train=KINDS["structured"]), match_sizes=True)
-    after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    after = torch.get_rng_state(), numpy_state(), random.getstate()
     assert torch.equal(after[0], before[0])
     assert after[1:] == before[1:]
 
@@ -207,5 +213,5 @@ def test_arrays_are_as_good_as_tensors() -> None:
     labels_train, labels_val = torch.arange(40) % 3, torch.arange(30) % 3
     settings = MeasureSettings(restarts=1, match_sizes=True)
     tensors = diagnose_modality(train, labels_train, val, labels_val, num_classes=3, settings=settings, lambda_=3.0)
-    given = (array.numpy() for array in (train, labels_train, val, labels_val))
+    given: Any = (array.numpy() for array in (train, labels_train, val, labels_val))
     assert diagnose_modality(*given, num_classes=3, settings=settings, lambda_=3.0) == tensors

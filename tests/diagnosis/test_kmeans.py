@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_lloyd_from_given_starts_is_the_literal_one(
 
 
 @pytest.mark.parametrize(("size", "num_clusters", "spread"), MIXTURES)
-def test_it_is_worth_what_scikit_learn_is_worth(size: int, num_clusters: int, spread: float) -> None:
+def test_inertia_and_purity_are_those_of_scikit_learn(size: int, num_clusters: int, spread: float) -> None:
     features, labels = hard_mixture(size, num_clusters, spread)
     found = {
         engine: [cluster(features, num_clusters, seed=seed, engine=engine) for seed in range(10)]
@@ -187,25 +188,31 @@ def test_a_run_that_never_rests_is_stopped(monkeypatch: pytest.MonkeyPatch) -> N
     assert inertia(features, clustering.kmeans(features, 10, 2, 0)) > rested
 
 
+def numpy_state() -> list[int]:
+    """The state of numpy's global generator."""
+    state: Any = np.random.get_state()  # noqa: NPY002
+    return list(state[1])
+
+
 def test_the_same_arguments_give_the_same_clusters_and_touch_no_generator(deterministic: None) -> None:
     features, _ = hard_mixture(300, 12)
-    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    states = torch.get_rng_state(), numpy_state(), random.getstate()
     before = features.clone()
     first = clustering.kmeans(features, 12, 2, 3)
     assert torch.equal(clustering.kmeans(features, 12, 2, 3), first)
     assert not torch.equal(clustering.kmeans(features, 12, 2, 4), first)
     assert torch.equal(features, before)
     assert torch.equal(torch.get_rng_state(), states[0])
-    assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
+    assert numpy_state() == states[1]
     assert random.getstate() == states[2]
 
 
-def test_what_training_allows_itself_does_not_reach_the_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distances_are_exact_under_the_precision_settings_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     addmm = torch.addmm
 
-    def watched(*arguments: Tensor, **options: float) -> Tensor:
-        result = addmm(*arguments, **options)
+    def watched(*arguments: Any, **options: Any) -> Tensor:
+        result: Tensor = addmm(*arguments, **options)
         seen.append((torch.backends.cuda.matmul.fp32_precision, result.dtype))
         return result
 
@@ -241,9 +248,7 @@ def test_cuda_repeats_itself_and_is_worth_what_the_cpu_is(
     on_cpu = [cluster(features, num_clusters, seed=seed, engine="torch") for seed in range(10)]
     assert torch.equal(cluster(features.cuda(), num_clusters, seed=0, engine="torch"), on_cuda[0])
     assert on_cuda[0].device.type == "cpu"
-    worth, pure = (
-        [np.mean([measure(one) for one in runs]) for runs in (on_cuda, on_cpu)]
-        for measure in (lambda one: inertia(features, one), lambda one: purity(one, labels))
-    )
+    worth = [np.mean([inertia(features, one) for one in runs]) for runs in (on_cuda, on_cpu)]
+    pure = [np.mean([purity(one, labels) for one in runs]) for runs in (on_cuda, on_cpu)]
     assert worth[0] == pytest.approx(worth[1], rel=0.005)
     assert pure[0] == pytest.approx(pure[1], abs=0.01)

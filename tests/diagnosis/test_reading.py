@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -58,5 +59,5 @@ TYPICAL = ModalityDiagnosis(
         ),
     ],
 )
-def test_reading_names_the_learning_state(found: dict[str, float], expected: str) -> None:
+def test_reading_names_the_learning_state(found: dict[str, Any], expected: str) -> None:
     assert reading(replace(TYPICAL, **found)) == expected

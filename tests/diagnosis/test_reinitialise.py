@@ -91,10 +91,13 @@ def test_blending_buffers_moves_the_floating_ones_and_leaves_the_count(
     trained: tuple[nn.Sequential, dict[str, Tensor]],
 ) -> None:
     module, initial = trained
-    mean = module[1].running_mean.clone()
+    norm = module[1]
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert norm.running_mean is not None
+    mean = norm.running_mean.clone()
     soft_reinitialise(module, initial, 0.5, buffers="blend")
-    torch.testing.assert_close(module[1].running_mean, 0.5 * mean)  # it starts at 0
-    assert module[1].num_batches_tracked == 100
+    torch.testing.assert_close(norm.running_mean, 0.5 * mean)  # it starts at 0
+    assert norm.num_batches_tracked == 100
 
 
 def test_parameters_stay_the_same_tensors_with_their_gradients_and_momentum() -> None:
@@ -116,11 +119,12 @@ def test_parameters_stay_the_same_tensors_with_their_gradients_and_momentum() ->
 
 
 def test_a_shared_parameter_is_moved_once() -> None:
-    module = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
-    module[1].weight = module[0].weight
-    nn.init.ones_(module[0].weight)
+    first, second = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    second.weight = first.weight
+    nn.init.ones_(first.weight)
+    module = nn.Sequential(first, second)
     soft_reinitialise(module, {"0.weight": torch.zeros(1, 1)}, 0.5)
-    assert module[0].weight.item() == 0.5
+    assert first.weight.item() == 0.5
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])

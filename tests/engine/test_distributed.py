@@ -27,7 +27,7 @@ from drcli.watch.events import Listener
 from drcli.world import World
 
 # Sums over rows are taken in another order, which float32 rounds differently; 8 steps amplify it.
-TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
+TOLERANCE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
 VIT = {"backbone": "vit", "patch": 4, "dim": 8, "heads": 2, "layers": 1, "feedforward": 16, "dropout": 0.0}
 SETTINGS: dict[str, dict[str, Any]] = {
     "diagnose_relearn": {"every": 1, "times": 1, "lambda": 3.0, "restarts": 2},
@@ -113,9 +113,7 @@ def test_every_method_ends_with_the_weights_of_one_process(both: Both) -> None:
     for run in both.runs:
         one, two = (state(folder) for folder in both.folders(run))
         for part in ("model", "extras"):
-            torch.testing.assert_close(
-                two[part], one[part], **TOLERANCE, msg=lambda text, run=run: f"{run.name}: {text}"
-            )
+            torch.testing.assert_close(two[part], one[part], **TOLERANCE, msg=f"{run.name}: {{}}".format)
         assert (one["epoch"], one["step"]) == (two["epoch"], two["step"])
 
 
@@ -158,7 +156,7 @@ def test_one_file_of_each_kind_says_how_many_devices_there_were(both: Both) -> N
         assert devices == [1, 2]
 
 
-def test_what_two_processes_exchange(both: Both) -> None:
+def test_two_processes_sum_gather_and_broadcast_tensors(both: Both) -> None:
     """Process r has the number r + 1 to sum, r + 1 rows of r to gather, and the gradient (r + 1) * (1, 2)."""
     assert both.together["exchanged"] == {
         "summed": 3.0,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ pytestmark = [
 
 CUDA = torch.device("cuda")
 # As between GPU and CPU: rounding, amplified by a few steps in float32. TF32 would be coarser.
-WEIGHTS = {"rtol": 1e-3, "atol": 1e-3}
+WEIGHTS: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-3}
 LABELS = ["joint", "diagnose_relearn"]
 
 

@@ -192,11 +192,14 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda")
 
 
+def switches() -> tuple[bool, bool]:
+    """Whether torch uses deterministic algorithms alone, and whether cuDNN looks for the fastest."""
+    return torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+
+
 def test_determinism_is_insisted_on_or_not() -> None:
     set_determinism(True)
-    assert torch.are_deterministic_algorithms_enabled()
-    assert not torch.backends.cudnn.benchmark
+    assert switches() == (True, False)
     set_determinism(False)
-    assert not torch.are_deterministic_algorithms_enabled()
-    assert torch.backends.cudnn.benchmark
+    assert switches() == (False, True)
     torch.backends.cudnn.benchmark = False

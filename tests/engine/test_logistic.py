@@ -90,7 +90,7 @@ def test_the_objective_is_that_of_the_docstring_and_its_gradient_autograds() -> 
     weights = torch.randn(9, 5, generator=torch.Generator().manual_seed(1), dtype=x.dtype).requires_grad_()
     rows = torch.cat([x, torch.ones(30, 1)], dim=1)
     expected = functional.cross_entropy(rows @ weights, y) + 0.15 * weights[:-1].square().sum()
-    expected.backward()  # type: ignore[no-untyped-call]
+    expected.backward()
     value, gradient = Problem(rows, functional.one_hot(y).T.double(), 0.3).objective(weights.detach())
     assert value == pytest.approx(float(expected.detach()))
     torch.testing.assert_close(gradient, weights.grad)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,10 @@ def epochs_done(folder: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+def is_running(process: subprocess.Popen[str]) -> bool:
+    return process.poll() is None
+
+
 def kill_later(process: Any, folder: Path, alive: Callable[[], bool], delay: float) -> None:
     """Send SIGKILL a while after the process has finished an epoch of its own."""
     before, deadline = epochs_done(folder), time.monotonic() + 120
@@ -129,7 +135,7 @@ def kill_later(process: Any, folder: Path, alive: Callable[[], bool], delay: flo
     process.kill()
 
 
-def test_killed_three_times_it_ends_with_the_same_bits(digits: Path, tmp_path: Path) -> None:
+def test_a_run_killed_three_times_ends_with_the_same_bits(digits: Path, tmp_path: Path) -> None:
     """Twice in a fork, which has its own memory and starts at once; once in a process from nothing."""
     whole = result(train(digits, tmp_path / "whole"))
     draw = random.Random(7)
@@ -150,7 +156,7 @@ def test_killed_three_times_it_ends_with_the_same_bits(digits: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_killed_twenty_times_it_ends_with_the_same_bits(digits: Path, tmp_path: Path) -> None:
+def test_a_run_killed_twenty_times_ends_with_the_same_bits(digits: Path, tmp_path: Path) -> None:
     """Each time in a process from nothing, whatever it was doing: importing, opening, training, saving."""
     longer = "training.epochs=80"  # so that twenty kills come before the end
     whole = result(train(digits, tmp_path / "whole", longer))
@@ -162,7 +168,7 @@ def test_killed_twenty_times_it_ends_with_the_same_bits(digits: Path, tmp_path: 
             time.sleep(draw.uniform(0, 4))
             process.kill()
         else:
-            kill_later(process, folder, lambda running=process: running.poll() is None, draw.uniform(0, 0.08))
+            kill_later(process, folder, partial(is_running, process), draw.uniform(0, 0.08))
         process.communicate()
         assert process.returncode == -signal.SIGKILL
     assert result(train(digits, tmp_path / "killed", longer)) == whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def test_the_contents_come_back_as_they_are() -> None:
 
 
 REMEDY = "not a checkpoint of drcli train: use another checkpoint of the run, or train again"
-WRONG = (
+WRONG: tuple[Any, ...] = (
     None,
     True,
     -5,
@@ -104,7 +105,7 @@ def test_tensors_must_have_the_names_shapes_and_types_of_the_model() -> None:
         "'w' has values that are NaN or infinite": {**good, "w": torch.tensor([1.0, float("nan")])},
     }
     for said, tensors in wrong.items():
-        assert message(lambda tensors=tensors: check_tensors(tensors, expected, "last.pt: model")).startswith(
+        assert message(partial(check_tensors, tensors, expected, "last.pt: model")).startswith(
             f"last.pt: model does not fit the model of its recipe: {said}"
         )
 
@@ -132,12 +133,12 @@ def test_a_state_needs_every_tensor_of_a_fresh_one() -> None:
         {"means": {"audio": torch.ones(2)}, "all": [], "count": 0},
         {"means": {"audio": torch.ones(2)}, "all": None, "count": 0},
     ):
-        assert "a: method" in message(lambda wrong=wrong: check_state(wrong, fresh, "a: method"))
+        assert "a: method" in message(partial(check_state, wrong, fresh, "a: method"))
 
 
-def stepped(kind: type[torch.optim.Optimizer], **settings: float) -> torch.optim.Optimizer:
+def stepped(kind: Callable[..., torch.optim.Optimizer], **settings: float) -> torch.optim.Optimizer:
     layer = nn.Linear(2, 1)
-    optimizer = kind(layer.parameters(), lr=0.1, **settings)  # type: ignore[call-arg]
+    optimizer = kind(layer.parameters(), lr=0.1, **settings)
     layer(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     return optimizer
@@ -163,5 +164,5 @@ def test_an_optimizer_takes_its_own_state_and_no_other(optimizer: torch.optim.Op
             wrong = [3.0, torch.ones(5), value.double(), torch.full_like(value, float("nan"))]
             states += [{0: {**good["state"][0], name: other}} for other in wrong]
     for state in states:
-        said = message(lambda state=state: check_optimizer({"state": state}, optimizer, "last.pt: optimizer"))
+        said = message(partial(check_optimizer, {"state": state}, optimizer, "last.pt: optimizer"))
         assert said.startswith("last.pt: optimizer does not fit the model of its recipe: ")

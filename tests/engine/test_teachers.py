@@ -17,6 +17,7 @@ from drcli.engine import grid
 from drcli.engine.assemble import restore
 from drcli.engine.evaluate import evaluate_split, run_split
 from drcli.engine.grid import GridResult, run_grid
+from drcli.engine.run import execute
 from drcli.errors import DataError, RunError
 from drcli.recipe.schema import Recipe
 from drcli.runs.planned import plan
@@ -65,7 +66,7 @@ def test_a_label_of_unimodal_training_is_used_whatever_its_name(recipe: Callable
     ]
 
 
-def test_each_run_starts_from_those_of_its_own_seed(recipe: Callable[..., Recipe]) -> None:
+def test_a_method_starts_from_the_unimodal_runs_of_its_own_seed(recipe: Callable[..., Recipe]) -> None:
     runs = {(run.name, run.seed): run for run in plan(recipe(), ["ensemble"], [0, 3], Path("runs"))}
     assert runs["ensemble", 3].teachers == {m: runs[f"unimodal:{m}", 3].folder for m in ("audio", "visual")}
     assert runs["unimodal:audio", 0].teachers == {}
@@ -77,7 +78,7 @@ def test_unimodal_runs_have_a_linear_head_whatever_the_fusion_is(recipe: Callabl
     assert runs["joint"].recipe.fusion.name == runs["ensemble"].recipe.fusion.name == "film"
 
 
-def test_they_are_trained_once_and_shared(
+def test_unimodal_runs_are_trained_once_and_shared(
     recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = train(recipe(), ["ensemble", "uni_frozen", "uni_finetuned"], toy_dataset, tmp_path).runs
@@ -89,13 +90,17 @@ def test_they_are_trained_once_and_shared(
     assert by_name["ensemble"].all_seconds == pytest.approx(teachers + by_name["ensemble"].seconds)
     assert (by_name["ensemble"].epochs, by_name["uni_frozen"].epochs) == (0, 2)
     again: list[str] = []
-    real = grid.execute
-    monkeypatch.setattr(grid, "execute", lambda run, *args, **rest: again.append(run.name) or real(run, *args, **rest))
+
+    def noted(run: Any, *args: Any, **rest: Any) -> Any:
+        again.append(run.name)
+        return execute(run, *args, **rest)
+
+    monkeypatch.setattr(grid, "execute", noted)
     assert train(recipe(), ["uni_frozen"], toy_dataset, tmp_path).runs[-1].done == by_name["uni_frozen"]
     assert again == ["unimodal:audio", "unimodal:visual", "uni_frozen"]  # looked at, and stored already
 
 
-def test_what_was_learnt_alone_is_what_the_methods_start_from(
+def test_methods_start_from_the_encoders_of_the_unimodal_runs(
     recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
     train(recipe(), ["ensemble", "uni_frozen"], toy_dataset, tmp_path)
@@ -144,14 +149,13 @@ def test_other_teachers_than_a_run_was_started_from_are_refused(
 def test_where_a_unimodal_run_fails_those_that_need_it_say_so(
     recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = grid.execute
 
-    def execute(run: Any, *args: Any, **rest: Any) -> Any:
+    def failing(run: Any, *args: Any, **rest: Any) -> Any:
         if run.name == "unimodal:visual":
             raise RunError("visual went wrong")
-        return real(run, *args, **rest)
+        return execute(run, *args, **rest)
 
-    monkeypatch.setattr(grid, "execute", execute)
+    monkeypatch.setattr(grid, "execute", failing)
     result = train(recipe(), ["joint", "ensemble"], toy_dataset, tmp_path)
     assert [run.label for run in result.runs] == ["joint", "unimodal"]
     assert result.failed[0].message == "visual went wrong"

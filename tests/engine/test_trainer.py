@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -98,8 +99,9 @@ class NanAt(Listener):
         self.left -= isinstance(event, RowsDone)
         if self.left == 0 and isinstance(event, RowsDone):
             assert self.trainer is not None
+            linear: Any = self.trainer.assembly.model.fusion.linear
             with torch.no_grad():
-                self.trainer.assembly.model.fusion.linear.bias[0] = float("nan")
+                linear.bias[0] = float("nan")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_checkpoint(

@@ -34,7 +34,7 @@ STATE: dict[str, Any] = {
     "method": METHOD,
     "optimizer": OPTIMIZER.state_dict(),
 }
-_WRONG = (
+_WRONG: tuple[Any, ...] = (
     *(
         None,
         True,

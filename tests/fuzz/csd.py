@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from functools import cache
+from functools import cache, partial
+from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def valid() -> tuple[bytes, ...]:
 
 def inputs() -> st.SearchStrategy[bytes]:
     """Which file, then its damaged content."""
-    return st.one_of([mutated([c]).map(lambda data, kind=k: bytes([kind]) + data) for k, c in enumerate(valid())])
+    return st.one_of([mutated([c]).map(partial(add, bytes([k]))) for k, c in enumerate(valid())])
 
 
 def check(data: bytes, folder: Path) -> str:

@@ -7,6 +7,8 @@ import io
 import json
 import re
 from collections.abc import Callable
+from functools import partial
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ VALID = (
 
 def inputs() -> st.SearchStrategy[bytes]:
     """The kind, then a list of that kind that is damaged."""
-    kinds = [mutated([content]).map(lambda data, kind=kind: bytes([kind]) + data) for kind, content in enumerate(VALID)]
+    kinds = [mutated([content]).map(partial(add, bytes([kind]))) for kind, content in enumerate(VALID)]
     return st.one_of(kinds)
 
 

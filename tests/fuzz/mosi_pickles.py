@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-from functools import cache
+from functools import cache, partial
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def inputs() -> st.SearchStrategy[bytes]:
     folds, values = st.sampled_from(sorted(COUNTS)), st.sampled_from(ODD)
     odd = [st.builds(replaced, st.just(layout), folds, key, values) for layout, key in enumerate(keys)]
     damaged = [
-        mutated([pickle.dumps(table, protocol=4)]).map(lambda data, layout=layout: bytes([layout]) + data)
+        mutated([pickle.dumps(table, protocol=4)]).map(partial(add, bytes([layout])))
         for layout, table in enumerate(tables())
     ]
     return st.one_of(*odd, *damaged)

@@ -39,7 +39,7 @@ EXTRA = (
 )
 
 
-class Reference(pickle._Unpickler):  # type: ignore[name-defined,misc]  # Python's own, in Python
+class Reference(pickle._Unpickler):  # Python's own, in Python
     """Knows the same names, with the functions that they are the names of."""
 
     def find_class(self, module: str, name: str) -> Any:

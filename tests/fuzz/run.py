@@ -93,7 +93,8 @@ def _limit_memory() -> None:
 
 def watched(name: str, count: int, folder: Path) -> list[dict[str, str]]:
     """Put inputs through one module in child processes; one that hangs or crashes costs one input."""
-    log, found, attempt = folder / f"{name}.log", [], 0
+    log, attempt = folder / f"{name}.log", 0
+    found: list[dict[str, str]] = []
     log.touch()
     while len(found) < count and attempt < 20:
         attempt += 1

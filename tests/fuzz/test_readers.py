@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fuzz import run
+from fuzz.mutate import SilentAcceptanceError
 from hypothesis import HealthCheck, Phase, given, settings
 
 
@@ -30,12 +31,12 @@ def test_every_input_is_accepted_or_refused_in_one_message(name: str, tmp_path: 
     one()
 
 
-def test_what_falls_is_counted_by_its_kind(tmp_path: Path) -> None:
+def test_uncaught_errors_are_counted_by_their_kind(tmp_path: Path) -> None:
     class Module:
         @staticmethod
         def check(data: bytes, folder: Path) -> str:
             if data == b"silent":
-                raise run.importlib.import_module("fuzz.mutate").SilentAcceptanceError("why")
+                raise SilentAcceptanceError("why")
             return {b"ok": "accepted"}[data]
 
     assert run.outcome(Module, b"ok", tmp_path) == {"kind": "accepted"}

@@ -25,7 +25,7 @@ def _saved(value: Any, *, zipped: bool = True) -> bytes:
 
 def inputs() -> st.SearchStrategy[bytes]:
     """State dicts of both formats with damage, and other things that torch saves."""
-    other = st.sampled_from(
+    other: st.SearchStrategy[Any] = st.sampled_from(
         (None, 3, [], {"state_dict": {}}, {"state_dict": STATE}, {"a": torch.ones(2) / 0}, nn.ReLU())
     )
     return st.one_of(mutated((_saved(STATE), _saved(STATE, zipped=False))), other.map(_saved))

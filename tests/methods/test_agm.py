@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,22 @@ def gradients(trainer: Trainer, batch: Batch) -> dict[str, Tensor]:
     method, ctx = trainer.assembly.method, trainer.ctx
     ctx.model.zero_grad()
     method.backward(ctx, method.losses(ctx, method.forward(ctx, batch), batch))
-    return {name: p.grad.clone() for name, p in ctx.model.named_parameters()}
+    return {name: gradient(p).clone() for name, p in ctx.model.named_parameters()}
+
+
+def response_of(padded: Mapping[frozenset[str], Tensor], letters: Mapping[str, str], coalition: str) -> Any:
+    """The logits of a coalition that is named by letters, as an array."""
+    return padded[frozenset(letters[x] for x in coalition)].double().numpy()
+
+
+def gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def agm_of(trainer: Trainer) -> AGM:
+    assert isinstance(trainer.assembly.method, AGM)
+    return trainer.assembly.method
 
 
 def as_tensors(numbers: Mapping[str, float]) -> dict[str, Tensor]:
@@ -74,13 +90,13 @@ def test_responses_add_up_to_the_full_logits(modalities: str) -> None:
     values = values_of(modalities)
     assert len(values) == 2 ** len(modalities) - 1
     responses = [weighted_sum(w, values) for w in shapley_weights(modalities).values()]
-    assert torch.allclose(sum(responses), values[frozenset(modalities)], rtol=1e-13)
+    assert torch.allclose(torch.stack(responses).sum(dim=0), values[frozenset(modalities)], rtol=1e-13)
 
 
 @pytest.mark.parametrize("modalities", ["av", "avt", "avtx"])
 def test_a_modality_that_adds_the_same_to_all_coalitions_gets_that(modalities: str) -> None:
     worth = {m: torch.tensor(float(i)) for i, m in enumerate(modalities, start=1)}
-    values = {c: sum(worth[m] for m in c) for c in coalitions(modalities)}
+    values = {c: torch.stack([worth[m] for m in c]).sum() for c in coalitions(modalities)}
     for m, weights in shapley_weights(modalities).items():
         assert float(weighted_sum(weights, values)) == pytest.approx(float(worth[m]))
 
@@ -133,13 +149,13 @@ def test_coefficients_of_a_run_follow_the_reference(
                     inputs = {m: x * (m in kept) for m, x in batch.inputs.items()}
                     padded[frozenset(kept)] = ctx.model(inputs).logits
         formula = two_responses if len(modalities) == 2 else three_responses
-        responses = formula(lambda c, padded=padded: padded[frozenset(letters[x] for x in c)].double().numpy())
+        responses = formula(partial(response_of, padded, letters))
         strengths = {letters[x]: slow_strength(phi.tolist(), batch.labels.tolist()) for x, phi in responses.items()}
         method.backward(ctx, method.losses(ctx, outputs, batch))
         ctx.apply_gradients()
         found = {name: float(value) for name, value in ctx.take_logged().items()}
         assert found == pytest.approx({f"coefficient/{m}": k for m, k in slow(strengths).items()}, rel=1e-4)
-    assert {m: float(t) for m, t in method.means.items()} == pytest.approx(slow.averages, rel=1e-4)
+    assert {m: float(t) for m, t in agm_of(made).means.items()} == pytest.approx(slow.averages, rel=1e-4)
 
 
 def test_every_gradient_is_that_of_hooks_on_the_responses(trainer: Callable[..., Trainer]) -> None:
@@ -153,7 +169,7 @@ def test_every_gradient_is_that_of_hooks_on_the_responses(trainer: Callable[...,
         alone = {m: model({n: x * (n == m) for n, x in batch.inputs.items()}).logits for m in kappa}
     two_losses(full, alone, batch.labels, kappa).backward()
     for name, parameter in model.named_parameters():
-        assert torch.allclose(ours[name], parameter.grad, rtol=1e-3, atol=1e-6), name
+        assert torch.allclose(ours[name], gradient(parameter), rtol=1e-3, atol=1e-6), name
 
 
 @pytest.mark.parametrize(("largest", "norm"), [(0.9, 5.0), (1.1, 1.5), (-1.1, 1.5)])
@@ -166,16 +182,16 @@ def test_gradients_are_clipped_where_one_of_the_fusions_is_large(
     torch.manual_seed(0)
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter).clamp(-1, 1) / 100
-    weight = made.ctx.model.fusion.linear.weight
-    weight.grad[0, 0] = largest
-    bias = made.ctx.model.fusion.linear.bias
-    others = sum(float(p.grad.square().sum()) for p in parameters if p is not bias)
+    linear: Any = made.ctx.model.fusion.linear
+    linear.weight.grad[0, 0] = largest
+    bias = linear.bias
+    others = sum(float(gradient(p).square().sum()) for p in parameters if p is not bias)
     bias.grad.fill_(math.sqrt((25.0 - others) / bias.numel()))  # beyond 1 each, and no weight matrix
-    before = [parameter.grad.clone() for parameter in parameters]
+    before = [gradient(parameter).clone() for parameter in parameters]
     made.assembly.method.modulate(made.ctx, Outputs({}, torch.zeros(1)), first_batch(made))
-    after = torch.cat([parameter.grad.flatten() for parameter in parameters])
+    after = torch.cat([gradient(parameter).flatten() for parameter in parameters])
     assert float(after.norm()) == pytest.approx(norm, rel=1e-5)
-    whole = torch.cat([gradient.flatten() for gradient in before])
+    whole = torch.cat([each.flatten() for each in before])
     torch.testing.assert_close(after, whole * norm / 5.0)
 
 
@@ -211,7 +227,7 @@ def test_passes_a_step(modalities: tuple[str, ...], passes: int, trainer: Callab
     for made.ctx.epoch in (0, 1, 2):
         gradients(made, first_batch(made))
     assert len(counted) == 1 + passes + 1
-    assert made.assembly.method.count == 1
+    assert agm_of(made).count == 1
 
 
 def test_one_modality_is_joint_training(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -96,9 +96,9 @@ def num_epochs(trainer: Trainer) -> int:
     return trainer.ctx.epochs if trainer.assembly.method.trains else 1
 
 
-def allowed(names: Iterable[str], numbers: tuple[tuple[str, ...], ...]) -> Any:
+def allowed(names: Iterable[str], numbers: tuple[tuple[str, ...], ...]) -> pytest.MarkDecorator:
     """Pairs of a method and modalities that its mathematics allows."""
-    pairs = []
+    pairs: list[Any] = []
     for name in names:
         low, high = METHODS.load(name).num_modalities
         pairs += [pytest.param(name, ms, id=f"{name}-{len(ms)}") for ms in numbers if low <= len(ms) <= (high or 99)]

@@ -173,7 +173,8 @@ def test_bn_buffers_recompute_is_one_pass_over_train_in_stored_order(before_even
     momenta = [layer.momentum for layer in trainer.assembly.model.modules() if isinstance(layer, nn.BatchNorm2d)]
     trainer.assembly.model.train()
     event_of(trainer)
-    stem = trainer.assembly.model.encoders["audio"].stem
+    audio: Any = trainer.assembly.model.encoders["audio"]
+    stem = audio.stem
     inputs = torch.cat([batch.inputs["audio"] for batch in trainer.ctx.train.in_order(1000)])
     maps = nn.functional.conv2d(inputs, stem[0].weight.detach(), padding=1)
     assert len(maps) <= trainer.ctx.eval_batch_size  # a single batch: mean and variance of everything
@@ -188,7 +189,8 @@ def test_bn_buffers_recompute_averages_over_batches(before_event: Callable[..., 
     trainer = before_event(bn_buffers="recompute")
     trainer.ctx.eval_batch_size = 16
     event_of(trainer)
-    stem = trainer.assembly.model.encoders["visual"].stem
+    visual: Any = trainer.assembly.model.encoders["visual"]
+    stem = visual.stem
     pieces = [
         nn.functional.conv2d(batch.inputs["visual"], stem[0].weight.detach(), padding=1)
         for batch in trainer.ctx.train.in_order(16)
@@ -252,7 +254,7 @@ def test_the_gap_that_a_re_learning_left_is_measured_on_the_pulled_weights(
 
 
 @pytest.mark.parametrize("settings", [{"times": 0}, {"lambda": 0.0, "optimizer_state": "reset"}, {"every": 9}])
-def test_switched_off_it_is_joint_training_bit_for_bit(
+def test_re_learning_switched_off_is_joint_training_bit_for_bit(
     settings: dict[str, Any], toy_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     ours = trained(toy_recipe(methods={"diagnose_relearn": {**SETTINGS, **settings}}), tmp_path / "ours")

@@ -102,7 +102,7 @@ def test_predicts_what_the_unimodal_runs_predict_on_average(
     assert bits(run_split(restored, "val").logits) == bits(ours)
 
 
-def test_nothing_is_trained(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_an_ensemble_takes_no_step_and_changes_no_weight(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     trainer = make_trainer(toy_recipe(method="ensemble", methods={"ensemble": {}}), tmp_path / "ensemble")
     before = bits(weights(trainer)), bits(trainer.assembly.extras.state_dict())
     trainer.train()

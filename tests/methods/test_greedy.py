@@ -82,7 +82,9 @@ def test_speed_by_hand_leaves_out_what_no_gradient_reaches() -> None:
 
 
 @pytest.mark.parametrize(("epsilon", "window"), [(0.0, 1), (0.0, 3), (0.02, 2), (1.0, 5), (9.0, 5)])
-def test_curation_follows_the_literal_account(epsilon: float, window: int, trainer: Callable[..., Trainer]) -> None:
+def test_curation_follows_the_literal_account(
+    epsilon: float, window: int, trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = trainer({"epsilon": epsilon, "window": window})
     seen: list[Seen] = []
     method = greedy_of(run)
@@ -100,7 +102,7 @@ def test_curation_follows_the_literal_account(epsilon: float, window: int, train
         seen.append(Seen(main, {m: pairs(".squeeze.", f".gates.{m}.") for m in MODALITIES}))
         real(*args)
 
-    method.modulate = modulate  # type: ignore[method-assign]
+    monkeypatch.setattr(method, "modulate", modulate)
     before = [curated(scalars) for scalars in steps(run, 4)]
     run.ctx.epoch = 1
     found = before + [curated(scalars) for scalars in steps(run, 26)]
@@ -140,7 +142,8 @@ def test_evaluation_within_a_window_is_not_curated(trainer: Callable[..., Traine
     run.ctx.model.eval()
     predicted = greedy_of(run).predict(run.ctx.model, batch)
     assert torch.equal(predicted.logits, run.ctx.model(batch.inputs).logits)
-    with run.ctx.model.fusion.curating(greedy_of(run).curated):
+    fusion: Any = run.ctx.model.fusion
+    with fusion.curating(greedy_of(run).curated):
         assert not torch.equal(predicted.logits, run.ctx.model(batch.inputs).logits)
 
 
@@ -150,8 +153,9 @@ def test_the_loss_is_that_of_each_head_or_the_fused_one(trainer: Callable[..., T
     outputs = ctx.model(batch.inputs)
     losses = greedy_of(run).losses(ctx, outputs, batch)
     assert list(losses) == list(MODALITIES)
+    fusion: Any = ctx.model.fusion
     for m, loss in losses.items():
-        z = ctx.model.fusion.heads[m](outputs.features[m])
+        z = fusion.heads[m](outputs.features[m])
         torch.testing.assert_close(loss, nn.functional.cross_entropy(z, batch.labels))
     fused = Greedy(Greedy.Settings(loss="fused")).losses(ctx, outputs, batch)
     torch.testing.assert_close(fused, {"joint": nn.functional.cross_entropy(outputs.logits, batch.labels)})

@@ -52,7 +52,8 @@ def test_a_misspelt_hook_is_refused_where_the_class_is_defined(base: type, name:
 
 def test_helpers_of_other_names_are_allowed_and_so_are_private_ones() -> None:
     helpers = {"horizon": 1, "gradients": lambda self: None, "_loses": lambda self: None, "_on_step": 2}
-    assert type("Mine", (Method,), helpers)._loses is helpers["_loses"]
+    mine: Any = type("Mine", (Method,), helpers)
+    assert mine._loses is helpers["_loses"]
 
 
 def test_what_a_base_class_has_is_known_in_its_subclasses_whatever_it_looks_like() -> None:
@@ -60,7 +61,8 @@ def test_what_a_base_class_has_is_known_in_its_subclasses_whatever_it_looks_like
         _alias = None
 
     Parent.loses = None  # type: ignore[attr-defined]
-    assert type("Child", (Parent,), {"loses": 1}).loses == 1
+    child: Any = type("Child", (Parent,), {"loses": 1})
+    assert child.loses == 1
 
 
 @pytest.mark.parametrize(("registry", "base"), BASES, ids=lambda value: getattr(value, "kind", ""))

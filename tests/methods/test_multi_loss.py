@@ -10,6 +10,7 @@ import pytest
 import torch
 from reference.multi_loss import slow_multi_loss
 from support.training import bits, log, make_trainer, trained, weights
+from torch import Tensor
 from torch.nn import functional
 
 from drcli.data.batches import Batch
@@ -92,17 +93,18 @@ def test_a_unimodal_loss_reaches_its_own_encoder_and_head_alone(trainer: Callabl
 
 
 def test_the_weight_scales_the_gradient_of_an_own_head(trainer: Callable[..., Trainer]) -> None:
-    gradients = []
+    gradients: list[Tensor] = []
     for weight in (1.0, 3.0):
         made = trainer(weight=weight)
         batch, outputs = first(made)
         method_of(made).backward(made.ctx, method_of(made).losses(made.ctx, outputs, batch))
-        gradients.append(method_of(made).heads["audio"].weight.grad)
+        head: Any = method_of(made).heads["audio"]
+        gradients.append(head.weight.grad)
     torch.testing.assert_close(gradients[1], 3 * gradients[0])
 
 
-def test_with_one_modality_it_is_joint_training(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    methods = {"multi_loss": {}, "joint": {}}
+def test_multi_loss_with_one_modality_is_joint_training(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    methods: dict[str, Any] = {"multi_loss": {}, "joint": {}}
     runs = [
         trained(toy_recipe(("audio",), method=name, methods=methods), tmp_path / name)
         for name in ("multi_loss", "joint")

@@ -125,7 +125,7 @@ def test_a_step_damps_what_it_says_and_leaves_every_other_bit(
     trainer = make(modalities, tensors=kind, alpha=0.5)
     outputs, batch, before = differentiated(trainer)
     trainer.assembly.method.modulate(trainer.ctx, outputs, batch)
-    linear = trainer.assembly.model.fusion.linear
+    linear: Any = trainer.assembly.model.fusion.linear
     sliced = slow_sliced_logits(
         linear.weight.tolist(), linear.bias.tolist(), {m: h.tolist() for m, h in outputs.features.items()}
     )
@@ -155,7 +155,7 @@ def test_the_window_counts_from_0_and_holds_both_ends(
 
 
 @pytest.mark.parametrize("name", ["ogm", "ogm_ge"])
-def test_with_one_modality_it_is_joint_training(
+def test_ogm_with_one_modality_is_joint_training(
     name: str, toy_recipe: Callable[..., Recipe], tmp_path: Path, make: Callable[..., Trainer]
 ) -> None:
     ours = make(("audio",), name=name)
@@ -173,6 +173,7 @@ def test_accumulated_gradients_are_damped_by_the_scores_of_the_whole_batch(
     batch = next(trainer.ctx.train.in_order(16))
     found = trainer.assembly.method.training_step(trainer.ctx, batch)
     whole = concatenated([twin.assembly.method.forward(twin.ctx, part) for part in twin.ctx.parts(batch)])
+    assert isinstance(twin.assembly.method, Ogm)
     logits = twin.assembly.method.unimodal_logits(twin.assembly.model, whole.features)
     for m, k in damping(right_scores(logits, batch.labels), 0.5).items():
         assert float(found[f"coefficient/{m}"]) == pytest.approx(float(k), rel=1e-5)

@@ -37,14 +37,14 @@ def data(toy_dict: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatc
     }
 
 
-def test_a_run_of_nothing_of_ours_trains_and_is_logged(data: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_of_plug_ins_alone_trains_and_is_logged(data: dict[str, Any], tmp_path: Path) -> None:
     trainer = trained(recipe_from_dict(data, where="the test's recipe"), tmp_path / "theirs")
     lines = log(trainer.directory.folder / "metrics.jsonl")
     assert [set(line["train"]) for line in lines] == [{"loss", "loss_louder", "accuracy"}] * 2
     assert lines[1]["train"]["loss"] < lines[0]["train"]["loss"]
 
 
-def test_its_neutral_settings_are_joint_training_too(data: dict[str, Any], tmp_path: Path) -> None:
+def test_a_plug_in_method_with_neutral_settings_is_joint_training(data: dict[str, Any], tmp_path: Path) -> None:
     neutral = {**data, "methods": {"louder": {"factor": 1.0}, "joint": {}}}
     ours, joint = (
         trained(recipe_from_dict({**neutral, "method": method}, where="the test's recipe"), tmp_path / method)
@@ -53,6 +53,6 @@ def test_its_neutral_settings_are_joint_training_too(data: dict[str, Any], tmp_p
     assert bits(weights(ours)) == bits(weights(joint))
 
 
-def test_its_settings_are_checked_like_ours(data: dict[str, Any]) -> None:
+def test_settings_of_a_plug_in_method_are_checked(data: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match=r"methods.louder.factor = -1.*greater than 0"):
         recipe_from_dict({**data, "methods": {"louder": {"factor": -1.0}}}, where="the test's recipe")

@@ -49,6 +49,11 @@ def trainer(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> Callable[..., 
     return make
 
 
+def pmr_of(trainer: Trainer) -> PMR:
+    assert isinstance(trainer.assembly.method, PMR)
+    return trainer.assembly.method
+
+
 def first_batch(trainer: Trainer) -> Batch:
     return trainer.ctx.train.take(torch.arange(16))
 
@@ -136,6 +141,7 @@ def test_small_distances_are_exact_and_a_distance_of_0_has_a_finite_gradient() -
     q = similarities(features, torch.tensor([[100.0, 200.0], [100.0, 200.01]]))
     assert q.flatten().tolist() == pytest.approx([0.0, -0.01] * 30, rel=0.01, abs=0)
     prototype_loss({"a": q}, {"a": torch.tensor(1.0)}, torch.arange(30) % 2).backward()
+    assert features.grad is not None
     assert torch.isfinite(features.grad).all()
 
 
@@ -158,7 +164,7 @@ def test_a_class_without_rows_has_prototype_zero() -> None:
 
 def test_prototypes_are_taken_before_epoch_0_and_blended_after_every_epoch(trainer: Callable[..., Trainer]) -> None:
     made = trainer(share=0.3, ema=0.25)
-    ctx, method = made.ctx, made.assembly.method
+    ctx, method = made.ctx, pmr_of(made)
     expected: dict[str, Tensor] = {}
     for draw, kept in enumerate((0.0, 0.25, 0.25)):
         rows = draw_rows(ctx.train.split.labels, 0.3, ctx.generator("prototypes", draw))
@@ -177,10 +183,15 @@ def test_prototypes_are_taken_before_epoch_0_and_blended_after_every_epoch(train
 def test_prototypes_are_not_taken_for_epochs_that_do_not_use_them(
     ends: int, updates: int, toy_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = []
-    monkeypatch.setattr(pmr_module, "draw_rows", lambda *args: drawn.append(draw_rows(*args)) or drawn[-1])
+    drawn: list[Tensor] = []
+
+    def draw(*args: Any) -> Tensor:
+        drawn.append(draw_rows(*args))
+        return drawn[-1]
+
+    monkeypatch.setattr(pmr_module, "draw_rows", draw)
     run = trained(toy_recipe(method="pmr", methods={"pmr": {"ends": ends, "share": 0.3}}), tmp_path / "run")
-    assert len(drawn) == updates == run.assembly.method.updates
+    assert len(drawn) == updates == pmr_of(run).updates
     assert len({tuple(rows.tolist()) for rows in drawn}) == updates
     logged = [("coefficient/audio" in line["train"]) for line in log(run.directory.folder / "metrics.jsonl")]
     assert logged == [epoch <= ends for epoch in range(4)]
@@ -189,7 +200,7 @@ def test_prototypes_are_not_taken_for_epochs_that_do_not_use_them(
 @pytest.mark.parametrize("coef", ["clip", "hard"])
 def test_losses_are_weighted_and_named(coef: str, trainer: Callable[..., Trainer]) -> None:
     made = trainer(coef=coef, alpha=2.0, per_weight=0.5, per_epochs=1)
-    ctx, method, batch = made.ctx, made.assembly.method, first_batch(made)
+    ctx, method, batch = made.ctx, pmr_of(made), first_batch(made)
     outputs = method.forward(ctx, batch)
     losses = method.losses(ctx, outputs, batch)
     similarity = {m: similarities(x, method.prototypes[m]) for m, x in outputs.features.items()}
@@ -205,7 +216,7 @@ def test_losses_are_weighted_and_named(coef: str, trainer: Callable[..., Trainer
 
 def test_the_losses_reach_the_features_they_are_for_and_no_prototype(trainer: Callable[..., Trainer]) -> None:
     made = trainer(("audio", "visual", "text"), per_weight=0.1)
-    ctx, method = made.ctx, made.assembly.method
+    ctx, method = made.ctx, pmr_of(made)
     noises = (0.3, 1.5, 3.0)
     features, labels = random_features(ctx.model.modalities, noises)
     for m, x in features.items():
@@ -224,6 +235,8 @@ def test_the_leading_modality_is_pushed_to_uncertainty() -> None:
     q = {"a": torch.tensor([[-1.0, -3.0]], requires_grad=True), "v": torch.tensor([[-2.0, -2.0]], requires_grad=True)}
     scores = right_scores(q, torch.tensor([0]))
     (-leading_entropy(q, scores, factors_behind(scores, "hard"))).backward()
+    assert q["a"].grad is not None
+    assert q["v"].grad is not None
     assert q["a"].grad[0, 0] > 0 > q["a"].grad[0, 1]  # descent lowers the larger one
     assert not q["v"].grad.any()
 

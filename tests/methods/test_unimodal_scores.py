@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from support.training import bits, log, make_trainer, trained, weights
 from torch import nn
 
+from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
+from drcli.methods.ogm import Ogm
 from drcli.recipe.schema import Recipe
+
+
+def ogm_of(trainer: Trainer) -> Ogm:
+    assert isinstance(trainer.assembly.method, Ogm)
+    return trainer.assembly.method
 
 
 @pytest.mark.parametrize(
@@ -49,15 +57,16 @@ def test_the_default_is_refused_where_the_fusion_is_not_additive(toy_recipe: Cal
     ],
 )
 def test_each_source_gives_the_coefficients(
-    fusion: str, source: str, toy_recipe: Callable[..., Recipe], tmp_path: Path
+    fusion: str, source: Any, toy_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     methods = {"ogm": {"unimodal_logits": source, "alpha": 0.5}}
     trainer = trained(toy_recipe(method="ogm", methods=methods, fusion=fusion), tmp_path)
-    method, batch = trainer.assembly.method, next(trainer.ctx.val.in_order(16))
+    method, batch = ogm_of(trainer), next(trainer.ctx.val.in_order(16))
     features = trainer.assembly.model.eval().encode(batch.inputs)
     found = method.unimodal_logits(trainer.assembly.model, features)
     assert not any(z.requires_grad for z in found.values())
     if source == "detached_probe":
+        assert method.probes is not None
         expected = {m: method.probes[m](h) for m, h in features.items()}
     else:
         expected = trainer.assembly.model.unimodal_logits(features, source)
@@ -83,11 +92,12 @@ def test_probes_learn_and_encoders_and_fusion_train_as_without_them(
 def test_the_gradient_of_a_probe_reaches_the_probe_alone(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     methods = {"ogm": {"unimodal_logits": "detached_probe"}}
     trainer = make_trainer(toy_recipe(("audio", "visual", "text"), method="ogm", methods=methods), tmp_path)
-    ctx, method = trainer.ctx, trainer.assembly.method
+    ctx, method = trainer.ctx, ogm_of(trainer)
     batch = next(ctx.train.in_order(16))
     outputs = method.forward(ctx, batch)
     losses = method.losses(ctx, outputs, batch)
     assert list(losses) == ["joint", "probe_audio", "probe_visual", "probe_text"]
+    assert method.probes is not None
     expected = nn.functional.cross_entropy(method.probes["visual"](outputs.features["visual"]), batch.labels)
     torch.testing.assert_close(losses["probe_visual"], expected)
     losses["probe_visual"].backward()

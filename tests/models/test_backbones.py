@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -79,7 +81,7 @@ def test_the_small_one_has_three_stages_of_doubling_width() -> None:
 
 def test_weights_start_as_the_authors_do() -> None:
     """Kaiming fan out: variance 2 / (out * k * k); batch normalisation N(1, 0.02) and 0."""
-    encoder = make("resnet18", (3, 32, 32))
+    encoder: Any = make("resnet18", (3, 32, 32))
     conv, bn = encoder.layer4[1].conv1, encoder.layer4[1].bn1
     assert float(conv.weight.detach().std()) == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
     assert float(bn.weight.detach().mean()) == pytest.approx(1.0, abs=0.005)
@@ -99,6 +101,8 @@ def test_resnet18_is_torchvisions(channels: int) -> None:
     theirs.fc = nn.Identity()
     for module in theirs.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     ours = make("resnet18", (channels, 64, 48))

@@ -30,6 +30,12 @@ def model_of(modalities: Sequence[str] = MODALITIES, **settings: Any) -> Multimo
     return MultimodalModel(encoders, CentralNet.over(CentralNet.Settings(**settings), encoders, 3))
 
 
+def central_of(model: MultimodalModel) -> Any:
+    """The fusion, whose layers and scalars torch does not tell the types of."""
+    assert isinstance(model.fusion, CentralNet)
+    return model.fusion
+
+
 def inputs_of(modalities: Sequence[str] = MODALITIES) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
     return {m: torch.randn(4, *SHAPES[m], generator=generator) for m in modalities}
@@ -38,7 +44,7 @@ def inputs_of(modalities: Sequence[str] = MODALITIES) -> dict[str, Tensor]:
 @pytest.mark.parametrize("scalars", ["raw", "sigmoid"])
 @pytest.mark.parametrize("level", [0, 2])
 def test_what_a_block_is_given_follows_the_formula(level: int, scalars: str) -> None:
-    fusion = model_of(scalars=scalars).fusion
+    fusion = central_of(model_of(scalars=scalars))
     sizes = {"audio": (5, 4), "visual": (4, 6), "flow": (7, 7)}
     maps = {m: torch.randn(2, WIDTHS[m] * 2**level, *size) for m, size in sizes.items()}
     central = torch.randn(2, 16, 4, 5) if level else None
@@ -56,13 +62,13 @@ def test_what_a_block_is_given_follows_the_formula(level: int, scalars: str) -> 
 
 def test_a_central_state_of_zeros_adds_nothing() -> None:
     """Level 0 has no central state; one of zeros at level 1 changes nothing."""
-    fusion = model_of().fusion
+    fusion = central_of(model_of())
     maps = {m: torch.randn(2, WIDTHS[m] * 2, 4, 4) for m in MODALITIES}
     torch.testing.assert_close(fusion.mixed(1, torch.zeros(2, 8, 4, 4), maps), fusion.mixed(1, None, maps))
 
 
 def test_scalars_start_between_0_and_1() -> None:
-    fusion = model_of().fusion
+    fusion = central_of(model_of())
     drawn = torch.cat([*fusion.shares.values(), fusion.carry]).detach()
     assert len(drawn) == 3 * 3 + 2
     assert len(set(drawn.tolist())) == len(drawn)
@@ -80,7 +86,7 @@ def test_pooling_is_adaptive_average_pooling(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("kept", MODALITIES)
 def test_the_central_output_depends_on_the_modalities_with_a_share(kept: str) -> None:
     model = model_of().eval()
-    for m, share in model.fusion.shares.items():
+    for m, share in central_of(model).shares.items():
         if m != kept:
             torch.nn.init.zeros_(share)
     inputs = inputs_of()
@@ -107,7 +113,7 @@ def test_predicting_by_the_sum_adds_all_heads() -> None:
     inputs = inputs_of()
     outputs = central(inputs)
     heads = central.unimodal_logits(outputs.features, "head")
-    torch.testing.assert_close(heads["flow"], central.fusion.heads["flow"](outputs.features["flow"]))
+    torch.testing.assert_close(heads["flow"], central_of(central).heads["flow"](outputs.features["flow"]))
     torch.testing.assert_close(summed(inputs).logits, outputs.logits + sum(heads.values()))
     assert CentralNet.offers(CentralNet.Settings()) == ("head",)
 
@@ -118,7 +124,8 @@ def test_the_paper_s_loss_reaches_every_parameter_and_the_central_one_all_but_th
     outputs.logits.square().sum().backward(retain_graph=True)
     untouched = {name for name, parameter in model.named_parameters() if parameter.grad is None}
     assert untouched == {name for name, _ in model.named_parameters() if ".heads." in name}
-    sum(z.square().sum() for z in model.unimodal_logits(outputs.features, "head").values()).backward()
+    heads = model.unimodal_logits(outputs.features, "head").values()
+    torch.stack([z.square().sum() for z in heads]).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
 
 
@@ -138,7 +145,8 @@ def test_one_modality_and_maps_of_one_place() -> None:
 def test_blocks_over_resnet18_halve_the_size_and_take_the_next_channels() -> None:
     encoders = {m: ResNet18(ResNet18.Settings(), (c, 64, 64)) for m, c in (("audio", 1), ("visual", 3))}
     fusion = CentralNet.over(CentralNet.Settings(), encoders, 5)
-    convolutions = [block[0] for block in fusion.blocks]
+    blocks: Any = fusion.blocks
+    convolutions = [block[0] for block in blocks]
     assert [(c.in_channels, c.out_channels, c.stride[0]) for c in convolutions] == [
         (64, 128, 2),
         (128, 256, 2),
@@ -149,7 +157,7 @@ def test_blocks_over_resnet18_halve_the_size_and_take_the_next_channels() -> Non
 
 def test_encoders_that_do_not_fit_are_refused() -> None:
     settings = CentralNet.Settings()
-    small, large = (kind(kind.Settings(), (1, 8, 8)) for kind in (ResNetSmall, ResNet18))
+    small, large = ResNetSmall(ResNetSmall.Settings(), (1, 8, 8)), ResNet18(ResNet18.Settings(), (1, 8, 8))
     with pytest.raises(
         UsageError, match=r"modalities\.b\.backbone: has 4 stages and that of a has 3: fusion centralnet"
     ):

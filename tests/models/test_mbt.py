@@ -81,14 +81,15 @@ def reached(model: MultimodalModel, modality: str) -> dict[str, bool]:
 @pytest.mark.parametrize("modalities", [("audio",), TWO, THREE], ids=len)
 @pytest.mark.parametrize("fusion_layer", [0, 2, 4])
 @BOTH
-def test_it_is_a_literal_bottleneck_transformer(
+def test_mbt_agrees_with_a_literal_bottleneck_transformer(
     classifier: str, pooling: str, fusion_layer: int, modalities: tuple[str, ...]
 ) -> None:
     model = of_vits(modalities, pooling=pooling, classifier=classifier, fusion_layer=fusion_layer, bottlenecks=3)
     inputs = samples(modalities, size=2)
     with torch.no_grad():
         outputs = model(inputs)
-    sizes = {"patch": 4, "heads": 2, "layers": 4, "fusion_layer": fusion_layer, "classifier": classifier}
+    sizes: dict[str, Any] = {"patch": 4, "heads": 2, "layers": 4}
+    sizes |= {"fusion_layer": fusion_layer, "classifier": classifier}
     for row in range(2):
         pictures = {m: x[row].reshape(-1, *x.shape[-3:]).double().numpy() for m, x in inputs.items()}
         features, logits = slow_mbt(model.state_dict(), pictures, **sizes)
@@ -119,7 +120,7 @@ def test_a_modality_reaches_the_others_when_two_layers_exchange(
         assert reached(model, modality) == {m: m == modality or others for m in THREE}
 
 
-def test_what_others_know_passes_the_bottlenecks_alone() -> None:
+def test_modalities_exchange_through_the_bottlenecks_alone() -> None:
     """If the bottlenecks come out of a layer as they went in, nobody learns of the others."""
     model = of_vits(THREE, fusion_layer=0)
 
@@ -134,14 +135,17 @@ def test_what_others_know_passes_the_bottlenecks_alone() -> None:
         return stage
 
     assert reached(model, "audio") == {"audio": True, "visual": True, "text": True}
-    for encoder in model.encoders.values():
+    encoders: Any = model.encoders.values()
+    for encoder in encoders:
         encoder.stage = pinned(encoder)
     assert reached(model, "audio") == {"audio": True, "visual": False, "text": False}
 
 
 def test_every_modality_starts_a_layer_from_the_same_bottlenecks() -> None:
-    model, seen = of_vits(THREE, fusion_layer=1), []
-    for encoder in model.encoders.values():
+    model = of_vits(THREE, fusion_layer=1)
+    seen: list[Tensor] = []
+    encoders: Any = model.encoders.values()
+    for encoder in encoders:
         for block in encoder.blocks[1:]:
             block.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, :4]))
     model.encode(samples())
@@ -174,9 +178,8 @@ def test_fused_logits_are_the_mean_of_the_shared_classifiers() -> None:
     outputs = model(samples())
     heads = model.unimodal_logits(outputs.features, "head")
     assert list(heads) == list(THREE)
-    torch.testing.assert_close(
-        heads["text"], outputs.features["text"] @ model.fusion.linear.weight.T + model.fusion.linear.bias
-    )
+    linear: Any = model.fusion.linear
+    torch.testing.assert_close(heads["text"], outputs.features["text"] @ linear.weight.T + linear.bias)
     torch.testing.assert_close(torch.stack(list(heads.values())).mean(dim=0), outputs.logits)
 
 
@@ -221,6 +224,7 @@ def test_gap_weighs_modalities_by_their_valid_tokens() -> None:
     outputs = model(sequences(), lengths)
     audio, visual = outputs.features.values()
     mean = torch.stack([(5 * audio[0] + visual[0]) / 6, (audio[1] + visual[1]) / 2, visual[2], torch.zeros(8)])
+    assert isinstance(model.fusion, Mbt)
     torch.testing.assert_close(outputs.logits, model.fusion.linear(mean))
 
 
@@ -258,7 +262,7 @@ def test_the_fusion_starts_as_the_authors_do() -> None:
     assert float(fusion.bottlenecks.detach().std()) == pytest.approx(0.02, rel=0.1)
 
 
-def test_what_it_cannot_fuse_is_refused() -> None:
+def test_encoders_that_mbt_cannot_fuse_are_refused() -> None:
     def vit(**settings: Any) -> ViT:
         return ViT(ViT.Settings(**{**SIZES, **settings}), (1, 8, 8))
 

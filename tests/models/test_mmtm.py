@@ -41,19 +41,24 @@ def model_of(modalities: Sequence[str] = ("audio", "visual", "text"), **settings
     return MultimodalModel(encoders, MmtmFusion.over(MmtmFusion.Settings(**settings), encoders, 3))
 
 
+def fusion_of(model: MultimodalModel) -> MmtmFusion:
+    assert isinstance(model.fusion, MmtmFusion)
+    return model.fusion
+
+
 def inputs_of(modalities: Sequence[str] = ("audio", "visual", "text")) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
     return {m: torch.randn(4, *SHAPES[m], generator=generator) for m in modalities}
 
 
-def layer(linear: nn.Linear) -> tuple[np.ndarray, np.ndarray]:
+def layer(linear: Any) -> tuple[np.ndarray, np.ndarray]:
     return linear.weight.detach().numpy(), linear.bias.detach().numpy()
 
 
 def test_an_exchange_follows_the_formula_on_maps_clips_and_tokens() -> None:
     torch.manual_seed(0)
     padding = torch.tensor([[False] * 5, [False, False, True, True, True]])
-    hidden = {
+    hidden: dict[str, Any] = {
         "visual": Maps(torch.randn(2 * 3, 4, 2, 5), frames=3),
         "audio": Maps(torch.randn(2, 6, 7, 3)),
         "text": Tokens(torch.randn(2, 5, 3), padding),
@@ -131,7 +136,8 @@ def test_evaluation_leaves_the_running_averages_alone() -> None:
 def test_an_exchange_follows_each_of_the_last_stages() -> None:
     encoders = {m: ResNet18(ResNet18.Settings(), (c, 64, 64)) for m, c in (("audio", 1), ("visual", 3))}
     fusion = MmtmFusion.over(MmtmFusion.Settings(), encoders, 5)
-    assert {i: x.squeeze.out_features for i, x in fusion.exchanges.items()} == {"1": 128, "2": 256, "3": 512}
+    exchanges: dict[str, Any] = dict(fusion.exchanges.items())
+    assert {i: x.squeeze.out_features for i, x in exchanges.items()} == {"1": 128, "2": 256, "3": 512}
     assert list(MmtmFusion.over(MmtmFusion.Settings(stages=1), encoders, 5).exchanges) == ["3"]
 
 
@@ -191,7 +197,7 @@ def test_in_curation_the_other_modality_does_not_reach_the_curated_one(curated: 
     found = []
     for batch in (inputs, changed):
         model.load_state_dict(state)
-        with model.fusion.curating(curated):
+        with fusion_of(model).curating(curated):
             found.append(model.encode(batch))
     assert torch.equal(found[0][curated], found[1][curated])
     assert not torch.equal(found[0][other], found[1][other])
@@ -204,9 +210,9 @@ def test_in_curation_the_other_modality_does_not_reach_the_curated_one(curated: 
 
 def test_curation_leaves_the_curated_gates_without_gradient() -> None:
     model = model_of(("audio", "visual"))
-    with model.fusion.curating("audio"):
+    with fusion_of(model).curating("audio"):
         logits = model.unimodal_logits(model.encode(inputs_of(("audio", "visual"))), "head")
-    sum(z.square().sum() for z in logits.values()).backward()
+    torch.stack([z.square().sum() for z in logits.values()]).sum().backward()
     missing = {name for name, parameter in model.named_parameters() if parameter.grad is None}
     gates = {name for name, _ in model.named_parameters() if ".gates.audio." in name}
     assert missing == gates
@@ -217,34 +223,35 @@ def test_curation_ends_with_its_block_also_after_an_error() -> None:
     model = model_of(("audio", "visual")).eval()
     inputs = inputs_of(("audio", "visual"))
     before = model(inputs).logits
-    with model.fusion.curating("audio"):
+    with fusion_of(model).curating("audio"):
         assert not torch.equal(model(inputs).logits, before)
     assert torch.equal(model(inputs).logits, before)
-    with pytest.raises(KeyError), model.fusion.curating("audio"):
+    with pytest.raises(KeyError), fusion_of(model).curating("audio"):
         model({"audio": inputs["audio"]})
     assert torch.equal(model(inputs).logits, before)
 
 
 def test_branch_and_bypass_tell_the_fusion_apart() -> None:
-    fusion = model_of().fusion
+    fusion = fusion_of(model_of())
     names = {id(parameter): name for name, parameter in fusion.named_parameters()}
     for m in ("audio", "visual", "text"):
         assert {names[id(parameter)] for parameter in fusion.branch(m)} == {f"heads.{m}.weight", f"heads.{m}.bias"}
         expected = {n for n in names.values() if ".squeeze." in n or f".gates.{m}." in n}
         assert {names[id(parameter)] for parameter in fusion.bypass(m)} == expected
         assert len(fusion.bypass(m)) == len(expected) == 12
-    assert model_of(head="concat").fusion.branch("audio") == []
+    assert fusion_of(model_of(head="concat")).branch("audio") == []
 
 
 def test_the_average_of_own_heads_and_one_head_of_all() -> None:
     features = {"audio": torch.randn(4, 8), "visual": torch.randn(4, 16)}
-    averaged = model_of(("audio", "visual")).fusion
+    averaged = fusion_of(model_of(("audio", "visual")))
     heads = averaged.unimodal_logits(features, "head")
     torch.testing.assert_close(averaged(features), (heads["audio"] + heads["visual"]) / 2)
     torch.testing.assert_close(heads["audio"], averaged.heads["audio"](features["audio"]))
     without = averaged.unimodal_logits(features, "zero_others")["audio"]
-    torch.testing.assert_close(without, (heads["audio"] + averaged.heads["visual"].bias) / 2)
-    joint = model_of(("visual", "audio"), head="concat").fusion
+    visual: Any = averaged.heads["visual"]
+    torch.testing.assert_close(without, (heads["audio"] + visual.bias) / 2)
+    joint = fusion_of(model_of(("visual", "audio"), head="concat"))
     torch.testing.assert_close(joint(features), joint.linear(torch.cat([features["audio"], features["visual"]], dim=1)))
     assert averaged.offers(averaged.settings) == ("head", "zero_others")
     assert joint.offers(joint.settings) == ("zero_others",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -119,7 +120,8 @@ def test_features_are_those_of_evaluation_mode_and_leave_no_trace(
     torch.set_deterministic_debug_mode("default")
     model, batches = trainer.assembly.model, trainer.ctx.train
     model.train()
-    model.encoders["audio"].stem.eval()  # a method may have frozen a layer
+    audio: Any = model.encoders["audio"]
+    audio.stem.eval()  # a method may have frozen a layer
     modes = [layer.training for layer in model.modules()]
     before, state = bits(weights(trainer)), torch.get_rng_state()
     features, labels = extract_features(model, batches, 7)

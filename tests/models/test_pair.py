@@ -28,7 +28,8 @@ both = pytest.mark.parametrize("name", list(ROLES))
 def fusion_of(name: str, **settings: Any) -> Fusion:
     torch.manual_seed(0)
     kind = FUSIONS.load(name)
-    return kind(kind.Settings(**settings), WIDTHS, 4)
+    fusion: Fusion = kind(kind.Settings(**settings), WIDTHS, 4)
+    return fusion
 
 
 def features() -> dict[str, Tensor]:
@@ -109,7 +110,7 @@ def test_the_gated_meet_at_the_narrower_width_unless_told(width: int | None, exp
 
 
 @both
-def test_it_offers_the_logits_without_the_others_alone(name: str) -> None:
+def test_unimodal_logits_come_from_zeros_in_place_of_the_other_modality(name: str) -> None:
     fusion, h = fusion_of(name), features()
     assert fusion.offers(fusion.settings) == ("zero_others",)
     found = fusion.unimodal_logits(h, "zero_others")
@@ -167,6 +168,7 @@ def test_an_event_of_diagnose_relearn_moves_encoder_parameters_alone(
     trainer.ctx.epoch = 1
     before = weights(trainer)
     event = trainer.assembly.method.on_epoch_end(trainer.ctx)
+    assert event is not None
     assert all(found.strength > 0 for found in event.found.values())
     parameters = {key for key, _ in trainer.assembly.model.named_parameters()}
     moved = {key for key, tensor in weights(trainer).items() if bits(tensor) != bits(before[key])}

@@ -48,9 +48,13 @@ def test_weights_of_a_file_reach_their_encoder_and_no_other(
     assert found == {"audio": digest(weights)} != {"audio": digest(visual)}
 
 
+def _resnet18(channels: int) -> Any:
+    return ResNet18(Backbone.Settings(), (channels, 32, 32))
+
+
 def test_a_first_convolution_of_other_channels_and_a_classifier_are_left_out() -> None:
     """Flow has two channels where ImageNet's weights have three (Wei et al. 2024)."""
-    flow, pictures = (ResNet18(Backbone.Settings(), (channels, 32, 32)) for channels in (2, 3))
+    flow, pictures = (_resnet18(channels) for channels in (2, 3))
     start = flow.conv1.weight.detach().clone()
     flow.load_pretrained({**pictures.state_dict(), "fc.weight": torch.zeros(10, 512)})
     assert torch.equal(flow.conv1.weight, start)

@@ -113,7 +113,8 @@ def test_weights_start_as_the_authors_do() -> None:
     assert not encoder.cls.any()
     assert float(encoder.positions.detach().std()) == pytest.approx(0.02, rel=0.05)
     assert float(encoder.patches.weight.detach().std()) == pytest.approx((3 * 64) ** -0.5, rel=0.05)
-    hidden = encoder.blocks[0].mlp[1].weight.detach()
+    blocks: Any = encoder.blocks
+    hidden = blocks[0].mlp[1].weight.detach()
     assert float(hidden.abs().max()) == pytest.approx((6 / (128 + 256)) ** 0.5, rel=0.01)
     assert not any(p.any() for name, p in encoder.named_parameters() if name.endswith("bias"))
 
@@ -146,7 +147,7 @@ def test_a_wrong_rank_is_refused(shape: tuple[int, ...]) -> None:
         make(shape)
 
 
-def test_it_is_found_by_its_name() -> None:
+def test_vit_is_registered_as_vit() -> None:
     assert BACKBONES.load("vit") is ViT
 
 

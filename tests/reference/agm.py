@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import mul
 
 import numpy as np
 import torch
@@ -71,5 +73,5 @@ def two_losses(full: Tensor, alone: Mapping[str, Tensor], labels: Tensor, kappa:
     a, v = kappa
     responses = {a: (full - alone[v] + alone[a]) / 2, v: (full - alone[a] + alone[v]) / 2}
     for m, response in responses.items():
-        response.register_hook(lambda gradient, m=m: kappa[m] * gradient)
+        response.register_hook(partial(mul, kappa[m]))
     return functional.cross_entropy(torch.stack(list(responses.values())).sum(dim=0), labels)

@@ -61,7 +61,7 @@ def slow_loss(modules: Sequence[nn.Module], logits_of: Callable[[Any], Tensor], 
     """Mean cross-entropy in evaluation mode, one row after another."""
     for module in modules:
         module.eval()
-    losses = []
+    losses: list[float] = []
     for inputs, labels in rows:
         with torch.no_grad():
             for row, label in zip(logits_of(inputs).tolist(), labels.tolist(), strict=True):

@@ -29,7 +29,9 @@ def slow_coefficients(scores: Mapping[str, float], alpha: float) -> dict[str, fl
     return found
 
 
-def slow_sliced_logits(weight: Rows, bias: Sequence[float], features: Mapping[str, Rows]) -> dict[str, list]:
+def slow_sliced_logits(
+    weight: Rows, bias: Sequence[float], features: Mapping[str, Rows]
+) -> dict[str, list[list[float]]]:
     """z_m = W[:, slice_m] h_m + b / M, the slices in the order of the features."""
     found, start = {}, 0
     for m, rows in features.items():

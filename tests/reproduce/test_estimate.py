@@ -38,7 +38,7 @@ def test_an_ensemble_takes_no_epochs(grid: Grid) -> None:
     )
 
 
-def test_what_is_finished_here_tells_the_speed_of_the_rest(grid: Grid, tmp_path: Path) -> None:
+def test_finished_runs_tell_the_speed_of_the_rest(grid: Grid, tmp_path: Path) -> None:
     finish(grid, "joint", 120.0)
     finish(grid, "agm", 360.0)
     known = speeds([grid], tmp_path, {"digits": 99.0})

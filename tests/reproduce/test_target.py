@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_every_shipped_target_is_valid_on_its_datasets_and_on_the_small_ones(nam
 
 def test_runs_that_targets_share_are_the_same_runs() -> None:
     """Otherwise the second target would refuse the folder of the first."""
-    recipes = {}
+    recipes: dict[Path, dict[str, Any]] = {}
     for name in NAMES:
         for run in expand(load_target(find_target(name)), Choice(dataset="digits")).runs:
             assert recipes.setdefault(run.folder, run.recipe.to_dict()) == run.recipe.to_dict()

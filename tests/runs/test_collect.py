@@ -107,7 +107,7 @@ def test_arrays_that_lack_or_do_not_fit_are_named(tmp_path: Path, changes: dict[
     path = write_run(tmp_path, 0.5, outputs=True) / "test_outputs.npz"
     with np.load(path) as stored:
         arrays = {**stored, **changes}
-    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})  # type: ignore[arg-type]
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
     with pytest.raises(DataError, match=rf"test_outputs\.npz: damaged \({message}"):
         collect([tmp_path])[0].outputs()
 

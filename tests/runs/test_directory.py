@@ -72,7 +72,7 @@ def log_all(files: RunDirectory) -> None:
     files.log_event(event_record())
 
 
-def test_nothing_is_written_once_the_folder_is_begun_again(tmp_path: Path) -> None:
+def test_a_run_writes_nothing_once_its_folder_is_begun_again(tmp_path: Path) -> None:
     """Stopped, its folder deleted and begun by another process, then continued: its lock is no longer the folder's."""
     folder = tmp_path / "run"
     folder.mkdir()
@@ -83,7 +83,7 @@ def test_nothing_is_written_once_the_folder_is_begun_again(tmp_path: Path) -> No
         shutil.rmtree(folder)
         folder.mkdir()
         with locked(folder):
-            writes = (
+            writes: tuple[Callable[[], None], ...] = (
                 lambda: files.log_epoch(epoch_record(1)),
                 lambda: files.log_event(event_record()),
                 lambda: files.write_summary(summary_record()),

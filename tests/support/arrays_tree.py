@@ -41,6 +41,11 @@ def write(folder: Path, *, save: Save = np.savez, without: str = "", **changed: 
     return folder
 
 
+def labelled(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """What `write` takes for sources with these labels."""
+    return {split: {"labels": column} for split, column in columns.items()}
+
+
 def prepare(
     source: Path,
     out: Path,

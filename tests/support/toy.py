@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from pydantic import BaseModel, PositiveInt
+from pydantic import PositiveInt
 
 from data_prep.base import EmbeddedPreparer, Filled
 from data_prep.job import Job
@@ -18,7 +18,7 @@ CLASSES = ("a", "b", "c")
 class Toy(EmbeddedPreparer):
     name: ClassVar[str] = "toy"
 
-    class Settings(BaseModel, extra="forbid", frozen=True):
+    class Settings(EmbeddedPreparer.Settings, extra="forbid", frozen=True):
         seed: int = 0
         rows: PositiveInt = 60
         draws: PositiveInt = 2

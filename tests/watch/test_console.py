@@ -64,12 +64,13 @@ def test_a_resumed_run_says_where(run: PlannedRun) -> None:
 def test_a_terminal_shows_a_live_table_that_is_gone_at_the_end(run: PlannedRun) -> None:
     listener, stream = listen(terminal=True)
     listener.on(RunStarted(run, 0, 60))
-    assert listener.live is not None
+    live = listener.live
+    assert live is not None
     for epoch in range(ROWS + 3):
         listener.on(RowsDone(60))
         listener.on(EpochFinished(run, epoch_record(epoch, selected=epoch == 1)))
     assert [row[0].strip() for row in listener.rows] == [str(epoch) for epoch in range(3, ROWS + 3)]
-    listener.live.refresh()
+    live.refresh()
     shown = stream.getvalue()
     assert "\x1b" in shown
     assert all(name in shown for name in COLUMNS)

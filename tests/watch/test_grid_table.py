@@ -85,4 +85,4 @@ def test_the_names_of_runs_are_folded_and_not_cut_off(runs: list[PlannedRun]) ->
 
 def cells(console: GridConsole) -> list[list[str]]:
     """The first three columns of the table."""
-    return [list(column.cells) for column in console.table().columns[:3]]
+    return [[str(cell) for cell in column.cells] for column in console.table().columns[:3]]

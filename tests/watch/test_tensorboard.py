@@ -53,7 +53,7 @@ def test_every_number_of_an_epoch_and_of_an_event_is_there(run: PlannedRun) -> N
     assert found["train/loss"] == [(0, 2.0), (1, 1.0)]
     assert found["val/accuracy"] == [(0, 0.25), (1, 0.25)]
     assert found["lr"] == [(0, 0.5), (1, 0.5)]
-    assert found["relearn/audio/gap"] == [(1, pytest.approx(0.2))]
+    assert found["relearn/audio/gap"] == [pytest.approx((1, 0.2))]
     assert "selected" not in found
 
 
