@@ -85,20 +85,20 @@ def test_validate_is_another_word_for_val(write: Make) -> None:
         (HEADER + "bowling,--4-0ihtnBU,5,6,test,0\n", "train.csv:2: split is 'test' in the file of train"),
         (
             HEADER + "bowling,--4-0ihtnBU,soon,6,train,0\n",
-            "train.csv:2: time_start 'soon' is no whole number of seconds",
+            "train.csv:2: time_start 'soon' is not a whole number of seconds",
         ),
         (HEADER + f"bowling,{'x' * 200_000},5,6,train,0\n", "train.csv:2: is not a line of CSV"),
         (
             HEADER + '"bowling,--4-0ihtnBU,5,6,train,0\n',
             r"train.csv:2: is not a line of CSV \(unexpected end of data\)",
         ),
-        (HEADER + "bowling,--4-0ihtnBU,-5,6,train,0\n", "train.csv:2: time_start '-5' is no whole number"),
-        (HEADER + "bowling,--4-0ihtnBU,1_0,6,train,0\n", "train.csv:2: time_start '1_0' is no whole number"),
+        (HEADER + "bowling,--4-0ihtnBU,-5,6,train,0\n", "train.csv:2: time_start '-5' is not a whole number"),
+        (HEADER + "bowling,--4-0ihtnBU,1_0,6,train,0\n", "train.csv:2: time_start '1_0' is not a whole number"),
         (HEADER + "bowling,--4-0ihtnBU\n", "train.csv:2: has not one field for each column of the header"),
         (HEADER + "bowling,--4-0ihtnBU,5,6,train,0,1\n", "train.csv:2: has not one field for each column"),
         ("label,youtube_id,label\nbowling,--4-0ihtnBU,bowling\n", "train.csv:2: has not one field for each column"),
         (HEADER + "bowling,--4-0ihtnBU\0,5,6,train,0\n", r"train.csv:2: holds the control character '\\x00'"),
-        (HEADER + "bowling,--4-0ihtnBU,inf,6,train,0\n", "train.csv:2: time_start 'inf' is no whole number of seconds"),
+        (HEADER + "bowling,--4-0ihtnBU,inf,6,train,0\n", "train.csv:2: time_start 'inf' is not a whole number"),
     ],
 )
 def test_a_wrong_annotation_is_refused_with_its_line(write: Make, text: str, message: str) -> None:
@@ -128,7 +128,7 @@ def test_a_list_names_the_clip_first_and_the_class_last(
     [
         ("../-3Mwkq-7TV4_2,10,23", r"my_test.txt:2: '../-3Mwkq-7TV4_2' is not the relative path of a clip"),
         ("/data/-3Mwkq-7TV4_2,10,23", "my_test.txt:2: '/data/-3Mwkq-7TV4_2' is not the relative path"),
-        ("-3Mwkq-7TV4_2,10,31", "my_test.txt:2: label '31' is none of the classes and no index of 0 to 30"),
+        ("-3Mwkq-7TV4_2,10,31", "my_test.txt:2: label '31' is neither one of the classes nor an index from 0 to 30"),
         ("-3Mwkq-7TV4_2,10,-1", "my_test.txt:2: label '-1' is none"),
         ("-3Mwkq-7TV4_2,10,strumming_guitar", "my_test.txt:2: label 'strumming_guitar' is none"),
         pytest.param("-3Mwkq-7TV4_2,10," + "9" * 5000, r"my_test.txt:2: label '9+\.\.\.' is none", id="long label"),

@@ -52,7 +52,7 @@ def test_another_dataset_is_refused_with_each_difference(tmp_path: Path) -> None
     with pytest.raises(DataError) as caught:
         Digits(Digits.Settings(image_noise=0.3, seed=4)).run(source=None, out=out)
     assert str(caught.value) == (
-        f"{out}: another prepared dataset is there (image_noise: 0.5 in the folder, 0.3 requested; "
+        f"{out}: holds another prepared dataset (image_noise: 0.5 in the folder, 0.3 requested; "
         "seed: 0 in the folder, 4 requested; --limit: 40 in the folder, null requested); "
         "choose another --out (and dataset.root), or replace it with --fresh"
     )
