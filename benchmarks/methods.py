@@ -168,7 +168,7 @@ def measure(recipe: Recipe, epochs: int, repeats: int, device: torch.device) -> 
             found = cost(shortened(recipe, label, epochs if turn else 1), modalities, dataset, device)
             if turn:
                 costs[name].append(found)
-                print(f"{name}: {found.seconds:.2f} s an epoch", file=sys.stderr)
+                print(f"{name}: {found.seconds:.2f} s per epoch", file=sys.stderr)
     base = median(found.seconds for found in costs[runs[0][0]])
     return {
         name: {

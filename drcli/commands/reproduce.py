@@ -65,7 +65,7 @@ def planned(request: ReproduceRequest) -> list[Planned]:
 
     Raises:
         RecipeError: the target, or a recipe of it, is unknown or not valid.
-        UsageError: the seeds are none, or no recipe has any of the methods.
+        UsageError: there are no seeds, or no recipe has any of the methods.
     """
     paths = shipped_targets().values() if request.target == EVERYTHING else [find_target(request.target)]
     return [_planned(load_target(path), request.choice) for path in paths]

@@ -175,7 +175,7 @@ class Batches:
         yield from self._make(self._draw(index, None) for index in self._parts(batch_size, rows))
 
     def dealt(self, batch_size: int, rows: Tensor | None = None) -> Iterator[Batch]:
-        """The batches of `in_order` that are this process's: they are dealt to the processes in turn."""
+        """The batches of `in_order` that are this process's: they are sharded over the processes in turn."""
         own = self._parts(batch_size, rows)[self.world.rank :: self.world.size]
         yield from self._make(self._draw(index, None) for index in own)
 

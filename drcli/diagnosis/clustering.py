@@ -55,7 +55,7 @@ def constant_dimensions(features: Tensor) -> Tensor:
 
 
 def _is_constant(low: Tensor, high: Tensor) -> Tensor:
-    """Whether the two are the same but for rounding, at their own magnitude: not at that of 1."""
+    """Whether the two are the same except for rounding, at their own magnitude: not at that of 1."""
     rounding = torch.finfo(low.dtype)
     return high - low <= (5 * rounding.eps * torch.maximum(low.abs(), high.abs())).clamp(min=rounding.tiny)
 
@@ -106,7 +106,7 @@ def _cluster_sklearn(features: Tensor, num_clusters: int, restarts: int, seed: i
     # Threads add up the centres in the order in which they finish; sums rounded differently can end in
     # other clusters. On one thread the result depends neither on their number nor on chance.
     with threadpool_limits(limits=1), warnings.catch_warnings():
-        # Fewer distinct points than clusters (a collapsed encoder): empty clusters are no harm to purity.
+        # Fewer distinct points than clusters (a collapsed encoder): empty clusters do not change purity.
         warnings.simplefilter("ignore", ConvergenceWarning)
         kmeans.fit(features.cpu().numpy())
     return torch.from_numpy(kmeans.labels_).long()

@@ -55,8 +55,8 @@ def execute(
         run: what to train, and where.
         dataset: the prepared dataset.
         device: where to train.
-        listener: what is told of its events.
-        fresh: start over, whatever is there.
+        listener: receives its events.
+        fresh: start over, whatever the folder holds.
         world: the processes that train it together.
 
     Raises:

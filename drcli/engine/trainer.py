@@ -60,7 +60,7 @@ class Trainer:
     Args:
         run: what is trained, and where.
         assembly: its parts.
-        listener: what is told of its events.
+        listener: receives its events.
         teachers: trained encoders by modality, where the method requires them.
         directory: its files; None for those of the run's folder.
     """

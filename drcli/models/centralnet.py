@@ -42,7 +42,7 @@ class CentralNet(Fusion):
         )
         predict: Literal["central", "sum"] = Field(
             "central",
-            description="logits; central: those of the central network; sum: plus those of each modality's head",
+            description="logits; central: those of the central network; sum: their sum with those of the heads",
         )
 
     settings: Settings
