@@ -82,7 +82,7 @@ def test_a_damaged_dataset_is_reported_not_returned(tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_never_overwritten(tmp_path: Path, fresh: bool, names: list[str]) -> None:
     for name in names:
         (tmp_path / name).touch()
-    with pytest.raises(UsageError, match=r"holds '(thesis.tex|train)', which is no part of a prepared dataset"):
+    with pytest.raises(UsageError, match=r"holds '(thesis.tex|train)', which is not part of a prepared dataset"):
         prepare(tmp_path, fresh=fresh)
     assert sorted(path.name for path in tmp_path.iterdir()) == names
 
