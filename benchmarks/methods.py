@@ -156,7 +156,7 @@ def seams(method: type[Method]) -> list[str]:
 
 def measure(recipe: Recipe, epochs: int, repeats: int, device: torch.device) -> dict[str, dict[str, Any]]:
     """Return the costs by name; joint training is measured first, and again in every turn."""
-    import sklearn.cluster  # noqa: F401 - the diagnosis imports it, which is paid once a process
+    import sklearn.cluster  # noqa: F401 - the diagnosis imports it, which is paid once per process
 
     dataset = open_or_prepare(recipe, Console(stderr=True))
     set_determinism(recipe.training.deterministic)

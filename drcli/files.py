@@ -147,7 +147,7 @@ class Lock:
         """
         if not self.is_held():
             raise RunError(
-                f"{self.folder}: deleted, or begun again by another process, while this one was at work; this one ends "
+                f"{self.folder}: deleted, or begun again by another process, while this one used it; this one stops "
                 "and writes nothing more"
             )
 

@@ -44,7 +44,7 @@ class ReproduceRequest:
 
 @dataclass(frozen=True)
 class Planned:
-    """A target with its runs, and how fast those go as far as that is known."""
+    """A target with its runs, and how fast they are, where that is known."""
 
     target: Target
     expanded: Expanded
@@ -61,7 +61,7 @@ class Reproduced:
 
 
 def planned(request: ReproduceRequest) -> list[Planned]:
-    """Return what a request comes to; nothing is trained, prepared or written.
+    """Return what a request would run; nothing is trained, prepared or written.
 
     Raises:
         RecipeError: the target, or a recipe of it, is unknown or not valid.

@@ -298,7 +298,7 @@ class Batches:
         return to_device(self._noise_of(modality, draws.index.tolist(), shape, CPU), self.device)
 
     def _keeps_noise(self, nbytes: int) -> bool:
-        """On a GPU a quarter of what is free may go into it: drawing it on the CPU takes seconds a pass."""
+        """On a GPU a quarter of what is free may go into it: drawing it on the CPU takes seconds per pass."""
         return nbytes <= (free_at_peak(self.device) // 4 if self.device.type == "cuda" else KEPT_NOISE)
 
     def _noise_of(self, modality: str, rows: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Tensor:

@@ -237,7 +237,7 @@ def _keys(labels: Tensor, num_clusters: int) -> Tensor:
 def _sums_in_order(points: Points, labels: Tensor, counts: Tensor) -> Tensor:
     """Return the sum of each cluster's rows, (R, K, D): rows by cluster, one after another.
 
-    Reads each row once a restart; the order of summation does not depend on the number of threads.
+    Reads each row once per restart; the order of summation does not depend on the number of threads.
     """
     members = _keys(labels, counts.shape[1]).argsort(stable=True).remainder_(labels.shape[1])
     ends = counts.flatten().cumsum(dim=0)

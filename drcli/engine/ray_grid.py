@@ -332,7 +332,7 @@ def _outcome(ray: Any, task: Any, run: PlannedRun) -> Outcome:
 
 
 def _tell(listener: Listener, run: PlannedRun, outcome: Outcome, *, alone: bool) -> None:
-    """Tell of a run that has ended."""
+    """Report a run that has ended."""
     for text in outcome.notes:
         listener.on(Note(text))
     if outcome.summary is not None:

@@ -95,7 +95,7 @@ def execute(
 
 @contextmanager
 def _enough_memory(run: PlannedRun, device: torch.device, world: World) -> Iterator[None]:
-    """End with the remedy where a GPU's memory does not do, for data, steps or evaluation."""
+    """End with the remedy where a GPU's memory is not enough, for data, steps or evaluation."""
     try:
         yield
     except Exception as error:
@@ -176,7 +176,7 @@ def _train(
 
 
 def _left(directory: RunDirectory) -> str:
-    """Say what a run that failed has left behind."""
+    """Return what is left of a run that failed, in words."""
     if not directory.checkpoint.exists():
         return "no epoch was finished, so there is no checkpoint"
     return f"{directory.checkpoint} holds epoch {checkpoint.load(directory.checkpoint)['epoch']}"
@@ -196,7 +196,7 @@ def load_teacher(folder: Path, dataset: PreparedDataset) -> Teacher:
 
 
 def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, seconds: float) -> Summary:
-    """Touch the test split: once, with the selected epoch."""
+    """Use the test split: once, with the selected epoch."""
     started = time.perf_counter()
     state = checkpoint.load(directory.checkpoint)
     check_identity(assembly, state, directory.checkpoint)

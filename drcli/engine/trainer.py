@@ -318,5 +318,5 @@ class ScalarLog:
 
 
 def diverged(what: str) -> str:
-    """The message for a run that has left the finite numbers."""
+    """The message for a run with numbers that are not finite."""
     return f"{what}; the run stops. Lower training.optimizer.lr, or set training.clip_grad_norm"

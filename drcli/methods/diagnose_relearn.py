@@ -62,7 +62,7 @@ class DiagnoseRelearn(Method):
         self.events = 0
 
     def warnings(self, ctx: Context) -> Iterable[str]:
-        """Warn where the schedule has no event: the run is joint training then."""
+        """Warn if the schedule has no event: the run is joint training then."""
         if not any(self.is_due(epoch, ctx.epochs) for epoch in range(ctx.epochs)) and self.events == 0:
             yield (
                 f"no re-learning will happen (every: {self.settings.every}, times: {self.settings.times}, "

@@ -353,5 +353,5 @@ def test_an_empty_folder_is_refused_with_what_is_expected(tmp_path: Path) -> Non
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     for folder in ("MOSI", "MOSEI"):
         tree.write_pickle(tmp_path / "download" / folder / "aligned_50.pkl", {})
-    with pytest.raises(DataError, match=r"MOSEI.aligned_50\.pkl and .*MOSI.aligned_50\.pkl have the same name; name the"):
+    with pytest.raises(DataError, match=r"MOSEI.aligned_50\.pkl and .*MOSI.aligned_50\.pkl have the same name; name"):
         prepare(tmp_path / "download", tmp_path / "out")
