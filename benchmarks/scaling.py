@@ -150,7 +150,7 @@ def summary(case: Case, runs: Sequence[Once]) -> Found:
 
 def show(axis: str, found: Sequence[Found]) -> None:
     """Print the table of an axis."""
-    columns = (axis, "s / epoch", "clips x modalities / s", "s / event", "s of probes", "process MiB", "device MiB")
+    columns = (axis, "s / epoch", "samples x modalities / s", "s / event", "s of probes", "process MiB", "device MiB")
     rows = [
         (
             f"{getattr(one.case, axis):,}",
