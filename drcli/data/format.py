@@ -100,7 +100,7 @@ class DatasetInfo:
 
     def to_json(self) -> str:
         """Text of `dataset.json`."""
-        values = json.loads(json.dumps(asdict(self)))  # keys that are not strings become strings, as when it is read
+        values = json.loads(json.dumps(asdict(self)))  # keys that are no strings become some, as when it is read
         seal = {"seal": _digest(values)} if self.format_version > 1 else {}
         return json.dumps({**values, **seal}, indent=2, sort_keys=True) + "\n"
 
