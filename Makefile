@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
-# A file's tests run on one worker, so that what they share, Ray say, is started once.
+# The tests of a file run on one worker, so that what they share, for example Ray, is started once.
 PARALLEL := -n $(WORKERS) --dist loadfile
 INPUTS ?= 10000
 # make table1 DATASET=digits, or DATA=DIR where the prepared datasets are DIR/cremad and so on; ENGINE=ray spreads the
@@ -39,7 +39,7 @@ $(DONE): pyproject.toml constraints.txt
 demo: $(DONE) ## unimodal, joint training and D&R on the embedded dataset, one seed, and the table
 	$(BIN)/drcli train digits --method unimodal,joint,diagnose_relearn --seeds 0
 
-table1: $(DONE) ## comparison of methods, CREMA-D and Kinetics-Sounds; DATASET=digits takes the embedded data
+table1: $(DONE) ## comparison of methods, CREMA-D and Kinetics-Sounds; DATASET=digits uses the embedded data
 	$(REPRODUCE) $@ $(SET)
 
 table2: $(DONE) ## the same on UCF-101, RGB and optical flow
@@ -51,7 +51,7 @@ table3: $(DONE) ## three modalities and transformers, CMU-MOSI
 table4: $(DONE) ## one modality that carries little information
 	$(REPRODUCE) $@ $(SET)
 
-fig1: $(DONE) ## change against joint training and probes, noisy case
+fig1: $(DONE) ## change from joint training, and probes; one noisy modality
 	$(REPRODUCE) $@ $(SET)
 
 fig3: $(DONE) ## t-SNE of the test representations
@@ -75,29 +75,29 @@ test-slow: $(DONE) ## the tests that take minutes
 test-gpu: $(DONE) ## the tests that need a CUDA device
 	$(PYTEST) -m gpu
 
-fuzz: $(DONE) ## damaged and random files for every reader; INPUTS=10000 per format
+fuzz: $(DONE) ## damaged and random files for every reader; INPUTS=1000 sets how many per format
 	$(BIN)/python -m tests.fuzz.run --inputs $(INPUTS)
 
-coverage: $(DONE) ## the tests; fails where they reach fewer lines and branches than before
+coverage: $(DONE) ## the tests; fails if they reach fewer lines and branches than before
 	$(BIN)/coverage erase
 	$(PYTEST) $(PARALLEL) --cov --cov-report=term-missing:skip-covered
 
-lint: $(DONE) ## style and formatting
+lint: $(DONE) ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-imports: $(DONE) ## which package may import which
+imports: $(DONE) ## check which package imports which
 	$(BIN)/lint-imports --no-cache
 
 format: $(DONE) ## write the formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-type: $(DONE) ## types
+type: $(DONE) ## check types
 	$(BIN)/mypy
 
 check: lint type test ## lint, types and tests
 
-clean: ## remove what the targets made; data/ and runs/ stay
+clean: ## remove what the targets made, except data/ and runs/
 	rm -rf $(VENV) build dist htmlcov .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

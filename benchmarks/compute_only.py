@@ -54,7 +54,7 @@ class Found:
         share_of_epoch: (steps + forward) / epoch.
         operations: floating-point operations of a training step.
         rate: operations a second while training on the resident batch.
-        peak: operations a second of a large matrix product.
+        peak: operations per second of a large matrix product.
         share_of_peak: rate / peak.
         operators: of one more epoch, by their time.
     """

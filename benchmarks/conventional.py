@@ -38,7 +38,7 @@ JPEG_QUALITY = 90
 
 @dataclass(frozen=True)
 class ArrayFiles:
-    """One .npy file a row, float32.
+    """One .npy file per row, float32.
 
     Attributes:
         folder: where they are.
@@ -57,12 +57,12 @@ class ArrayFiles:
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """One file a picture, several a row where they are frames.
+    """One file per picture, several per row if they are frames.
 
     Attributes:
         folder: where they are.
         suffix: of their names.
-        stored: pictures of a row; 0 for a single one that is no frame.
+        stored: pictures of a row; 0 for a single one that is not a frame.
         wanted: how many of them a row takes.
         transform: from a PIL picture to (C, H, W).
         training: whether frames are taken at random, one of each of `wanted` equal parts.

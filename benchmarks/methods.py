@@ -156,7 +156,7 @@ def seams(method: type[Method]) -> list[str]:
 
 def measure(recipe: Recipe, epochs: int, repeats: int, device: torch.device) -> dict[str, dict[str, Any]]:
     """Return the costs by name; joint training is measured first, and again in every turn."""
-    import sklearn.cluster  # noqa: F401 - the diagnosis imports it, which is paid once a process
+    import sklearn.cluster  # noqa: F401 - the diagnosis imports it, which is paid once per process
 
     dataset = open_or_prepare(recipe, Console(stderr=True))
     set_determinism(recipe.training.deterministic)
@@ -168,7 +168,7 @@ def measure(recipe: Recipe, epochs: int, repeats: int, device: torch.device) -> 
             found = cost(shortened(recipe, label, epochs if turn else 1), modalities, dataset, device)
             if turn:
                 costs[name].append(found)
-                print(f"{name}: {found.seconds:.2f} s an epoch", file=sys.stderr)
+                print(f"{name}: {found.seconds:.2f} s per epoch", file=sys.stderr)
     base = median(found.seconds for found in costs[runs[0][0]])
     return {
         name: {

@@ -57,7 +57,7 @@ class Ours:
     def epochs(self, count: int = 1) -> None:
         """Train so many epochs more, evaluate, and write the run's files, as `drcli train` does.
 
-        Only the last one's files are waited for: in between they are written while training goes on.
+        Only the last one's files are waited for: in between they are written while training continues.
         """
         set_determinism(self.trainer.recipe.training.deterministic)
         done = len(self.records.epochs)

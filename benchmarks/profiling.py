@@ -61,7 +61,7 @@ class Profile:
         start: until the first epoch, compilation apart: weights, arrays to the device.
         compilation: of the forward pass, before the first epoch.
         first: of the first epoch, which also warms up; without its diagnosis.
-        epoch: of another epoch, without diagnosis; median. The first one's where there is no other.
+        epoch: of another epoch, without diagnosis; median. Of the first one if there is no other.
         event: of one diagnosis with re-learning; None where there was none.
         finish: the last epoch's last.pt, test scores and probes.
         schedule: what was run.

@@ -90,7 +90,7 @@ def cases_of(axes: Sequence[str], sizes: Sequence[int] | None) -> dict[str, list
     """
     unknown = [axis for axis in axes if axis not in AXES]
     if unknown:
-        raise UsageError(f"--axes: {unknown[0]!r} is none of {', '.join(AXES)}")
+        raise UsageError(f"--axes: {unknown[0]!r} is not one of {', '.join(AXES)}")
     return {axis: [replace(Case(), **{axis: size}) for size in sizes or AXES[axis]] for axis in axes}
 
 
@@ -111,7 +111,7 @@ def recipe_of(case: Case, root: Path, epochs: int) -> Recipe:
 
 def once(case: Case, size: int, epochs: int, device: str) -> Once:
     """Make the arrays, and do one run; in a process of its own."""
-    for name in ("cluster", "linear_model"):  # seconds of an import are no matter of size
+    for name in ("cluster", "linear_model"):  # the seconds of an import do not depend on the size
         import_module(f"sklearn.{name}")
     rows = {"train": case.clips, "val": max(case.classes, case.clips // 4), "test": case.clips // 4}
     spec = ArraySpec((1, size, size), "float16")
@@ -150,7 +150,7 @@ def summary(case: Case, runs: Sequence[Once]) -> Found:
 
 def show(axis: str, found: Sequence[Found]) -> None:
     """Print the table of an axis."""
-    columns = (axis, "s / epoch", "clips x modalities / s", "s / event", "s of probes", "process MiB", "device MiB")
+    columns = (axis, "s / epoch", "samples x modalities / s", "s / event", "s of probes", "process MiB", "device MiB")
     rows = [
         (
             f"{getattr(one.case, axis):,}",

@@ -68,7 +68,7 @@ class Found:
         start: seconds until its first epoch, compilation included.
         seconds: of an epoch, the median of the turns.
         repeats: of each turn.
-        clips_per_second: training rows a second of an epoch.
+        clips_per_second: training rows per second of an epoch.
         faster: how many times faster than the conventional loop; None where that was not measured.
         accuracy: on val after the last epoch; None where nothing is trained.
         data: where the arrays are, or the files.
@@ -102,7 +102,7 @@ def chosen(asked: str | None, device: torch.device) -> dict[str, tuple[str, ...]
     names = list(known) if asked is None else [name.strip() for name in asked.split(",")]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise UsageError(f"--variants: {unknown[0]!r} is none of {', '.join(known)}")
+        raise UsageError(f"--variants: {unknown[0]!r} is not one of {', '.join(known)}")
     return {name: known[name] for name in names}
 
 

@@ -111,7 +111,7 @@ class Arrays(DownloadPreparer):
         kinds = {m: kind_of(contents[m], self.settings.kinds.get(m)) for m in modalities}
         for m, kind in kinds.items():
             if kind != "sequence" and m + LENGTHS in contents:
-                raise contents[m + LENGTHS].refused(f"is of no use: {m!r} is no sequence; leave it out")
+                raise contents[m + LENGTHS].refused(f"is not used: {m!r} is not a sequence; leave it out")
             shape = sample_shape(contents[m], kind)
             job.note(f"{m}: {kind} {AXES[kind]} = {shape}, stored as {stored_type(contents[m])}")
             for line in _doubts(contents, m, kind, is_stated=m in self.settings.kinds):

@@ -1,4 +1,4 @@
-"""What one preparation is told: source, destination, limits, and where progress and warnings go."""
+"""What one preparation is given: source, destination, limits, and where progress and warnings go."""
 
 from __future__ import annotations
 

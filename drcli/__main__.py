@@ -13,7 +13,7 @@ SPINS = "1000"
 GNU's OpenMP looks for milliseconds by itself. Threads that look while others compute on the same cores stop
 those: two trainings at once on two cores took 5 times as long an epoch as one alone, with this limit 4 times;
 among five busy processes an epoch took 50 times as long without it. Alone on the machine the limit costs less
-than runs differ. One thread a run (OMP_NUM_THREADS=1) is the best that can be done on a crowded machine.
+than runs differ. One thread per run (OMP_NUM_THREADS=1) is the best that can be done on a crowded machine.
 """
 
 

@@ -30,7 +30,7 @@ from drcli.tensor_file import MoreThanTensorsError, read_tensors
 CHECKPOINT_VERSION = 1
 _MARK = b"drcli-sha256:"
 _COMMENT_SIZE = len(_MARK) + 64
-_NOT_OURS = "Of a model that drcli did not train, save the features as .npz: `drcli diagnose FEATURES.npz`"
+_NOT_OURS = "For a model that drcli did not train, save the features as .npz: `drcli diagnose FEATURES.npz`"
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -48,7 +48,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 
 
 class Saver:
-    """Saves checkpoints in the order asked for, in a thread of its own, while training goes on.
+    """Saves checkpoints in the order requested, in a separate thread, while training continues.
 
     A run that is killed loses what was not yet written: at most the two last saves. After one that failed
     nothing more is written: a `last.pt` must not speak of a `checkpoint.pt` that is not there.

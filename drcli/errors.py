@@ -48,6 +48,6 @@ class CheckpointError(DamagedError):
 
 
 class InterruptedRunError(DrcliError):
-    """Ctrl-C or SIGTERM stopped the command; the message says how to go on."""
+    """Ctrl-C or SIGTERM stopped the command; the message says how to resume."""
 
     exit_code: ClassVar[int] = 130

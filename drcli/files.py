@@ -78,7 +78,7 @@ def _write_through(path: Path, pieces: Sequence[Buffer]) -> None:
 def reason(error: OSError) -> str:
     """What went wrong, with the remedy where there is one."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return "no space left on the device: free some and repeat the command, it goes on where it was"
+        return "no space left on the device: free some and repeat the command, which resumes"
     if error.errno == errno.ELOOP:
         return "it is a link: remove it, nothing is written through links"
     return error.strerror or str(error)
@@ -147,7 +147,7 @@ class Lock:
         """
         if not self.is_held():
             raise RunError(
-                f"{self.folder}: deleted, or begun again by another process, while this one was at work; this one ends "
+                f"{self.folder}: deleted, or begun again by another process, while this one used it; this one stops "
                 "and writes nothing more"
             )
 

@@ -77,7 +77,7 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
         if name == info.filename or not is_printable(name):
             raise ContentsError(f"{shown(name)} is not an array; save the file with numpy.savez")
         if name in found:
-            raise ContentsError(f"array {shown(name)} is there twice; {_SAVE}")
+            raise ContentsError(f"array {shown(name)} is in the file twice; {_SAVE}")
         _check_header(archive, name, info)
         found[name] = info
     return found

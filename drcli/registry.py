@@ -1,7 +1,7 @@
 """Names of methods, backbones, fusions and datasets, and the classes behind them.
 
-A registry is one explicit table, name -> "module:Class". The class is imported only when it is asked
-for, so that listing names costs nothing; other packages join through entry points.
+A registry is one explicit table, name -> "module:Class". The class is imported only when it is
+needed, so that listing names costs nothing; other packages join through entry points.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Registry:
 
         Args:
             name: as a recipe writes it.
-            target: the class, or "module:Class", which is imported when it is asked for.
+            target: the class, or "module:Class", which is imported when it is needed.
             summary: what it is, in one line.
         """
         before = self._entries.get(name)

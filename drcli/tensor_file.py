@@ -100,7 +100,7 @@ def _read_archive(stream: BufferedReader) -> Any:
 
 
 class _ArchiveStorages:
-    """Storages of a zip archive by their key, read when first asked for; zipfile compares their checksums."""
+    """Storages of a zip archive by their key, read at their first use; zipfile compares their checksums."""
 
     def __init__(self, archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], root: str) -> None:
         self._archive = archive

@@ -91,7 +91,7 @@ def delivered(code: int) -> int:
 
 def undelivered(error: OSError) -> int:
     """Say in one line that standard output cannot be written, drop what is left of it, and return exit code 1."""
-    if error.errno != errno.EPIPE:  # whoever reads a pipe and stops knows it
+    if error.errno != errno.EPIPE:  # a reader that closes the pipe needs no message
         text = f"drcli: standard output cannot be written ({error.strerror or error})\n"
         with contextlib.suppress(OSError):
             os.write(2, text.encode(errors="backslashreplace"))

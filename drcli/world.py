@@ -3,7 +3,7 @@
 Every process draws the same order and the same random choices for a whole batch and takes a shard of its
 rows. What is summed here (losses, statistics, gradients) is the same bits in every process afterwards, so
 that all of them take the same step from the same weights. Nothing wraps the model: a method may run it
-several times a step and change the gradients between backward and step. The price is that gradients are
+several times per step and change the gradients between backward and step. The price is that gradients are
 exchanged after the backward pass and not while it runs, as `DistributedDataParallel` would.
 """
 

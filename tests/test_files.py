@@ -48,7 +48,7 @@ def test_a_full_disk_keeps_the_old_contents(call: str, tmp_path: Path, monkeypat
             write_atomic(path, b"new")
     assert str(caught.value) == (
         f"{path}: cannot be written (no space left on the device: free some and repeat the command, "
-        "it goes on where it was); what was there before is untouched"
+        "which resumes); what was there before is untouched"
     )
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

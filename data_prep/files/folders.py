@@ -23,7 +23,7 @@ def list_folder(folder: Path, suffixes: Collection[str]) -> list[Path]:
         suffixes: in lower case, with their dot.
 
     Raises:
-        DataError: the folder cannot be read, or one of the names is no file.
+        DataError: the folder cannot be read, or one of the names is not a file.
     """
     files, folders = _scan(folder, suffixes)
     for name in folders:
@@ -40,7 +40,7 @@ def find_files(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
         suffixes: in lower case, with their dot.
 
     Raises:
-        DataError: a folder cannot be read, or one of the names is no file.
+        DataError: a folder cannot be read, or one of the names is not a file.
     """
     seen: set[str] = set()
     waiting = [root]

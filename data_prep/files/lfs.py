@@ -1,4 +1,4 @@
-"""Git LFS pointers: the short text that stands in place of a file that was not fetched."""
+"""Git LFS pointers: the short text in place of a file that was not fetched."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def open_file(path: Path, *, limit: int | None = None) -> BinaryIO:
         limit: the largest size in bytes; None allows any.
 
     Raises:
-        DataError: it cannot be opened, is no file, or is too large.
+        DataError: it cannot be opened, is not a file, or is too large.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # does not wait for a pipe
@@ -49,7 +49,7 @@ def _too_much(limit: int) -> str:
 
 
 def kind_of_file(mode: int) -> str:
-    """What a path is that is no regular file, with its article."""
+    """What a path is, with its article, if it is not a regular file."""
     tests = {"a folder": stat.S_ISDIR, "a pipe": stat.S_ISFIFO, "a socket": stat.S_ISSOCK}
     return next((name for name, test in tests.items() if test(mode)), "a device")
 
@@ -58,7 +58,7 @@ def read_file(path: Path, *, limit: int) -> bytes:
     """All bytes of a file of at most `limit` bytes.
 
     Raises:
-        DataError: it cannot be read, is no file, or is too large.
+        DataError: it cannot be read, is not a file, or is too large.
     """
     with open_file(path, limit=limit) as stream:
         try:

@@ -91,7 +91,7 @@ def log_mel(
 
     filters = melscale_fbanks(n_fft // 2 + 1, 0.0, rate / 2, n_mels, rate).numpy()  # (bins, mels)
     power = power_spectrogram(wave, n_fft=n_fft, hop=hop)
-    # In float64, since in float32 the order of summation, hence the number of threads, shows when rounded.
+    # In float64, since in float32 the order of summation, and so the number of threads, shows when rounded.
     mel = filters.T.astype(np.float64) @ power.astype(np.float64)
     logs: NDArray[np.float32] = np.log(mel + floor).astype(np.float32)
     return logs

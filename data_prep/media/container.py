@@ -122,7 +122,7 @@ def check_file(path: Path) -> None:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
-            raise ClipError("unreadable", "it is no regular file")
+            raise ClipError("unreadable", "it is not a regular file")
         pointer = read_pointer(path)
     except OSError as error:
         raise ClipError("unreadable", error.strerror or str(error)) from error
@@ -139,9 +139,9 @@ def _said(error: Exception) -> str:
 
 
 def video_stream(container: Any) -> Any:
-    """The first video stream that is no cover picture, set to decode in one thread.
+    """The first video stream that is not a cover picture, set to decode in one thread.
 
-    One thread a process: several would gain nothing beside the other workers, and report errors late.
+    One thread per process: more would gain nothing beside the other workers, and report errors late.
 
     Raises:
         ClipError: there is none, or its size is absurd.

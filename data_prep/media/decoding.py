@@ -59,7 +59,7 @@ class Decoding:
     def gaps(self) -> list[float]:
         """Times of what did not decode cleanly, in seconds from the first frame.
 
-        Damaged frames before the first clean one are no gap: a clip may begin between key frames.
+        Damaged frames before the first clean one are not a gap: a clip may begin between key frames.
         """
         if self._origin is None:
             return []

@@ -99,8 +99,8 @@ def opencv() -> Any:
     cv2 = extra("cv2")
     if not hasattr(cv2, "optflow"):
         raise UsageError(
-            f"OpenCV {cv2.__version__} lacks its contributed modules, hence TV-L1: "
-            "pip uninstall the opencv packages that are there, then pip install 'drcli[media]'"
+            f"OpenCV {cv2.__version__} lacks its contributed modules, and so TV-L1: "
+            "pip uninstall the installed opencv packages, then pip install 'drcli[media]'"
         )
     cv2.setNumThreads(1)
     return cv2

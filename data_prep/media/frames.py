@@ -155,7 +155,7 @@ def _convert(due: Sequence[float], shown: tuple[float, Any], resize: _Resizer) -
 
 
 def _check_gaps(chosen: dict[float, _Shown], gaps: Sequence[float]) -> None:
-    """Refuse a wanted time whose own frame did not decode, so that an older one stands in its place."""
+    """Refuse a wanted time whose own frame did not decode, so that an older one takes its place."""
     for wanted, shown in chosen.items():
         if any(shown.time < time <= wanted for time in gaps) or any(time <= wanted < shown.time for time in gaps):
             raise ClipError("corrupt", f"the picture at {wanted:.2f} s did not decode")

@@ -102,7 +102,7 @@ def _check_range(lowest: float, highest: float) -> None:
         raise ClipError(
             "out of range",
             f"its samples reach {peak:.6g}, and full scale is 1: floating-point numbers in the range of integers; "
-            "divide them by 32768, or what full scale is there, and save the file again",
+            "divide them by 32768, or by their full scale, and save the file again",
         )
 
 

@@ -92,7 +92,7 @@ def read_pcm(path: Path) -> Pcm | None:
 
 
 def read_header(stream: BinaryIO) -> Header | None:
-    """The header of a WAV file, read from its beginning; None if it is no WAV file, or has no samples."""
+    """The header of a WAV file, read from its beginning; None if it is not a WAV file, or has no samples."""
     head = stream.read(12)
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
         return None
@@ -147,5 +147,6 @@ def _check_end(stream: BinaryIO, header: Header, length: int) -> None:
     name = stream.read(8)[:4]
     if length - end >= 8 and not all(32 <= byte < 127 for byte in name):
         raise ClipError(
-            "corrupt", f"the header says {header.size} bytes of sound, and {length - end} bytes follow that are no part"
+            "corrupt",
+            f"the header says {header.size} bytes of sound, and {length - end} bytes follow that are not part of it",
         )

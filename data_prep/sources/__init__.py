@@ -1,1 +1,1 @@
-"""Reads what was downloaded: lists, labels, pickles, folders; one file a format."""
+"""Reads what was downloaded: lists, labels, pickles, folders; one file per format."""

@@ -54,7 +54,7 @@ def read_contents(path: Path) -> dict[str, Stored]:
     """The arrays of a file, checked as far as headers show what is wrong.
 
     Raises:
-        DataError: the file is no .npz file or damaged, labels are missing, or an array has a name, a type
+        DataError: the file is not an .npz file or damaged, labels are missing, or an array has a name, a type
             or a number of rows that does not fit.
     """
     contents = read_headers(path)
@@ -100,12 +100,12 @@ def check_alike(train: Contents, other: Contents) -> None:
 
 
 def kind_of(stored: Stored, asked: Kind | None) -> Kind:
-    """What the axes of a modality's samples are: as asked, or what their number suggests.
+    """What the axes of a modality's samples are: as requested, or what their number suggests.
 
     Three axes are an array and two a sequence; four are frames, or flow where there are two channels.
 
     Raises:
-        DataError: no kind has so many axes, or not the one asked for.
+        DataError: no kind has this number of axes, or not the requested one.
     """
     shape = stored.shape[1:]
     if len(shape) == 1:
@@ -169,7 +169,7 @@ def _check_lengths(stored: Stored, modalities: Sequence[str]) -> None:
     _check_column(stored, "iu", "integers, the valid steps of each sample")
     modality = stored.name.removesuffix(LENGTHS)
     if modality not in modalities:
-        raise stored.refused(f"is the lengths of {modality!r}, which is not there; add it, or leave the lengths out")
+        raise stored.refused(f"holds the lengths of {modality!r}, which is missing; add it, or leave the lengths out")
 
 
 def _check_column(stored: Stored, types: str, what: str) -> None:

@@ -59,7 +59,7 @@ class Recording:
 
 
 def parse_stem(name: str) -> str | None:
-    """The name of a recording, one misnamed file corrected; None if it is no such name."""
+    """The name of a recording, one misnamed file corrected; None if it is not such a name."""
     stem = _ALIASES.get(name, name)
     return stem if _STEM.fullmatch(stem) else None
 

@@ -124,7 +124,7 @@ def _parse(line: str, where: str) -> str:
         raise DataError(f"{where}: {shown(name)} is not the name of a recording, such as 1001_DFA_ANG_XX")
     code = _WORDS.get(label.upper(), label.upper())
     if code not in EMOTIONS:
-        raise DataError(f"{where}: label {shown(label)} is none of {', '.join(EMOTIONS)}")
+        raise DataError(f"{where}: label {shown(label)} is not one of {', '.join(EMOTIONS)}")
     if code != stem[9:12]:
         raise DataError(f"{where}: label {shown(label)} contradicts the name {stem}")
     return stem

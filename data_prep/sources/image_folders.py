@@ -124,7 +124,7 @@ def _in_order(folder: Path, prefixes: frozenset[str]) -> list[Path]:
             if match and match["prefix"].lower() in prefixes:
                 number = int(match["number"])
                 if number in images:
-                    raise ClipError("corrupt", f"{images[number].name} and {entry.name} have one number in {folder}")
+                    raise ClipError("corrupt", f"{images[number].name}, {entry.name} in {folder}: same number")
                 images[number] = Path(entry.path)
     if not images:
         raise ClipError("unreadable", f"no numbered JPEG files in {folder}")
@@ -143,7 +143,7 @@ def read_image(path: Path, *, grey: bool = False) -> Pixels:
         grey: one channel.
 
     Raises:
-        ClipError: it cannot be read, was cut off, is no JPEG, or has more than `MAX_PIXELS`.
+        ClipError: it cannot be read, was cut off, is not a JPEG, or has more than `MAX_PIXELS`.
     """
     cv2 = opencv()
     try:
@@ -152,7 +152,7 @@ def read_image(path: Path, *, grey: bool = False) -> Pixels:
         raise ClipError("unreadable", str(error)) from error
     size = jpeg_size(data)
     if size is None or b"\xff\xd9" not in data[-64:]:  # OpenCV would fill the rest of a truncated picture with grey
-        raise ClipError("corrupt", f"{path} is truncated or no JPEG")
+        raise ClipError("corrupt", f"{path} is truncated or not a JPEG")
     if size[0] * size[1] > MAX_PIXELS:
         raise ClipError("absurd size", f"{path}: the header says {size[1]} x {size[0]}")
     _check_data(data, path)
@@ -162,7 +162,7 @@ def read_image(path: Path, *, grey: bool = False) -> Pixels:
     except cv2.error as error:
         raise ClipError("corrupt", f"{path}: {error}") from error
     if decoded is None:
-        raise ClipError("corrupt", f"{path} is no readable JPEG")
+        raise ClipError("corrupt", f"{path} is not a readable JPEG")
     image: Pixels = decoded if grey else np.ascontiguousarray(decoded[..., ::-1])
     return image
 

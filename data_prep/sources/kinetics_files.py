@@ -18,7 +18,7 @@ class OtherTime:
 
     Attributes:
         clip: the listed clip.
-        starts: seconds at which the files that are there begin.
+        starts: seconds at which the files of the download begin.
     """
 
     clip: Listed
@@ -33,7 +33,7 @@ class OtherTime:
 def find_clips(source: Path) -> dict[str, list[Path]]:
     """All files below a folder that are named like a clip, by YouTube id.
 
-    Flat folders, folders of classes and the replacements for corrupt clips may stand side by side.
+    Flat folders, folders of classes and the replacements for corrupt clips may be side by side.
     """
     found: dict[str, list[Path]] = {}
     for path in find_files(source, SUFFIXES):
@@ -66,7 +66,7 @@ def match_clips(
 def best_file(paths: Sequence[Path], clip: Listed) -> Path | OtherTime | None:
     """The file of a listed clip, a replacement for a corrupt one before others; None if the video is not there.
 
-    A file whose name states another start than the list shows other seconds of the video, and is no match.
+    A file whose name states another start than the list shows other seconds of the video, and does not match.
     Where the list states none, the files must agree on one. A file without a start in its name matches.
 
     Args:

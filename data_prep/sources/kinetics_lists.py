@@ -85,7 +85,7 @@ class Listed:
 
 
 def parse_clip(stem: str) -> tuple[str, int | None] | None:
-    """YouTube id and start in seconds of a clip's name without suffix; None if it is no clip's name.
+    """YouTube id and start in seconds of a clip's name without suffix; None if it is not a clip's name.
 
     An id may begin with dashes and hold underscores, so that it is counted off, not split off.
     """
@@ -143,7 +143,7 @@ def _annotated(row: Mapping[str, Any], label: str, split: str, where: str) -> Li
         raise DataError(f"{where}: split is {shown(named)} in the file of {split}; correct or remove the line")
     seconds = _SECONDS.fullmatch(start)
     if start and seconds is None:
-        raise DataError(f"{where}: time_start {shown(start)} is no whole number of seconds; correct the line")
+        raise DataError(f"{where}: time_start {shown(start)} is not a whole number of seconds; correct the line")
     return Listed(video, int(seconds[1]) if seconds else None, label, where)
 
 
@@ -176,7 +176,7 @@ def read_json(path: Path, classes: tuple[str, ...]) -> dict[str, list[Listed]]:
         classes: names besides the 31 that are allowed.
 
     Raises:
-        DataError: it is no such file, or a clip is not as expected.
+        DataError: it is not such a file, or a clip is not as expected.
     """
     splits: dict[str, list[Listed]] = {split: [] for split in SPLITS}
     names = {subset: split for split, subset in _SUBSETS.items()}
@@ -202,7 +202,7 @@ def _listed(name: str, label: str, classes: tuple[str, ...], where: str) -> List
     if label in _INDICES:
         spelt = _INDICES[label]
     elif spelt not in {*CLASSES, *classes}:
-        raise DataError(f"{where}: label {shown(label)} is none of the classes and no index of 0 to {len(CLASSES) - 1}")
+        raise DataError(f"{where}: label {shown(label)} is neither a class nor an index from 0 to {len(CLASSES) - 1}")
     return Listed(*clip, spelt, where)
 
 

@@ -20,7 +20,7 @@ def read_text(path: Path) -> str:
     """The text of a UTF-8 file, without a byte order mark; line ends as they are.
 
     Raises:
-        DataError: it cannot be read, is no file or longer than `LONGEST_FILE`, is no UTF-8 text, or holds
+        DataError: it cannot be read, is not a file or longer than `LONGEST_FILE`, is not UTF-8 text, or holds
             control characters, which damaged files and binary ones have.
     """
     try:
@@ -31,7 +31,7 @@ def read_text(path: Path) -> str:
     if match:
         line = len(_LINE_END.findall(text, 0, match.start())) + 1
         raise DataError(
-            f"{path}:{line}: holds the control character {match[0]!r}; the file is damaged or no text, "
+            f"{path}:{line}: holds the control character {match[0]!r}; the file is damaged or not text, "
             "give it as it was downloaded"
         )
     return text
@@ -41,7 +41,7 @@ def numbered_lines(path: Path) -> list[tuple[str, str]]:
     """(where, text) of each line that is not blank, where being "FILE:LINE" for messages.
 
     Raises:
-        DataError: the file cannot be read, is no UTF-8 text, or has a line longer than `LONGEST_LINE`.
+        DataError: the file cannot be read, is not UTF-8 text, or has a line longer than `LONGEST_LINE`.
     """
     lines = [
         (f"{path}:{number}", line.strip()) for number, line in enumerate(_LINE_END.split(read_text(path)), start=1)

@@ -2,7 +2,7 @@
 
 A .csd is an HDF5 file <root>/data/<video>/{features (n, D), intervals (n, 2) in seconds}. As the SDK does,
 audio and visual rows are averaged over the words that they overlap, and words are taken into the opinion
-segment that they overlap; silences ("sp") are no words. The folds are the standard ones.
+segment that they overlap; silences ("sp") are not words. The folds are the standard ones.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Alignment:
             )
         if self.unmatched:
             lines.append(
-                f"{self.unmatched} of {self.silences} silences are no interval of the word vectors; "
+                f"{self.unmatched} of {self.silences} silences are not intervals of the word vectors; "
                 "silences that the word vectors give otherwise count as words"
             )
         return lines
@@ -134,7 +134,7 @@ def read_csd(files: Mapping[str, Path], progress: Callable[[int, int], None]) ->
             progress(done, len(videos))
     alignment.check(files)
     _check_words(splits, files)
-    notes = [] if "words" in files else ["no CMU_MOSI_TimestampedWords.csd: silences cannot be told from words"]
+    notes = [] if "words" in files else ["no CMU_MOSI_TimestampedWords.csd: silences cannot be told apart from words"]
     return Contents(splits, is_aligned=True, repairs=repairs, skipped=skipped, notes=[*notes, *alignment.notes()])
 
 

@@ -72,5 +72,5 @@ def _files_below(folder: Path, depth: int) -> Iterator[Path]:
 
 def _only(paths: Sequence[Path]) -> Path:
     if len(paths) > 1:
-        raise DataError(f"{paths[0]} and {paths[1]} have one name; name the folder of one of them with --source")
+        raise DataError(f"{paths[0]} and {paths[1]} have the same name; name the folder of one of them with --source")
     return paths[0]

@@ -195,5 +195,5 @@ def _name(where: str, row: Any) -> str:
     texts = [part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part) for part in parts]
     name = f"{texts[0]}[{','.join(texts[1:])}]" if len(texts) > 1 else "".join(texts)
     if not name.isprintable() or not 0 < len(name) <= 200:
-        raise DataError(f"{where}: {name[:50]!a} is no name of a segment")
+        raise DataError(f"{where}: {name[:50]!a} is not the name of a segment")
     return name

@@ -53,7 +53,7 @@ def real_numbers(values: ArrayLike) -> NDArray[Any]:
 
     Raises:
         TypeError: they are text, complex, or anything else.
-        ValueError: they are no array.
+        ValueError: they are not an array.
     """
     array = np.asarray(values)
     if array.dtype.kind not in "biufO":  # numpy would read text as numbers, and drop imaginary parts
@@ -139,7 +139,7 @@ def check_contents(contents: Contents, where: str) -> None:
     names = Counter(segment.id for segments in contents.splits.values() for segment in segments)
     doubled = [name for name, count in names.items() if count > 1]
     if doubled:
-        raise DataError(f"{where}: segment {doubled[0]} is there {names[doubled[0]]} times; download it again")
+        raise DataError(f"{where}: segment {doubled[0]} is in the file {names[doubled[0]]} times; download it again")
     for split, segments in contents.splits.items():
         for segment in segments:
             label = segment.sentiment

@@ -142,7 +142,7 @@ def _words(dataset: Any) -> NDArray[Any]:
     if dataset.dtype.kind == "S":
         return np.asarray(dataset[()]).astype(object)
     if extra("h5py").check_string_dtype(dataset.dtype) is None:
-        raise TypeError(f"{dataset.dtype} is no text")
+        raise TypeError(f"{dataset.dtype} is not text")
     words, total = np.empty(dataset.shape, dtype=object), 0
     for index in np.ndindex(dataset.shape):
         words[index] = dataset[index]
@@ -169,7 +169,7 @@ def opened(files: Mapping[str, Path]) -> Iterator[dict[str, Table]]:
 
     Raises:
         UsageError: h5py is not installed.
-        DataError: a file cannot be opened or is no .csd.
+        DataError: a file cannot be opened or is not a .csd.
     """
     with ExitStack() as stack:
         yield {role: Table(path, stack.enter_context(_open(path))) for role, path in files.items()}

@@ -68,14 +68,14 @@ def read_headers(path: Path) -> dict[str, Stored]:
     """The arrays of a file by name, in its order, without their values.
 
     Raises:
-        DataError: the file is no .npz file or damaged, or an array holds Python objects.
+        DataError: the file is not an .npz file or damaged, or an array holds Python objects.
     """
     with _damage(f"{path}: is not a readable .npz file"), _archive(path) as archive:
         _check_unpacked(path, archive.infolist())
         headers = [_read_header(archive, path, member) for member in archive.infolist()]
     contents = {stored.name: stored for stored in headers}
     if len(contents) < len(headers):
-        raise DataError(f"{path}: holds two arrays of one name; save the file again with numpy.savez")
+        raise DataError(f"{path}: holds two arrays of the same name; save the file again with numpy.savez")
     return contents
 
 
@@ -143,7 +143,7 @@ def _read_header(archive: zipfile.ZipFile, path: Path, member: zipfile.ZipInfo) 
         raise DataError(f"{path}: packed by a method that numpy does not use; save the file again with numpy.savez")
     name = member.filename.removesuffix(".npy")
     if name == member.filename:
-        raise DataError(f"{path}: {name!r} is no array; save the file with numpy.savez")
+        raise DataError(f"{path}: {name!r} is not an array; save the file with numpy.savez")
     with _damage(f"{path}: array {name!r} is damaged"), archive.open(member) as stream:
         shape, is_fortran, dtype = _parse_header(stream)
         size = stream.tell() + math.prod(shape) * dtype.itemsize

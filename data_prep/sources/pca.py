@@ -17,7 +17,7 @@ class Reduction:
     Attributes:
         mean: (D,) mean of the vectors it was fitted to.
         basis: (D, K) orthonormal leading components.
-        gains: (K,) factor of each component: 1, but for the last.
+        gains: (K,) factor of each component: 1, except for the last.
     """
 
     mean: Floats

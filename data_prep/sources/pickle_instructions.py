@@ -22,7 +22,7 @@ def run(stream: BinaryIO, size: int) -> Any:
         size: bytes that the stream has.
 
     Raises:
-        RefusedError: it asks for something that is no array and no plain container.
+        RefusedError: it asks for something that is neither an array nor a plain container.
         Exception: it is damaged: whatever the instruction raises.
     """
     machine = Machine(stream, size)

@@ -99,7 +99,7 @@ def checked_count(shape: Any) -> int:
     """Elements of an array of that shape.
 
     Raises:
-        ValueError: it is no shape, or one that no file can fill.
+        ValueError: it is not a shape, or one that no file can fill.
     """
     if type(shape) is not tuple or not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"array of shape {str(shape)[:50]}")
@@ -112,7 +112,7 @@ def checked_bytes(data: Any, dtype: np.dtype[Any], count: int) -> bytes:
     """The bytes of `count` elements, which Python 2 has as text.
 
     Raises:
-        ValueError: there are more or fewer, or they are no text where they must be.
+        ValueError: there are more or fewer, or they are not text where they must be.
     """
     if isinstance(data, str):
         data = data.encode("latin1")

@@ -39,7 +39,7 @@ def load_pickle(path: Path) -> Any:
     objects as elements; those of records or dates are refused. OrderedDict and defaultdict become dict.
 
     Raises:
-        DataError: the file cannot be read, is no pickle, is truncated, or asks for anything else;
+        DataError: the file cannot be read, is not a pickle, is truncated, or asks for anything else;
             the message names what it asks for, and none of it is run.
     """
     with open_file(path, limit=LARGEST) as stream:
@@ -47,7 +47,7 @@ def load_pickle(path: Path) -> Any:
             return run(stream, os.fstat(stream.fileno()).st_size)
         except RefusedError as error:
             raise DataError(
-                f"{path}: this pickle asks for {error}, which is no part of a numpy array or a plain container; "
+                f"{path}: this pickle asks for {error}, which is not part of a numpy array or a plain container; "
                 "such a file can run code, so it is not read. Download it again from its authors"
             ) from error
         except _DAMAGE as error:

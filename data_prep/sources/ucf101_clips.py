@@ -118,7 +118,7 @@ def frame_numbers(count: int, positions: int) -> list[int]:
         positions: how many segments.
 
     Raises:
-        ClipError: there are fewer than two frames, hence no flow.
+        ClipError: there are fewer than two frames, so no flow.
     """
     if count < 2:
         raise ClipError("too short", f"{count} frames, and flow needs two")

@@ -59,7 +59,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of the clips.
+    """The outcome of all clips.
 
     Attributes:
         done: clips that are stored.

@@ -13,7 +13,7 @@ from drcli.reading import parse_json
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one clip.
+    """The outcome of one clip.
 
     Attributes:
         id: of the clip.

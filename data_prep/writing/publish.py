@@ -37,7 +37,7 @@ def is_occupied(out: Path) -> bool:
     """Whether a dataset is in the folder `out`.
 
     Raises:
-        UsageError: something else is there, which is never overwritten.
+        UsageError: the folder holds something else, which is never overwritten.
     """
     if not out.exists():
         return False
@@ -47,7 +47,7 @@ def is_occupied(out: Path) -> bool:
     # Without dataset.json, folders called train and val are somebody's own data.
     stray = sorted(names - {INFO_FILE, *SPLITS} if INFO_FILE in names else names)
     if stray:
-        raise UsageError(f"{out}: holds {stray[0]!r}, which is no part of a prepared dataset; choose another --out")
+        raise UsageError(f"{out}: holds {stray[0]!r}, which is not part of a prepared dataset; choose another --out")
     return bool(names)
 
 
@@ -66,7 +66,7 @@ def existing(out: Path, requested: Mapping[str, Any], remedy: str) -> DatasetInf
     changed = differences(identity(info.name, info.settings, info.source), requested)
     if changed:
         raise DataError(
-            f"{out}: another prepared dataset is there ({'; '.join(changed)}); "
+            f"{out}: holds another prepared dataset ({'; '.join(changed)}); "
             "choose another --out (and dataset.root), or replace it with --fresh"
         )
     verify_files(out, info, remedy)

@@ -92,7 +92,7 @@ def _begin(scratch: Path, identity: str, warn: Callable[[str], None]) -> None:
     if path.exists() and path.read_text(encoding="utf-8", errors="replace") == identity:
         return
     if any(scratch.iterdir()):
-        warn(f"{scratch}: was begun with other settings or another source; it is begun anew")
+        warn(f"{scratch}: was begun with other settings or another source; the preparation starts from the beginning")
     for child in scratch.iterdir():
         shutil.rmtree(child) if child.is_dir() else child.unlink()
     path.write_text(identity, encoding="utf-8")

@@ -49,7 +49,7 @@ class Search:
         for split, names in self.listed.items():
             if names and split not in found:
                 raise DataError(
-                    f"{self.source}: none of the {len(names)} listed clips of {split} is there; looked for "
+                    f"{self.source}: none of the {len(names)} listed clips of {split} was found; looked for "
                     f"{min(names)!r}, for example; {self._there()}; name the folder above the clips, "
                     f"whose files are named as in the lists{self.besides}"
                 )

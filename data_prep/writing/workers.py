@@ -1,6 +1,6 @@
 """Hands clips to worker processes, and lets each write its rows.
 
-Rows go straight from a worker to the map on disk; only what became of a clip comes back. Whatever goes
+Rows go straight from a worker to the map on disk; only the outcome of a clip comes back. Whatever goes
 wrong with a clip costs this clip only, even if it ends the worker.
 """
 

@@ -1,1 +1,1 @@
-"""What each subcommand does, one a file; imported only when the subcommand runs."""
+"""What each subcommand does, one per file; imported only when the subcommand runs."""

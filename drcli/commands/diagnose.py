@@ -56,7 +56,7 @@ class Representations:
 
 
 UNEQUAL = 1.5
-"""How many times the rows of validation those of train may be before the reader is told."""
+"""How many times the rows of validation those of train may be before the reader is warned."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def title_of(report: Report) -> str:
 
 
 def table(report: Report) -> Group:
-    """Return the findings, a row a modality; the headings are broken to leave room for the readings."""
+    """Return the findings, one row per modality; the headings are broken to leave room for the readings."""
     out = Table()
     out.add_column("modality", overflow="fold")
     for name in ("purity\ntrain", "purity\nval", "gap", "gap of\npermuted\nlabels", "strength"):

@@ -141,7 +141,7 @@ def to_json(prepared: Prepared) -> dict[str, Any]:
 
 
 def table(prepared: Prepared) -> Group:
-    """Return what was prepared, a row a split."""
+    """Return what was prepared, one row per split."""
     info = prepared.info
     out = Table()
     for name in ("split", "samples", "rows", *info.modalities):

@@ -52,7 +52,7 @@ class ReportRequest:
 
 
 def report(request: ReportRequest, progress: Console) -> str:
-    """Write what was asked for, and return what belongs on standard output.
+    """Write what was requested, and return what belongs on standard output.
 
     Where no run is finished the page is written all the same, and standard error says so. Beside a file of LaTeX
     comes one of its numbers in full precision, `.csv`.

@@ -54,7 +54,7 @@ class ReproduceRequest:
 
 @dataclass(frozen=True)
 class Planned:
-    """A target with its runs, and how fast those go as far as that is known."""
+    """A target with its runs, and how fast they are, where that is known."""
 
     target: Target
     expanded: Expanded
@@ -71,11 +71,11 @@ class Reproduced:
 
 
 def planned(request: ReproduceRequest) -> list[Planned]:
-    """Return what a request comes to; nothing is trained, prepared or written.
+    """Return what a request would run; nothing is trained, prepared or written.
 
     Raises:
         RecipeError: the target, or a recipe of it, is unknown or not valid.
-        UsageError: the seeds are none, or no recipe has any of the methods.
+        UsageError: there are no seeds, or no recipe has any of the methods.
     """
     paths = shipped_targets().values() if request.target == EVERYTHING else [find_target(request.target)]
     return [_planned(load_target(path), request.choice) for path in paths]

@@ -193,7 +193,7 @@ def _train(request: TrainRequest, progress: Console) -> GridResult:
 
 
 def _train_launched(world: World, request: TrainRequest, progress: Console) -> GridResult | None:
-    """Train as one of the processes that torchrun has started; the main one alone speaks, and returns the result."""
+    """Train as one of the processes that torchrun has started; only the main one prints, and returns the result."""
     progress.quiet = not world.is_main
     asked = request.engine
     try:

@@ -175,7 +175,7 @@ class Batches:
         yield from self._make(self._draw(index, None) for index in self._parts(batch_size, rows))
 
     def dealt(self, batch_size: int, rows: Tensor | None = None) -> Iterator[Batch]:
-        """The batches of `in_order` that are this process's: they are dealt to the processes in turn."""
+        """The batches of `in_order` that are this process's: they are sharded over the processes in turn."""
         own = self._parts(batch_size, rows)[self.world.rank :: self.world.size]
         yield from self._make(self._draw(index, None) for index in own)
 
@@ -298,7 +298,7 @@ class Batches:
         return to_device(self._noise_of(modality, draws.index.tolist(), shape, CPU), self.device)
 
     def _keeps_noise(self, nbytes: int) -> bool:
-        """On a GPU a quarter of what is free may go into it: drawing it on the CPU takes seconds a pass."""
+        """On a GPU a quarter of what is free may go into it: drawing it on the CPU takes seconds per pass."""
         return nbytes <= (free_at_peak(self.device) // 4 if self.device.type == "cuda" else KEPT_NOISE)
 
     def _noise_of(self, modality: str, rows: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Tensor:

@@ -15,14 +15,14 @@ class InputSettings(BaseModel, extra="forbid", frozen=True):
     frames: PositiveInt | None = Field(
         None,
         le=10_000,
-        description="frames per sample: the stored ones are split into so many equal parts, and one is taken of "
-        "each; null: all",
+        description="frames per sample: the stored ones are split into this number of equal parts, and one frame "
+        "of each is used; null: all",
     )
     size: PositiveInt | None = Field(
         None,
         le=4096,
         description="side of the square, in pixels, to which pictures are resized; in training a random part of the "
-        "picture is; null: as stored",
+        "picture is resized; null: as stored",
     )
     flip: bool = Field(
         False, description="mirror half of the training samples, the same ones in all modalities with flip"

@@ -67,7 +67,7 @@ class Split:
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A checked dataset whose splits open when they are asked for.
+    """A checked dataset; a split is opened at its first use.
 
     Attributes:
         root: its folder.

@@ -239,7 +239,7 @@ def _keys(labels: Tensor, num_clusters: int) -> Tensor:
 def _sums_in_order(points: Points, labels: Tensor, counts: Tensor) -> Tensor:
     """Return the sum of each cluster's rows, (R, K, D): rows by cluster, one after another.
 
-    Reads each row once a restart; the order of summation does not depend on the number of threads.
+    Reads each row once per restart; the order of summation does not depend on the number of threads.
     """
     members = _keys(labels, counts.shape[1]).argsort(stable=True).remainder_(labels.shape[1])
     ends = counts.flatten().cumsum(dim=0)
@@ -304,7 +304,7 @@ def constant_dimensions(features: Tensor) -> Tensor:
 
 
 def _is_constant(low: Tensor, high: Tensor) -> Tensor:
-    """Whether the two are the same but for rounding, at their own magnitude: not at that of 1."""
+    """Whether the two are the same except for rounding, at their own magnitude: not at that of 1."""
     rounding = torch.finfo(low.dtype)
     return high - low <= (5 * rounding.eps * torch.maximum(low.abs(), high.abs())).clamp(min=rounding.tiny)
 
@@ -355,7 +355,7 @@ def _cluster_sklearn(features: Tensor, num_clusters: int, restarts: int, seed: i
     # Threads add up the centres in the order in which they finish; sums rounded differently can end in
     # other clusters. On one thread the result depends neither on their number nor on chance.
     with threadpool_limits(limits=1), warnings.catch_warnings():
-        # Fewer distinct points than clusters (a collapsed encoder): empty clusters are no harm to purity.
+        # Fewer distinct points than clusters (a collapsed encoder): empty clusters do not change purity.
         warnings.simplefilter("ignore", ConvergenceWarning)
         found.fit(features.cpu().numpy())
     return torch.from_numpy(found.labels_).long()

@@ -56,7 +56,7 @@ def load_features(path: Path) -> FeatureSet:
     Labels of both splits are renumbered together to 0..C-1, where C counts the classes of train.
 
     Raises:
-        DataError: the file is missing, is no .npz, is damaged, or its arrays do not fit together; the
+        DataError: the file is missing, is not an .npz file, is damaged, or its arrays do not fit together; the
             message names the file, the array and the remedy.
     """
     try:
@@ -95,10 +95,10 @@ def _modalities(arrays: Mapping[str, Array]) -> list[str]:
     parts = {name: name.rpartition("_") for name in arrays if name not in ("labels_train", "labels_val")}
     for name, (modality, _, split) in parts.items():
         if not modality or split not in ("train", "val"):
-            raise ContentsError(f"array {name!r} is of no use here; leave it out: the file holds {LAYOUT}")
+            raise ContentsError(f"array {name!r} does not belong here; leave it out: the file holds {LAYOUT}")
         other = f"{modality}_{'val' if split == 'train' else 'train'}"
         if other not in arrays:
-            raise ContentsError(f"array {other!r} is missing, but {name!r} is there; add it")
+            raise ContentsError(f"array {other!r} is missing, but {name!r} is in the file; add it")
     if not parts:
         raise ContentsError(f"holds no modality, only labels; the file needs {LAYOUT}")
     return list(dict.fromkeys(modality for modality, _, _ in parts.values()))
@@ -127,7 +127,7 @@ def _relabel(arrays: Mapping[str, Array]) -> tuple[Tensor, Tensor, tuple[str, ..
 def _labels(name: str, array: Array) -> list[Any]:
     """Return labels as Python integers or strings."""
     if array.ndim != 1 or len(array) == 0:
-        raise ContentsError(f"array {name!r} has the shape {array.shape}; it must be (N,), one label a sample")
+        raise ContentsError(f"array {name!r} has the shape {array.shape}; it must be (N,), one label per sample")
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8", "backslashreplace")
     if array.dtype.kind not in "iubU":
@@ -152,7 +152,7 @@ def _features(name: str, arrays: Mapping[str, Array], size: int) -> Tensor:
         raise ContentsError(f"array {name!r} has the type {array.dtype}; features are real numbers: convert it")
     if array.ndim != 2 or array.shape[1] == 0:
         raise ContentsError(
-            f"array {name!r} has the shape {array.shape}; it must be (N, D), one row a sample: "
+            f"array {name!r} has the shape {array.shape}; it must be (N, D), one row per sample: "
             "flatten or average-pool the other dimensions"
         )
     if len(array) != size:

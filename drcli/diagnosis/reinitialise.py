@@ -63,7 +63,7 @@ def _check(moved: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> None:
 
 
 def _blend(tensor: Tensor, initial: Tensor, strength: float) -> None:
-    # The ends are not computed: 0 * inf is no number, and -0.0 + 0.0 is not -0.0.
+    # The ends are not computed: 0 * inf is not a number, and -0.0 + 0.0 is not -0.0.
     if strength == 1.0:
         tensor.copy_(initial)
     elif strength > 0.0:

@@ -96,7 +96,7 @@ def input_plans(recipe: Recipe, modalities: tuple[str, ...], dataset: DatasetInf
 def _check_pictures(modality: str, plan: InputPlan) -> None:
     asked = [name for name in ("frames", "size", "flip") if getattr(plan.settings, name)]
     if plan.info.kind not in PICTURES and asked:
-        raise RecipeError(f"modalities.{modality}.{asked[0]}: the stored arrays are no pictures; leave it out")
+        raise RecipeError(f"modalities.{modality}.{asked[0]}: the stored arrays are not pictures; leave it out")
     frames = plan.settings.frames
     if plan.info.kind in PICTURES and frames is not None and frames > plan.info.shape[0]:
         raise RecipeError(

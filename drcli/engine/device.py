@@ -35,7 +35,7 @@ def resolve_device(name: str) -> torch.device:
     """Return the device of "auto", "cpu" or "cuda"; auto is a GPU where there is one.
 
     Raises:
-        UsageError: cuda is asked for and there is none, or the name is unknown.
+        UsageError: cuda is requested and there is none, or the name is unknown.
     """
     if name not in {"auto", "cpu", "cuda"}:
         raise UsageError(f"--device {name}: must be auto, cpu or cuda")

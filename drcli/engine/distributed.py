@@ -1,4 +1,4 @@
-"""Several processes for one run: started here, one a device, or by torchrun on one node or more.
+"""Several processes for one run: started here, one per device, or by torchrun on one node or more.
 
 Whatever ends a process ends all of them: those started here are watched by the one that started them, which
 itself trains nothing; torchrun does the same for its own. On several nodes, all of them need the run
@@ -90,7 +90,7 @@ def check_devices(count: int, device: torch.device) -> None:
     """
     there = torch.cuda.device_count() if device.type == "cuda" else count
     if count > there:
-        raise UsageError(f"{count} processes need a GPU each, here are {there}; ask for fewer, or add --device cpu")
+        raise UsageError(f"{count} processes need one GPU each, here are {there}; use fewer, or add --device cpu")
 
 
 def check_runs(runs: Sequence[PlannedRun], dataset: PreparedDataset, device: torch.device, size: int) -> None:
@@ -285,7 +285,7 @@ def _await(members: Sequence[Member]) -> list[Report]:
 def _outcome(reports: Sequence[Report]) -> Any:
     """Return the main process's result, or raise what went wrong first.
 
-    When a process is lost the others fail too, for want of it; what they say then is no cause.
+    When a process is lost the others fail too, since they wait for it; their messages are not the cause.
     """
     failed = sorted((report for report in reports if report.failed), key=lambda report: report.when)
     for report in failed:
@@ -306,7 +306,7 @@ def _cause(code: int) -> str:
 
 
 def _end(members: Sequence[Member]) -> None:
-    """End the processes that still run: asked first, so that they can leave the terminal as it was."""
+    """End the processes that still run: by a signal first, so that they can leave the terminal as it was."""
     for member in members:
         if member.process.is_alive():
             member.process.terminate()

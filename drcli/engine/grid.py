@@ -20,7 +20,7 @@ from drcli.world import ALONE, World
 
 @dataclass(frozen=True)
 class GridResult:
-    """What has become of the runs of a command.
+    """What the runs of a command ended with.
 
     Attributes:
         runs: the finished ones, in order.
@@ -86,7 +86,7 @@ def run_grid(
 def check_folders(runs: Iterable[PlannedRun], dataset: PreparedDataset) -> None:
     """Refuse what the folders hold before the first run is trained, not when its turn comes.
 
-    A damaged file is the affair of its run.
+    A damaged file is left to its run, which fails.
 
     Raises:
         RecipeError: another recipe was trained in one of them.

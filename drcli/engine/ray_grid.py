@@ -1,7 +1,7 @@
 """Several runs as Ray tasks: on the cores and GPUs of this machine, or of a cluster's.
 
 Ray places the runs, starts a run once the unimodal runs it needs are over, and repeats one whose worker
-is lost; the repeated run goes on from its `last.pt`. Every node therefore needs the working directory of
+is lost; the repeated run resumes from its `last.pt`. Every node therefore needs the working directory of
 the command, the run directories and the prepared dataset under the same paths: a shared file system. The
 progress is read from the runs' own logs there.
 """
@@ -105,7 +105,7 @@ class Outcome:
 
 
 class Noted(Listener):
-    """Keeps on the worker what the command is told at the end of the run."""
+    """Keeps on the worker what the command receives at the end of the run."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -143,7 +143,7 @@ def connected(options: RayOptions) -> Iterator[Share]:
     A connection that this process has already is used, and kept.
 
     Raises:
-        UsageError: no cluster answers, or it cannot give a run what is asked for.
+        UsageError: no cluster answers, or it cannot give a run what it needs.
     """
     ray = import_ray()
     ours = not ray.is_initialized()
@@ -172,7 +172,7 @@ def share(options: RayOptions, nodes: Sequence[Mapping[str, float]]) -> Share:
     """Return what a run is given.
 
     Args:
-        options: what is asked for.
+        options: what is requested.
         nodes: "CPU" and "GPU" of each node, a key missing where it has none.
 
     Raises:
@@ -212,9 +212,9 @@ def run_ray_grid(
         runs: in the order of `plan`: a run comes after those whose encoders it needs.
         dataset: the prepared dataset; the workers open it under the same path.
         each: what each run is given.
-        listener: what is told here, when a run has finished epochs or has ended.
-        on_worker: what else is told of all events, where a run trains; copied to each worker.
-        fresh: start over, whatever is there. All folders are cleared before the first run, so that a
+        listener: receives events here, when a run has finished epochs or has ended.
+        on_worker: receives all events too, where a run trains; copied to each worker.
+        fresh: start over, whatever the folders hold. All folders are cleared before the first run, so that a
             worker that takes up a lost one's run finds what that one left.
 
     Raises:
@@ -269,14 +269,14 @@ def _submit(
 def train_here(
     run: PlannedRun, dataset: PreparedDataset, each: Share, origin: Origin, on_worker: Listener, *teachers: Outcome
 ) -> Outcome:
-    """Execute a run in this process, which is a Ray worker's, and return what came of it.
+    """Execute a run in this process, which is a Ray worker, and return its outcome.
 
     Args:
         run: what to train, and where.
         dataset: the prepared dataset.
         each: cores and GPU of the run.
         origin: the command that asked for it.
-        on_worker: what is told of the run's events.
+        on_worker: receives the run's events.
         teachers: outcomes of the runs it needs. Ray waits for them; `execute` checks them.
     """
     del teachers
@@ -332,7 +332,7 @@ def _outcome(ray: Any, task: Any, run: PlannedRun) -> Outcome:
 
 
 def _tell(listener: Listener, run: PlannedRun, outcome: Outcome, *, alone: bool) -> None:
-    """Tell of a run that has ended."""
+    """Report a run that has ended."""
     for text in outcome.notes:
         listener.on(Note(text))
     if outcome.summary is not None:
@@ -350,7 +350,7 @@ class Logs:
     """The logs of runs that other processes write.
 
     Args:
-        runs: whose logs are looked at; what they hold now is no news.
+        runs: whose logs are looked at; what they hold now is not shown.
     """
 
     def __init__(self, runs: Iterable[PlannedRun]) -> None:

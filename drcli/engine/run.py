@@ -53,8 +53,8 @@ def execute(
         run: what to train, and where.
         dataset: the prepared dataset.
         device: where to train.
-        listener: what is told of its events.
-        fresh: start over, whatever is there.
+        listener: receives its events.
+        fresh: start over, whatever the folder holds.
         world: the processes that train it together.
 
     Raises:
@@ -93,7 +93,7 @@ def execute(
 
 @contextmanager
 def _enough_memory(run: PlannedRun, device: torch.device, world: World) -> Iterator[None]:
-    """End with the remedy where a GPU's memory does not do, for data, steps or evaluation."""
+    """End with the remedy where a GPU's memory is not enough, for data, steps or evaluation."""
     try:
         yield
     except Exception as error:
@@ -174,7 +174,7 @@ def _train(
 
 
 def _left(directory: RunDirectory) -> str:
-    """Say what a run that failed has left behind."""
+    """Return what is left of a run that failed, in words."""
     if not directory.checkpoint.exists():
         return "no epoch was finished, so there is no checkpoint"
     return f"{directory.checkpoint} holds epoch {checkpoint.load(directory.checkpoint)['epoch']}"
@@ -194,7 +194,7 @@ def load_teacher(folder: Path, dataset: PreparedDataset) -> Teacher:
 
 
 def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, seconds: float) -> Summary:
-    """Touch the test split: once, with the selected epoch."""
+    """Use the test split: once, with the selected epoch."""
     started = time.perf_counter()
     state = checkpoint.load(directory.checkpoint)
     check_identity(assembly, state, directory.checkpoint)

@@ -59,7 +59,7 @@ class Trainer:
     Args:
         run: what is trained, and where.
         assembly: its parts.
-        listener: what is told of its events.
+        listener: receives its events.
         teachers: trained encoders by modality, where the method requires them.
         directory: its files; None for those of the run's folder.
     """
@@ -317,5 +317,5 @@ class ScalarLog:
 
 
 def diverged(what: str) -> str:
-    """The message for a run that has left the finite numbers."""
+    """The message for a run with numbers that are not finite."""
     return f"{what}; the run stops. Lower training.optimizer.lr, or set training.clip_grad_norm"

@@ -102,7 +102,7 @@ class Method:
     def check(cls, recipe: Recipe) -> Iterable[tuple[str, str]]:
         """Yield what the recipe alone shows to be wrong: a dotted key, and why, as a clause that follows its value.
 
-        It is asked by `drcli show` and `drcli train` before any data is read.
+        `drcli show` and `drcli train` call it before any data is read.
 
         Args:
             recipe: of one run; `own_block` gives the method's block of it.

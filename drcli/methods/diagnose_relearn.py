@@ -62,7 +62,7 @@ class DiagnoseRelearn(Method):
         self.events = 0
 
     def warnings(self, ctx: Context) -> Iterable[str]:
-        """Warn where the schedule has no event: the run is joint training then."""
+        """Warn if the schedule has no event: the run is joint training then."""
         if not any(self.is_due(epoch, ctx.epochs) for epoch in range(ctx.epochs)) and self.events == 0:
             yield (
                 f"no re-learning will happen (every: {self.settings.every}, times: {self.settings.times}, "
@@ -109,7 +109,7 @@ def recompute_batch_statistics(ctx: Context) -> None:
     """Replace the encoders' running statistics by those of one pass over the training rows.
 
     Only layers of batch normalisation run in training mode, so that nothing random is drawn. Of several
-    processes each passes all rows: means are the same, and variances but for the share of the rows by which
+    processes each passes all rows: means are the same, and variances except for the share of the rows by which
     an unbiased estimate corrects them.
     """
     layers = [layer for layer in ctx.model.encoders.modules() if isinstance(layer, BATCH_NORMS)]

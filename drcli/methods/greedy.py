@@ -69,7 +69,7 @@ class Greedy(Method):
     num_modalities: ClassVar[tuple[int, int | None]] = (2, 2)
     neutral: ClassVar[Mapping[str, Any] | None] = {"window": 0, "loss": "fused"}
     distributed_reason: ClassVar[str] = "the gates' running averages would be those of each process's own rows"
-    moves: ClassVar[str] = "every encoder and the fusion, by the optimiser, but for the gates of a curated modality"
+    moves: ClassVar[str] = "every encoder and the fusion, by the optimiser, except the gates of a curated modality"
 
     settings: Settings
 

@@ -22,7 +22,7 @@ Tensors = Literal["conv4d", "non1d", "all"]
 
 
 class Ogm(Window, UnimodalScores):
-    """Joint training that damps, at every step, the encoders of the modalities that are ahead.
+    """Joint training that damps, at every step, the encoders of the leading modalities.
 
     With p_m = softmax(z_m) of the unimodal logits, for every modality m of two or more
 

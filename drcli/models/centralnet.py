@@ -51,7 +51,7 @@ class CentralNet(Staged):
         )
         predict: Literal["central", "sum"] = Field(
             "central",
-            description="logits; central: those of the central network; sum: plus those of each modality's head",
+            description="logits; central: those of the central network; sum: their sum with those of the heads",
         )
 
     settings: Settings

@@ -24,7 +24,7 @@ Features = Mapping[str, Tensor]
 Encoders = Mapping[str, Backbone]
 
 Decomposition = Literal["slice", "head", "zero_others"]
-"""How logits are told apart by modality; see `Fusion.unimodal_logits`."""
+"""How logits are split by modality; see `Fusion.unimodal_logits`."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Fusion(nn.Module):
     def check(cls, settings: BaseModel, encoders: Encoders) -> Iterable[tuple[str, str]]:
         """Yield what does not fit: a key of the recipe, such as "fusion.stages", and why, as a clause.
 
-        It is asked before any data is read, with encoders that have no weights (`Backbone.sketch`), and again
+        It is called before any data is read, with encoders that have no weights (`Backbone.sketch`), and again
         when the model is built.
         """
         return ()

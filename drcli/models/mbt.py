@@ -80,7 +80,7 @@ class Mbt(Fusion):
 
     @classmethod
     def check(cls, settings: BaseModel, encoders: Encoders) -> Iterator[tuple[str, str]]:
-        """Refuse an encoder that is no transformer, unequal widths or numbers of layers, and settings beyond them.
+        """Refuse an encoder that is not a transformer, unequal widths or numbers of layers, and settings beyond them.
 
         These are an L_f after the last layer, and a classifier that averages tokens where an encoder does not.
         """
@@ -142,7 +142,7 @@ class Mbt(Fusion):
 
 
 def first_exchange(num_layers: int, asked: int | None) -> int:
-    """Return L_f: what was asked for, else two thirds of the layers (the paper's 8 of 12), at most all but two."""
+    """Return L_f: the requested layer, else two thirds of the layers (the paper's 8 of 12), at most all but two."""
     return max(0, min(round(2 * num_layers / 3), num_layers - 2)) if asked is None else asked
 
 

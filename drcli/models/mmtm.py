@@ -1,4 +1,4 @@
-"""MMTM (Joze, Shaban, Iuzzolino, Koishida; CVPR 2020, arXiv 1911.08670): gates that know every modality."""
+"""MMTM (Joze, Shaban, Iuzzolino, Koishida; CVPR 2020, arXiv 1911.08670): gates that depend on every modality."""
 
 from __future__ import annotations
 

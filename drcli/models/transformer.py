@@ -129,7 +129,7 @@ def pool_steps(hidden: Tensor, lengths: Tensor, pooling: str) -> Tensor:
     """Reduce (B, L, D) to (B, D): the last valid step or the mean of all; 0 where there is none.
 
     Args:
-        hidden: one vector a step.
+        hidden: one vector per step.
         lengths: (B,) valid steps, 0 ... L.
         pooling: "last" or "mean".
     """

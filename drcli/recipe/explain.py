@@ -45,7 +45,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Section:
-    """Keys that stand together.
+    """Keys that belong together.
 
     Attributes:
         path: dotted key of the block that holds them; empty for the top of the recipe.
@@ -98,7 +98,7 @@ def everything(registries: Registries) -> Scope:
 
 
 def within(recipe: Recipe, registries: Registries) -> Scope:
-    """Return the scope of what one recipe names; every method is there under its own name besides."""
+    """Return the scope of what one recipe names; every method is in it under its own name too."""
     methods = {name: [name] for name in registries.methods.names()}
     labels = {label: [block.method] for label, block in recipe.methods.items()}
     modalities = {m: [block.backbone] for m, block in recipe.modalities.items()}

@@ -85,7 +85,7 @@ def recipe_from_dict(raw: Any, *, where: str) -> Recipe:
         where: names it in messages.
 
     Raises:
-        RecipeError: it is no valid recipe; one message with all problems.
+        RecipeError: it is not a valid recipe; one message with all problems.
     """
     if not isinstance(raw, dict):
         raise refusal(where, [Problem((), f"{MAPPING}; it is {excerpt(raw)}")], {})
@@ -202,7 +202,7 @@ def _corrupt(checker: Checker) -> dict[str, Corruption] | None:
     blocks = {}
     for m in names or ():
         if m not in modalities:
-            checker.add(("corrupt", m), f"no modality of this recipe; {known(m, modalities)}")
+            checker.add(("corrupt", m), f"not a modality of this recipe; {known(m, modalities)}")
         noise = checker.settings(Corruption, ("corrupt", m))
         if noise is not None:
             blocks[m] = noise

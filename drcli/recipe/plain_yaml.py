@@ -137,7 +137,7 @@ class Builder:
         self._values = 0
 
     def build(self, node: yaml.Node, key: Key, line: int | None = None) -> Any:
-        """Return the plain data of a node that stands at `key`.
+        """Return the plain data of a node at `key`.
 
         Raises:
             YamlError: an alias leads back to itself, or aliases expand to too many values or levels.
@@ -153,7 +153,7 @@ class Builder:
 
     def _collection(self, node: yaml.Node, key: Key, line: int) -> Any:
         if id(node) in self._open:
-            raise YamlError("an alias (*) stands inside the value it refers to", line)
+            raise YamlError("an alias (*) is inside the value it refers to", line)
         if len(self._open) >= MAX_DEPTH:
             raise YamlError(f"nested more than {MAX_DEPTH} levels deep once its aliases are expanded", line)
         self._open.add(id(node))
@@ -242,10 +242,10 @@ def _key_text(node: yaml.Node) -> str | None:
 
 def _key_problem(node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode):
-        return "a key must be text, not a list or block"
+        return "a key must be a string, not a list or a mapping"
     if node.value == "<<":
         return "merge keys (<<) are not supported; write the keys out"
-    return f"a key must be text; quote it: {node.value!r}"
+    return f"a key must be a string; quote it: {node.value!r}"
 
 
 def _line(item: yaml.Node | yaml.Event) -> int:

@@ -113,7 +113,7 @@ def _resolved(value: Any, definitions: Schema) -> Any:
 
 
 def _child(schema: Schema, part: str | int) -> Schema | None:
-    """Return the schema of what stands at a key or an index."""
+    """Return the schema of what is at a key or an index."""
     if isinstance(part, int):
         prefix = schema.get("prefixItems", ())
         found = prefix[part] if part < len(prefix) else schema.get("items")

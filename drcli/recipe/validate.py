@@ -52,7 +52,7 @@ class Checker:
         self.problems.append(Problem(key, message, value))
 
     def block(self, key: Key) -> dict[str, Any] | None:
-        """Return the block at `key`, {} where there is none; None, and a problem, if it is no block."""
+        """Return the block at `key`, {} where there is none; None, and a problem, if it is not a block."""
         value: Any = self.data
         for part in key:
             value = value.get(part) if isinstance(value, dict) else None

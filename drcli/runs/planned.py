@@ -47,9 +47,9 @@ class PlannedRun:
 def plan(recipe: Recipe, labels: Sequence[str], seeds: Sequence[int], out: Path) -> list[PlannedRun]:
     """Return the runs of the labels and seeds, seed by seed within a label.
 
-    A run lives in `out/<recipe>/<label>/seed<k>`, a unimodal one in
+    A run is in `out/<recipe>/<label>/seed<k>`, a unimodal one in
     `out/<recipe>/<label>/<modality>/seed<k>`. Methods that start from trained encoders share one set of
-    unimodal runs, which are planned before them whether asked for or not.
+    unimodal runs, which are planned before them, requested or not.
     """
     runs: dict[Path, PlannedRun] = {}
     for label in labels:

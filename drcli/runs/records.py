@@ -1,7 +1,7 @@
 """What a run keeps, as typed records: the engine makes them, the run directory writes and reads them.
 
 Reports, comparisons, tables and tests take these records; nothing else knows the keys of the files. Keys that a
-record does not have may stand beside its own in a file, and are ignored.
+record does not have may be in a file too, and are ignored.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def parse(model: type[Record], found: object) -> Any:
     """Return what a file holds as a record.
 
     Raises:
-        RecordError: it is no mapping, lacks a value, or has one of another type.
+        RecordError: it is not a mapping, lacks a value, or has one of another type.
     """
     if not isinstance(found, Mapping):
         raise RecordError("not a mapping")
@@ -151,7 +151,7 @@ class Probe(Record):
 
 
 class Summary(Record):
-    """summary.json: what a finished run has come to; written last.
+    """summary.json: the result of a finished run; written last.
 
     Attributes:
         format: version of the files.
@@ -249,7 +249,7 @@ class Failure(Record):
         name: of the run in tables.
         seed: the seed.
         kind: type of the error.
-        message: what the user is told.
+        message: what the user reads.
         exit_code: of the command where nothing else happened.
         trace: traceback of an error that no input explains, such as a bug of a plug-in.
     """
@@ -359,7 +359,7 @@ class StoredOutputs:
             if array.shape != shapes[name]:
                 raise RecordError(f"{name} has the shape {array.shape}, not {shapes[name]}")
         if self.labels.dtype.kind not in "iu" or not np.isin(self.labels, np.arange(c)).all():
-            raise RecordError("labels that are no class")
+            raise RecordError("labels that are not indices of classes")
 
 
 def narrowed(features: NDArray[Any]) -> NDArray[Any]:

@@ -1,1 +1,1 @@
-"""What is told while runs train, and what shows it: terminal, TensorBoard."""
+"""Events of runs while they train, and what shows them: terminal, TensorBoard."""

@@ -1,4 +1,4 @@
-"""What is told while runs train: events, and the base of what hears them."""
+"""Events of runs while they train, and the base of what receives them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RunStarted:
         run: which.
         first_epoch: 0, or the epoch that it is resumed at.
         rows: training rows per epoch.
-        data: where the training data is, in words; empty where that goes without saying.
+        data: where the training data is, in words; empty where there is nothing to say.
     """
 
     run: PlannedRun
@@ -61,7 +61,7 @@ class RunFinished:
 
 @dataclass(frozen=True)
 class RunFailed:
-    """A run has failed; the others go on."""
+    """A run has failed; the others continue."""
 
     run: PlannedRun
     failure: Failure
@@ -78,10 +78,10 @@ Event: TypeAlias = RunStarted | RowsDone | EpochFinished | Diagnosed | RunFinish
 
 
 class Listener:
-    """Hears what happens in runs; this one does nothing about it."""
+    """Receives the events of runs; this one does nothing."""
 
     def on(self, event: Event) -> None:
-        """Hear an event."""
+        """Receive an event."""
 
     def close(self) -> None:
         """The command ends, well or not."""

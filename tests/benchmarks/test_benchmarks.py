@@ -93,7 +93,7 @@ def test_throughput_makes_arrays_of_cremads_form(tmp_path: Path) -> None:
 
 def test_an_unknown_variant_is_refused_with_those_that_there_are(digits: Path) -> None:
     main = import_module("benchmarks.throughput").main
-    with pytest.raises(SystemExit, match=r"--variants: 'fast' is none of conventional, .*drcli data=stream"):
+    with pytest.raises(SystemExit, match=r"--variants: 'fast' is not one of conventional, .*drcli data=stream"):
         main(["--device", "cpu", "--variants", "fast", *of(digits)])
 
 

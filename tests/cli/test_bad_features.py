@@ -50,7 +50,7 @@ CASES: list[tuple[Arrays, tuple[str, ...], str]] = [
     ({"audio_train": np.full((30, 4), "x")}, (), "array 'audio_train' has the type <U1"),
     ({"labels_train": np.zeros(30)}, (), "array 'labels_train' has the type float64"),
     ({}, ("labels_train",), "array 'labels_train' is missing; the file needs labels_train, labels_val and"),
-    ({}, ("audio_val",), "array 'audio_val' is missing, but 'audio_train' is there; add it"),
+    ({}, ("audio_val",), "array 'audio_val' is missing, but 'audio_train' is in the file; add it"),
     ({}, ("audio_train", "audio_val", "visual_train", "visual_val"), "holds no modality, only labels"),
     ({"labels_val": np.arange(12) % 4}, (), "labels_val has classes that labels_train lacks: 3"),
 ]

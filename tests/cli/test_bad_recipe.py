@@ -68,7 +68,7 @@ def test_all_problems_come_at_once_with_file_and_lines(refused: Refused, recipe_
         ("name: !!python/object/apply:os.mkdir [victim]\n", "line 1: the tag tag:yaml.org,2002:python/"),
         ("seeds: !!set {0}\n", "line 1: the tag tag:yaml.org,2002:set is refused"),
         (BOMB, "more than"),
-        ("a: &a [*a]\n", "an alias (*) stands inside the value it refers to"),
+        ("a: &a [*a]\n", "an alias (*) is inside the value it refers to"),
         ("method: joint\nmethod: unimodal\n", "line 2  method   given twice, first on line 1"),
         ("method: [joint\n", "line 2"),
         ("- 1\n- 2\n", "line 1: must be a mapping, such as {key: value}; it is [1, 2]"),

@@ -76,7 +76,7 @@ def test_other_settings_than_those_of_the_dataset_there_are_refused(
     drcli("prepare", recipe_file(), "--out", out)
     before = tree(out)
     message = refused("prepare", recipe_file(), "dataset.prepare.seed=1", "--out", out, code=3)
-    assert message.startswith(f"{out}: another prepared dataset is there (seed: 0 in the folder, 1 requested)")
+    assert message.startswith(f"{out}: holds another prepared dataset (seed: 0 in the folder, 1 requested)")
     assert "--fresh" in message
     assert tree(out) == before
 
@@ -105,7 +105,7 @@ def test_a_message_has_no_empty_line_before_it(drcli: Drcli, tmp_path: Path) -> 
     drcli("prepare", "digits", "--limit", "100", "--out", tmp_path / "digits")
     said = drcli("prepare", "digits", "--limit", "200", "--out", tmp_path / "digits", code=3).stderr
     assert said == (
-        f"drcli: {tmp_path / 'digits'}: another prepared dataset is there (--limit: 100 in the folder, 200 requested); "
+        f"drcli: {tmp_path / 'digits'}: holds another prepared dataset (--limit: 100 in the folder, 200 requested); "
         "choose another --out (and dataset.root), or replace it with --fresh\n"
     )
 
@@ -132,5 +132,5 @@ def test_a_folder_of_other_files_is_never_overwritten(
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     for option in ((), ("--fresh",)):
         message = refused("prepare", recipe_file(), "--out", tmp_path / "mine", *option, code=2)
-        assert "holds 'thesis.tex', which is no part of a prepared dataset; choose another --out" in message
+        assert "holds 'thesis.tex', which is not part of a prepared dataset; choose another --out" in message
     assert list(tree(tmp_path / "mine")) == ["thesis.tex"]

@@ -102,7 +102,7 @@ def test_stopped_or_robbed_of_a_worker_a_grid_goes_on(
 
     stopped = process(*asked)
     wait_for(stopped, "joint seed 0, epochs ")
-    while stopped.poll() is None and not (folder / "last.pt").exists():  # written while training goes on
+    while stopped.poll() is None and not (folder / "last.pt").exists():  # written while training continues
         time.sleep(0.01)
     stopped.terminate()
     stdout, stderr = stopped.communicate(timeout=60)

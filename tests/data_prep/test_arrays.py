@@ -172,7 +172,7 @@ def test_limit_keeps_shares_and_rows(tmp_path: Path, in_small_pieces: None) -> N
 def test_other_contents_are_another_dataset(tmp_path: Path) -> None:
     prepare(write(tmp_path / "in"), tmp_path / "out")
     write(tmp_path / "in", val={"audio": samples("val")["audio"] + 1})
-    with pytest.raises(DataError, match=r"another prepared dataset is there \(contents of --source"):
+    with pytest.raises(DataError, match=r"holds another prepared dataset \(contents of --source"):
         prepare(tmp_path / "in", tmp_path / "out")
 
 
@@ -211,7 +211,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "below 0": ("val", {"text_lengths": np.arange(-1, 8)}, "array 'text_lengths' runs from -1 to 7; 'text' has 4"),
     "all padding": ("val", {"text_lengths": np.zeros(9, int)}, "array 'text_lengths' runs from 0 to 0"),
     "real lengths": ("val", {"text_lengths": np.ones(9)}, "array 'text_lengths' is float64 (9,); it must be (N,) int"),
-    "stray lengths": ("val", {"text": None}, "array 'text_lengths' is the lengths of 'text', which is not there"),
+    "stray lengths": ("val", {"text": None}, "array 'text_lengths' holds the lengths of 'text', which is missing"),
     "labels only": ("val", dict.fromkeys(("audio", "visual", "text", "text_lengths")), "holds no modality; the file"),
 }
 
@@ -237,8 +237,8 @@ def test_a_bad_file_is_refused_in_one_message(tmp_path: Path, case: str) -> None
         ("x", np.full((2, 2), 1e39), {}, "array 'x' has values that are NaN, infinite or beyond float32, in row 0"),
         ("x", np.ones((2, 2)), {"x": "frames"}, "array 'x' has samples (2, 2), but dataset.prepare.kinds.x = frames"),
         ("x", np.ones((2, 3, 4, 4)), {"x": "flow"}, "kinds.x = flow means (T, 2, H, W); change the setting"),
-        ("x_lengths", np.int64(1), {}, "array 'x_lengths' is the lengths of 'x', which is not there"),
-        ("audio_lengths", np.int64(1), {}, "array 'audio_lengths' is of no use: 'audio' is no sequence; leave it out"),
+        ("x_lengths", np.int64(1), {}, "array 'x_lengths' holds the lengths of 'x', which is missing"),
+        ("audio_lengths", np.int64(1), {}, "'audio_lengths' is not used: 'audio' is not a sequence; leave it out"),
         ("../x", np.ones((2, 2)), {}, "array '../x' has no name for a modality; letters, digits, _ and - are allowed"),
     ],
 )

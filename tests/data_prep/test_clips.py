@@ -196,7 +196,7 @@ def test_other_settings_begin_anew(source: Source, tmp_path: Path) -> None:
     lines: list[str] = []
     info = source.prepare(tmp_path / "out", seed=1, warn=lines.append)
     assert len(source.calls()) == 20
-    assert "begun anew" in lines[0]
+    assert "starts from the beginning" in lines[0]
     assert info.settings == {"seed": 1}
 
 

@@ -219,7 +219,7 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
     before = read_info(tmp_path / "out").source["fingerprint"]
     table["train"]["audio"][0, -1, 0] += 1
     written(tmp_path, table)
-    with pytest.raises(DataError, match="another prepared dataset is there"):
+    with pytest.raises(DataError, match="holds another prepared dataset"):
         prepare(source, tmp_path / "out")
     assert CmuMosi(CmuMosi.Settings()).fingerprint(source) != before
 
@@ -286,9 +286,9 @@ HOSTILE: list[tuple[str, Callable[[Any], object], str]] = [
     ("mosi_data.pkl", put("train", "labels", with_value(3, np.nan)), "label of train segment .* is nan, expected -3"),
     ("mosi_data.pkl", put("train", "labels", with_value(3, 7)), "label of train segment .* is 7, expected -3 ... 3"),
     ("mosi_data.pkl", put("train", "labels", lambda a: ["x"] * 24), "train/labels: not an array of numbers"),
-    ("mosi_raw.pkl", put("train", "id", lambda a: [a[0], *a[:-1]]), "segment .* is there 2 times"),
-    ("mosi_raw.pkl", put("train", "id", with_value(0, "a\nb")), "train/id: 'a.nb' is no name of a segment"),
-    ("mosi_raw.pkl", put("train", "id", with_value(0, "")), "train/id: '' is no name of a segment"),
+    ("mosi_raw.pkl", put("train", "id", lambda a: [a[0], *a[:-1]]), "segment .* is in the file 2 times"),
+    ("mosi_raw.pkl", put("train", "id", with_value(0, "a\nb")), "train/id: 'a.nb' is not the name of a segment"),
+    ("mosi_raw.pkl", put("train", "id", with_value(0, "")), "train/id: '' is not the name of a segment"),
     (
         "mosi_raw.pkl",
         lambda table: table["test"]["id"].__setitem__(0, table["train"]["id"][0].replace("[0]", "[9]")),
@@ -355,5 +355,5 @@ def test_an_empty_folder_is_refused_with_what_is_expected(tmp_path: Path) -> Non
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     for folder in ("MOSI", "MOSEI"):
         tree.write_pickle(tmp_path / "download" / folder / "aligned_50.pkl", {})
-    with pytest.raises(DataError, match=r"MOSEI.aligned_50\.pkl and .*MOSI.aligned_50\.pkl have one name; name the"):
+    with pytest.raises(DataError, match=r"MOSEI.aligned_50\.pkl and .*MOSI.aligned_50\.pkl have the same name; name"):
         prepare(tmp_path / "download", tmp_path / "out")

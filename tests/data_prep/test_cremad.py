@@ -215,7 +215,7 @@ def test_lists_with_suffixes_spaces_and_full_words_are_read(tmp_path: Path) -> N
         ("../1001_IEO_ANG_XX,ANG", r"val\.csv:2: '\.\./1001_IEO_ANG_XX' is not the relative path"),
         ("/etc/1001_IEO_ANG_XX,ANG", r"val\.csv:2: '/etc/1001_IEO_ANG_XX' is not the relative path"),
         ("1004_IEO_JOY_XX,JOY", r"val\.csv:2: '1004_IEO_JOY_XX' is not the name of a recording"),
-        ("1004_IEO_ANG_XX,JOY", r"val\.csv:2: label 'JOY' is none of ANG, DIS"),
+        ("1004_IEO_ANG_XX,JOY", r"val\.csv:2: label 'JOY' is not one of ANG, DIS"),
         ("1004_IEO_ANG_XX,SAD", r"val\.csv:2: label 'SAD' contradicts the name 1004_IEO_ANG_XX"),
         ("1004_IEO_ANG_XX", r"val\.csv:2: '1004_IEO_ANG_XX' is not NAME,LABEL"),
         ("1004_IEO_SAD_XX,SAD", r"val\.csv:2: clip 1004_IEO_SAD_XX is listed before, at .*val\.csv:1"),

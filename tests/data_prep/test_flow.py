@@ -75,7 +75,7 @@ def test_a_resized_flow_counts_pixels_of_the_new_picture() -> None:
     ("module", "message"),
     [
         (None, r"cv2 is needed to prepare this dataset: pip install 'drcli\[media\]'"),
-        (type(sys)("cv2"), r"OpenCV 4.0 lacks its contributed modules, hence TV-L1.*pip install 'drcli\[media\]'"),
+        (type(sys)("cv2"), r"OpenCV 4.0 lacks its contributed modules, and so TV-L1.*pip install 'drcli\[media\]'"),
     ],
 )
 def test_a_missing_or_bare_opencv_is_a_message(monkeypatch: pytest.MonkeyPatch, module: object, message: str) -> None:

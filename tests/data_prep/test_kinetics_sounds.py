@@ -216,6 +216,6 @@ def test_an_empty_download_is_refused_with_what_was_looked_for(source: Path, tmp
         prepare(source, tmp_path / "out")
     first = min(clip_id("train", label, number) for label in range(3) for number in range(3))
     assert str(caught.value).startswith(
-        f"{source}: none of the 9 listed clips of train is there; looked for {first!r}, for example; the folder holds "
+        f"{source}: none of the 9 listed clips of train was found; looked for {first!r}, for example; the folder holds "
         "no .mp4, .mkv or .webm files; name the folder above"
     )

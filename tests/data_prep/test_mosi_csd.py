@@ -76,7 +76,7 @@ def test_old_spellings_are_known_and_words_may_be_missing(tmp_path: Path) -> Non
     info = prepare(source, tmp_path / "out", warn=lines.append)
     assert info.source["files"]["visual"] == "CMU_MOSI_VisualFacet_4.1.csd"
     assert set(np.load(tmp_path / "out/train/text_lengths.npy")) == {4}  # the silence counts as a word
-    assert any("silences cannot be told from words" in line for line in lines)
+    assert any("silences cannot be distinguished from words" in line for line in lines)
 
 
 def test_facets_of_version_42_come_before_41(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_silences_that_the_word_vectors_do_not_have_are_counted(tmp_path: Path) 
     lines: list[str] = []
     source = write_all(tmp_path / "download", moved("CMU_MOSI_TimestampedWords", lambda times: times + 0.25, [VIDEO]))
     prepare(source, tmp_path / "out", warn=lines.append)
-    assert any(line.startswith("3 of 48 silences are no interval of the word vectors; ") for line in lines)
+    assert any(line.startswith("3 of 48 silences are not intervals of the word vectors; ") for line in lines)
 
 
 @pytest.mark.parametrize("name", ["CMU_MOSI_COVAREP", "CMU_MOSI_Visual_Facet_42"])

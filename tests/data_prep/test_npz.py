@@ -93,7 +93,7 @@ def test_a_header_that_unpacks_to_much_is_refused_in_little_memory(tmp_path: Pat
 def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate name"):
         path = archive(tmp_path / "train.npz", [("labels.npy", npy(np.arange(3))), ("labels.npy", npy(np.arange(4)))])
-    with pytest.raises(DataError, match="holds two arrays of one name"):
+    with pytest.raises(DataError, match="holds two arrays of the same name"):
         read_headers(path)
 
 

@@ -86,7 +86,7 @@ def test_code_in_a_pickle_is_named_and_not_run(tmp_path: Path, protocol: int) ->
     written = tmp_path / "by_the_pickle"
     path = write(tmp_path, pickle.dumps({"train": Calls(os.mkdir, str(written))}, protocol=protocol))
     with pytest.raises(
-        DataError, match=r"this pickle asks for \w+\.mkdir, which is no part of a numpy array"
+        DataError, match=r"this pickle asks for \w+\.mkdir, which is not part of a numpy array"
     ) as caught:
         load_pickle(path)
     assert str(caught.value).startswith(f"{path}: ")

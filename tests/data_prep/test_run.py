@@ -52,7 +52,7 @@ def test_another_dataset_is_refused_with_each_difference(tmp_path: Path) -> None
     with pytest.raises(DataError) as caught:
         Digits(Digits.Settings(image_noise=0.3, seed=4)).run(source=None, out=out)
     assert str(caught.value) == (
-        f"{out}: another prepared dataset is there (image_noise: 0.5 in the folder, 0.3 requested; "
+        f"{out}: holds another prepared dataset (image_noise: 0.5 in the folder, 0.3 requested; "
         "seed: 0 in the folder, 4 requested; --limit: 40 in the folder, null requested); "
         "choose another --out (and dataset.root), or replace it with --fresh"
     )
@@ -82,7 +82,7 @@ def test_a_damaged_dataset_is_reported_not_returned(tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_never_overwritten(tmp_path: Path, fresh: bool, names: list[str]) -> None:
     for name in names:
         (tmp_path / name).touch()
-    with pytest.raises(UsageError, match=r"holds '(thesis.tex|train)', which is no part of a prepared dataset"):
+    with pytest.raises(UsageError, match=r"holds '(thesis.tex|train)', which is not part of a prepared dataset"):
         prepare(tmp_path, fresh=fresh)
     assert sorted(path.name for path in tmp_path.iterdir()) == names
 

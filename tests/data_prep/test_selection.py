@@ -70,7 +70,7 @@ def test_where_nothing_matches_both_sides_are_counted_with_an_example(files: lis
     with pytest.raises(DataError) as caught:
         search.check([])
     assert str(caught.value) == (
-        "download: none of the 2 listed clips of train is there; looked for 'v_a', for example; "
+        "download: none of the 2 listed clips of train was found; looked for 'v_a', for example; "
         f"{there}; name the folder above the clips, whose files are named as in the lists"
     )
 
@@ -78,5 +78,5 @@ def test_where_nothing_matches_both_sides_are_counted_with_an_example(files: lis
 def test_a_search_that_found_a_clip_of_each_listed_split_is_fine() -> None:
     search = Search(Path("download"), LISTED, list, ".avi files")
     search.check([Clip("v_a", 0, "train"), Clip("v_c", 0, "val")])
-    with pytest.raises(DataError, match="none of the 1 listed clips of val is there; looked for 'v_c'"):
+    with pytest.raises(DataError, match="none of the 1 listed clips of val was found; looked for 'v_c'"):
         search.check([Clip("v_a", 0, "train")])

@@ -212,8 +212,8 @@ def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.wav")
     (tmp_path / "b.wav").symlink_to("/dev/zero")
     for name in ("a.wav", "b.wav"):
-        assert refused(tmp_path / name) == ("unreadable", "it is no regular file")
-        with pytest.raises(ClipError, match="no regular file"):
+        assert refused(tmp_path / name) == ("unreadable", "it is not a regular file")
+        with pytest.raises(ClipError, match="not a regular file"):
             probe(tmp_path / name)
 
 

@@ -126,7 +126,7 @@ def test_clips_under_other_names_are_counted_beside_what_was_looked_for(source: 
     with pytest.raises(DataError) as caught:
         prepare(source, tmp_path / "out")
     assert str(caught.value) == (
-        f"{source}: none of the 6 listed clips of train is there; looked for 'v_Archery_g08_c01', for example; the "
+        f"{source}: none of the 6 listed clips of train was found; looked for 'v_Archery_g08_c01', for example; the "
         "folder holds 12 .avi, .mp4 or .mkv files, such as UCF-101/Archery/clip00.avi; name the folder above the "
         "clips, whose files are named as in the lists"
     )

@@ -69,11 +69,11 @@ def test_a_class_may_be_absent_from_validation(tmp_path: Path) -> None:
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"labels_train": None}, "array 'labels_train' is missing; the file needs labels_train, labels_val and"),
     ({"labels_val": None}, "array 'labels_val' is missing"),
-    ({"audio_val": None}, "array 'audio_val' is missing, but 'audio_train' is there; add it"),
-    ({"audio_train": None}, "array 'audio_train' is missing, but 'audio_val' is there; add it"),
-    ({"ids": np.arange(4)}, "array 'ids' is of no use here; leave it out"),
-    ({"audio_test": np.zeros((4, 5))}, "array 'audio_test' is of no use here; leave it out"),
-    ({"_train": np.zeros((4, 5))}, "array '_train' is of no use here; leave it out"),
+    ({"audio_val": None}, "array 'audio_val' is missing, but 'audio_train' is in the file; add it"),
+    ({"audio_train": None}, "array 'audio_train' is missing, but 'audio_val' is in the file; add it"),
+    ({"ids": np.arange(4)}, "array 'ids' does not belong here; leave it out"),
+    ({"audio_test": np.zeros((4, 5))}, "array 'audio_test' does not belong here; leave it out"),
+    ({"_train": np.zeros((4, 5))}, "array '_train' does not belong here; leave it out"),
     (
         {"audio_train": np.zeros((5, 5))},
         "array 'audio_train' has 5 rows, but labels_train has 4; make them equally many",
@@ -84,7 +84,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"audio_val": np.zeros((3, 5, 2, 2))},
-        "array 'audio_val' has the shape (3, 5, 2, 2); it must be (N, D), one row a sample: flatten",
+        "array 'audio_val' has the shape (3, 5, 2, 2); it must be (N, D), one row per sample: flatten",
     ),
     ({"audio_val": np.zeros(3)}, "array 'audio_val' has the shape (3,); it must be (N, D)"),
     ({"audio_val": np.zeros((3, 0))}, "array 'audio_val' has the shape (3, 0); it must be (N, D)"),

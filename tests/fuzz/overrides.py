@@ -22,7 +22,7 @@ VALID = (
 
 
 def inputs() -> st.SearchStrategy[bytes]:
-    """Overrides with damage, one a line."""
+    """Overrides with damage, one per line."""
     key = st.lists(st.sampled_from(("training", "a", "", "modalities", "audio", "1", "seeds")), max_size=50).map(
         ".".join
     )

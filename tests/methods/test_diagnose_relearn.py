@@ -148,7 +148,7 @@ def test_optimizer_state(kept: str, optimizer: str, before_event: Callable[..., 
         "reset": set(),
     }[kept]
     assert after == {name: before[name] for name in before if name in survives}
-    trainer._epoch(2)  # and training goes on
+    trainer._epoch(2)  # and training continues
     assert set(trainer.ctx.optimizer.state) == set(model.parameters())
 
 

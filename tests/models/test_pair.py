@@ -123,7 +123,8 @@ def test_a_modality_that_is_none_is_refused(name: str) -> None:
     kind = FUSIONS.load(name)
     encoders = {m: ResNetSmall(ResNetSmall.Settings(width=4), (1, 8, 8)) for m in ("audio", "visual")}
     settings = kind.Settings(**{ROLES[name]: "vsual"})
-    key, message = f"fusion.{ROLES[name]}", "is no modality of this model; known: audio, visual. Did you mean visual?"
+    key = f"fusion.{ROLES[name]}"
+    message = "is no modality of this model; known: audio, visual. Did you mean visual?"
     with pytest.raises(UsageError) as caught:
         kind.over(settings, encoders, 4)
     assert str(caught.value) == f"{key}: {message}"

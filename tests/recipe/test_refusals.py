@@ -215,7 +215,7 @@ modalities: {audio: {backbone: small, frames: 0}}
     modalities.audio.frames = 0   must be from 1 to 10,000
 
 corrupt: {vidio: {snr_db: 0}}
-    corrupt.vidio   no modality of this recipe; known: audio, visual. Did you mean audio?
+    corrupt.vidio   not a modality of this recipe; known: audio, visual. Did you mean audio?
 
 corrupt: {audio: {snr_db: loud}}
     corrupt.audio.snr_db = loud   must be a number

@@ -112,7 +112,7 @@ BOMB = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
         ("a: 1\n---\nb: 2\n", "x.yaml, line 2: a second document begins here; write one"),
         ("a: 1\nb: [1, 2\n", "x.yaml, line 3: not valid YAML: did not find expected ',' or ']'"),
         ("a: *b\n", "x.yaml, line 1: not valid YAML: found undefined alias 'b'"),
-        ("a: {b: &x [*x]}\n", "x.yaml, line 1: an alias (*) stands inside the value it refers to"),
+        ("a: {b: &x [*x]}\n", "x.yaml, line 1: an alias (*) is inside the value it refers to"),
         (BOMB, "x.yaml, line 1: more than 10000 values once its aliases are expanded"),
         ("a: [" + "1," * 30000 + "]", "x.yaml, line 1: more than 10000 values"),
         ("a: " + "[" * 100_000, "x.yaml, line 1: nested more than 32 levels deep"),
@@ -145,9 +145,9 @@ def test_keys_given_twice_or_no_text_are_reported_with_the_other_problems(refuse
     assert refused(text) == (
         "some.yaml: 5 problems\n"
         "  line 14  training.epochs   given twice, first on line 12\n"
-        "  line 15  training   a key must be text; quote it: '1'\n"
+        "  line 15  training   a key must be a string; quote it: '1'\n"
         "  line 16  training   merge keys (<<) are not supported; write the keys out\n"
-        "  line 17  training   a key must be text, not a list or block\n"
+        "  line 17  training   a key must be a string, not a list or a mapping\n"
         "  line 18  training.on = 1   unknown key; known: optimizer, schedule, epochs, batch_size, "
         "eval_batch_size, accumulate, precision, channels_last, compile, fused, data, clip_grad_norm, deterministic."
     )

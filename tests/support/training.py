@@ -78,7 +78,7 @@ def make_trainer(
 
 
 def made_up_teachers(recipe: Recipe) -> dict[str, Teacher]:
-    """Teachers that have learnt nothing: weights of another seed, one modality a model."""
+    """Teachers that have learnt nothing: weights of another seed, one modality per model."""
     dataset = open_dataset(recipe.dataset.root)
     concat = FusionBlock("concat", FUSIONS.load("concat").Settings())
     other = replace(recipe.for_run(recipe.method, recipe.seeds[0] + 100), fusion=concat)

@@ -141,7 +141,7 @@ def offered(recipe: Recipe) -> Sequence[str]:
 
 
 def not_offered(recipe: Recipe, chosen: str, able: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong where `unimodal_logits` is none of those that the run is able to take."""
+    """Yield what is wrong if the run cannot use the kind of `unimodal_logits`."""
     if chosen not in able:
         key = f"methods.{recipe.method}.unimodal_logits"
         yield key, f"must be {' or '.join(able)} with fusion {recipe.fusion.name}"
