@@ -10,7 +10,7 @@ from torch import Tensor
 
 from drcli.data.prepared import Split
 from drcli.metrics import Scores, score
-from drcli.runs.records import StoredOutputs
+from drcli.runs.outputs import StoredOutputs
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fuzz import run
+from fuzz.mutation import SilentAcceptanceError
 from hypothesis import HealthCheck, Phase, given, settings
 
 
@@ -35,7 +36,7 @@ def test_what_falls_is_counted_by_its_kind(tmp_path: Path) -> None:
         @staticmethod
         def check(data: bytes, folder: Path) -> str:
             if data == b"silent":
-                raise run.importlib.import_module("fuzz.mutate").SilentAcceptanceError("why")
+                raise SilentAcceptanceError("why")
             return {b"ok": "accepted"}[data]
 
     assert run.outcome(Module, b"ok", tmp_path) == {"kind": "accepted"}

@@ -14,7 +14,7 @@ from drcli.report.figures.class_map import add_class_legend, draw_map, legend_he
 from drcli.report.figures.wording import name_recipe
 from drcli.report.style import GREY
 from drcli.runs.collect import RunRecord, finished
-from drcli.runs.records import StoredOutputs
+from drcli.runs.outputs import StoredOutputs
 from drcli.runs.wording import how_selected
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from drcli.report.page.section import Methods, Section
 from drcli.report.page.table import folded
 from drcli.report.render import TableText
 from drcli.runs.collect import RunRecord
-from drcli.runs.records import StoredOutputs
+from drcli.runs.outputs import StoredOutputs
 from drcli.runs.wording import how_selected
 
 MOST_WRITTEN = 12  # classes whose cells hold their number

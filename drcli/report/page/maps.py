@@ -14,7 +14,7 @@ from drcli.report.page.drawing import Drawing, add_legend, panel, point_look, st
 from drcli.report.page.markup import Html, element
 from drcli.report.page.section import Methods, Section
 from drcli.runs.collect import RunRecord
-from drcli.runs.records import StoredOutputs
+from drcli.runs.outputs import StoredOutputs
 from drcli.runs.wording import how_selected
 
 if TYPE_CHECKING:
