@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drcli.errors import DataError, UsageError
+from drcli.errors import DamagedError, DataError, UsageError
 from drcli.names import METHODS
 from drcli.runs.directory import RESTORING, RunDirectory
 from drcli.runs.outputs import StoredOutputs
@@ -51,7 +51,7 @@ class RunRecord:
         files = RunDirectory(folder, remedy=remedy)
         recipe, summary = files.recipe(), files.summary()
         if summary is not None and not _belongs(summary, recipe):
-            raise DataError(f"{folder}: its scores are of another run than its recipe; {remedy}")
+            raise DamagedError(f"{folder}: its scores are of another run than its recipe; {remedy}")
         modality = _modality_of_folder(folder, recipe) if summary is None else summary.modality
         return cls(folder, recipe, files.environment(), summary, modality)
 

@@ -39,7 +39,6 @@ def test_a_damaged_journal_counts_as_empty_and_can_be_begun_anew(path: Path, lin
     assert Journal(path, "x").entries == {"c": Entry("c")}
 
 
-@pytest.mark.parametrize("place", range(0, 140, 7))
 @pytest.mark.parametrize(
     "values",
     [
@@ -50,7 +49,7 @@ def test_a_damaged_journal_counts_as_empty_and_can_be_begun_anew(path: Path, lin
         {"id": "a", "bad_packets": True},
         {"id": "a", "reason": 5},
         {"id": "a", "more": 5},
-        {"id": "a", "bad_packets": 9**5000},
+        {"id": "a", "bad_packets": 9**200},
     ],
 )
 def test_a_line_that_is_no_entry_makes_the_journal_count_as_empty(path: Path, values: dict[str, Any]) -> None:
@@ -66,6 +65,7 @@ def test_another_word_or_number_in_an_entry_is_seen(path: Path) -> None:
         assert Journal(path, "x").entries == {}
 
 
+@pytest.mark.parametrize("place", range(0, 140, 7))
 def test_a_byte_that_was_overwritten_gives_no_other_entry(path: Path, place: int) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:place] + b"\x9c" + whole[place + 1 :])
