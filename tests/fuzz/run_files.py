@@ -97,7 +97,7 @@ def check(data: bytes, folder: Path) -> str:
     except DrcliError as error:
         return refused(error)
     for table in tables:
-        assert {len(row) for row in table.rows} == {len(table.headings)}
+        assert {len(row) for row in table.rows} == {len(table.columns)}
     return "accepted"
 
 
