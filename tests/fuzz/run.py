@@ -111,8 +111,9 @@ def watched(name: str, count: int, folder: Path) -> list[dict[str, str]]:
                 break
             continue
         kept = log.with_suffix(f".{attempt}.{ended}")
-        if log.with_suffix(".input").exists():
-            log.with_suffix(".input").rename(kept)
+        if not log.with_suffix(".input").exists():
+            raise SystemExit(f"{name}: ended before its first input; see above")
+        log.with_suffix(".input").rename(kept)
         with log.open("a", encoding="utf-8") as out:
             out.write(json.dumps({"kind": ended, "input": str(kept)}) + "\n")
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
