@@ -26,7 +26,7 @@ SECONDS = 30
 """Of one input; generating it included."""
 
 STARTING = 300
-"""Seconds until the first input: everything is imported before."""
+"""Seconds until a process is done with its first input: readers import what they need when they need it."""
 
 MEMORY = 4 * 2**30
 """Bytes of address space beyond what the process has once everything is imported."""
@@ -125,13 +125,13 @@ def _child(name: str, count: int, attempt: int, log: Path) -> str | None:
     places = os.pathsep.join([str(HERE.parent), str(HERE.parents[1])])
     environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as child:
-        size, since = -1, time.monotonic()
+        size, since, first = -1, time.monotonic(), log.stat().st_size
         while child.poll() is None:
             time.sleep(0.2)
             now = log.stat().st_size
             if now != size:
                 size, since = now, time.monotonic()
-            elif time.monotonic() - since > (SECONDS if log.with_suffix(".input").exists() else STARTING):
+            elif time.monotonic() - since > (SECONDS if now > first else STARTING):
                 child.kill()
                 child.wait()
                 return "hang"
