@@ -75,8 +75,8 @@ test-slow: $(DONE) ## the tests that take minutes
 test-gpu: $(DONE) ## the tests that need a CUDA device
 	$(PYTEST) -m gpu
 
-fuzz: $(DONE) ## damaged and random files for every reader; INPUTS=1000 sets how many per format
-	$(BIN)/python -m tests.fuzz.run --inputs $(INPUTS)
+fuzz: $(DONE) ## damaged and random files for every reader, 10,000 of them; INPUTS=N
+	PYTHONPATH=tests:. OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m fuzz.run $(INPUTS)
 
 coverage: $(DONE) ## the tests; fails if they reach fewer lines and branches than before
 	$(BIN)/coverage erase

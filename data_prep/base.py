@@ -14,7 +14,7 @@ from data_prep.job import Job, ignore
 from data_prep.writing.publish import disk_errors, existing, identity, is_occupied, partial_folder, publish
 from data_prep.writing.resume import remove_published, resumable_folder
 from data_prep.writing.writer import DatasetWriter
-from drcli.data.format import DatasetInfo, prepare_command
+from drcli.data.format import DatasetInfo, has_old_pictures, prepare_command, warning_of_old_pictures
 from drcli.errors import DataError, UsageError
 
 __all__ = ["DownloadPreparer", "EmbeddedPreparer", "Filled", "Job", "Preparer", "ignore"]
@@ -128,7 +128,10 @@ class Preparer(ABC):
 
     def _existing(self, job: Job) -> DatasetInfo:
         remedy = prepare_command(self.name, job.out, needs_source=self.needs_source, fresh=True)
-        return existing(job.out, self._identity(job), remedy)
+        info = existing(job.out, self._identity(job), remedy)
+        if has_old_pictures(info):
+            job.warn(warning_of_old_pictures(job.out, remedy))
+        return info
 
     def _identity(self, job: Job) -> dict[str, Any]:
         return identity(self.name, self._plain_settings(), {"fingerprint": job.fingerprint, "limit": job.limit})

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from data_prep.job import Job, ignore
-from data_prep.media import DECODING
 from data_prep.media.container import extra
 from data_prep.writing.journal import Entry, Journal
 from data_prep.writing.rows import (
@@ -36,7 +35,7 @@ from data_prep.writing.rows import (
 from data_prep.writing.splits import check_classes
 from data_prep.writing.workers import Clip, Outcome, Task, Work, in_processes, in_this_process
 from data_prep.writing.writer import DatasetWriter
-from drcli.data.format import SPLITS
+from drcli.data.format import DECODING, SPLITS
 from drcli.errors import DataError
 
 __all__ = ["ArraySpec", "Clip", "Outcome", "Report", "Skipped", "Work", "work_clips", "write_clips"]

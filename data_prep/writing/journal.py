@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from drcli.reading import parse_json
+
+_CHECKSUM = "crc32"
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Entry:
 
 
 class Journal:
-    """Entries on disk, one line each, after a line that says what they belong to.
+    """Entries on disk, one line each with its checksum, after a line that says what they belong to.
 
     Args:
         path: the file; one that belongs to something else, or is damaged, counts as empty.
@@ -50,7 +54,7 @@ class Journal:
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries and force them to the disk."""
-        text = "".join(json.dumps(asdict(entry)) + "\n" for entry in entries).encode()
+        text = "".join(_line(asdict(entry)) for entry in entries).encode()
         with self._path.open("r+b") as stream:
             stream.truncate(self._length)  # drops a line that a kill cut off
             stream.seek(self._length)
@@ -73,14 +77,25 @@ class Journal:
         return len(whole), {entry.id: entry for entry in entries}
 
 
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps({**values, _CHECKSUM: _checksum(values)}) + "\n"
+
+
+def _checksum(values: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
+
+
 def _parse(line: bytes) -> Entry:
     """One entry.
 
     Raises:
-        ValueError: it is not JSON in UTF-8, or not an entry with values of the right types.
+        ValueError: it is not JSON in UTF-8, not what was written, or not an entry with values of the right types.
         TypeError: it has other fields.
     """
-    entry, blank = Entry(**parse_json(line.decode())), Entry("")
+    found = parse_json(line.decode())
+    if not isinstance(found, dict) or found.pop(_CHECKSUM, None) != _checksum(found):
+        raise ValueError(f"not what was written: {line[:80]!r}")
+    entry, blank = Entry(**found), Entry("")
     names = [one.name for one in fields(Entry)]
     if any(type(getattr(entry, name)) is not type(getattr(blank, name)) for name in names) or entry.bad_packets < 0:
         raise ValueError(f"not an entry: {entry}")

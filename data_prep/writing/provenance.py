@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from data_prep.media.container import extra
+from drcli.data.format import DECODING
 from drcli.errors import DataError
 
 
@@ -35,10 +36,11 @@ def fingerprint(root: Path, files: Iterable[Path], annotations: Iterable[Path] =
 
 
 def decoders(*packages: str) -> dict[str, str]:
-    """Versions of PyAV, of the FFmpeg libraries in it, and of further installed packages, by name."""
+    """Versions of our decoding, of PyAV, of the FFmpeg libraries in it, and of further installed packages, by name."""
     av = extra("av")
     libraries = {name: ".".join(map(str, av.library_versions[name])) for name in ("libavcodec", "libswscale")}
-    return {"av": av.__version__, **libraries, **{package: version(package) for package in packages}}
+    ours = {"decoding": str(DECODING), "av": av.__version__}
+    return {**ours, **libraries, **{package: version(package) for package in packages}}
 
 
 def _size(path: Path) -> int:

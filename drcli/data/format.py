@@ -40,6 +40,10 @@ KINDS = tuple(checks.RANKS)
 flow: (T, 2, H, W), horizontal and vertical optical flow. sequence: (L, D), padded at its end, with the
 number of valid steps in a file of its own."""
 
+DECODING = 2
+"""Rises when the same clip gives other pictures or samples, so that no preparation is resumed across it, and `train`
+warns of datasets from before. Version 1, which was not noted, took wrong pictures from some videos."""
+
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation, one number each or one per channel."""
 
@@ -238,6 +242,20 @@ def _state(path: Path, digest: str) -> str:
         return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
+
+
+def has_old_pictures(info: DatasetInfo) -> bool:
+    """Whether a dataset's clips were decoded by a reader from before `DECODING`."""
+    decoders = info.source.get("decoders")
+    return isinstance(decoders, Mapping) and "av" in decoders and decoders.get("decoding") != str(DECODING)
+
+
+def warning_of_old_pictures(root: Path, command: str) -> str:
+    """The line about a dataset that `has_old_pictures`; `command` prepares it again."""
+    return (
+        f"{root}: its clips were decoded by an earlier drcli, which took wrong pictures from some videos (AVI files of "
+        f"DivX and XviD with packed B-frames, mirrored videos); prepare the dataset again: {command}"
+    )
 
 
 def named_classes(names: Sequence[str]) -> str:

@@ -72,7 +72,8 @@ class PreparedDataset:
     Attributes:
         root: its folder.
         info: its `dataset.json`.
-        warnings: what the user should know, one line each (a class absent from val or test).
+        warnings: what the user should know, one line each (a class absent from val or test,
+            clips that were decoded wrongly).
     """
 
     root: Path
@@ -127,8 +128,11 @@ def open_dataset(root: Path, *, name: str | None = None, settings: Mapping[str, 
             class is absent from train.
     """
     info = describe_dataset(root, name=name, settings=settings)
-    verify_files(root, info, prepare_command(info.name, root, fresh=True))
+    again = prepare_command(info.name, root, fresh=True)
+    verify_files(root, info, again)
     warnings = [line for split in SPLITS for line in _check_split(root, info, split)]
+    if layout.has_old_pictures(info):
+        warnings.insert(0, layout.warning_of_old_pictures(root, again))
     return PreparedDataset(root=root, info=info, warnings=tuple(warnings))
 
 

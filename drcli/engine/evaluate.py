@@ -15,7 +15,8 @@ from drcli.engine.assemble import Assembly
 from drcli.engine.probe import probe_accuracy
 from drcli.metrics import Scores, score
 from drcli.models.multimodal import evaluating, over_rows
-from drcli.runs.records import Probe, StoredOutputs
+from drcli.runs.outputs import StoredOutputs
+from drcli.runs.records import Probe
 
 LOGITS = ""
 """Stands for the logits among the features: a name that no modality has."""

@@ -168,7 +168,7 @@ def _columns(rows: Mapping[str, Row], reference: str | None, call: Callable[[str
     found = [
         Column("method", "method", lambda row: call(row.name)),
         Column("seeds", "seeds", lambda row: str(row.n)),
-        Column("val", "val accuracy", lambda row: _mean(row.val_accuracy), _val_accuracy),
+        Column("val", "val", lambda row: _mean(row.val_accuracy), _val_accuracy),
         Column("accuracy", "accuracy", lambda row: _mean(row.accuracy, _mark([row])), lambda run: run.accuracy),
         Column("macro_f1", "macro-F1", lambda row: _mean(row.macro_f1, _mark([row])), lambda r: r.done.test.macro_f1),
         *(_probe_column(m) for m in modalities),
@@ -300,7 +300,7 @@ def _bootstrap(row: Row, rows: Mapping[str, Row]) -> str:
 
 
 _MEANINGS = {
-    "val": "val accuracy: of the same epochs on validation, by which settings may be chosen.",
+    "val": "val: accuracy of the same epochs on validation, by which settings may be chosen.",
     "probes": "probe: accuracy of a linear classifier on the frozen encoder of that modality.",
     "bootstrap": "bootstrap: the 95 % interval of the percentile bootstrap.",
 }

@@ -12,11 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from drcli.errors import DataError, UsageError
+from drcli.errors import DamagedError, DataError, UsageError
 from drcli.names import METHODS
 from drcli.recipe.text import Key, dotted, excerpt
 from drcli.runs.directory import RESTORING, RunDirectory, without_root
-from drcli.runs.records import Environment, EpochRecord, Event, Failure, RunRecipe, StoredOutputs, Summary
+from drcli.runs.outputs import StoredOutputs
+from drcli.runs.records import Environment, EpochRecord, Event, Failure, RunRecipe, Summary
 
 MOST_NAMED = 6  # runs that a sentence lists
 _FOLDERS = "give the folders that `drcli train` wrote to"
@@ -55,10 +56,12 @@ class RunRecord:
             remedy: what to do about a damaged file, for messages.
 
         Raises:
-            DataError: a file is damaged.
+            DataError: a file is damaged, or its scores are those of another run.
         """
         files = RunDirectory(folder, remedy=remedy)
         recipe, summary = files.recipe(), files.summary()
+        if summary is not None and not _belongs(summary, recipe):
+            raise DamagedError(f"{folder}: its scores are of another run than its recipe; {remedy}")
         modality = _modality_of_folder(folder, recipe) if summary is None else summary.modality
         return cls(folder, recipe, files.environment(), summary, modality)
 
@@ -128,6 +131,14 @@ class RunRecord:
     def failure(self) -> Failure | None:
         """Return what ended the run; see `RunDirectory.failure`."""
         return self.files.failure()
+
+
+def _belongs(summary: Summary, recipe: RunRecipe) -> bool:
+    """Whether scores are of a recipe's label, seed and modalities."""
+    modality = summary.modality
+    return (summary.method, summary.seed) == (recipe.method, recipe.seeds[0]) and (
+        modality is None or modality in recipe.modalities
+    )
 
 
 def name_in_tables(label: str, modality: str | None) -> str:

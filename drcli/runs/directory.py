@@ -20,6 +20,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ from drcli.reading import ContentsError, one_line, read_json_lines, read_json_ob
 from drcli.recipe.plain_yaml import read_yaml
 from drcli.recipe.schema import Recipe
 from drcli.recipe.text import differences
+from drcli.runs.outputs import StoredOutputs, narrowed
 from drcli.runs.records import (
     FORMAT,
     Environment,
@@ -42,9 +44,7 @@ from drcli.runs.records import (
     Record,
     RecordError,
     RunRecipe,
-    StoredOutputs,
     Summary,
-    narrowed,
     parse,
 )
 
@@ -248,12 +248,20 @@ class RunDirectory:
         return self._record(self.failure_file, Failure) if self.failure_file.exists() else None
 
     def epochs(self) -> list[EpochRecord]:
-        """Return the epochs of the log; see `recipe` for errors."""
-        return self._lines(self._metrics, EpochRecord)
+        """Return the epochs of the log, from 0 on; see `recipe` for errors."""
+        found = self._lines(self._metrics, EpochRecord)
+        for expected, record in enumerate(found):
+            if record.epoch != expected:
+                raise self._damaged(self._metrics, f"line {expected + 1} is epoch {record.epoch}, not {expected}")
+        return found
 
     def events(self) -> list[Event]:
-        """Return the diagnoses of the log; see `recipe` for errors."""
-        return self._lines(self._events, Event)
+        """Return the diagnoses of the log, in the order of epochs; see `recipe` for errors."""
+        found = self._lines(self._events, Event)
+        for before, event in pairwise(found):
+            if event.epoch < before.epoch:
+                raise self._damaged(self._events, f"epoch {event.epoch} after epoch {before.epoch}")
+        return found
 
     def count_events(self, kind: str) -> int:
         """Return how many events of a kind there are; see `recipe` for errors."""

@@ -7,17 +7,28 @@ record does not have may be in a file too, and are ignored.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 FORMAT = 2
 """Version of the files that this drcli writes. Version 1 had none, and no validation scores in its summary."""
 
 Kind = Literal["relearn", "monitor"]
+
+Share = Annotated[float, Field(ge=0, le=1 + 1e-6)]
+"""A fraction in [0, 1], give or take rounding."""
+
+Seconds = Annotated[float, Field(ge=0)]
 
 
 class Record(BaseModel):
@@ -49,7 +60,8 @@ def parse(model: type[Record], found: object) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
-        raise RecordError(f"no {key}" if first["type"] == "missing" else f"{key}: {first['msg']}") from error
+        text = f"no {key}" if first["type"] == "missing" else ": ".join(filter(None, [key, first["msg"]]))
+        raise RecordError(text.replace("Value error, ", "")) from error
 
 
 class Scores(Record):
@@ -61,9 +73,9 @@ class Scores(Record):
         n: number of samples.
     """
 
-    accuracy: float
-    macro_f1: float
-    n: NonNegativeInt
+    accuracy: Share
+    macro_f1: Share
+    n: PositiveInt
 
 
 class ScoresAndLoss(Scores):
@@ -92,16 +104,16 @@ class EpochRecord(Record):
     val: ScoresAndLoss
     test: ScoresAndLoss | None = None
     selected: bool
-    seconds: float
+    seconds: Seconds
     samples_per_second: float = Field(validation_alias=AliasChoices("samples_per_second", "clips_per_second"))
 
 
 class Purities(Record):
     """Purities of the clusters of train and of validation, and their gap; in [0, 1]."""
 
-    purity_train: float
-    purity_val: float
-    gap: float
+    purity_train: Share
+    purity_val: Share
+    gap: Share
 
 
 class LearningState(Purities):
@@ -147,7 +159,7 @@ class Event(Record):
 class Probe(Record):
     """What one encoder alone is worth: accuracy of a linear probe on its features, in [0, 1]."""
 
-    probe_accuracy: float
+    probe_accuracy: Share
 
 
 class Summary(Record):
@@ -178,12 +190,18 @@ class Summary(Record):
     monitor: str
     selected_epoch: NonNegativeInt
     epochs: NonNegativeInt
-    seconds: float
-    teacher_seconds: float = 0.0
+    seconds: Seconds
+    teacher_seconds: Seconds = 0.0
     events: NonNegativeInt
     val: Scores | None = None
     test: Scores
     unimodal: dict[str, Probe]
+
+    @model_validator(mode="after")
+    def _check_epoch(self) -> Self:
+        if self.selected_epoch >= max(self.epochs, 1):
+            raise ValueError(f"selected_epoch is {self.selected_epoch}, of {self.epochs} epochs")
+        return self
 
     @property
     def all_seconds(self) -> float:
@@ -308,65 +326,6 @@ class RunRecipe(Record, extra="allow"):
     def plain(self) -> dict[str, Any]:
         """Return the recipe as plain data."""
         return self.model_dump(mode="json", exclude_unset=True)
-
-
-@dataclass(frozen=True)
-class StoredOutputs:
-    """test_outputs.npz: what the selected epoch gives for the N rows of the test split.
-
-    Attributes:
-        labels: (N,) integers, true classes.
-        weight: (N,) one over the number of draws of the row's sample.
-        logits: (N, C).
-        classes: (C,) names.
-        features: (N, D_m) by modality.
-    """
-
-    labels: NDArray[Any]
-    weight: NDArray[Any]
-    logits: NDArray[Any]
-    classes: NDArray[Any]
-    features: Mapping[str, NDArray[Any]]
-
-    _PREFIX = "features_"
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays by their names in the file."""
-        plain = {"labels": self.labels, "weight": self.weight, "logits": self.logits, "classes": self.classes}
-        return {**plain, **{f"{self._PREFIX}{m}": x for m, x in self.features.items()}}
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Return the outputs that a file's arrays hold.
-
-        Raises:
-            RecordError: an array is missing, or they do not fit together.
-        """
-        for name in ("labels", "weight", "logits", "classes"):
-            if name not in arrays:
-                raise RecordError(f"no {name}")
-        size = len(cls._PREFIX)
-        features = {name[size:]: x for name, x in arrays.items() if name.startswith(cls._PREFIX)}
-        found = cls(arrays["labels"], arrays["weight"], arrays["logits"], arrays["classes"], features)
-        found._check()
-        return found
-
-    def _check(self) -> None:
-        n, c = self.labels.size, self.classes.size
-        shapes: dict[str, tuple[int, ...]] = {"labels": (n,), "weight": (n,), "logits": (n, c), "classes": (c,)}
-        shapes |= {f"{self._PREFIX}{m}": (n, *x.shape[-1:]) for m, x in self.features.items()}
-        for name, array in self.arrays().items():
-            if array.shape != shapes[name]:
-                raise RecordError(f"{name} has the shape {array.shape}, not {shapes[name]}")
-        if self.labels.dtype.kind not in "iu" or not np.isin(self.labels, np.arange(c)).all():
-            raise RecordError("labels that are not indices of classes")
-
-
-def narrowed(features: NDArray[Any]) -> NDArray[Any]:
-    """Return features as float16, or as float32 where a number is beyond 65504, the largest of float16."""
-    with np.errstate(over="ignore"):
-        narrow = features.astype(np.float16)
-    return narrow if bool(np.isfinite(narrow).all()) else features.astype(np.float32)
 
 
 def names_of(events: Sequence[Event]) -> list[str]:

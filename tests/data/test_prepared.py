@@ -73,6 +73,28 @@ def test_weights_make_every_sample_count_once_whatever_its_draws(write: Write) -
     assert val.weight.sum().item() == pytest.approx(val.num_samples)
 
 
+@pytest.mark.parametrize(
+    ("decoders", "warned"),
+    [
+        ({"av": "14.0"}, True),
+        ({"av": "14.0", "decoding": "1"}, True),
+        ({"av": "14.0", "decoding": "2"}, False),
+        ({"h5py": "3.1"}, False),
+    ],
+)
+def test_clips_that_an_earlier_decoding_gave_are_warned_of(
+    write: Write, decoders: dict[str, str], warned: bool
+) -> None:
+    root = write()
+    info = open_dataset_unchecked(root)
+    rewrite(root, info, source={**info.source, "decoders": decoders})
+    warnings = open_dataset(root).warnings
+    assert len(warnings) == warned
+    assert all(
+        "wrong pictures" in line and f"`drcli prepare toy [--source DIR] --out {root}" in line for line in warnings
+    )
+
+
 def open_dataset_unchecked(root: Path) -> DatasetInfo:
     return read_info(root)
 

@@ -262,6 +262,19 @@ def test_a_missing_file_is_named_with_what_it_holds(tmp_path: Path, split: str) 
         prepare(write(tmp_path / "in", without=split), tmp_path / "out")
 
 
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_pipe_in_the_place_of_a_file_is_refused_without_waiting(tmp_path: Path, split: str) -> None:
+    os.mkfifo(write(tmp_path / "in", without=split) / f"{split}.npz")
+    with pytest.raises(DataError, match=rf"in/{split}\.npz: cannot be read \(not a regular file\)"):
+        prepare(tmp_path / "in", tmp_path / "out")
+
+
+def test_a_val_that_is_a_broken_link_is_not_drawn_from_train(tmp_path: Path) -> None:
+    (write(tmp_path / "in", without="val") / "val.npz").symlink_to(tmp_path / "elsewhere.npz")
+    with pytest.raises(DataError, match=r"in/val\.npz: cannot be read \(No such file or directory\)"):
+        prepare(tmp_path / "in", tmp_path / "out")
+
+
 def test_a_val_smaller_than_the_number_of_classes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"val would have 2 samples for 3 classes.* dataset\.prepare\.val_share"):
         prepare(write(tmp_path / "in", without="val"), tmp_path / "out", val_share=0.05)

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from data_prep.writing.journal import Entry, Journal
+from data_prep.writing.journal import Entry, Journal, _line
 
 
 @pytest.fixture
@@ -26,14 +27,6 @@ def path(tmp_path: Path) -> Path:
         b"[]",
         b"{}",
         b"[" * 100_000,
-        b'{"id": ["a"]}',
-        b'{"id": 3}',
-        b'{"id": "a", "bad_packets": "many"}',
-        b'{"id": "a", "bad_packets": -1}',
-        b'{"id": "a", "bad_packets": true}',
-        b'{"id": "a", "reason": 5}',
-        b'{"id": "a", "more": 5}',
-        b'{"id": "a", "bad_packets": ' + b"9" * 5000 + b"}",
         b"",
     ],
 )
@@ -44,6 +37,32 @@ def test_a_damaged_journal_counts_as_empty_and_can_be_begun_anew(path: Path, lin
     journal.start()
     journal.append([Entry("c")])
     assert Journal(path, "x").entries == {"c": Entry("c")}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"id": ["a"]},
+        {"id": 3},
+        {"id": "a", "bad_packets": "many"},
+        {"id": "a", "bad_packets": -1},
+        {"id": "a", "bad_packets": True},
+        {"id": "a", "reason": 5},
+        {"id": "a", "more": 5},
+        {"id": "a", "bad_packets": 9**200},
+    ],
+)
+def test_a_line_that_is_no_entry_makes_the_journal_count_as_empty(path: Path, values: dict[str, Any]) -> None:
+    path.write_bytes(path.read_bytes() + _line(values).encode())
+    assert Journal(path, "x").entries == {}
+
+
+def test_another_word_or_number_in_an_entry_is_seen(path: Path) -> None:
+    whole = path.read_bytes()
+    for old, new in ((b"torn", b"worn"), (b'"bad_packets": 0', b'"bad_packets": 4'), (b'"id": "a"', b'"id": "c"')):
+        assert old in whole
+        path.write_bytes(whole.replace(old, new, 1))
+        assert Journal(path, "x").entries == {}
 
 
 @pytest.mark.parametrize("place", range(0, 140, 7))

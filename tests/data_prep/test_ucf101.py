@@ -56,6 +56,15 @@ def test_a_download_becomes_pictures_and_flow(download: Path, tmp_path: Path) ->
     open_dataset(tmp_path / "out", name="ucf101")
 
 
+def test_a_dataset_of_an_earlier_decoding_is_returned_with_a_warning(download: Path, tmp_path: Path) -> None:
+    info = prepare(download, tmp_path / "out")
+    assert info.source["decoders"].pop("decoding") == "2"
+    (tmp_path / "out" / "dataset.json").write_text(info.to_json())
+    lines: list[str] = []
+    assert prepare(download, tmp_path / "out", options={"warn": lines.append}) == info
+    assert [line for line in lines if "took wrong pictures" in line and "--fresh`" in line] == lines
+
+
 def test_splits_are_those_of_the_lists_and_labels_those_of_the_folders(download: Path, tmp_path: Path) -> None:
     prepare(download, tmp_path / "out")
     for split, groups in (("train", (8, 9)), ("val", (24,)), ("test", (1,))):

@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,22 +152,3 @@ def test_a_run_killed_three_times_ends_with_the_same_bits(digits: Path, tmp_path
     assert process.returncode == -signal.SIGKILL
     assert 0 < epochs_done(folder) < 20
     assert result(train(digits, tmp_path / "killed")) == whole
-
-
-@pytest.mark.slow
-def test_a_run_killed_twenty_times_ends_with_the_same_bits(digits: Path, tmp_path: Path) -> None:
-    """Each time in a process from nothing, whatever it was doing: importing, opening, training, saving."""
-    longer = "training.epochs=80"  # so that twenty kills come before the end
-    whole = result(train(digits, tmp_path / "whole", longer))
-    draw = random.Random(20)
-    folder = tmp_path / "killed" / "tiny" / "diagnose_relearn" / "seed0"
-    for attempt in range(20):
-        process = start("train", digits, longer, "--out", tmp_path / "killed", "--device", "cpu", program=DRCLI)
-        if attempt % 4 == 0:
-            time.sleep(draw.uniform(0, 4))
-            process.kill()
-        else:
-            kill_later(process, folder, partial(is_running, process), draw.uniform(0, 0.08))
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-    assert result(train(digits, tmp_path / "killed", longer)) == whole

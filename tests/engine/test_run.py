@@ -86,6 +86,20 @@ def test_a_run_leaves_all_its_files(run: Run, tmp_path: Path) -> None:
     assert (environment["device"], environment["threads"]) == ("cpu", torch.get_num_threads())
 
 
+def test_the_summary_counts_re_learnings_and_not_the_measurements_beside_them(run: Run, tmp_path: Path) -> None:
+    summary = run(method="diagnose_relearn", training={**SHORT, "epochs": 5}, diagnosis={"monitor_every": 1})
+    kinds = [event["kind"] for event in log(tmp_path / "run" / "events.jsonl")]
+    assert (kinds.count("monitor"), kinds.count("relearn"), summary.events) == (5, 2, 2)
+
+
+def test_the_speed_of_an_epoch_is_that_of_its_training_alone(run: Run, tmp_path: Path) -> None:
+    heard = Heard()
+    summary = run(listener=heard)
+    epochs = RunDirectory(tmp_path / "run").epochs()
+    assert all(0 < heard.started[0].rows / record.samples_per_second < record.seconds for record in epochs)
+    assert sum(record.seconds for record in epochs) < summary.seconds
+
+
 def test_a_finished_run_is_not_trained_again(run: Run, tmp_path: Path) -> None:
     first, heard = run(), Heard()
     before = (tmp_path / "run" / "last.pt").stat().st_mtime_ns

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fuzz.mutate import SilentAcceptanceError, mutated
+from fuzz.mutation import SilentAcceptanceError, mutated, refused
 from hypothesis import strategies as st
 from torch import nn
 
@@ -107,8 +107,8 @@ def check(data: bytes, folder: Path) -> str:
         check_tensors(found.extras, {}, "extras")
         check_state(found.method, METHOD, "method")
         check_optimizer(found.optimizer, OPTIMIZER, "optimizer")
-    except DrcliError:
-        return "refused"
+    except DrcliError as error:
+        return refused(error)
     MODEL.load_state_dict(found.model)
     if not all(tensor.isfinite().all() for tensor in MODEL.state_dict().values()):
         raise SilentAcceptanceError("weights that are not finite")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
-from fuzz.mutate import mutated
+from fuzz.mutation import SilentAcceptanceError, as_json, mutated, refused, replaced
 from hypothesis import strategies as st
 
-from drcli.data.format import INFO_FILE, SPLITS, DatasetInfo, ModalityInfo, data_files, read_info
+from drcli.data.format import INFO_FILE, SPLITS, DatasetInfo, ModalityInfo, _digest, data_files, read_info
 from drcli.errors import DrcliError
 
 _MODALITIES = {
@@ -29,37 +30,50 @@ VALID = (
     .to_json()
     .encode()
 )
-_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
 
 
 @st.composite
-def _replaced(draw: st.DrawFn) -> bytes:
-    """One value, at any depth, replaced by any other."""
-    raw = json.loads(VALID)
-    block = raw
-    for _ in range(draw(st.integers(0, 3))):
-        inner = [value for value in block.values() if isinstance(value, dict) and value]
-        block = draw(st.sampled_from(inner)) if inner else block
-    block[draw(st.sampled_from(sorted(block)))] = draw(_VALUES)
-    return json.dumps(raw).encode()
+def _resealed(draw: st.DrawFn) -> bytes:
+    """One value replaced, under a seal that is right again, or in version 1, which has none."""
+    raw = draw(replaced(json.loads(VALID)))
+    if isinstance(raw, dict):
+        raw.pop("seal", None)
+        raw |= {"format_version": 1} if draw(st.booleans()) else {"seal": _digest(raw)}
+    return as_json(raw)
 
 
 def inputs() -> st.SearchStrategy[bytes]:
-    """A valid file with damage, or with one value replaced."""
-    return st.one_of(mutated((VALID,)), _replaced())
+    """A valid file with damage, or with one value replaced, the seal wrong or right."""
+    return st.one_of(mutated((VALID,)), replaced(json.loads(VALID)).map(as_json), _resealed(), _resealed())
 
 
 def check(data: bytes, folder: Path) -> str:
-    """Read the file, and what is made of it."""
+    """Read the file; what is accepted must be what was written, or sealed again with values that can be."""
     (folder / INFO_FILE).write_bytes(data)
     try:
         info = read_info(folder)
-    except DrcliError:
-        return "refused"
+    except DrcliError as error:
+        return refused(error)
+    raw = json.loads(data)
+    if info.format_version > 1 and raw.pop("seal") != _digest(raw):
+        raise SilentAcceptanceError("a file that was altered")
+    _demand_sense(info)
     assert len(info.fingerprint) == 64
-    assert read_info(folder).to_json() == info.to_json()
+    (folder / INFO_FILE).write_text(info.to_json(), encoding="utf-8")
+    assert read_info(folder) == info
     return "accepted"
+
+
+def _demand_sense(info: DatasetInfo) -> None:
+    if len(set(info.classes)) < len(info.classes):
+        raise SilentAcceptanceError("two classes of one name")
+    for split in SPLITS:
+        if not 0 < info.samples[split] <= info.rows[split]:
+            raise SilentAcceptanceError(f"{info.samples[split]} samples in {info.rows[split]} rows")
+    for spec in info.modalities.values():
+        if not all(map(math.isfinite, (*spec.mean, *spec.std))) or min(spec.std) <= 0:
+            raise SilentAcceptanceError("a mean or standard deviation that is no such thing")
+        if min(spec.shape) < 1 or len(spec.shape) != {"array": 3, "sequence": 2}.get(spec.kind, 4):
+            raise SilentAcceptanceError(f"{spec.kind} of the shape {spec.shape}")
+        if len(spec.mean) not in {1, spec.shape[-1 if spec.kind == "sequence" else len(spec.shape) - 3]}:
+            raise SilentAcceptanceError("neither one mean nor one per channel")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fuzz.mutate import SilentAcceptanceError, mutated
+from fuzz.mutation import SilentAcceptanceError, mutated, refused
 from hypothesis import strategies as st
 
 from drcli.diagnosis.features_file import load_features
@@ -64,8 +64,8 @@ def check(data: bytes, folder: Path) -> str:
     path.write_bytes(data)
     try:
         found = load_features(path)
-    except DrcliError:
-        return "refused"
+    except DrcliError as error:
+        return refused(error)
     for features, labels in ((found.features_train, found.labels_train), (found.features_val, found.labels_val)):
         if not all(x.isfinite().all() and len(x) == len(labels) for x in features.values()):
             raise SilentAcceptanceError("features are not finite, or not as many as labels")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuzz.mutate import mutated
+from fuzz.mutation import mutated, refused
 from hypothesis import strategies as st
 
 from drcli.errors import DrcliError
@@ -36,6 +36,6 @@ def check(data: bytes, folder: Path) -> str:
     del folder
     try:
         load_recipe(find_recipe("digits"), data.decode("utf-8", "surrogateescape").split("\n"))
-    except DrcliError:
-        return "refused"
+    except DrcliError as error:
+        return refused(error)
     return "accepted"

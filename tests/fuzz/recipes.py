@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuzz.mutate import SilentAcceptanceError, mutated
+from fuzz.mutation import SilentAcceptanceError, mutated, refused
 from hypothesis import strategies as st
 
 from drcli.errors import DrcliError
@@ -25,8 +25,8 @@ def check(data: bytes, folder: Path) -> str:
     path.write_bytes(data)
     try:
         recipe = load_recipe(path)
-    except DrcliError:
-        return "refused"
+    except DrcliError as error:
+        return refused(error)
     if recipe_from_dict(recipe.to_dict(), where="again").to_dict() != recipe.to_dict():
         raise SilentAcceptanceError("the recipe does not read back as itself")
     return "accepted"

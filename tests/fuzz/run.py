@@ -26,7 +26,7 @@ SECONDS = 30
 """Of one input; generating it included."""
 
 STARTING = 300
-"""Seconds until the first input: everything is imported before."""
+"""Seconds until a process is done with its first input: readers import what they need when they need it."""
 
 MEMORY = 4 * 2**30
 """Bytes of address space beyond what the process has once everything is imported."""
@@ -42,7 +42,7 @@ def modules() -> list[str]:
 
 def outcome(module: Any, data: bytes, folder: Path) -> dict[str, str]:
     """Return what became of one input: accepted, refused, or how it fell."""
-    from fuzz.mutate import SilentAcceptanceError
+    from fuzz.mutation import SilentAcceptanceError
 
     try:
         return {"kind": module.check(data, folder)}
@@ -50,8 +50,14 @@ def outcome(module: Any, data: bytes, folder: Path) -> dict[str, str]:
         return {"kind": "silent", "what": str(error)}
     except BaseException as error:  # noqa: BLE001 - whatever escapes a reader is what is looked for
         place = traceback.extract_tb(error.__traceback__)[-1]
+        if isinstance(error, AssertionError) and Path(place.filename).parent == HERE:  # a check's own
+            return {"kind": "silent", "what": _short(f"{error} ({Path(place.filename).name}:{place.lineno})")}
         what = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
-        return {"kind": "traceback", "what": " ".join(what.split())[:300]}
+        return {"kind": "traceback", "what": _short(what)}
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:300]
 
 
 def work(name: str, count: int, number: int, log: Path) -> None:
@@ -106,8 +112,9 @@ def watched(name: str, count: int, folder: Path) -> list[dict[str, str]]:
                 break
             continue
         kept = log.with_suffix(f".{attempt}.{ended}")
-        if log.with_suffix(".input").exists():
-            log.with_suffix(".input").rename(kept)
+        if not log.with_suffix(".input").exists():
+            raise SystemExit(f"{name}: ended before its first input; see above")
+        log.with_suffix(".input").rename(kept)
         with log.open("a", encoding="utf-8") as out:
             out.write(json.dumps({"kind": ended, "input": str(kept)}) + "\n")
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
@@ -119,13 +126,13 @@ def _child(name: str, count: int, attempt: int, log: Path) -> str | None:
     places = os.pathsep.join([str(HERE.parent), str(HERE.parents[1])])
     environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as child:
-        size, since = -1, time.monotonic()
+        size, since, first = -1, time.monotonic(), log.stat().st_size
         while child.poll() is None:
             time.sleep(0.2)
             now = log.stat().st_size
             if now != size:
                 size, since = now, time.monotonic()
-            elif time.monotonic() - since > (SECONDS if log.with_suffix(".input").exists() else STARTING):
+            elif time.monotonic() - since > (SECONDS if now > first else STARTING):
                 child.kill()
                 child.wait()
                 return "hang"

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fuzz import run
-from fuzz.mutate import SilentAcceptanceError
+from fuzz.mutation import SilentAcceptanceError
 from hypothesis import HealthCheck, Phase, given, settings
 
 
 @pytest.mark.parametrize("name", run.modules())
-def test_every_input_is_accepted_or_refused_in_one_message(name: str, tmp_path: Path) -> None:
+def test_every_input_is_read_right_or_refused_in_one_message(name: str, tmp_path: Path) -> None:
     module: Any = importlib.import_module(f"fuzz.{name}")
+    outcomes: Counter[str] = Counter()
 
     @settings(
-        max_examples=25,
+        max_examples=40,
         derandomize=True,
         database=None,
         deadline=None,
@@ -26,9 +28,10 @@ def test_every_input_is_accepted_or_refused_in_one_message(name: str, tmp_path: 
     )
     @given(module.inputs())
     def one(data: bytes) -> None:
-        assert module.check(data, tmp_path) in {"accepted", "refused"}
+        outcomes[module.check(data, tmp_path)] += 1
 
     one()
+    assert set(outcomes) == {"accepted", "refused"}  # the damage is neither always fatal nor never
 
 
 def test_uncaught_errors_are_counted_by_their_kind(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fuzz.mutate import SilentAcceptanceError, mutated
+from fuzz.mutation import SilentAcceptanceError, mutated, refused
 from hypothesis import strategies as st
 from torch import nn
 
@@ -37,8 +37,8 @@ def check(data: bytes, folder: Path) -> str:
     path.write_bytes(data)
     try:
         found = _file(path)
-    except DrcliError:
-        return "refused"
+    except DrcliError as error:
+        return refused(error)
     expected = {name.removeprefix("module."): tensor for name, tensor in STATE.items()}
     same = all(name in expected and tensor.equal(expected[name]) for name, tensor in found.items())
     if data.startswith(b"PK") and not same:

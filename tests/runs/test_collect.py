@@ -203,6 +203,76 @@ def test_a_score_that_is_no_number_is_refused(tmp_path: Path, change: dict[str, 
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test": {"accuracy": 84.1, "macro_f1": 0.5, "n": 30}}, r"test\.accuracy: .* less than or equal to 1"),
+        ({"val": {"accuracy": 0.5, "macro_f1": -0.5, "n": 30}}, r"val\.macro_f1: .* greater than or equal to 0"),
+        ({"test": {"accuracy": 0.5, "macro_f1": 0.5, "n": 0}}, r"test\.n: .* greater than 0"),
+        ({"unimodal": {"audio": {"probe_accuracy": 70}}}, r"unimodal\.audio\.probe_accuracy: .* equal to 1"),
+        ({"seconds": -1.0}, "seconds: .* greater than or equal to 0"),
+        ({"selected_epoch": 6}, "selected_epoch is 6, of 6 epochs"),
+    ],
+)
+def test_scores_that_cannot_be_are_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    path = write_run(tmp_path, 0.5) / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(DataError, match=rf"summary\.json: damaged \({message}"):
+        collect([tmp_path])
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"method": "ogm"}, {"modality": "smell"}])
+def test_the_scores_of_another_run_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    path = write_run(tmp_path, 0.5) / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(DataError, match="its scores are of another run than its recipe; restore it, or leave"):
+        collect([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ([0, 1, 2, 1, 2, 3], "line 4 is epoch 1, not 3"),
+        ([0, 2], "line 2 is epoch 2, not 1"),
+        ([1], "line 1 is epoch 1, not 0"),
+    ],
+)
+def test_epochs_that_are_doubled_or_missing_are_refused(tmp_path: Path, order: list[int], message: str) -> None:
+    path = write_run(tmp_path, 0.5) / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[epoch] for epoch in order))
+    (run,) = collect([tmp_path])
+    with pytest.raises(DataError, match=rf"metrics\.jsonl: damaged \({message}\)"):
+        run.epochs()
+
+
+def test_diagnoses_out_of_order_are_refused(tmp_path: Path) -> None:
+    path = write_run(tmp_path, 0.5, label="diagnose_relearn") / "events.jsonl"
+    first, second, relearned = path.read_text().splitlines(keepends=True)
+    path.write_text(first + second + relearned + first)
+    with pytest.raises(DataError, match=r"events\.jsonl: damaged \(epoch 2 after epoch 4\)"):
+        collect([tmp_path])[0].events()
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("logits", np.full((30, 3), np.nan), "logits holds what is no finite number"),
+        ("logits", np.full((30, 3), "1"), "logits holds what is no finite number"),
+        ("features_audio", np.full((30, 4), np.inf), "features_audio holds what is no finite number"),
+        ("weight", np.zeros(30), r"weights outside \(0, 1\]"),
+        ("weight", np.full(30, 2.0), r"weights outside \(0, 1\]"),
+    ],
+)
+def test_outputs_that_are_no_numbers_are_refused(tmp_path: Path, name: str, array: np.ndarray, message: str) -> None:
+    path = write_run(tmp_path, 0.5, outputs=True) / "test_outputs.npz"
+    with np.load(path) as arrays:
+        changed = {**arrays, name: array}
+    np.savez(path, **changed)
+    with pytest.raises(DataError, match=rf"test_outputs\.npz: damaged \({message}\)"):
+        collect([tmp_path])[0].outputs()
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("seeds", [0, 1]),

@@ -300,7 +300,7 @@ def test_validation_accuracy_stands_beside_that_of_test(tmp_path: Path) -> None:
         write_run(tmp_path, 0.5 + seed / 10, seed=seed)
         write_run(tmp_path, 0.5, label="pmr", seed=seed, summary={"val": None} if seed else {})
     (table,) = comparison_tables(collect([tmp_path]))
-    assert table.columns[2] == "val accuracy"
+    assert table.columns[2] == "val"
     assert [row[2] for row in table.rows] == ["60.0 ± 7.1", "-"]  # of all seeds or of none
 
 

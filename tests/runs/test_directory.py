@@ -18,7 +18,8 @@ from drcli.errors import DataError, RunError
 from drcli.files import locked
 from drcli.recipe.schema import Recipe
 from drcli.runs.directory import RunDirectory
-from drcli.runs.records import Environment, StoredOutputs
+from drcli.runs.outputs import StoredOutputs
+from drcli.runs.records import Environment
 
 
 def test_features_beyond_float16_are_kept_as_float32(tmp_path: Path) -> None:

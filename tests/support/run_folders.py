@@ -11,7 +11,8 @@ import yaml
 from support.records import epoch_record, event_record, scores, summary_record
 
 from drcli.runs.directory import RunDirectory
-from drcli.runs.records import Environment, Event, LearningState, ScoresAndLoss, StoredOutputs, Summary
+from drcli.runs.outputs import StoredOutputs
+from drcli.runs.records import Environment, Event, LearningState, ScoresAndLoss, Summary
 
 MODALITIES = ("audio", "visual")
 

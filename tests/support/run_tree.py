@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from drcli.runs.directory import RunDirectory
+from drcli.runs.outputs import StoredOutputs
 from drcli.runs.records import (
     Environment,
     EpochRecord,
@@ -22,7 +23,6 @@ from drcli.runs.records import (
     Purities,
     Scores,
     ScoresAndLoss,
-    StoredOutputs,
     Summary,
 )
 

@@ -13,7 +13,7 @@ from drcli.report.drawing import draw_heat_map, shortened
 from drcli.report.theme import Theme
 from drcli.report.wording import Methods
 from drcli.runs.collect import RunRecord
-from drcli.runs.records import StoredOutputs
+from drcli.runs.outputs import StoredOutputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from drcli.report.embedding import embed
 from drcli.report.theme import BACKGROUND, LINE, MUTED, Theme, look
 from drcli.report.wording import name_recipe
 from drcli.runs.collect import RunRecord, finished
-from drcli.runs.records import StoredOutputs
+from drcli.runs.outputs import StoredOutputs
 from drcli.runs.wording import how_selected, percent
 
 if TYPE_CHECKING:

@@ -1,0 +1,79 @@
+"""test_outputs.npz: what the selected epoch of a run gives for the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drcli.runs.records import RecordError
+
+
+@dataclass(frozen=True)
+class StoredOutputs:
+    """test_outputs.npz: what the selected epoch gives for the N rows of the test split.
+
+    Attributes:
+        labels: (N,) integers, true classes.
+        weight: (N,) one over the number of draws of the row's sample.
+        logits: (N, C).
+        classes: (C,) names.
+        features: (N, D_m) by modality.
+    """
+
+    labels: NDArray[Any]
+    weight: NDArray[Any]
+    logits: NDArray[Any]
+    classes: NDArray[Any]
+    features: Mapping[str, NDArray[Any]]
+
+    _PREFIX = "features_"
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by their names in the file."""
+        plain = {"labels": self.labels, "weight": self.weight, "logits": self.logits, "classes": self.classes}
+        return {**plain, **{f"{self._PREFIX}{m}": x for m, x in self.features.items()}}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Return the outputs that a file's arrays hold.
+
+        Raises:
+            RecordError: an array is missing, or they do not fit together.
+        """
+        for name in ("labels", "weight", "logits", "classes"):
+            if name not in arrays:
+                raise RecordError(f"no {name}")
+        size = len(cls._PREFIX)
+        features = {name[size:]: x for name, x in arrays.items() if name.startswith(cls._PREFIX)}
+        found = cls(arrays["labels"], arrays["weight"], arrays["logits"], arrays["classes"], features)
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        n, c = self.labels.size, self.classes.size
+        shapes: dict[str, tuple[int, ...]] = {"labels": (n,), "weight": (n,), "logits": (n, c), "classes": (c,)}
+        shapes |= {f"{self._PREFIX}{m}": (n, *x.shape[-1:]) for m, x in self.features.items()}
+        for name, array in self.arrays().items():
+            if array.shape != shapes[name]:
+                raise RecordError(f"{name} has the shape {array.shape}, not {shapes[name]}")
+        self._check_numbers()
+        if self.labels.dtype.kind not in "iu" or not np.isin(self.labels, np.arange(c)).all():
+            raise RecordError("labels that are no class")
+
+    def _check_numbers(self) -> None:
+        for name, array in self.arrays().items():
+            if name not in {"labels", "classes"} and not (array.dtype.kind in "fiu" and np.isfinite(array).all()):
+                raise RecordError(f"{name} holds what is no finite number")
+        if not ((self.weight > 0) & (self.weight <= 1)).all():
+            raise RecordError("weights outside (0, 1]")
+
+
+def narrowed(features: NDArray[Any]) -> NDArray[Any]:
+    """Return features as float16, or as float32 where a number is beyond 65504, the largest of float16."""
+    with np.errstate(over="ignore"):
+        narrow = features.astype(np.float16)
+    return narrow if bool(np.isfinite(narrow).all()) else features.astype(np.float32)
