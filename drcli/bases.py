@@ -30,7 +30,7 @@ def hooks(base: type) -> list[str]:
 
 
 def refuse_misspelt(cls: type, base: type) -> None:
-    """Refuse a new public name of a class that looks like a hook of its base and is none.
+    """Refuse a new public name of a class that looks like a hook of its base without being one.
 
     It looks like one if it is spelt nearly the same, or begins with "on_" as hooks of the base do. Names that a
     base class of `cls` has already are known, whatever they look like.

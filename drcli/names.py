@@ -27,11 +27,11 @@ METHODS = Registry(
         "uni_pretrained": Entry(
             "drcli.methods.uni_pretrained:UniPretrained", "a new fusion over unimodal runs' encoders, frozen or not"
         ),
-        "pmr": Entry("drcli.methods.pmr:PMR", "losses on class prototypes for the modalities behind"),
+        "pmr": Entry("drcli.methods.pmr:PMR", "losses on class prototypes for the weaker modalities"),
         "agm": Entry("drcli.methods.agm:AGM", "gradients scaled through each modality's part of the logits"),
-        "ogm": Entry("drcli.methods.ogm:Ogm", "gradients of the encoders that are ahead are damped"),
+        "ogm": Entry("drcli.methods.ogm:Ogm", "gradients of the leading encoders are reduced"),
         "ogm_ge": Entry("drcli.methods.ogm:OgmGe", "OGM with noise on the gradients"),
-        "greedy": Entry("drcli.methods.greedy:Greedy", "curation: gates held constant where they learn too fast"),
+        "greedy": Entry("drcli.methods.greedy:Greedy", "curation: gates of the faster modality held constant"),
     },
     group="drcli.methods",
 )

@@ -95,7 +95,7 @@ def train_here(
     progress: Console,
     world: World = ALONE,
 ) -> GridResult:
-    """Train in this process, which may be one of several that train together; the main one alone speaks."""
+    """Train in this process, which may be one of several that train together; only the main one prints."""
     heard = (ConsoleListener(progress, len(runs)), TensorBoardListener()) if world.is_main else ()
     listener = Listeners(*heard)
     with stoppable(listener):

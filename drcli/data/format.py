@@ -106,7 +106,7 @@ class DatasetInfo:
         """Text of `dataset.json`."""
         values = json.loads(
             json.dumps(storable(asdict(self)))
-        )  # keys that are no strings become some, as when it is read
+        )  # keys that are not strings become strings, as when it is read
         seal = {"seal": _digest(values)} if self.format_version > 1 else {}
         return json.dumps({**values, **seal}, indent=2, sort_keys=True) + "\n"
 

@@ -74,7 +74,7 @@ def open_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         dtype: numpy name of the type that dataset.json says.
 
     Raises:
-        DataError: it is no such file, is of another shape or type, or is not as long as its header says.
+        DataError: it is not such a file, is of another shape or type, or is not as long as its header says.
     """
     try:
         if path.exists() and not path.is_file():

@@ -278,7 +278,7 @@ def reading(diagnosis: ModalityDiagnosis) -> str:
     - "little to re-learn from": purities of both sets are about those of permuted labels.
     - "clusters better on validation": the gap is real but not over-training; the setting `gap: signed`
       leaves such a modality alone.
-    - "generalises": none of these.
+    - "generalises": none of these; D&R has no threshold and would pull all the same.
     """
     is_apart = diagnosis.gap > diagnosis.gap_permuted + MARGIN
     pull = f"would be pulled back by {diagnosis.strength:.2f}"
@@ -288,7 +288,7 @@ def reading(diagnosis: ModalityDiagnosis) -> str:
         return "little to re-learn from: its clusters hardly follow the classes"
     if is_apart:
         return f"clusters better on validation than on train: {pull}"
-    return "generalises: train and validation cluster alike"
+    return f"generalises: train and validation cluster alike; {pull}"
 
 
 def _follows_classes(diagnosis: ModalityDiagnosis) -> bool:

@@ -112,7 +112,7 @@ def compile_forward(ctx: Context, method: Method) -> str | None:
         with torch.random.fork_rng(devices=[ctx.device] if ctx.device.type == "cuda" else []):
             _try(ctx, method)
     except Exception as error:  # noqa: BLE001 - a compiler can fail in any way; the run must not
-        model._compiled_call_impl = None  # noqa: SLF001 - there is no other way to take it back
+        model._compiled_call_impl = None  # noqa: SLF001 - there is no other way to undo it
         return f"torch.compile failed ({type(error).__name__}: {_first_line(error)}); the model runs uncompiled"
     finally:
         _restore(model, buffers)

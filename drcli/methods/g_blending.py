@@ -174,7 +174,7 @@ def estimate(ctx: Context, heads: nn.ModuleDict, epochs: int) -> dict[str, Growt
     """Return the growth of every head over `epochs` epochs from the present weights; nothing is changed.
 
     Args:
-        ctx: the run; the schedule of its learning rate goes on from its present epoch.
+        ctx: the run; the schedule of its learning rate continues from the current epoch.
         heads: linear heads by modality.
         epochs: length of the temporary trainings.
 

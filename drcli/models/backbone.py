@@ -63,7 +63,7 @@ class Tokens:
 
     Attributes:
         values: (B, L, D).
-        padding: (B, L), true where a step is none; None where all are valid.
+        padding: (B, L), true where a step is padding; None where all are valid.
     """
 
     values: Tensor

@@ -35,7 +35,7 @@ class Pair(Fusion):
         """Refuse an acting modality that the model does not have."""
         named = getattr(settings, cls.role)
         if named is not None and named not in encoders:
-            yield f"fusion.{cls.role}", f"is no modality of this model; {known(named, encoders)}"
+            yield f"fusion.{cls.role}", f"is not a modality of this model; {known(named, encoders)}"
 
 
 class Film(Pair):

@@ -199,7 +199,7 @@ def _set(data: dict[str, Any], key: Key, value: Any) -> Problem | None:
     for depth, part in enumerate(key[:-1], start=1):
         inner = {} if block.get(part) is None else block[part]
         if not isinstance(inner, dict):
-            message = f"cannot be set: {dotted(key[:depth])} is {excerpt(inner)}, not a block of keys"
+            message = f"cannot be set: {dotted(key[:depth])} is {excerpt(inner)}, not a mapping"
             return Problem(key, message, value, COMMAND_LINE)
         block[part] = inner
         block = inner

@@ -202,7 +202,7 @@ def expand(target: Target, choice: Choice) -> Expanded:
 
     Raises:
         RecipeError: a recipe, or a variant of it, is not valid.
-        UsageError: the seeds are none, or no recipe has any of the labels.
+        UsageError: there are no seeds, or no recipe has any of the labels.
     """
     grids, notes = [], []
     for text in (choice.dataset,) if choice.dataset is not None else target.recipes:

@@ -56,7 +56,7 @@ def bootstrap_interval(
 ) -> list[float] | None:
     """Return [low, high] of the percentile bootstrap for the mean of paired differences (Efron 1979).
 
-    With few seeds it is too narrow: of three there are ten distinct resamples. It stands beside
+    With few seeds it is too narrow: of three there are ten distinct resamples. It is shown beside
     `t_interval`, which it replaces where differences are far from normal and seeds are many.
 
     None for fewer than two differences.

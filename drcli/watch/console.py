@@ -268,7 +268,7 @@ class GridConsole(Lines):
         self.live.update(self.table(), refresh=True)
 
     def table(self) -> Table:
-        """Return the runs that train, in the order in which they were first heard of."""
+        """Return the runs that train, in the order of their first events."""
         failed = f", {self.failed} failed" if self.failed else ""
         out = Table(box=None, caption=f"{self.finished} of {self.total} runs finished{failed}", caption_justify="left")
         for name in GRID_COLUMNS:

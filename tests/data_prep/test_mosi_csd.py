@@ -76,7 +76,7 @@ def test_old_spellings_are_known_and_words_may_be_missing(tmp_path: Path) -> Non
     info = prepare(source, tmp_path / "out", warn=lines.append)
     assert info.source["files"]["visual"] == "CMU_MOSI_VisualFacet_4.1.csd"
     assert set(np.load(tmp_path / "out/train/text_lengths.npy")) == {4}  # the silence counts as a word
-    assert any("silences cannot be distinguished from words" in line for line in lines)
+    assert any("silences cannot be told apart from words" in line for line in lines)
 
 
 def test_facets_of_version_42_come_before_41(tmp_path: Path) -> None:

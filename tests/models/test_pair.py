@@ -124,7 +124,7 @@ def test_a_modality_that_is_none_is_refused(name: str) -> None:
     encoders = {m: ResNetSmall(ResNetSmall.Settings(width=4), (1, 8, 8)) for m in ("audio", "visual")}
     settings = kind.Settings(**{ROLES[name]: "vsual"})
     key = f"fusion.{ROLES[name]}"
-    message = "is no modality of this model; known: audio, visual. Did you mean visual?"
+    message = "is not a modality of this model; known: audio, visual. Did you mean visual?"
     with pytest.raises(UsageError) as caught:
         kind.over(settings, encoders, 4)
     assert str(caught.value) == f"{key}: {message}"

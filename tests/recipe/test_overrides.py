@@ -97,7 +97,7 @@ def test_a_key_with_dots_in_it_counts_as_one() -> None:
 def test_a_path_through_a_value_is_reported_with_the_other_problems(refused: Callable[..., str], valid: str) -> None:
     assert refused(valid, "method.x=3", "training.epohcs=1", "training.optimizer.name=sdg") == (
         "some.yaml: 3 problems\n"
-        "  command line  method.x = 3   cannot be set: method is relearn, not a block of keys\n"
+        "  command line  method.x = 3   cannot be set: method is relearn, not a mapping\n"
         "  command line  training.epohcs = 1   unknown key; known: optimizer, schedule, epochs, batch_size, "
         "eval_batch_size, accumulate, precision, channels_last, compile, fused, "
         "data, clip_grad_norm, deterministic. Did you mean epochs?\n"
