@@ -66,8 +66,10 @@ class StoredOutputs:
 
     def _check_numbers(self) -> None:
         for name, array in self.arrays().items():
-            if name not in {"labels", "classes"} and not (array.dtype.kind in "fiu" and np.isfinite(array).all()):
-                raise RecordError(f"{name} holds what is no finite number")
+            if name != "classes" and array.dtype.kind not in "fiu":
+                raise RecordError(f"{name} holds no numbers")
+        if not np.isfinite(self.logits).all():  # of features, a figure says so
+            raise RecordError("logits that are not finite")
         if not ((self.weight > 0) & (self.weight <= 1)).all():
             raise RecordError("weights outside (0, 1]")
 
