@@ -62,7 +62,7 @@ class StoredOutputs:
                 raise RecordError(f"{name} has the shape {array.shape}, not {shapes[name]}")
         self._check_numbers()
         if self.labels.dtype.kind not in "iu" or not np.isin(self.labels, np.arange(c)).all():
-            raise RecordError("labels that are no class")
+            raise RecordError("labels that are not indices of classes")
 
     def _check_numbers(self) -> None:
         for name, array in self.arrays().items():

@@ -99,8 +99,8 @@ def test_test_outputs_are_read_where_they_were_kept(tmp_path: Path) -> None:
         ({"weight": None}, "no weight"),
         ({"logits": np.zeros((30, 2))}, r"logits has the shape \(30, 2\), not \(30, 3\)"),
         ({"features_audio": np.zeros((29, 4))}, r"features_audio has the shape \(29, 4\)"),
-        ({"labels": np.zeros(30)}, "labels that are no class"),
-        ({"labels": np.full(30, 3)}, "labels that are no class"),
+        ({"labels": np.zeros(30)}, "labels that are not indices of classes"),
+        ({"labels": np.full(30, 3)}, "labels that are not indices of classes"),
     ],
 )
 def test_arrays_that_lack_or_do_not_fit_are_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
