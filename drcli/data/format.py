@@ -155,12 +155,16 @@ def _parse(raw: Mapping[str, Any], version: int) -> DatasetInfo:
     modalities = {checks.file_name("modalities", m): _parse_modality(m, spec) for m, spec in _block(raw, "modalities")}
     if not modalities:
         checks.refuse("modalities", {}, "one modality at least")
+    rows, samples = _parse_counts(raw, "rows"), _parse_counts(raw, "samples")
+    for split, count in samples.items():
+        if count > rows[split]:
+            checks.refuse(f"samples.{split}", count, f"{rows[split]} at most, the number of rows")
     return DatasetInfo(
         name=checks.text(*checks.member(raw, "name")),
         classes=checks.class_names(*checks.member(raw, "classes")),
         modalities=modalities,
-        samples=_parse_counts(raw, "samples"),
-        rows=_parse_counts(raw, "rows"),
+        samples=samples,
+        rows=rows,
         settings=dict(_block(raw, "settings")),
         source=dict(_block(raw, "source")),
         sha256=_parse_digests(raw, modalities),

@@ -62,12 +62,14 @@ class StoredOutputs:
                 raise RecordError(f"{name} has the shape {array.shape}, not {shapes[name]}")
         self._check_numbers()
         if self.labels.dtype.kind not in "iu" or not np.isin(self.labels, np.arange(c)).all():
-            raise RecordError("labels that are no class")
+            raise RecordError("labels that are not indices of classes")
 
     def _check_numbers(self) -> None:
         for name, array in self.arrays().items():
-            if name not in {"labels", "classes"} and not (array.dtype.kind in "fiu" and np.isfinite(array).all()):
-                raise RecordError(f"{name} holds what is no finite number")
+            if name != "classes" and array.dtype.kind not in "fiu":
+                raise RecordError(f"{name} holds no numbers")
+        if not np.isfinite(self.logits).all():  # of features, a figure says so
+            raise RecordError("logits that are not finite")
         if not ((self.weight > 0) & (self.weight <= 1)).all():
             raise RecordError("weights outside (0, 1]")
 

@@ -109,11 +109,11 @@ class EpochRecord(Record):
 
 
 class Purities(Record):
-    """Purities of the clusters of train and of validation, and their gap; in [0, 1]."""
+    """Purities of the clusters of train and of validation, in [0, 1], and their gap; below 0 in files of old."""
 
     purity_train: Share
     purity_val: Share
-    gap: Share
+    gap: Annotated[float, Field(ge=-1 - 1e-6, le=1 + 1e-6)]
 
 
 class LearningState(Purities):

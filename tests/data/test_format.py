@@ -131,6 +131,7 @@ def test_a_dataset_of_version_1_has_no_seal_and_is_read(tmp_path: Path) -> None:
         ("rows", {"train": 4.7, "val": 4, "test": 4}, "rows.train is 4.7; it must be a whole number"),
         ("rows", {"train": 4}, "rows.val is missing"),
         ("samples", {"train": -4, "val": 4, "test": 4}, "samples.train is -4"),
+        ("samples", {"train": 4, "val": 5, "test": 4}, "samples.val is 5; it must be 4 at most, the number of rows"),
         ("sha256", dict.fromkeys(INFO.sha256, "x"), "it must be a SHA-256"),
         ("name", 3, "name is 3; it must be a string"),
     ],

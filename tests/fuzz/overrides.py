@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuzz.mutation import mutated, refused
+from fuzz.mutation import SilentAcceptanceError, mutated, refused
 from hypothesis import strategies as st
 
 from drcli.errors import DrcliError
-from drcli.recipe.load import load_recipe
+from drcli.recipe.load import load_recipe, recipe_from_dict
 from drcli.recipe.shipped import find_recipe
 
 VALID = (
@@ -32,10 +32,12 @@ def inputs() -> st.SearchStrategy[bytes]:
 
 
 def check(data: bytes, folder: Path) -> str:
-    """Load the recipe with the overrides."""
+    """Load the recipe with the overrides; what is accepted must read back as itself."""
     del folder
     try:
-        load_recipe(find_recipe("digits"), data.decode("utf-8", "surrogateescape").split("\n"))
+        recipe = load_recipe(find_recipe("digits"), data.decode("utf-8", "surrogateescape").split("\n"))
     except DrcliError as error:
         return refused(error)
+    if recipe_from_dict(recipe.to_dict(), where="again").to_dict() != recipe.to_dict():
+        raise SilentAcceptanceError("the recipe does not read back as itself")
     return "accepted"

@@ -113,7 +113,7 @@ def watched(name: str, count: int, folder: Path) -> list[dict[str, str]]:
             continue
         kept = log.with_suffix(f".{attempt}.{ended}")
         if not log.with_suffix(".input").exists():
-            raise SystemExit(f"{name}: ended before its first input; see above")
+            raise SystemExit(f"{name}: ended before its first input; see {log.with_suffix('.stderr')}")
         log.with_suffix(".input").rename(kept)
         with log.open("a", encoding="utf-8") as out:
             out.write(json.dumps({"kind": ended, "input": str(kept)}) + "\n")
@@ -125,7 +125,10 @@ def _child(name: str, count: int, attempt: int, log: Path) -> str | None:
     command = [sys.executable, "-m", "fuzz.run", "--work", name, str(count), str(attempt), str(log)]
     places = os.pathsep.join([str(HERE.parent), str(HERE.parents[1])])
     environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as child:
+    with (
+        log.with_suffix(".stderr").open("ab") as errors,  # decoders say there what they think of damaged pictures
+        subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=errors) as child,
+    ):
         size, since, first = -1, time.monotonic(), log.stat().st_size
         while child.poll() is None:
             time.sleep(0.2)

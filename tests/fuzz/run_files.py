@@ -114,7 +114,7 @@ def _demand_sense(run: RunRecord) -> None:
     scores = [summary.test, summary.val, *(record.val for record in epochs), *(record.test for record in epochs)]
     states = [state for event in events for state in event.modalities.values()]
     _demand_shares(share for found in scores if found for share in (found.accuracy, found.macro_f1))
-    _demand_shares(share for state in states for share in (state.purity_train, state.purity_val, state.gap))
+    _demand_shares(share for state in states for share in (state.purity_train, state.purity_val, abs(state.gap)))
     _demand_shares(probe.probe_accuracy for probe in summary.unimodal.values())
     if any(isinstance(found, Scores) and found.n < 1 for found in scores):
         raise SilentAcceptanceError("scores of no samples")
@@ -133,8 +133,9 @@ def _demand_shares(values: Iterable[float]) -> None:
 
 
 def _demand_numbers(outputs: StoredOutputs) -> None:
-    for array in (outputs.logits, outputs.weight, *outputs.features.values()):
-        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-            raise SilentAcceptanceError("outputs that are no numbers")
+    if any(array.dtype.kind not in "fiu" for array in outputs.features.values()):
+        raise SilentAcceptanceError("features that are no numbers")
+    if not (np.isfinite(outputs.logits).all() and np.isfinite(outputs.weight).all()):
+        raise SilentAcceptanceError("logits or weights that are no numbers")
     if not ((outputs.weight > 0) & (outputs.weight <= 1)).all():
         raise SilentAcceptanceError("weights that are none")
