@@ -49,9 +49,22 @@ def console(*, stderr: bool = False) -> Console:
 def show(renderable: Any) -> None:
     """Print a table or text on standard output, wide enough for every word: cells never vanish."""
     target = console()
-    wanted = target.measure(renderable, options=target.options.update(max_width=10 * WIDE)).minimum
-    target.width = max(target.width, wanted)
+    options = target.options.update(max_width=10 * WIDE)
+    wanted = [target.measure(table, options=options).minimum for table in _tables(renderable)]
+    target.width = max([target.width, *wanted])
     target.print(renderable, crop=False)  # lines that are not to be broken are not cut off either
+
+
+def _tables(renderable: Any) -> Iterator[Any]:
+    """Yield the tables of a group; lines beside them, such as a path, are never broken and need no width."""
+    from rich.console import Group
+    from rich.table import Table
+
+    if isinstance(renderable, Group):
+        for part in renderable.renderables:
+            yield from _tables(part)
+    elif isinstance(renderable, Table):
+        yield renderable
 
 
 def prepare_environment() -> None:

@@ -201,7 +201,7 @@ def title_of(report: Report) -> str:
 
 def table(report: Report) -> Group:
     """Return the findings, one row per modality; the headings are broken to leave room for the readings."""
-    out = Table()
+    out = Table(collapse_padding=True)
     out.add_column("modality", overflow="fold")
     for name in ("purity\ntrain", "purity\nval", "gap", "gap of\npermuted\nlabels", "strength"):
         out.add_column(name, justify="right", overflow="fold")

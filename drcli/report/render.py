@@ -53,7 +53,7 @@ def render(table: TableText, form: Format) -> str:
 
 def rich_table(table: TableText) -> Group:
     """Return the table with its notes, for a terminal; cells are never taken for markup."""
-    out = Table()
+    out = Table(collapse_padding=True)
     # A cell that does not fit is broken: rich would cut it off.
     for number, name in enumerate(table.columns):
         out.add_column(Text(name), justify="right" if number else "left", overflow="fold")

@@ -213,7 +213,7 @@ def test_batch_normalisation_is_refused_on_the_cpu(make: Callable[..., Recipe]) 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_method_that_cannot_is_refused_with_its_reason(name: str, make: Callable[..., Recipe]) -> None:
-    recipe = make(method=name, methods={name: {}}, fusion="mmtm")
+    recipe = make(method=name, methods={name: {}}, fusion={"name": "mmtm", "stages": 1})
     reason = METHODS.load(name).distributed_reason
     assert refusal(recipe) == f"methods.{name}: {name} cannot be trained on 2 devices: {reason}; use one"
     assert len(reason.split()) > 3

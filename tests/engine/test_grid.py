@@ -49,7 +49,7 @@ def test_whatever_ends_a_run_does_not_stop_the_others(
     def execute(run: Any, dataset: Any, **_: Any) -> None:
         if (run.name, run.seed) == ("joint", 1):
             raise error
-        write_run(tmp_path, run.seed / 10, label=run.name, seed=run.seed)
+        write_run(tmp_path, 0.5 + run.seed / 10, label=run.name, seed=run.seed)
 
     monkeypatch.setattr(grid, "execute", execute)
     runs = plan(toy_recipe(), ["diagnose_relearn", "joint"], [0, 1, 2], tmp_path)

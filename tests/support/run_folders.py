@@ -88,7 +88,7 @@ def _summary(recipe: Mapping[str, Any], accuracy: float, modality: str | None, c
         "seed": recipe["seeds"][0],
         "selection": recipe["selection"],
         "monitor": recipe["monitor"],
-        "selected_epoch": 3,
+        "selected_epoch": min(3, recipe["training"]["epochs"] - 1),
         "epochs": recipe["training"]["epochs"],
         "seconds": 12.0,
         "events": int(recipe["method"] == "diagnose_relearn"),
