@@ -105,7 +105,7 @@ def test_the_reading_is_whole_in_a_narrow_window(drcli: Drcli, features: Path, m
     monkeypatch.setenv("COLUMNS", "80")
     shown = drcli("diagnose", features).stdout
     assert "…" not in shown
-    assert all(word in shown for word in ("over-trained:", "would be pulled", "permuted", "strength"))
+    assert all(word in shown for word in ("over-trained:", "pulled back by", "permuted", "strength"))
     assert max(map(len, shown.splitlines()[1:])) <= 80
 
 
