@@ -83,6 +83,7 @@ def test_throughput_holds_every_variant_against_the_conventional_loop(
     assert all(name in shown for name in names)
 
 
+@pytest.mark.slow
 def test_throughput_makes_arrays_of_cremads_form(tmp_path: Path) -> None:
     options = ("--dataset", "cremad-size", "--clips", 12, "--workers", 0, "--warmup", 0, "--repeats", 1)
     variants = ("--variants", "conventional channels_last,drcli", "--scratch", tmp_path)
@@ -139,6 +140,7 @@ def test_compute_only_gives_the_share_of_a_resident_batch(digits: Path, tmp_path
     assert any("conv" in one["name"] for one in found["operators"][:3])
 
 
+@pytest.mark.slow
 def test_diagnosis_projects_the_whole_run_from_a_short_one(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +156,7 @@ def test_diagnosis_projects_the_whole_run_from_a_short_one(
     assert "whole run, projected" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_cremad_size_runs_without_an_event_and_says_that_it_was_not_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,6 +176,7 @@ def test_cremad_size_refuses_where_there_is_no_room(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_scaling_varies_one_number_in_a_process_of_its_own(tmp_path: Path) -> None:
     options = ("--axes", "modalities", "--sizes", "3", "--size", 8, "--epochs", 3, "--repeats", 1)
     found = numbers("scaling", *options, folder=tmp_path)

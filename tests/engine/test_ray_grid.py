@@ -168,6 +168,7 @@ def test_a_grid_on_two_workers_equals_the_local_engine(
     assert {event.stored for event in heard.finished} == {True}
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_changes_nothing(
     ray: Any, toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
@@ -186,6 +187,7 @@ def test_a_worker_killed_in_the_middle_changes_nothing(
     assert "joint seed 0: resumed at epoch " in killer.notes[0]
 
 
+@pytest.mark.slow
 def test_a_run_starts_after_the_unimodal_runs_it_needs(
     ray: Any, toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
@@ -237,6 +239,7 @@ def test_a_damaged_checkpoint_of_the_only_run_keeps_its_exit_code(
     assert found.exit_code == CheckpointError.exit_code
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_every_time_is_a_failed_run(
     ray: Any,
     toy_recipe: Callable[..., Recipe],

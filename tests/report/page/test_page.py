@@ -203,6 +203,7 @@ def test_figures_are_of_the_first_recipes(page: MakePage) -> None:
     assert f"r{MOST_DRAWN} (dataset digits): test scores in per cent" in made.html
 
 
+@pytest.mark.slow
 def test_two_hundred_runs_stay_under_ten_megabytes(page: MakePage) -> None:
     # Outputs take long to write; those of one seed fill the maps.
     made = page(*(replace(run, outputs=300 if run.seed == 0 else 0) for run in large_study()))
