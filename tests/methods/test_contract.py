@@ -152,7 +152,7 @@ def test_state_survives_a_checkpoint(name: str, recipe: Callable[..., Recipe], t
     assert bits(checkpoint.load(trainer.directory.last)) == {"checkpoint_version": 1, **bits(written)}
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adamw", marks=pytest.mark.slow)])
 @every_method
 def test_resumed_run_equals_an_uninterrupted_one(
     name: str, optimizer: str, recipe: Callable[..., Recipe], tmp_path: Path
