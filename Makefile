@@ -82,7 +82,7 @@ coverage: $(DONE) ## the tests; fails if they reach fewer lines and branches tha
 	$(BIN)/coverage erase
 	$(PYTEST) $(PARALLEL) --cov --cov-report=term-missing:skip-covered
 
-lint: $(DONE) ## check style and formatting
+lint: $(DONE) imports ## check style, formatting, and which package imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
