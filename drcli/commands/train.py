@@ -23,9 +23,9 @@ from drcli.data.prepared import PreparedDataset, open_dataset
 from drcli.engine.assemble import prepare_settings
 from drcli.engine.device import resolve_device
 from drcli.engine.distributed import check_devices, check_runs, joined, launched, on_devices
-from drcli.engine.grid import GridResult, check_folders, finished_among, run_grid
+from drcli.engine.grid import GridResult, finished_among, run_grid
 from drcli.engine.ray_grid import RayOptions, connected, import_ray, run_ray_grid
-from drcli.errors import DrcliError, InterruptedRunError, PeerError, UsageError
+from drcli.errors import DrcliError, InterruptedRunError, PeerError, RunError, UsageError
 from drcli.names import DATASETS
 from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
@@ -185,10 +185,9 @@ def train(request: TrainRequest, progress: Console) -> GridResult | None:
 def _train(request: TrainRequest, progress: Console) -> GridResult:
     engine, runs, recipe = _planned(request)
     dataset = open_or_prepare(recipe, progress)
-    check_folders([] if request.engine.fresh else runs, dataset)
     try:
         return engine(runs, dataset, progress)
-    except DrcliError as error:
+    except (InterruptedRunError, PeerError, RunError) as error:  # not what the engine refuses before the first run
         return ended_early(runs, error)
 
 

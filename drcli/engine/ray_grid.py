@@ -21,6 +21,7 @@ import torch
 
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.device import resolve_device
+from drcli.engine.distributed import RESUMED
 from drcli.engine.grid import GridResult, check_folders, stored_run
 from drcli.engine.run import execute, failure_of
 from drcli.errors import DataError, RunError, UsageError
@@ -38,8 +39,6 @@ LOOK_EVERY = 0.5
 
 END_WITHIN = 10.0
 """Seconds that cancelled workers have to end."""
-
-RESUMED = "every finished epoch is saved; repeat the command to resume"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ record does not have may be in a file too, and are ignored.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AliasChoices,
@@ -22,8 +22,6 @@ from pydantic import (
 
 FORMAT = 2
 """Version of the files that this drcli writes. Version 1 had none, and no validation scores in its summary."""
-
-Kind = Literal["relearn", "monitor"]
 
 Share = Annotated[float, Field(ge=0, le=1 + 1e-6)]
 """A fraction in [0, 1], give or take rounding."""
