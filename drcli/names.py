@@ -32,6 +32,7 @@ METHODS = Registry(
         "ogm": Entry("drcli.methods.ogm:Ogm", "gradients of the leading encoders are reduced"),
         "ogm_ge": Entry("drcli.methods.ogm:OgmGe", "OGM with noise on the gradients"),
         "greedy": Entry("drcli.methods.greedy:Greedy", "curation: gates of the faster modality held constant"),
+        "mla": Entry("drcli.methods.mla:MLA", "modalities take turns through one shared head"),
     },
     group="drcli.methods",
 )
