@@ -33,6 +33,9 @@ METHODS = Registry(
         "ogm_ge": Entry("drcli.methods.ogm:OgmGe", "OGM with noise on the gradients"),
         "greedy": Entry("drcli.methods.greedy:Greedy", "curation: gates of the faster modality held constant"),
         "mla": Entry("drcli.methods.mla:MLA", "modalities take turns through one shared head"),
+        "reconboost": Entry(
+            "drcli.methods.reconboost:ReconBoost", "modalities boosted in stages, each on what the others leave"
+        ),
     },
     group="drcli.methods",
 )

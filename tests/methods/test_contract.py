@@ -58,6 +58,7 @@ CASES = {
     "uni_pretrained": Case(),
     "greedy": Case({"epsilon": 0.0, "window": 2, "starts": 0}, fusion="mmtm"),
     "mla": Case(still=frozenset({"fusion"})),
+    "reconboost": Case({"alone": 1, "together": 1, "members": "all", "hidden": 8}, still=frozenset({"fusion"})),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
