@@ -36,6 +36,8 @@ METHODS = Registry(
         "reconboost": Entry(
             "drcli.methods.reconboost:ReconBoost", "modalities boosted in stages, each on what the others leave"
         ),
+        "lfm": Entry("drcli.methods.lfm:LFM", "alignment of predictions first, classification later"),
+        "smv": Entry("drcli.methods.smv:SMV", "rows trained on again without some modalities, by their Shapley values"),
     },
     group="drcli.methods",
 )

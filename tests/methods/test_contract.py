@@ -59,6 +59,8 @@ CASES = {
     "greedy": Case({"epsilon": 0.0, "window": 2, "starts": 0}, fusion="mmtm"),
     "mla": Case(still=frozenset({"fusion"})),
     "reconboost": Case({"alone": 1, "together": 1, "members": "all", "hidden": 8}, still=frozenset({"fusion"})),
+    "lfm": Case({"start": 0.5, "rate": 0.05, "rows": 8}),
+    "smv": Case({"warmup": 1}),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
