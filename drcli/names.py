@@ -38,6 +38,9 @@ METHODS = Registry(
         ),
         "lfm": Entry("drcli.methods.lfm:LFM", "alignment of predictions first, classification later"),
         "smv": Entry("drcli.methods.smv:SMV", "rows trained on again without some modalities, by their Shapley values"),
+        "data_remixing": Entry(
+            "drcli.methods.data_remixing:DataRemixing", "every row trains the modality that is least certain of it"
+        ),
     },
     group="drcli.methods",
 )

@@ -61,6 +61,7 @@ CASES = {
     "reconboost": Case({"alone": 1, "together": 1, "members": "all", "hidden": 8}, still=frozenset({"fusion"})),
     "lfm": Case({"start": 0.5, "rate": 0.05, "rows": 8}),
     "smv": Case({"warmup": 1}),
+    "data_remixing": Case({"warmup": 1}),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))

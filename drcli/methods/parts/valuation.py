@@ -26,7 +26,7 @@ def contributions(right: Mapping[Coalition, Tensor]) -> dict[str, Tensor]:
         right: whether the prediction from each non-empty subset of the modalities is right, {S: (N,)}, bool.
     """
     values = {coalition: len(coalition) * correct.double() for coalition, correct in right.items()}
-    modalities = sorted(max(right, key=len))
+    modalities = sorted(frozenset().union(*right))
     return {m: weighted_sum(weights, values) for m, weights in shapley_weights(modalities).items()}
 
 
