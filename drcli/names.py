@@ -41,6 +41,7 @@ METHODS = Registry(
         "data_remixing": Entry(
             "drcli.methods.data_remixing:DataRemixing", "every row trains the modality that is least certain of it"
         ),
+        "aug": Entry("drcli.methods.aug:AUG", "the weakest modality gets classifiers for what its earlier ones leave"),
     },
     group="drcli.methods",
 )

@@ -13,7 +13,8 @@ from torch.nn import functional
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, Stage
 from drcli.methods.context import Context
-from drcli.methods.parts.boosted import Boosted, residual_loss
+from drcli.methods.parts.boosted import Boosted
+from drcli.methods.parts.residual import residual_loss
 from drcli.methods.parts.shared_head import unequal_widths
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
@@ -134,7 +135,8 @@ class ReconBoost(Method):
         logits = self.boosted.head(outputs.features[picked])
         with torch.no_grad():
             others = self.boosted(outputs.features, without={picked})
-        losses = {"residual": residual_loss(logits, others, batch.labels, self.settings.w1, self.settings.w2)}
+        w1, w2 = self.settings.w1, self.settings.w2
+        losses = {"residual": w1 / logits.shape[1] * residual_loss(logits, others, batch.labels, w2 / w1)}
         before = self.picked(ctx, back=1)
         if self.settings.agreement > 0 and before in outputs.features and self.stage(ctx).first > 0:
             with torch.no_grad():

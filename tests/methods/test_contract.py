@@ -62,6 +62,7 @@ CASES = {
     "lfm": Case({"start": 0.5, "rate": 0.05, "rows": 8}),
     "smv": Case({"warmup": 1}),
     "data_remixing": Case({"warmup": 1}),
+    "aug": Case({"every": 1, "tau": 0.0, "most": 3, "hidden": 8}, still=frozenset({"fusion"})),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))

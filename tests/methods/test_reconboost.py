@@ -14,7 +14,7 @@ from support.training import bits, make_trainer
 from drcli.data.batches import Batch
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
-from drcli.methods.parts.boosted import residual_loss
+from drcli.methods.parts.residual import residual_loss
 from drcli.methods.reconboost import ReconBoost
 from drcli.recipe.schema import Recipe
 
@@ -59,7 +59,7 @@ def test_factors_worked_by_hand(right: float, factor: float) -> None:
     """C = 6, w1 = 5, w2 = 1: a sample's cross-entropy counts 5 / 6 where the others know nothing, 4 / 6 at most."""
     others = torch.tensor([[right, *[(1 - right) / 5] * 5]], dtype=torch.float64).log()
     logits = torch.zeros(1, 6, dtype=torch.float64)
-    found = residual_loss(logits, others, torch.tensor([0]), 5.0, 1.0)
+    found = 5 / 6 * residual_loss(logits, others, torch.tensor([0]), 1 / 5)
     assert found.item() == pytest.approx(factor * 1.791759, abs=1e-6)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from drcli.methods.parts.shared_head import shared_width
 from drcli.models.multimodal import MultimodalModel
@@ -38,18 +37,3 @@ class Boosted(nn.Module):
         """Return f (B, C) of features {m: (B, D)}, without some modalities."""
         counts = {m: 0.0 if m in without else self.get_buffer(f"joined_{m}") for m in features}
         return self.rate * torch.stack([counts[m] * self.head(x) for m, x in features.items()]).sum(dim=0)
-
-
-def residual_loss(logits: Tensor, others: Tensor, labels: Tensor, w1: float, w2: float) -> Tensor:
-    """Return the mean over i of -(w1 - w2 softmax(others)_i(y_i)) / C * log softmax(logits)_i(y_i), shape ().
-
-    Args:
-        logits: z of the picked modality (B, C).
-        others: logits of the others' sum (B, C), without gradient.
-        labels: y (B,).
-        w1: weight of the cross-entropy.
-        w2: how much of it the others' probabilities of the true class take off.
-    """
-    right = others.softmax(dim=1).gather(1, labels[:, None])[:, 0]
-    losses = functional.cross_entropy(logits, labels, reduction="none")
-    return ((w1 - w2 * right) / logits.shape[1] * losses).mean()
