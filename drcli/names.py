@@ -42,6 +42,9 @@ METHODS = Registry(
             "drcli.methods.data_remixing:DataRemixing", "every row trains the modality that is least certain of it"
         ),
         "aug": Entry("drcli.methods.aug:AUG", "the weakest modality gets classifiers for what its earlier ones leave"),
+        "di_mml": Entry(
+            "drcli.methods.di_mml:DIMML", "encoders detached from the fusion, one-way contrasts between them"
+        ),
     },
     group="drcli.methods",
 )

@@ -63,6 +63,7 @@ CASES = {
     "smv": Case({"warmup": 1}),
     "data_remixing": Case({"warmup": 1}),
     "aug": Case({"every": 1, "tau": 0.0, "most": 3, "hidden": 8}, still=frozenset({"fusion"})),
+    "di_mml": Case({"contrast_from": 1, "temperature": 2.0}),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
