@@ -136,10 +136,8 @@ class DIMML(Method):
         losses = {m: functional.cross_entropy(z, batch.labels) for m, z in own.items()}
         shared = [functional.cross_entropy(self.heads.shared(h), batch.labels) for h in outputs.features.values()]
         losses["shared"] = self.settings.weight * torch.stack(shared).sum()
-        terms = [
-            one_way_contrast(outputs.features[n], outputs.features[m], dimensions, self.settings.temperature)
-            for (m, n), dimensions in self.lessons.items()
-        ]
+        h, tau = outputs.features, self.settings.temperature
+        terms = [one_way_contrast(h[n], h[m], dimensions, tau) for (m, n), dimensions in self.lessons.items()]
         return {**losses, "contrast": torch.stack(terms).sum()} if terms else losses
 
     def _weighted(self, logits: Mapping[str, Tensor]) -> Tensor:
