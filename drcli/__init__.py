@@ -4,4 +4,20 @@ Importing this package imports nothing heavy: torch, pydantic and scikit-learn a
 modules that use them.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drcli.relearning import Relearner
+
 __version__ = "0.1.0"
+
+_MODULES = {"Relearner": "drcli.relearning"}
+
+__all__ = ["Relearner", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    raise AttributeError(f"module 'drcli' has no attribute {name!r}")

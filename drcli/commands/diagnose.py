@@ -58,6 +58,7 @@ class Representations:
     settings: Settings
 
 
+ADJUSTED = "in parentheses: corrected for chance, so that 0 is what permuted labels give"
 LAST = ("gap of\npermuted\nlabels", "strength")
 """Headings of what has no adjusted value."""
 
@@ -220,7 +221,7 @@ def table(report: Report) -> Group:
     """Return the findings, one row per modality; the headings are broken to leave room for the readings."""
     out = Table(collapse_padding=True)
     out.add_column("modality", overflow="fold")
-    for name in ("purity\ntrain\n(adjusted)", "purity\nval\n(adjusted)", "gap\n(adjusted)", *LAST):
+    for name in ("purity\ntrain", "purity\nval", "gap", *LAST):
         out.add_column(name, justify="right", overflow="fold")
     out.add_column("reading", overflow="fold")
     for m, found in report.modalities.items():
@@ -229,9 +230,9 @@ def table(report: Report) -> Group:
             (found.purity_val, found.purity_adjusted_val),
             (found.gap, found.gap_adjusted),
         )
-        cells = [f"{raw:.3f}\n({adjusted:.3f})" for raw, adjusted in pairs]
+        cells = [f"{raw:.3f}\n({adjusted:z.2f})" for raw, adjusted in pairs]
         out.add_row(Text(m), *cells, f"{found.gap_permuted:.3f}", f"{found.strength:.3f}", reading(found))
-    lines = [*report.warnings, *caution(report.modalities.values())]
+    lines = [ADJUSTED, *report.warnings, *caution(report.modalities.values())]
     return Group(titled(title_of(report), out), *(Text(line) for line in lines))
 
 

@@ -132,7 +132,8 @@ def collect(loader: Iterable[Any], encoders: Mapping[str, nn.Module], run: Calla
     caught: dict[str, Tensor] = {}
     pieces: dict[str, list[Tensor]] = {m: [] for m in encoders}
     labels: list[Tensor] = []
-    with _hooks(encoders, caught), evaluating(*encoders.values()):
+    # A pass over a DataLoader draws from torch's global generator, which the order of later epochs may come from.
+    with torch.random.fork_rng(devices=[]), _hooks(encoders, caught), evaluating(*encoders.values()):
         for batch in loader:
             caught.clear()
             labels.append(torch.as_tensor(run(batch)).reshape(-1).cpu())

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from drcli.diagnosis import ModalityDiagnosis, diagnose, snapshot, soft_reinitialise
 from drcli.relearning.batch_norm import recompute_batch_statistics
 from drcli.relearning.features import Features, collect, default_run, evaluating, present_world
-from drcli.relearning.settings import RelearnSettings, Rule
 from drcli.relearning.rules import strengths
+from drcli.relearning.settings import RelearnSettings, Rule
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -111,8 +111,8 @@ class Relearner:
     def step(self, epoch: int, *, train: Source, val: Source, again: bool = False) -> Relearned | None:
         """Diagnose and pull if an event follows this epoch; to be called after every epoch.
 
-        Neither a generator of random numbers nor the mode of a layer is different afterwards, unless the loader
-        itself draws: give a loader without shuffling if the order of later epochs must not change.
+        Torch's global generator and the mode of every layer are afterwards what they were, so that the order of later
+        epochs is the same with an event as without. Only a generator of the loader's own is advanced by it.
 
         Args:
             epoch: the epoch that has ended, from 0.
@@ -200,7 +200,8 @@ class Relearner:
             for batch in train:
                 self.run(batch)
 
-        with evaluating(*([self.model] if self.model is not None else self.encoders.values())):
+        run_through = self.encoders.values() if self.model is None else [self.model]
+        with torch.random.fork_rng(devices=[]), evaluating(*run_through):
             recompute_batch_statistics(self.encoders.values(), run)
 
     def _reset_optimizer(self) -> None:
