@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.shared_runs import SharedRuns, the_modality, train
+from support.shared_runs import SharedRuns, events, the_modality, train
 from support.training import StopAfter, StoppedError, bits, log, make_trainer, weights
 
 from drcli import checkpoint
@@ -222,6 +222,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
     last.train()
     assert bits(weights(last)) == whole.bits
     assert log(tmp_path / "metrics.jsonl") == whole.metrics
+    assert events(tmp_path) == whole.events
     for file in ("checkpoint.pt", "last.pt"):
         ours, theirs = (checkpoint.load(folder / file) for folder in (tmp_path, whole.trainer.directory.folder))
         assert bits({**ours, "seconds": 0}) == bits({**theirs, "seconds": 0})
@@ -232,6 +233,7 @@ def test_the_same_run_gives_the_same_bits(subject: Subject, recipe: Make, runs: 
     first, second = runs(recipe(subject)), train(recipe(subject), tmp_path)
     assert second.bits == first.bits
     assert second.metrics == first.metrics
+    assert second.events == first.events
 
 
 @every_subject
@@ -311,7 +313,9 @@ def test_a_diagnosis_that_changes_nothing_changes_nothing(subject: Subject, reci
     """Neither a weight nor the order of the data that follows it."""
     plain = runs(recipe(subject))
     monitored = runs(recipe(subject, diagnosis={"monitor_every": 2, "restarts": 1}))
-    assert monitored.events.count("monitor") == math.ceil(monitored.num_epochs / 2)
+    monitors = [event["epoch"] for event in monitored.events if event["kind"] == "monitor"]
+    assert monitors == list(range(0, plain.num_epochs, 2))
+    assert [event for event in monitored.events if event["kind"] != "monitor"] == plain.events
     assert monitored.orders == plain.orders
     assert len({tuple(order) for order in plain.orders}) == len(plain.orders)
     assert monitored.bits == plain.bits

@@ -54,10 +54,9 @@ class Finished:
         return [line["val"] for line in self.metrics]
 
     @property
-    def events(self) -> list[str]:
-        """The kinds of its events."""
-        path = self.trainer.directory.folder / "events.jsonl"
-        return [event["kind"] for event in log(path)] if path.exists() else []
+    def events(self) -> list[dict[str, Any]]:
+        """The lines of its events."""
+        return events(self.trainer.directory.folder)
 
     @property
     def num_epochs(self) -> int:
@@ -71,6 +70,12 @@ class Finished:
             group: [bits(old) != bits(new) for old, new in zip(before, after[group], strict=True)]
             for group, before in self.groups.items()
         }
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    """The lines of the events of a run; none where there is no file."""
+    path = folder / "events.jsonl"
+    return log(path) if path.exists() else []
 
 
 def the_modality(recipe: Recipe) -> str | None:
