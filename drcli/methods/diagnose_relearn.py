@@ -50,6 +50,7 @@ class DiagnoseRelearn(Method):
             "blend: pulled like the weights; recompute: measured again on the training data",
         )
 
+    year: ClassVar[int | None] = 2024
     neutral: ClassVar[Mapping[str, Any] | None] = {"lambda": 0.0}
     state: ClassVar[tuple[str, ...]] = ("initial", "events")
     moves: ClassVar[str] = "every encoder and the fusion, by the optimiser; every encoder, by re-learning"

@@ -56,6 +56,7 @@ class Ogm(Window, UnimodalScores):
             "dimensions or more; all: all",
         )
 
+    year: ClassVar[int | None] = 2022
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0}
 
     settings: Settings
