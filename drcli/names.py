@@ -51,6 +51,12 @@ METHODS = Registry(
         "greedy": Entry(
             "drcli.methods.greedy:Greedy", "curation: gates of the faster modality held constant", 2022, "2"
         ),
+        "mmpareto": Entry(
+            "drcli.methods.mmpareto:MMPareto",
+            "fused and unimodal gradient of each encoder, without conflict",
+            2024,
+            "1+",
+        ),
     },
     group="drcli.methods",
 )
