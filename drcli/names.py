@@ -57,6 +57,12 @@ METHODS = Registry(
             2024,
             "1+",
         ),
+        "mlb": Entry(
+            "drcli.methods.mlb:MLB",
+            "multi-loss; gradients raised for modalities behind, reduced for those ahead",
+            2024,
+            "1+",
+        ),
     },
     group="drcli.methods",
 )

@@ -13,10 +13,11 @@ from drcli.data.batches import Batch
 from drcli.errors import RecipeError
 from drcli.methods.base import Last, Window, own_block
 from drcli.methods.context import Context
+from drcli.methods.parts.gradients import undone_by
 from drcli.methods.parts.unimodal_scores import UnimodalScores, right_scores
 from drcli.models.fusion import Outputs
 from drcli.names import BACKBONES
-from drcli.recipe.schema import Recipe, Sgd
+from drcli.recipe.schema import Recipe
 
 Tensors = Literal["conv4d", "non1d", "all"]
 
@@ -90,8 +91,7 @@ class Ogm(Window, UnimodalScores):
         if never:
             yield from never
             return
-        if not isinstance(ctx.training.optimizer, Sgd):
-            yield f"{ctx.training.optimizer.name} divides gradients by their size, which mostly undoes the modulation"
+        yield from undone_by(ctx.training.optimizer)
         for m, parameters in self.modulated.items():
             part = count(parameters) / count(ctx.model.encoders[m].parameters())
             if part < 0.5:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from drcli.recipe.schema import Optimizer, Sgd
 from drcli.world import World
 
 
@@ -32,11 +33,17 @@ def sum_over(world: World, parameters: Sequence[nn.Parameter], values: Sequence[
         parameter.grad = gradient
 
 
-def scale_gradients(parameters: Iterable[nn.Parameter], factor: Tensor) -> None:
+def scale_gradients(parameters: Iterable[Tensor], factor: Tensor) -> None:
     """Multiply the gradients that parameters have by a factor (), in place."""
     found = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if found:
         torch._foreach_mul_(found, factor)  # one kernel for all of them
+
+
+def undone_by(optimizer: Optimizer) -> Iterator[str]:
+    """Yield the warning of an optimiser with which a factor on a gradient has little effect."""
+    if not isinstance(optimizer, Sgd):
+        yield f"{optimizer.name} divides gradients by their size, which mostly undoes the modulation"
 
 
 def norms(tensors: Sequence[Tensor]) -> Tensor:
