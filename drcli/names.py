@@ -63,6 +63,12 @@ METHODS = Registry(
             2024,
             "1+",
         ),
+        "dgl": Entry(
+            "drcli.methods.dgl:DGL", "encoders learn from unimodal losses, the fusion from the fused loss", 2025, "1+"
+        ),
+        "arl": Entry(
+            "drcli.methods.arl:ARL", "encoders' gradients raised by dominance of the others and confidence", 2025, "1+"
+        ),
     },
     group="drcli.methods",
 )

@@ -59,6 +59,8 @@ CASES = {
     "greedy": Case({"epsilon": 0.0, "window": 2, "starts": 0}, fusion="mmtm"),
     "mmpareto": Case(),
     "mlb": Case(),
+    "dgl": Case(),
+    "arl": Case({"starts": 1}),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
