@@ -69,6 +69,7 @@ METHODS = Registry(
         "arl": Entry(
             "drcli.methods.arl:ARL", "encoders' gradients raised by dominance of the others and confidence", 2025, "1+"
         ),
+        "opm": Entry("drcli.methods.opm:OPM", "features of the leading modalities are dropped at random", 2024, "1+"),
     },
     group="drcli.methods",
 )

@@ -61,6 +61,7 @@ CASES = {
     "mlb": Case(),
     "dgl": Case(),
     "arl": Case({"starts": 1}),
+    "opm": Case({"starts": 1}),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
