@@ -70,6 +70,12 @@ METHODS = Registry(
             "drcli.methods.arl:ARL", "encoders' gradients raised by dominance of the others and confidence", 2025, "1+"
         ),
         "opm": Entry("drcli.methods.opm:OPM", "features of the leading modalities are dropped at random", 2024, "1+"),
+        "inforeg": Entry(
+            "drcli.methods.inforeg:InfoReg",
+            "encoders ahead are pulled back to the start of the epoch, early on",
+            2025,
+            "1+",
+        ),
     },
     group="drcli.methods",
 )

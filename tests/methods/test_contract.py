@@ -62,6 +62,7 @@ CASES = {
     "dgl": Case(),
     "arl": Case({"starts": 1}),
     "opm": Case({"starts": 1}),
+    "inforeg": Case({"threshold": -100.0}),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
