@@ -76,6 +76,12 @@ METHODS = Registry(
             2025,
             "1+",
         ),
+        "tcmax": Entry(
+            "drcli.methods.tcmax:TCMax",
+            "a bound of the total correlation of modalities and label as the loss",
+            2026,
+            "1+",
+        ),
     },
     group="drcli.methods",
 )

@@ -63,6 +63,7 @@ CASES = {
     "arl": Case({"starts": 1}),
     "opm": Case({"starts": 1}),
     "inforeg": Case({"threshold": -100.0}),
+    "tcmax": Case(),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
