@@ -72,6 +72,9 @@ class Method:
     state: ClassVar[tuple[str, ...]] = ()
     """Attributes, set by `setup`, that a checkpoint holds: tensors, numbers, strings, and containers of these."""
 
+    year: ClassVar[int | None] = None
+    """When it was first published; None where it is a common baseline."""
+
     num_modalities: ClassVar[tuple[int, int | None]] = (1, None)
     """Fewest and most modalities that its mathematics allows; None: any number."""
 

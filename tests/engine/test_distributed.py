@@ -35,6 +35,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ogm": {"alpha": 0.5, "tensors": "non1d"},
     "ogm_ge": {"alpha": 0.5, "tensors": "non1d"},
     "g_blending": {"super_epoch": 2},
+    "arl": {"starts": 1},
+    "opm": {"starts": 1},
+    "inforeg": {"threshold": -100.0},
 }
 REFUSED = [name for name in METHODS.names() if METHODS.load(name).distributed_reason]
 SHARED = [name for name in METHODS.names() if name not in REFUSED]

@@ -63,6 +63,13 @@ CASES = {
     "ensemble": Case(still=frozenset({"encoders", "fusion"})),
     "uni_pretrained": Case(),
     "greedy": Case({"epsilon": 0.0, "window": 2, "starts": 0}, fusion="mmtm"),
+    "mmpareto": Case(),
+    "mlb": Case(),
+    "dgl": Case(),
+    "arl": Case({"starts": 1}),
+    "opm": Case({"starts": 1}),
+    "inforeg": Case({"threshold": -100.0}),
+    "tcmax": Case(),
 }
 
 RELEARN: Mapping[str, Any] = {"every": 1, "times": 2, "lambda": 3.0, "restarts": 2}
