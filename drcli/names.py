@@ -82,6 +82,19 @@ METHODS = Registry(
             2026,
             "1+",
         ),
+        "mla": Entry("drcli.methods.mla:MLA", "modalities take turns through one shared head"),
+        "reconboost": Entry(
+            "drcli.methods.reconboost:ReconBoost", "modalities boosted in stages, each on what the others leave"
+        ),
+        "lfm": Entry("drcli.methods.lfm:LFM", "alignment of predictions first, classification later"),
+        "smv": Entry("drcli.methods.smv:SMV", "rows trained on again without some modalities, by their Shapley values"),
+        "data_remixing": Entry(
+            "drcli.methods.data_remixing:DataRemixing", "every row trains the modality that is least certain of it"
+        ),
+        "aug": Entry("drcli.methods.aug:AUG", "the weakest modality gets classifiers for what its earlier ones leave"),
+        "di_mml": Entry(
+            "drcli.methods.di_mml:DIMML", "encoders detached from the fusion, one-way contrasts between them"
+        ),
     },
     group="drcli.methods",
 )

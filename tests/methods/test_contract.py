@@ -70,6 +70,13 @@ CASES = {
     "opm": Case({"starts": 1}),
     "inforeg": Case({"threshold": -100.0}),
     "tcmax": Case(),
+    "mla": Case(still=frozenset({"fusion"})),
+    "reconboost": Case({"alone": 1, "together": 1, "members": "all", "hidden": 8}, still=frozenset({"fusion"})),
+    "lfm": Case({"start": 0.5, "rate": 0.05, "rows": 8}),
+    "smv": Case({"warmup": 1}),
+    "data_remixing": Case({"warmup": 1}),
+    "aug": Case({"every": 1, "tau": 0.0, "most": 3, "hidden": 8}, still=frozenset({"fusion"})),
+    "di_mml": Case({"contrast_from": 1, "temperature": 2.0}),
 }
 
 RELEARN: Mapping[str, Any] = {"every": 1, "times": 2, "lambda": 3.0, "restarts": 2}
