@@ -32,6 +32,7 @@ METHODS = Registry(
         "ogm": Entry("drcli.methods.ogm:Ogm", "gradients of the leading encoders are reduced"),
         "ogm_ge": Entry("drcli.methods.ogm:OgmGe", "OGM with noise on the gradients"),
         "greedy": Entry("drcli.methods.greedy:Greedy", "curation: gates of the faster modality held constant"),
+        "umt": Entry("drcli.methods.umt:UMT", "features drawn to those of encoders trained alone"),
     },
     group="drcli.methods",
 )

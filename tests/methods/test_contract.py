@@ -57,6 +57,7 @@ CASES = {
     "ensemble": Case(still=frozenset({"encoders", "fusion"})),
     "uni_pretrained": Case(),
     "greedy": Case({"epsilon": 0.0, "window": 2, "starts": 0}, fusion="mmtm"),
+    "umt": Case(),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
