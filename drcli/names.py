@@ -33,6 +33,7 @@ METHODS = Registry(
         "ogm_ge": Entry("drcli.methods.ogm:OgmGe", "OGM with noise on the gradients"),
         "greedy": Entry("drcli.methods.greedy:Greedy", "curation: gates of the faster modality held constant"),
         "umt": Entry("drcli.methods.umt:UMT", "features drawn to those of encoders trained alone"),
+        "mslr": Entry("drcli.methods.mslr:MSLR", "every modality has a learning rate of its own"),
     },
     group="drcli.methods",
 )

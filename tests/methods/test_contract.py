@@ -58,6 +58,7 @@ CASES = {
     "uni_pretrained": Case(),
     "greedy": Case({"epsilon": 0.0, "window": 2, "starts": 0}, fusion="mmtm"),
     "umt": Case(),
+    "mslr": Case({"rates": {"audio": 0.7}}),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
