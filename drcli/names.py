@@ -34,6 +34,7 @@ METHODS = Registry(
         "greedy": Entry("drcli.methods.greedy:Greedy", "curation: gates of the faster modality held constant"),
         "umt": Entry("drcli.methods.umt:UMT", "features drawn to those of encoders trained alone"),
         "mslr": Entry("drcli.methods.mslr:MSLR", "every modality has a learning rate of its own"),
+        "g2d": Entry("drcli.methods.g2d:G2D", "distilled from unimodal runs; the strongest stands still first"),
     },
     group="drcli.methods",
 )

@@ -59,6 +59,7 @@ CASES = {
     "greedy": Case({"epsilon": 0.0, "window": 2, "starts": 0}, fusion="mmtm"),
     "umt": Case(),
     "mslr": Case({"rates": {"audio": 0.7}}),
+    "g2d": Case(),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
