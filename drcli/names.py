@@ -35,6 +35,7 @@ METHODS = Registry(
         "umt": Entry("drcli.methods.umt:UMT", "features drawn to those of encoders trained alone"),
         "mslr": Entry("drcli.methods.mslr:MSLR", "every modality has a learning rate of its own"),
         "g2d": Entry("drcli.methods.g2d:G2D", "distilled from unimodal runs; the strongest stands still first"),
+        "cggm": Entry("drcli.methods.cggm:CGGM", "gradients follow small classifiers, in size and direction"),
     },
     group="drcli.methods",
 )

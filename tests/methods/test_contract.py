@@ -60,6 +60,7 @@ CASES = {
     "umt": Case(),
     "mslr": Case({"rates": {"audio": 0.7}}),
     "g2d": Case(),
+    "cggm": Case({"ends": 2}),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
