@@ -36,6 +36,9 @@ METHODS = Registry(
         "mslr": Entry("drcli.methods.mslr:MSLR", "every modality has a learning rate of its own"),
         "g2d": Entry("drcli.methods.g2d:G2D", "distilled from unimodal runs; the strongest stands still first"),
         "cggm": Entry("drcli.methods.cggm:CGGM", "gradients follow small classifiers, in size and direction"),
+        "modality_dropout": Entry(
+            "drcli.methods.modality_dropout:ModalityDropout", "whole modalities of training samples left out at random"
+        ),
     },
     group="drcli.methods",
 )

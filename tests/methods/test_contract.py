@@ -61,6 +61,7 @@ CASES = {
     "mslr": Case({"rates": {"audio": 0.7}}),
     "g2d": Case(),
     "cggm": Case({"ends": 2}),
+    "modality_dropout": Case(),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
