@@ -53,13 +53,10 @@ class ModalityDropout(Method):
 
     @classmethod
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
-        """Refuse fusions that compute no logits from features."""
-        if not is_late(recipe):
-            late = [name for name in FUSIONS.names() if FUSIONS.load(name).run is Fusion.run]
-            yield (
-                own_block(recipe)[0],
-                f"drops features, which this fusion does not join; use fusion={' or '.join(late)}",
-            )
+        """Refuse fusions that exchange before there are features to drop."""
+        if not is_late(recipe.fusion.name):
+            late = " or ".join(name for name in FUSIONS.names() if is_late(name))
+            yield own_block(recipe)[0], f"drops features before they are joined, which late fusions do: fusion={late}"
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return the tokens (D_m), if there are any."""
@@ -88,12 +85,14 @@ class ModalityDropout(Method):
     def _replacement(self, modality: str, features: Tensor) -> Tensor:
         if self.settings.replacement == "zero":
             return torch.zeros_like(features)
-        return self.tokens[modality].expand_as(features)
+        token: Tensor = self.tokens[modality]
+        return token.expand_as(features)
 
 
-def is_late(recipe: Recipe) -> bool:
-    """Return whether the recipe's fusion computes its logits from the encoders' features alone."""
-    return bool(FUSIONS.load(recipe.fusion.name).run is Fusion.run)
+def is_late(fusion: str) -> bool:
+    """Return whether a fusion lets every encoder run alone and computes its logits from their features."""
+    kind = FUSIONS.load(fusion)
+    return bool(kind.run is Fusion.run and kind.encode is Fusion.encode)
 
 
 def kept_modalities(drawn: Mapping[str, Tensor], p: float) -> dict[str, Tensor]:

@@ -132,6 +132,7 @@ def test_evaluation_drops_nothing(trainer: Callable[..., Trainer]) -> None:
     assert torch.equal(predicted.logits, made.ctx.model.fusion(predicted.features))
 
 
-def test_fusions_that_join_no_features_are_refused(trainer: Callable[..., Trainer]) -> None:
-    with pytest.raises(RecipeError, match=r"methods\.modality_dropout.*drops features.*use fusion=concat or sum"):
-        trainer(fusion="centralnet")
+@pytest.mark.parametrize("fusion", ["centralnet", "mmtm"])
+def test_fusions_that_exchange_before_are_refused(fusion: str, trainer: Callable[..., Trainer]) -> None:
+    with pytest.raises(RecipeError, match=r"methods\.modality_dropout.*fusion=concat or sum or film or gated"):
+        trainer(fusion=fusion)
