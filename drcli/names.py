@@ -39,6 +39,7 @@ METHODS = Registry(
         "modality_dropout": Entry(
             "drcli.methods.modality_dropout:ModalityDropout", "whole modalities of training samples left out at random"
         ),
+        "qmf": Entry("drcli.methods.qmf:QMF", "unimodal logits weighted by their energy, sample by sample"),
     },
     group="drcli.methods",
 )

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from drcli.data.batches import Batch
 from drcli.data.rows import to_device
-from drcli.methods.base import Method, own_block
+from drcli.methods.base import Method
 from drcli.methods.context import Context
-from drcli.models.fusion import Fusion, Outputs
+from drcli.methods.parts.late_fusion import not_late
+from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
-from drcli.names import FUSIONS
 from drcli.recipe.schema import Recipe
 
 
@@ -54,9 +54,7 @@ class ModalityDropout(Method):
     @classmethod
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Refuse fusions that exchange before there are features to drop."""
-        if not is_late(recipe.fusion.name):
-            late = " or ".join(name for name in FUSIONS.names() if is_late(name))
-            yield own_block(recipe)[0], f"drops features before they are joined, which late fusions do: fusion={late}"
+        yield from not_late(recipe)
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return the tokens (D_m), if there are any."""
@@ -87,12 +85,6 @@ class ModalityDropout(Method):
             return torch.zeros_like(features)
         token: Tensor = self.tokens[modality]
         return token.expand_as(features)
-
-
-def is_late(fusion: str) -> bool:
-    """Return whether a fusion lets every encoder run alone and computes its logits from their features."""
-    kind = FUSIONS.load(fusion)
-    return bool(kind.run is Fusion.run and kind.encode is Fusion.encode)
 
 
 def kept_modalities(drawn: Mapping[str, Tensor], p: float) -> dict[str, Tensor]:

@@ -62,6 +62,7 @@ CASES = {
     "g2d": Case(),
     "cggm": Case({"ends": 2}),
     "modality_dropout": Case(),
+    "qmf": Case(),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
