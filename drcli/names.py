@@ -40,6 +40,7 @@ METHODS = Registry(
             "drcli.methods.modality_dropout:ModalityDropout", "whole modalities of training samples left out at random"
         ),
         "qmf": Entry("drcli.methods.qmf:QMF", "unimodal logits weighted by their energy, sample by sample"),
+        "pdf": Entry("drcli.methods.pdf:PDF", "unimodal logits weighted by predicted confidences"),
     },
     group="drcli.methods",
 )

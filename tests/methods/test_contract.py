@@ -63,6 +63,7 @@ CASES = {
     "cggm": Case({"ends": 2}),
     "modality_dropout": Case(),
     "qmf": Case(),
+    "pdf": Case(),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
