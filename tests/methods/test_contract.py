@@ -64,6 +64,7 @@ CASES = {
     "modality_dropout": Case(),
     "qmf": Case(),
     "pdf": Case(),
+    "iprm": Case(),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))

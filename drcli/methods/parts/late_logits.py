@@ -23,7 +23,7 @@ class LateLogits(Method):
     """Base: z = sum over m of w_m z_m for every sample, L = CE(z, y) + sum over m of CE(z_m, y).
 
     z_m are the fusion's own: `slice` its terms, such as W[:, slice_m] h_m + b / M of a concatenation, `head` its heads.
-    A subclass gives w_m by `_weights`, (B,) for each modality.
+    A subclass gives w_m by `_weights`, (B,) for each modality; they are 1 unless it does.
     """
 
     class Settings(Method.Settings):
@@ -67,4 +67,4 @@ class LateLogits(Method):
         return Outputs(features, weighted_logits(logits, self._weights(logits, features)))
 
     def _weights(self, logits: Mapping[str, Tensor], features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        raise AssertionError(f"{type(self).__name__} does not define _weights")
+        return {m: z.new_ones(len(z)) for m, z in logits.items()}
