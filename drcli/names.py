@@ -95,6 +95,16 @@ METHODS = Registry(
         "di_mml": Entry(
             "drcli.methods.di_mml:DIMML", "encoders detached from the fusion, one-way contrasts between them"
         ),
+        "umt": Entry("drcli.methods.umt:UMT", "features drawn to those of encoders trained alone"),
+        "mslr": Entry("drcli.methods.mslr:MSLR", "every modality has a learning rate of its own"),
+        "g2d": Entry("drcli.methods.g2d:G2D", "distilled from unimodal runs; the strongest stands still first"),
+        "cggm": Entry("drcli.methods.cggm:CGGM", "gradients follow small classifiers, in size and direction"),
+        "modality_dropout": Entry(
+            "drcli.methods.modality_dropout:ModalityDropout", "whole modalities of training samples left out at random"
+        ),
+        "qmf": Entry("drcli.methods.qmf:QMF", "unimodal logits weighted by their energy, sample by sample"),
+        "pdf": Entry("drcli.methods.pdf:PDF", "unimodal logits weighted by predicted confidences"),
+        "iprm": Entry("drcli.methods.iprm:IPRM", "a mixture of two modalities that leans to the one it resembles less"),
     },
     group="drcli.methods",
 )
