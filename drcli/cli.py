@@ -237,7 +237,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
 @app.command()
 @reports_errors
 def diagnose(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pt|FEATURES.npz", help="What to diagnose.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT.pt|FEATURES.npz", help="What to diagnose.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -262,7 +262,9 @@ def diagnose(
 @app.command("eval")
 @reports_errors
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pt", help="What to evaluate.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="RUN|CHECKPOINT.pt", help="What to evaluate: a run directory, or a file in it.")
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[dataset.root=DIR]", help="Where the data was moved.")
     ] = None,

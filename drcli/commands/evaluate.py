@@ -16,6 +16,7 @@ from drcli.engine.evaluate import evaluate_split
 from drcli.errors import UsageError
 from drcli.recipe.source import parse_overrides, split_root
 from drcli.report.render import titled
+from drcli.runs.directory import checkpoint_at
 from drcli.runs.wording import Selected, how_selected, percent
 
 
@@ -23,7 +24,7 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
     """Return the object of `drcli eval --json`.
 
     Args:
-        checkpoint: a checkpoint.pt or last.pt.
+        checkpoint: a checkpoint.pt or last.pt, or a run directory.
         overrides: dataset.root=DIR, where the data was moved.
         split: train, val or test.
         device: auto, cpu or cuda.
@@ -39,6 +40,7 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
     if unknown:
         raise UsageError(f"override {unknown[0].path}: eval takes only dataset.root=DIR; the rest is the checkpoint's")
     where = resolve_device(device)
+    checkpoint = checkpoint_at(checkpoint)
     restored = restore(checkpoint, where, root=root)
     assembly = restored.assembly
     set_determinism(assembly.recipe.training.deterministic)

@@ -152,7 +152,7 @@ class Backbone(nn.Module):
     @classmethod
     def _sketch(cls, settings: BaseModel) -> Self | None:
         try:
-            with torch.device("meta"), _Undrawn():
+            with torch.device("meta"), Undrawn():
                 return cls(settings, _SHAPES[cls.ranks[0]])
         except Exception:  # noqa: BLE001 - a backbone of another package may fail in any way; building it will tell
             return None
@@ -192,7 +192,7 @@ class Backbone(nn.Module):
         self.load_state_dict({**own, **fitting})
 
 
-class _Undrawn(TorchFunctionMode):
+class Undrawn(TorchFunctionMode):
     """Leaves out normal draws, for which torch imports packages of seconds on the device "meta"."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -227,6 +227,7 @@ class Environment(Record):
         threads: of torch.
         cores: of the machine.
         dataset_fingerprint: digest of the prepared data.
+        dataset_root: absolute path of the prepared data, so that the run is of use from any folder.
         command: the command line.
         method_source: digest of the file that the method is written in.
         weights: digests of the weights that the run starts from.
@@ -244,6 +245,7 @@ class Environment(Record):
     threads: int | None = None
     cores: int | None = None
     dataset_fingerprint: str = ""
+    dataset_root: str | None = None
     command: list[str] | None = None
     method_source: str = ""
     weights: dict[str, str] | None = None
@@ -252,7 +254,9 @@ class Environment(Record):
     def machine(self) -> dict[str, Any]:
         """Return what describes machine and versions, without what belongs to this one run."""
         return self.model_dump(
-            exclude={"format", "dataset_fingerprint", "command", "method_source", "weights", "labels"},
+            exclude={
+                *("format", "dataset_fingerprint", "dataset_root", "command", "method_source", "weights", "labels"),
+            },
             exclude_none=True,
         )
 
