@@ -282,6 +282,26 @@ def evaluate(
 
 @app.command()
 @reports_errors
+def export(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="RUN|CHECKPOINT.pt", help="Whose encoder: a run directory, or a file in it.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="File to write.")],
+    encoder: Annotated[
+        str | None, typer.Option(metavar="MODALITY", help="Encoder to export; default: the only one.")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Write one trained encoder as a .safetensors file, for other programs and for `weights` of a recipe."""
+    with leaving_at_once():
+        from drcli.commands import export as command
+
+    result = command.export(checkpoint, encoder, out)
+    _emit(as_json, lambda: result, lambda: command.line(result))
+
+
+@app.command()
+@reports_errors
 def report(  # noqa: PLR0913, PLR0917 - one argument for each option
     folders: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Folders with runs at or below them.")],
     out: Annotated[

@@ -157,6 +157,17 @@ class Backbone(nn.Module):
         except Exception:  # noqa: BLE001 - a backbone of another package may fail in any way; building it will tell
             return None
 
+    @classmethod
+    def check_weights(cls, block: Any) -> str | None:
+        """Return why the pre-trained weights that a recipe names do not fit, without a download; None where they do.
+
+        Args:
+            block: the modality's `ModalityBlock`.
+        """
+        from drcli.models.weights import check_named
+
+        return check_named(block)
+
     def begin(self, x: Tensor, lengths: Tensor | None = None) -> Hidden:
         """Map a batch (B, *shape), and the valid steps (B,) of sequences, to what the first stage takes."""
         raise AssertionError(f"{type(self).__name__} has no stages")

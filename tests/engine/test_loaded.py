@@ -157,7 +157,8 @@ def test_a_larger_model_than_the_weights_are_of_is_refused_before_memory_is_take
     def widen(state: dict[str, Any]) -> None:
         state["recipe"]["modalities"]["audio"]["width"] = 4096
 
-    path, built = _resaved(run, widen), []
+    built: list[str] = []
+    path = _resaved(run, widen)
     monkeypatch.setattr("drcli.models.build.BACKBONES", _Noting(built))
     with pytest.raises(CheckpointError, match="does not fit the model of its recipe"):
         load(path)
