@@ -272,7 +272,7 @@ def evaluate(
     device: DeviceOpt = "auto",
     as_json: JsonOpt = False,
 ) -> None:
-    """Score a checkpoint, and each of its frozen encoders by a linear probe."""
+    """Score a checkpoint, and its frozen encoders, each and all together, by linear probes."""
     with leaving_at_once():
         from drcli.commands import evaluate as command
 
@@ -326,8 +326,8 @@ def report(  # noqa: PLR0913, PLR0917 - one argument for each option
         str | None,
         typer.Option(
             metavar="KEY[,KEY]",
-            help="Columns of the tables: seeds, val, accuracy, macro_f1, probes, difference, bootstrap, seconds, "
-            "published; default: all.",
+            help="Columns of the tables: seeds, val, accuracy, macro_f1, probes, fused_probe, difference, "
+            "bootstrap, seconds, published; default: all.",
         ),
     ] = None,
 ) -> None:

@@ -54,6 +54,7 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
         "monitor": assembly.recipe.monitor,
         **found.outputs.scores().to_dict(),
         "unimodal": {m: probe.to_dict() for m, probe in found.probes.items()},
+        **({} if found.fused_probe is None else {"fused_probe": found.fused_probe}),
     }
 
 
@@ -68,6 +69,8 @@ def table(result: dict[str, Any]) -> Group:
     out.add_row("samples", str(result["n"]))
     for m, found in result["unimodal"].items():
         out.add_row(f"{m} linear probe", percent(found["probe_accuracy"]))
+    if "fused_probe" in result:
+        out.add_row("fused linear probe", percent(result["fused_probe"]))
     return titled(title, out)
 
 

@@ -290,7 +290,10 @@ def _run_json(run: RunRecord) -> dict[str, Any]:
 def row_json(row: Row) -> dict[str, Any]:
     """Return a row of the comparison in the keys of the command line's contract."""
     found, difference = row_values(row), row.difference
-    kept = ("method", "n", "accuracy_mean", "accuracy_std", "val_accuracy_mean", "val_accuracy_std")
+    kept = (
+        *("method", "n", "accuracy_mean", "accuracy_std", "val_accuracy_mean", "val_accuracy_std"),
+        *("fused_probe_mean", "fused_probe_std"),
+    )
     return {
         **{key: found[key] for key in kept},
         "difference_to_joint": difference and difference.mean,

@@ -225,6 +225,7 @@ def _conclude(
         val=_record(found.val.scores()),
         test=_record(found.outputs.scores()),
         unimodal=found.probes,
+        fused_probe=found.fused_probe,
     )
     directory.write_summary(summary)
     return summary

@@ -178,6 +178,8 @@ class Summary(Record):
         val: scores of the selected epoch on validation; None in files of version 1.
         test: scores of the selected epoch on test.
         unimodal: linear probes by modality.
+        fused_probe: accuracy of a linear probe on the features of all modalities together; None for one modality,
+            and in files of before it was measured.
     """
 
     format: int = 1
@@ -194,6 +196,7 @@ class Summary(Record):
     val: Scores | None = None
     test: Scores
     unimodal: dict[str, Probe]
+    fused_probe: Share | None = None
 
     @model_validator(mode="after")
     def _check_epoch(self) -> Self:

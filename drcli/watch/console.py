@@ -213,7 +213,9 @@ def event_line(event: DiagnosisRecord) -> str:
 
 def run_line(run: PlannedRun, summary: Summary, *, stored: bool) -> str:
     """Return a finished run in one line."""
-    probes = ", ".join(f"{m} {percent(found.probe_accuracy)}" for m, found in summary.unimodal.items())
+    each = {m: found.probe_accuracy for m, found in summary.unimodal.items()}
+    each |= {} if summary.fused_probe is None else {"fused": summary.fused_probe}
+    probes = ", ".join(f"{name} {percent(value)}" for name, value in each.items())
     kept = "stored result, " if stored else ""
     return (
         f"  {run.recipe.name}: {run.name} seed {run.seed}: test accuracy {percent(summary.test.accuracy)} "

@@ -20,6 +20,7 @@ def test_test_scores_equal_those_of_the_run(drcli: Drcli, finished: Path) -> Non
     assert (found["checkpoint"], found["split"]) == (str(path), "test")
     assert {key: found[key] for key in ("accuracy", "macro_f1", "n")} == stored["test"]
     assert found["unimodal"] == stored["unimodal"]
+    assert found["fused_probe"] == stored["fused_probe"]
     assert tree(finished) == before
 
 
@@ -44,7 +45,15 @@ def test_accuracy_on_val_is_the_one_the_epoch_was_selected_by(drcli: Drcli, fini
 
 def test_the_table_holds_the_scores(drcli: Drcli, finished: Path) -> None:
     shown = drcli("eval", finished / "checkpoint.pt").stdout
-    for word in ("accuracy", "macro-F1", "samples", "audio linear probe", "visual linear probe", " %"):
+    for word in (
+        "accuracy",
+        "macro-F1",
+        "samples",
+        "audio linear probe",
+        "visual linear probe",
+        "fused linear probe",
+        " %",
+    ):
         assert word in shown
 
 

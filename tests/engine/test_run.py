@@ -77,6 +77,7 @@ def test_a_run_leaves_all_its_files(run: Run, tmp_path: Path) -> None:
         "val",
         "test",
         "unimodal",
+        "fused_probe",
     }
     assert RunDirectory(folder).summary() == summary
     assert (summary.test.n, summary.val and summary.val.n) == (30, 24)
@@ -292,6 +293,7 @@ def test_the_test_scores_are_those_of_the_selected_epoch(
     assert summary.val is not None
     assert summary.val.to_dict() == found.val.scores().to_dict()
     assert summary.unimodal == found.probes
+    assert summary.fused_probe == found.fused_probe is not None
 
 
 def _hold(folder: Path, held: Any, release: Any) -> None:
