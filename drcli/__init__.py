@@ -5,14 +5,21 @@ modules that use them. `drcli.load` is that of `drcli.api`, which has everything
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drcli.relearning import Relearner
 
 __version__ = "0.1.0"
 
-_FROM_API = ("load",)
+_MODULES = {"Relearner": "drcli.relearning", "load": "drcli.api"}
+
+__all__ = ["Relearner", "__version__", "load"]
+
+load: Any
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FROM_API:
-        raise AttributeError(f"module 'drcli' has no attribute {name!r}")
-    return getattr(import_module("drcli.api"), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    raise AttributeError(f"module 'drcli' has no attribute {name!r}")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
     from drcli.recipe.load import load_recipe
     from drcli.recipe.schema import Recipe
+    from drcli.relearning import Relearned, Relearner, strengths
 
 _MODULES = {
     "data_prep.base": ("DownloadPreparer", "EmbeddedPreparer", "Filled", "Preparer"),
@@ -52,6 +53,7 @@ _MODULES = {
     "drcli.names": ("BACKBONES", "DATASETS", "FUSIONS", "METHODS"),
     "drcli.recipe.load": ("load_recipe",),
     "drcli.recipe.schema": ("Recipe",),
+    "drcli.relearning": ("Relearned", "Relearner", "strengths"),
 }  # fmt: skip
 
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
@@ -91,6 +93,8 @@ __all__ = [
     "Outputs",
     "Preparer",
     "Recipe",
+    "Relearned",
+    "Relearner",
     "RunError",
     "Settings",
     "Tokens",
@@ -105,6 +109,7 @@ __all__ = [
     "own_block",
     "snapshot",
     "soft_reinitialise",
+    "strengths",
 ]
 
 

@@ -6,6 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
+MARGIN = 0.05
+"""A gap must exceed that of permuted labels by this much to mean anything: another start of K-means or other samples
+move purities by a few hundredths."""
+
 
 class MeasureSettings(BaseModel, extra="forbid", frozen=True):
     """How purities and their gap are measured."""

@@ -17,12 +17,13 @@ from drcli.data.prepared import PreparedDataset, open_dataset, prepare_command
 from drcli.engine.saved import Saved, at_most, check_optimizer, check_state, check_tensors, saved
 from drcli.errors import CheckpointError, DataError, RecipeError
 from drcli.methods.base import Method
+from drcli.methods.parts.relearning import Relearning
 from drcli.models.build import build_model
 from drcli.models.multimodal import MultimodalModel
 from drcli.names import METHODS
 from drcli.reading import one_line
 from drcli.recipe.load import recipe_from_dict
-from drcli.recipe.schema import Recipe
+from drcli.recipe.schema import RELEARN, Recipe
 from drcli.recipe.text import differences
 from drcli.runs.directory import STARTING_OVER, RunDirectory, without_root
 from drcli.seeding import seeded
@@ -42,6 +43,7 @@ class Assembly:
         extras: the method's extra modules, on `device`.
         device: where the model is.
         world: the processes that train it together.
+        relearning: what the recipe puts on the method, if anything.
     """
 
     recipe: Recipe
@@ -52,6 +54,7 @@ class Assembly:
     extras: nn.ModuleDict
     device: torch.device
     world: World = ALONE
+    relearning: Relearning | None = None
     _batches: dict[str, Batches] = field(default_factory=dict)
 
     @property
@@ -121,7 +124,9 @@ def assemble(
     if world.size > 1 and device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     method, extras = build_method(recipe, model)
-    return Assembly(recipe, modalities, dataset, model, method, extras.to(device), device, world)
+    block = recipe.methods[recipe.method]
+    relearning = None if block.relearn is None else Relearning(block.relearn)
+    return Assembly(recipe, modalities, dataset, model, method, extras.to(device), device, world, relearning)
 
 
 def build_method(recipe: Recipe, model: MultimodalModel) -> tuple[Method, nn.ModuleDict]:
@@ -282,6 +287,10 @@ def load_training(assembly: Assembly, optimizer: torch.optim.Optimizer, state: M
     load_weights(assembly, state, path)
     found = saved(state, path)
     check_state(found.method, assembly.method.state_dict(), f"{path}: method")
+    relearning = assembly.relearning
+    if relearning is not None:
+        check_state(found.relearn, relearning.state_dict(), f"{path}: {RELEARN}")
+        relearning.load_state_dict(found.relearn)
     check_optimizer(found.optimizer, optimizer, f"{path}: optimizer")
     groups = optimizer.state_dict()["param_groups"]
     try:

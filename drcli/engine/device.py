@@ -20,9 +20,9 @@ from drcli import __version__
 from drcli.errors import UsageError
 from drcli.methods.base import Method
 from drcli.methods.context import Context
-from drcli.models.multimodal import evaluating
 from drcli.names import METHODS
 from drcli.recipe.schema import Recipe
+from drcli.relearning.features import evaluating
 from drcli.runs.records import FORMAT, Environment
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "scipy")

@@ -14,7 +14,8 @@ from drcli.data.prepared import Split
 from drcli.engine.assemble import Assembly
 from drcli.engine.probe import concatenated, probe_accuracy
 from drcli.metrics import Scores, score
-from drcli.models.multimodal import evaluating, over_rows
+from drcli.models.multimodal import over_rows
+from drcli.relearning.features import evaluating
 from drcli.runs.outputs import StoredOutputs
 from drcli.runs.records import Probe
 

@@ -164,7 +164,7 @@ def _train(
     trainer.resume()
     train = trainer.ctx.train
     listener.on(RunStarted(run, trainer.next_epoch, len(train), train.rows.describe()))
-    for warning in [*assembly.method.warnings(trainer.ctx), compile_forward(trainer.ctx, assembly.method)]:
+    for warning in [*trainer.warnings(), compile_forward(trainer.ctx, assembly.method)]:
         if warning is not None:
             listener.on(Note(f"{run.name}: {warning}"))
     try:
@@ -222,6 +222,7 @@ def _conclude(
         seconds=seconds,
         teacher_seconds=_seconds_of(run.teachers.values()),
         events=directory.count_events("relearn"),
+        first_event=directory.first_event("relearn"),
         val=_record(found.val.scores()),
         test=_record(found.outputs.scores()),
         unimodal=found.probes,

@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from drcli.data.format import Contents, parse_contents
 from drcli.errors import CheckpointError
 from drcli.reading import is_memory_shortage
+from drcli.recipe.schema import RELEARN
 from drcli.recipe.text import excerpt
 
 Tensors = Mapping[str, Tensor]
@@ -45,6 +46,7 @@ class Saved:
         extras: tensors of the method's modules by name.
         method: state of the method.
         optimizer: state of the optimizer.
+        relearn: state of the re-learning that the recipe puts on the method; empty without.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Saved:
     extras: Tensors
     method: Mapping[str, Any]
     optimizer: Mapping[str, Any]
+    relearn: Mapping[str, Any]
 
 
 def saved(state: Mapping[str, Any], path: Path) -> Saved:
@@ -92,6 +95,7 @@ def saved(state: Mapping[str, Any], path: Path) -> Saved:
         extras=fields.tensors("extras"),
         method=fields.mapping("method"),
         optimizer=fields.mapping("optimizer"),
+        relearn=fields.mapping(RELEARN) if RELEARN in state else {},
     )
 
 

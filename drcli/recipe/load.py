@@ -15,6 +15,7 @@ from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
 from drcli.recipe.problems import MAPPING, Problem, keys_of, refusal
 from drcli.recipe.schema import (
     OPTIMIZERS,
+    RELEARN,
     SCHEDULES,
     DatasetBlock,
     DatasetScalars,
@@ -31,6 +32,7 @@ from drcli.recipe.source import Override, Source, apply_overrides, parse_overrid
 from drcli.recipe.text import Key, excerpt
 from drcli.recipe.validate import Checker, conflicts, excessive, unfit
 from drcli.registry import known
+from drcli.relearning.settings import RelearnSettings
 
 Settings = TypeVar("Settings", bound=BaseModel)
 Labels = Callable[[Recipe], Sequence[str]]
@@ -231,13 +233,22 @@ def _methods(checker: Checker) -> dict[str, MethodBlock] | None:
         _check_name(checker, key)
         if label == _RESERVED_LABEL:
             checker.add(key, f"{_RESERVED_LABEL!r} means every label on the command line; choose another label")
-        found = checker.configured(key, "method", METHODS, default=label)
+        found = checker.configured(key, "method", METHODS, default=label, besides=(RELEARN,))
+        relearn = _relearn(checker, (*key, RELEARN))
         if found is not None:
-            blocks[label] = MethodBlock(*found)
+            blocks[label] = MethodBlock(*found, relearn)
     method = checker.data.get("method")
     if labels and isinstance(method, str) and method not in labels:
         checker.add(("method",), f"must be a label of methods; {known(method, labels)}", method)
     return blocks or None
+
+
+def _relearn(checker: Checker, key: Key) -> RelearnSettings | None:
+    """Return the settings of the re-learning that a method's block asks for; None where it asks for none."""
+    block = checker.block(key[:-1])
+    if block is None or block.get(RELEARN) is None:
+        return None
+    return checker.settings(RelearnSettings, key)
 
 
 def _training(checker: Checker) -> Training | None:

@@ -11,7 +11,7 @@ from drcli.errors import UsageError
 from drcli.registry import known
 from drcli.report.published import Published, beside, name_in_print
 from drcli.report.render import TableText
-from drcli.report.wording import RELEARN, Methods, in_print, name_recipe
+from drcli.report.wording import Methods, in_print, name_recipe
 from drcli.runs.collect import RunRecord, by_name, by_recipe, by_variant, finished, named, unequal
 from drcli.runs.comparison import (
     Mean,
@@ -23,7 +23,7 @@ from drcli.runs.comparison import (
     paired_differences,
     t_interval,
 )
-from drcli.runs.wording import ABSENT, interval, mean_and_spread, points, seconds_of, selected_on
+from drcli.runs.wording import ABSENT, interval, mean_and_spread, points, seconds_of, selected_on, untouched
 
 SELECTED_ON_TEST, TEST_WATCHED = "†", "‡"
 Setting = tuple[str, str, str]
@@ -336,7 +336,9 @@ def _notes(
     notes += [meaning for key, meaning in _MEANINGS.items() if key in keys]
     if any(row.teacher_seconds for row in rows) and "seconds" in keys:
         notes.append("s / run: seconds of a run, + those of the unimodal runs that it starts from and shares.")
-    return [*notes, *filter(None, [unequal(done), _unfinished(runs), _without_events(done)]), *_marked(rows)]
+    notes += filter(None, [unequal(done), _unfinished(runs), _without_events(done)])
+    notes += [untouched(call(row.name), row.untouched, row.n) for row in rows if row.untouched]
+    return [*notes, *_marked(rows)]
 
 
 def _unfinished(runs: Sequence[RunRecord]) -> str:
@@ -345,9 +347,9 @@ def _unfinished(runs: Sequence[RunRecord]) -> str:
 
 
 def _without_events(runs: Sequence[RunRecord]) -> str:
-    """Name the runs of D&R that were over before a re-learning was due: they are joint training."""
-    without = [run for run in runs if run.method == RELEARN and run.done.events == 0]
-    return f"No re-learning happened in {named(without, runs)}: what is shown is joint training." if without else ""
+    """Name the runs with re-learning that were over before one was due: they are training without it."""
+    without = [run for run in runs if run.relearns and run.done.events == 0]
+    return f"No re-learning happened in {named(without, runs)}: it is training without it." if without else ""
 
 
 def _marked(rows: Sequence[Row]) -> list[str]:

@@ -129,6 +129,7 @@ class Row:
         teacher_seconds: mean duration of the runs whose encoders it starts from.
         selections: splits that epochs were selected on.
         watched: whether the test split was scored while training.
+        untouched: number of runs whose selected weights are from before their first re-learning.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Row:
     teacher_seconds: float
     selections: frozenset[str]
     watched: bool
+    untouched: int = 0
 
     @property
     def all_seconds(self) -> float:
@@ -204,6 +206,7 @@ def _row(name: str, runs: Sequence[RunRecord], reference: Sequence[RunRecord]) -
         teacher_seconds=fmean(summary.teacher_seconds for summary in summaries),
         selections=frozenset(summary.selection for summary in summaries),
         watched=any(summary.monitor == "test" for summary in summaries),
+        untouched=sum(summary.is_untouched for summary in summaries),
     )
 
 

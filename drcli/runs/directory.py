@@ -275,6 +275,10 @@ class RunDirectory:
         """Return how many events of a kind there are; see `recipe` for errors."""
         return sum(event.kind == kind for event in self.events())
 
+    def first_event(self, kind: str) -> int | None:
+        """Return the epoch of the first event of a kind; None without. See `recipe` for errors."""
+        return next((event.epoch for event in self.events() if event.kind == kind), None)
+
     def count_epochs(self) -> int:
         """Return how many epochs the log has, without reading what it says."""
         return self._metrics.read_bytes().count(b"\n") if self._metrics.exists() else 0
