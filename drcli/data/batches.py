@@ -247,12 +247,15 @@ class Batches:
         plan, rows = self.plans[modality], len(draws.index)
         stored, _, height, width = plan.info.shape
         wanted = plan.shape[0]
+        draws.frames[modality] = transforms.middle_frames(stored, wanted).expand(rows, -1)
         if augment is None:
-            draws.frames[modality] = transforms.middle_frames(stored, wanted).expand(rows, -1)
             return
-        draws.frames[modality] = transforms.random_frames(rows, stored, wanted, augment)
-        if plan.settings.size is not None:
-            draws.boxes[modality] = transforms.random_boxes(rows, height, width, augment)
+        # Drawn without augmentation, too: what is random in the other modalities does not depend on this one's.
+        frames = transforms.random_frames(rows, stored, wanted, augment)
+        boxes = None if plan.settings.size is None else transforms.random_boxes(rows, height, width, augment)
+        if plan.settings.augment:
+            draws.frames[modality] = frames
+            draws.boxes.update({} if boxes is None else {modality: boxes})
 
     def _read(self, draws: Draws) -> dict[str, Tensor]:
         return {m: self.rows.read(m, draws.index, draws.frames.get(m)) for m in self.plans}
@@ -270,7 +273,7 @@ class Batches:
         plan = self.plans[modality]
         inputs = to_device(stored, self.device).to(torch.float32)  # a copy already: it may be changed in place
         inputs = _normalised(inputs, plan, self._norms[modality], draws.boxes.get(modality), lengths)
-        if draws.flips is not None and plan.settings.flip:
+        if draws.flips is not None and plan.settings.flip and plan.settings.augment:
             inputs = transforms.mirror(inputs, draws.flips, is_flow=plan.info.kind == "flow")
         if plan.corruption is not None and self._is_noisy(plan):
             noise = self._noise(modality, draws, inputs.shape[1:])

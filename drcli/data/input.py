@@ -36,6 +36,11 @@ class InputSettings(BaseModel, extra="forbid", frozen=True):
     flip: bool = Field(
         False, description="mirror half of the training samples, the same ones in all modalities with flip"
     )
+    augment: bool = Field(
+        True,
+        description="training augmentation: random frames, crops and mirrors; false: this modality is trained on the "
+        "inputs that it is evaluated on",
+    )
     weights: Annotated[str, Field(min_length=1)] | WeightsFile | None = Field(
         None,
         description="pre-trained weights of the encoder: imagenet, a name of torchvision's such as "

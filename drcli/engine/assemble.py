@@ -22,7 +22,7 @@ from drcli.models.build import build_model
 from drcli.models.multimodal import MultimodalModel
 from drcli.names import METHODS
 from drcli.reading import one_line
-from drcli.recipe.load import recipe_from_dict
+from drcli.recipe.load import recipe_from_dict, with_defaults
 from drcli.recipe.schema import RELEARN, Recipe
 from drcli.recipe.text import differences
 from drcli.runs.directory import STARTING_OVER, RunDirectory, without_root
@@ -237,7 +237,7 @@ def check_identity(assembly: Assembly, state: Mapping[str, Any], path: Path) -> 
         CheckpointError: recipe, modalities or data differ; the differences are shown.
     """
     found = saved(state, path)
-    there = {**without_root(found.recipe), "modalities of the run": list(found.modalities)}
+    there = {**without_root(with_defaults(found.recipe)), "modalities of the run": list(found.modalities)}
     asked = {**without_root(assembly.recipe.to_dict()), "modalities of the run": list(assembly.modalities)}
     changed = differences(there, asked)
     if found.fingerprint != assembly.dataset.info.fingerprint:
