@@ -30,6 +30,7 @@ from drcli.relearning.settings import StrengthSettings
 from drcli.report.figures import diagnosis as diagnosis_figure
 from drcli.report.render import titled
 from drcli.report.theme import PAPER, write_figure
+from drcli.runs.directory import checkpoint_at
 
 
 class Settings(StrengthSettings):
@@ -91,7 +92,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
     """Diagnose a checkpoint, or a .npz file of features; nothing is changed.
 
     Args:
-        path: a checkpoint.pt, or a FEATURES.npz.
+        path: a checkpoint.pt, a run directory, or a FEATURES.npz.
         overrides: KEY=VALUE of a diagnosis setting, or dataset.root=DIR.
         device: auto, cpu or cuda.
         figure: where to draw the picture, or None.
@@ -102,6 +103,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
     root, others = split_root(parse_overrides(overrides))
     asked = validate_settings(Settings, dict(others), where="drcli diagnose")
     where = resolve_device(device)
+    path = checkpoint_at(path)
     if figure is not None:
         diagnosis_figure.check_place(figure)
     if path.suffix == ".npz":

@@ -238,6 +238,7 @@ class Trainer:
             "recipe": self.recipe.to_dict(),
             "modalities": list(self.assembly.modalities),
             "dataset_fingerprint": self.assembly.dataset.info.fingerprint,
+            "dataset": self.assembly.dataset.info.contents.to_dict(),
             "epoch": self.ctx.epoch,
             "step": self.ctx.step,
             "seconds": self.seconds,

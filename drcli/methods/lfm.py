@@ -74,6 +74,7 @@ class LFM(Method):
             "slice", description="where the logits of one modality come from: the fusion, if it offers them"
         )
 
+    year: ClassVar[int | None] = 2024
     neutral: ClassVar[Mapping[str, Any] | None] = {"schedule": "fixed", "start": 0.0}
     state: ClassVar[tuple[str, ...]] = ("alignment",)
     distributed_reason: ClassVar[str] = "the weight of its losses is learned from the gradients of one process"

@@ -60,6 +60,7 @@ class MSLR(UnimodalScores):
             2.0, gt=1, le=1e6, description="largest rho; its inverse is the smallest; null: no bounds"
         )
 
+    year: ClassVar[int | None] = 2022
     neutral: ClassVar[Mapping[str, Any] | None] = {"rates": {}, "strategy": "keep"}
     state: ClassVar[tuple[str, ...]] = ("history",)
 
