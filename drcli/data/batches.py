@@ -14,6 +14,7 @@ from drcli.data.format import ModalityInfo
 from drcli.data.input import Corruption, InputSettings
 from drcli.data.prepared import Split
 from drcli.data.rows import Residence, Rows, ahead, free_at_peak, to_device
+from drcli.errors import UsageError
 from drcli.seeding import generator
 from drcli.world import ALONE, World
 
@@ -282,12 +283,15 @@ class Batches:
         plan, rows = self.plans[modality], len(draws.index)
         stored, _, height, width = plan.info.shape
         wanted = plan.shape[0]
+        draws.frames[modality] = transforms.middle_frames(stored, wanted).expand(rows, -1)
         if augment is None:
-            draws.frames[modality] = transforms.middle_frames(stored, wanted).expand(rows, -1)
             return
-        draws.frames[modality] = transforms.random_frames(rows, stored, wanted, augment)
-        if plan.settings.size is not None:
-            draws.boxes[modality] = transforms.random_boxes(rows, height, width, augment)
+        # Drawn without augmentation, too: what is random in the other modalities does not depend on this one's.
+        frames = transforms.random_frames(rows, stored, wanted, augment)
+        boxes = None if plan.settings.size is None else transforms.random_boxes(rows, height, width, augment)
+        if plan.settings.augment:
+            draws.frames[modality] = frames
+            draws.boxes.update({} if boxes is None else {modality: boxes})
 
     def _read(self, draws: Draws) -> dict[str, Tensor]:
         return {m: self.rows.read(m, draws.index, draws.frames.get(m)) for m in self.plans}
@@ -305,13 +309,8 @@ class Batches:
     def _input(self, modality: str, stored: Tensor, draws: Draws, lengths: Tensor | None) -> Tensor:
         plan = self.plans[modality]
         inputs = to_device(stored, self.device).to(torch.float32)  # a copy already: it may be changed in place
-        if plan.settings.size is not None:
-            inputs = _resized(inputs, draws.boxes.get(modality), plan.settings.size)
-        mean, scale = self._norms[modality]
-        inputs = inputs.sub_(mean).mul_(scale)
-        if lengths is not None:
-            inputs = _without_padding(inputs, lengths)
-        if draws.flips is not None and plan.settings.flip:
+        inputs = _normalised(inputs, plan, self._norms[modality], draws.boxes.get(modality), lengths)
+        if draws.flips is not None and plan.settings.flip and plan.settings.augment:
             inputs = transforms.mirror(inputs, draws.flips, is_flow=plan.info.kind == "flow")
         if plan.corruption is not None and self._is_noisy(plan):
             noise = self._noise(modality, draws, inputs.shape[1:])
@@ -344,6 +343,50 @@ class Batches:
         for place, row in zip(noise, rows, strict=True):
             place.copy_(torch.randn(*shape, generator=generator(0, "noise", self.split.name, modality, row)))
         return noise
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Makes inputs of arrays that are stored as a prepared dataset stores them, as evaluation does.
+
+    The recipe's noise on inputs is left out: in evaluation it belongs to the rows of a prepared dataset.
+
+    Attributes:
+        plan: how the modality's stored arrays become inputs.
+    """
+
+    plan: InputPlan
+
+    def __call__(self, stored: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return inputs (B, *shape), float32, of stored arrays (B, *stored shape) on any device.
+
+        Args:
+            stored: as `plan.info` describes them.
+            lengths: (B,) valid steps of sequences.
+
+        Raises:
+            UsageError: the arrays have another shape.
+        """
+        expected = self.plan.info.shape
+        if tuple(stored.shape[1:]) != expected:
+            raise UsageError(
+                f"arrays of shape (B, {', '.join(map(str, expected))}) expected, not {tuple(stored.shape)}"
+            )
+        if self.plan.info.kind in PICTURES:
+            stored = stored[:, transforms.middle_frames(stored.shape[1], self.plan.shape[0]).to(stored.device)]
+        norm = _norm(self.plan.info, stored.device)
+        return _normalised(stored.to(torch.float32, copy=True), self.plan, norm, None, lengths)
+
+
+def _normalised(
+    inputs: Tensor, plan: InputPlan, norm: tuple[Tensor, Tensor], boxes: Tensor | None, lengths: Tensor | None
+) -> Tensor:
+    """Resize, normalise and blank the padding of float32 arrays, which are changed in place."""
+    if plan.settings.size is not None:
+        inputs = _resized(inputs, boxes, plan.settings.size)
+    mean, scale = norm
+    inputs = inputs.sub_(mean).mul_(scale)
+    return inputs if lengths is None else _without_padding(inputs, lengths)
 
 
 def _resized(pictures: Tensor, boxes: Tensor | None, size: int) -> Tensor:

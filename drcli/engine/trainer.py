@@ -22,7 +22,7 @@ from drcli.methods.base import Event, Method, Stage
 from drcli.methods.context import Context
 from drcli.models.multimodal import Teacher
 from drcli.optim import build_optimizer, is_fused, learning_rate, set_learning_rate
-from drcli.recipe.schema import Recipe
+from drcli.recipe.schema import RELEARN, Recipe
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import EpochRecord, LearningState, Purities, ScoresAndLoss
@@ -84,6 +84,8 @@ class Trainer:
         self.seconds = 0.0
         self.saver = checkpoint.Saver(self.directory.guard)
         assembly.method.setup(self.ctx)
+        if assembly.relearning is not None:  # after the method: it may give encoders the weights of others
+            assembly.relearning.setup(self.ctx)
 
     def _context(self, teachers: Mapping[str, Teacher]) -> Context:
         assembly, training = self.assembly, self.recipe.training
@@ -103,6 +105,12 @@ class Trainer:
             label=self.recipe.method,
             world=assembly.world,
         )
+
+    def warnings(self) -> list[str]:
+        """Return what the user should know before the first epoch, one line each."""
+        relearning = self.assembly.relearning
+        own = [] if relearning is None else relearning.warnings(self.ctx)
+        return [*self.assembly.method.warnings(self.ctx), *own]
 
     def train(self) -> None:
         """Train the epochs that are still to be done.
@@ -140,7 +148,7 @@ class Trainer:
         trained = time.perf_counter()
         scores = self._evaluate()
         selected = self._select(scores)
-        done = (self._monitor(), method.on_epoch_end(ctx))
+        done = (self._monitor(), self._relearn(), method.on_epoch_end(ctx))
         events = [event_record(epoch, event) for event in done if event is not None]
         seconds = time.perf_counter() - started
         self.seconds += seconds
@@ -196,6 +204,11 @@ class Trainer:
             return None
         return Event("monitor", self.ctx.diagnose(settings, settings.lambda_), lambda_=settings.lambda_)
 
+    def _relearn(self) -> Event | None:
+        """Re-learn where the recipe asks for it; before the method, which may measure the encoders as they are then."""
+        relearning = self.assembly.relearning
+        return None if relearning is None else relearning.on_epoch_end(self.ctx)
+
     def _select(self, scores: Mapping[str, ScoresAndLoss]) -> bool:
         """Keep the epoch's weights if `selection` prefers them to what there is; the first of equals stays."""
         accuracy = scores["test" if self.recipe.selection == "test" else "val"].accuracy
@@ -220,10 +233,12 @@ class Trainer:
         Args:
             selected: the epoch selected so far; by default the one that is noted.
         """
+        relearning = self.assembly.relearning
         return {
             "recipe": self.recipe.to_dict(),
             "modalities": list(self.assembly.modalities),
             "dataset_fingerprint": self.assembly.dataset.info.fingerprint,
+            "dataset": self.assembly.dataset.info.contents.to_dict(),
             "epoch": self.ctx.epoch,
             "step": self.ctx.step,
             "seconds": self.seconds,
@@ -231,6 +246,7 @@ class Trainer:
             "model": self.assembly.model.state_dict(),
             "extras": self.assembly.extras.state_dict(),
             "method": self.assembly.method.state_dict(),
+            **({} if relearning is None else {RELEARN: relearning.state_dict()}),
             "optimizer": self.ctx.optimizer.state_dict(),
         }
 
@@ -271,7 +287,9 @@ def event_record(epoch: int, event: Event) -> EventRecord:
         m: LearningState.model_validate({**found.to_dict(), "after": _purities(event.left.get(m))})
         for m, found in event.found.items()
     }
-    return EventRecord(epoch=epoch, kind=event.kind, event=event.number, lambda_=event.lambda_, modalities=states)
+    return EventRecord(
+        epoch=epoch, kind=event.kind, event=event.number, lambda_=event.lambda_, rule=event.rule, modalities=states
+    )
 
 
 def _purities(left: ModalityDiagnosis | None) -> Purities | None:

@@ -15,8 +15,8 @@ from drcli.methods.context import Context
 from drcli.methods.parts.shapley import coalitions, shapley_weights, weighted_sum
 from drcli.methods.parts.unimodal_scores import kappas, response_loss
 from drcli.models.fusion import Outputs
-from drcli.models.multimodal import evaluating
 from drcli.optim import clip_where_large
+from drcli.relearning.features import evaluating
 
 
 class AGM(Window):
@@ -64,6 +64,7 @@ class AGM(Window):
             "null: never",
         )
 
+    year: ClassVar[int | None] = 2023
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0, "clip": None}
     state: ClassVar[tuple[str, ...]] = ("means", "count")
 

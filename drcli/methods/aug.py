@@ -58,6 +58,7 @@ class AUG(Alternating):
         hidden: PositiveInt = Field(256, le=65_536, description="width of each hidden layer")
         weights: Weights = None
 
+    year: ClassVar[int | None] = 2025
     neutral: ClassVar[Mapping[str, Any] | None] = None
     neutral_reason: ClassVar[str] = "it never trains fused logits: every modality takes steps of its own"
     moves: ClassVar[str] = (

@@ -37,6 +37,7 @@ class Event:
         left: the same measured afterwards; empty where nothing was measured.
         number: how many such events there have been, with this one.
         lambda_: slope from gap to strength.
+        rule: what made strengths of the gaps, or the strength itself.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Event:
     left: Mapping[str, ModalityDiagnosis] = field(default_factory=dict)
     number: int | None = None
     lambda_: float | None = None
+    rule: str | float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,9 @@ class Method:
     state: ClassVar[tuple[str, ...]] = ()
     """Attributes, set by `setup`, that a checkpoint holds: tensors, numbers, strings, and containers of these."""
 
+    year: ClassVar[int | None] = None
+    """When it was first published; None where it is a common baseline."""
+
     num_modalities: ClassVar[tuple[int, int | None]] = (1, None)
     """Fewest and most modalities that its mathematics allows; None: any number."""
 
@@ -101,6 +106,9 @@ class Method:
 
     trains: ClassVar[bool] = True
     """Whether there are epochs; if not, the model is evaluated as `setup` leaves it."""
+
+    relearn_reason: ClassVar[str] = ""
+    """Why a `relearn:` block makes no sense with it, as a clause that follows its name; empty: it does."""
 
     distributed_reason: ClassVar[str] = ""
     """Why several devices cannot train one run together; empty: they can."""

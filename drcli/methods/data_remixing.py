@@ -54,6 +54,7 @@ class DataRemixing(Method):
         warmup: NonNegativeInt = Field(10, le=1_000_000, description="epochs at first, on all modalities of every row")
         weight: NonNegativeFloat = Field(0.5, le=1e6, description="weight of each unimodal loss in the warm-up")
 
+    year: ClassVar[int | None] = 2025
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
     neutral: ClassVar[Mapping[str, Any] | None] = {"warmup": 1_000_000, "weight": 0.0}
     moves: ClassVar[str] = "every encoder, the fusion and one head per modality, by the optimiser"

@@ -63,6 +63,7 @@ class DIMML(Method):
             "epoch", description="when effective dimensions are found; once: before epoch contrast_from alone"
         )
 
+    year: ClassVar[int | None] = 2024
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
     neutral: ClassVar[Mapping[str, Any] | None] = None
     neutral_reason: ClassVar[str] = "its encoders never see the loss of the fusion"

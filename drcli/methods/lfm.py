@@ -15,7 +15,7 @@ from drcli.data.batches import Batch, Batches
 from drcli.methods.base import Losses, Method, own_block
 from drcli.methods.context import Context
 from drcli.methods.parts.divergence import Divergence, mean_divergence
-from drcli.methods.parts.gradients import gradients, inner_product
+from drcli.methods.parts.gradients import gradients_of, inner_product
 from drcli.methods.parts.unimodal_scores import not_offered, offered
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import evaluating
@@ -74,6 +74,7 @@ class LFM(Method):
             "slice", description="where the logits of one modality come from: the fusion, if it offers them"
         )
 
+    year: ClassVar[int | None] = 2024
     neutral: ClassVar[Mapping[str, Any] | None] = {"schedule": "fixed", "start": 0.0}
     state: ClassVar[tuple[str, ...]] = ("alignment",)
     distributed_reason: ClassVar[str] = "the weight of its losses is learned from the gradients of one process"
@@ -127,7 +128,7 @@ class LFM(Method):
             held_out = functional.cross_entropy(outputs.logits, labels)
             outputs, labels = self._drawn(ctx, ctx.train)
             change = self._divergence(ctx, outputs) - functional.cross_entropy(outputs.logits, labels)
-            return -inner_product(gradients(held_out, parameters), gradients(change, parameters))
+            return -inner_product(gradients_of(held_out, parameters), gradients_of(change, parameters))
 
     def _drawn(self, ctx: Context, batches: Batches) -> tuple[Outputs, Tensor]:
         """Return outputs and labels of `rows` rows of a split."""

@@ -53,6 +53,7 @@ class MLA(Alternating):
         )
         weights: Weights = None
 
+    year: ClassVar[int | None] = 2024
     neutral: ClassVar[Mapping[str, Any] | None] = None
     neutral_reason: ClassVar[str] = "it never trains fused logits: every modality takes steps of its own"
     state: ClassVar[tuple[str, ...]] = ("projection",)

@@ -66,6 +66,7 @@ class ReconBoost(Method):
             "picked", description="who takes part in the sum; picked: from its first stage on; all: from the start"
         )
 
+    year: ClassVar[int | None] = 2024
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
     neutral: ClassVar[Mapping[str, Any] | None] = None
     neutral_reason: ClassVar[str] = "it trains in stages, with a head that joint training does not have"

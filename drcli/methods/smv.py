@@ -54,6 +54,7 @@ class SMV(Method):
             "equal", description="rows of an epoch; equal: as many as the split has; enlarged: all that are listed"
         )
 
+    year: ClassVar[int | None] = 2024
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
     neutral: ClassVar[Mapping[str, Any] | None] = {"warmup": 1_000_000}
     settings: Settings

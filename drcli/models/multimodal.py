@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, cast
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from drcli.data.batches import Batch, Batches
 from drcli.models.backbone import Backbone
 from drcli.models.fusion import Additive, Decomposition, Encoders, Fusion, Outputs, encode_alone
+from drcli.relearning.features import evaluating
 
 NO_LENGTHS: Mapping[str, Tensor] = MappingProxyType({})
 
@@ -141,20 +142,6 @@ class Teacher:
         assert isinstance(model.fusion, Additive)
         linear = next(layer for layer in model.fusion.modules() if isinstance(layer, nn.Linear))
         return cls(model.encoders[modality].state_dict(), linear.state_dict())
-
-
-@contextmanager
-def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Put modules into evaluation mode without gradients, and each layer back as it was after."""
-    modes = [(layer, layer.training) for module in modules for layer in module.modules()]
-    for module in modules:
-        module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for layer, training in modes:
-            layer.training = training
 
 
 def over_rows(

@@ -35,6 +35,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ogm": {"alpha": 0.5, "tensors": "non1d"},
     "ogm_ge": {"alpha": 0.5, "tensors": "non1d"},
     "g_blending": {"super_epoch": 2},
+    "arl": {"starts": 1},
+    "opm": {"starts": 1},
+    "inforeg": {"threshold": -100.0},
     "reconboost": {"alone": 1, "together": 1, "hidden": 8},
     "smv": {"warmup": 1},
 }
