@@ -13,7 +13,8 @@ from torch import Tensor
 from drcli.data.batches import Batch, Selection
 from drcli.methods.base import Losses, Method
 from drcli.methods.context import Context
-from drcli.methods.parts.valuation import contributions, not_late, right_coalitions
+from drcli.methods.parts.late_fusion import not_late
+from drcli.methods.parts.valuation import contributions, right_coalitions
 from drcli.models.fusion import Outputs
 from drcli.recipe.schema import Recipe
 
@@ -62,7 +63,7 @@ class SMV(Method):
     @classmethod
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Refuse fusions that exchange between encoders."""
-        yield from not_late(recipe, "sets features of single modalities to 0")
+        yield from not_late(recipe)
 
     def warnings(self, ctx: Context) -> Iterable[str]:
         """Warn where every epoch is warm-up."""
