@@ -33,8 +33,8 @@ class SMV(Method):
       modalities of the differences of the gaps, for two |gap_a - gap_v|.
 
     With `rows: equal` an epoch trains on N rows drawn from that list without replacement, so that the run costs
-    what joint training costs; with `rows: enlarged` on the whole list, as in the paper, up to 3 M + 1 times N
-    rows. Late fusions only. Valuing costs a pass over the training rows per epoch, without gradients. A modality
+    what joint training costs; with `rows: enlarged` on the whole list, as in the paper, up to 5 N rows of two
+    modalities. Late fusions only. Valuing costs a pass over the training rows per epoch, without gradients. A modality
     alone does not run the other encoders if nothing of them is seen in the whole batch.
 
     Differences from the authors' code: rows are valued without augmentation; any number of modalities, whose
