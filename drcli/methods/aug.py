@@ -18,8 +18,9 @@ from drcli.methods.parts.growing import GrowingClassifiers
 from drcli.methods.parts.residual import residual_loss
 from drcli.methods.parts.weighted import Weights, fixed_logits, unfit_weights
 from drcli.models.fusion import Outputs
-from drcli.models.multimodal import MultimodalModel, evaluating, over_rows
+from drcli.models.multimodal import MultimodalModel, over_rows
 from drcli.recipe.schema import Recipe
+from drcli.relearning.features import evaluating
 
 
 class AUG(Alternating):

@@ -18,8 +18,9 @@ from drcli.methods.parts.divergence import to_uniform
 from drcli.methods.parts.unimodal_scores import apply_heads, linear_heads
 from drcli.methods.parts.valuation import not_late
 from drcli.models.fusion import Outputs
-from drcli.models.multimodal import MultimodalModel, evaluating
+from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.schema import Recipe
+from drcli.relearning.features import evaluating
 
 FEWEST = 2
 """Rows that a modality must be given to be trained in an epoch: batch normalisation has no variance over one."""

@@ -18,8 +18,8 @@ from drcli.methods.parts.divergence import Divergence, mean_divergence
 from drcli.methods.parts.gradients import gradients_of, inner_product
 from drcli.methods.parts.unimodal_scores import not_offered, offered
 from drcli.models.fusion import Outputs
-from drcli.models.multimodal import evaluating
 from drcli.recipe.schema import Recipe
+from drcli.relearning.features import evaluating
 
 FITTED = (0.20462, 3.3547e-3, 1.2299e-4, -2.9295e-6, 2.238e-8, -5.397e-11)
 """Coefficients of the authors' polynomial for the weight of the cross-entropy, by powers of the epoch of 200."""

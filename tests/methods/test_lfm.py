@@ -17,8 +17,8 @@ from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
 from drcli.methods.lfm import LFM, fitted_weight
 from drcli.methods.parts.divergence import divergence
-from drcli.models.multimodal import evaluating
 from drcli.recipe.schema import Recipe
+from drcli.relearning.features import evaluating
 
 TWO = ("audio", "visual")
 THREE = ("audio", "visual", "text")

@@ -11,9 +11,10 @@ from drcli.data.rows import to_device
 from drcli.methods.base import own_block
 from drcli.methods.parts.shapley import Coalition, coalitions, shapley_weights, weighted_sum
 from drcli.models.fusion import Fusion
-from drcli.models.multimodal import MultimodalModel, evaluating
+from drcli.models.multimodal import MultimodalModel
 from drcli.names import FUSIONS
 from drcli.recipe.schema import Recipe
+from drcli.relearning.features import evaluating
 
 
 def contributions(right: Mapping[Coalition, Tensor]) -> dict[str, Tensor]:
