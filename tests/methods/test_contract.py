@@ -64,6 +64,9 @@ CASES = {
     "opm": Case({"starts": 1}),
     "inforeg": Case({"threshold": -100.0}),
     "tcmax": Case(),
+    "mcr": Case({"lambda": 1.0, "weight": 0.1, "permutations": 2}),
+    "cml": Case({"lambda": 2.0, "reduced": 0.5}),
+    "mmcosine": Case({"bias": True, "scale": 3.0}),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
