@@ -27,7 +27,7 @@ class MMCosine(Method):
     predicts. The bias of the fusion is not used, unless `bias` adds it. Any number of modalities; |z_c| <= M * scale.
 
     Differences from the authors' code: it offers this for fusions that are not additive too, by slicing their last
-    layer, which reads something else there; those are refused.
+    layer, which reads something else there; those are refused. For CREMA-D it can add a contrastive loss.
     """
 
     class Settings(Method.Settings):
