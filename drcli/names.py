@@ -129,6 +129,7 @@ METHODS = Registry(
         "pdf": Entry("drcli.methods.pdf:PDF", "unimodal logits weighted by predicted confidences", 2024, "1+"),
         "iprm": Entry(
             "drcli.methods.iprm:IPRM", "a mixture of two modalities that leans to the one it resembles less", 2025, "2"
+        ),
         "mcr": Entry(
             "drcli.methods.mcr:MCR",
             "each modality shall matter to the prediction: a regulariser by permutations",
