@@ -330,6 +330,14 @@ def report(  # noqa: PLR0913, PLR0917 - one argument for each option
             "bootstrap, seconds, published; default: all.",
         ),
     ] = None,
+    second_hand: Annotated[
+        bool,
+        typer.Option(
+            "--second-hand",
+            help="Also show published figures that are quoted, copied or unpublished: not read where their authors "
+            "published them.",
+        ),
+    ] = False,
 ) -> None:
     """Report runs as one HTML page that needs no network, or as tables."""
     with leaving_at_once():
@@ -337,7 +345,7 @@ def report(  # noqa: PLR0913, PLR0917 - one argument for each option
 
     labels = maps.split(",") if maps is not None else []
     keys = None if columns is None else [key.strip() for key in columns.split(",")]
-    request = command.ReportRequest(folders, out, form, figures, png, labels, no_maps, reference, keys)
+    request = command.ReportRequest(folders, out, form, figures, png, labels, no_maps, reference, keys, second_hand)
     typer.echo(command.report(request, terminal.console(stderr=True)), nl=False)
 
 

@@ -70,6 +70,7 @@ class AGM(Window):
             "null: never",
         )
 
+    year: ClassVar[int | None] = 2023
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0, "clip": None}
     state: ClassVar[tuple[str, ...]] = ("means", "count")
 

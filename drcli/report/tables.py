@@ -75,6 +75,7 @@ def comparison_tables(
     columns: Sequence[str] | None = None,
     *,
     for_print: bool = False,
+    second_hand: bool = False,
 ) -> list[TableText]:
     """Return one table per recipe, and where there are several datasets those of average ranks.
 
@@ -86,6 +87,7 @@ def comparison_tables(
         columns: keys of the columns, in their order; that of the names comes first, those of publications come last.
             None for all.
         for_print: with the names of a paper for methods, and the best in bold.
+        second_hand: with the published figures that were not read where they were published.
 
     Raises:
         UsageError: no run is finished, none of a recipe has the label `reference`, or there is no such column.
@@ -94,7 +96,9 @@ def comparison_tables(
         raise UsageError(f"{runs[0].folder}: no run is finished yet, so that there is no table; train to the end")
     groups = by_recipe(runs)
     tables = [
-        comparison_table(group, reference, columns, for_print=for_print) for group in groups.values() if finished(group)
+        comparison_table(group, reference, columns, for_print=for_print, second_hand=second_hand)
+        for group in groups.values()
+        if finished(group)
     ]
     empty = [f"{recipe}: none of its runs is finished." for recipe, group in groups.items() if not finished(group)]
     tables[-1] = replace(tables[-1], notes=[*tables[-1].notes, *empty])
@@ -107,6 +111,7 @@ def comparison_table(
     columns: Sequence[str] | None = None,
     *,
     for_print: bool = False,
+    second_hand: bool = False,
 ) -> TableText:
     """Return the table of one recipe's runs, of which at least one is finished; see `comparison_tables`."""
     check_columns(columns or ())
@@ -115,7 +120,8 @@ def comparison_table(
     rows = {row.name: row for row in compare(runs, reference)}
     to = find_reference(methods, reference)
     shown = _chosen(_columns(rows, to, call), columns)
-    theirs = _Beside(runs) if columns is None or "published" in columns else _Beside([])
+    with_published = columns is None or "published" in columns
+    theirs = _Beside(beside(runs, second_hand=second_hand) if with_published else [], runs)
     body = [[*(column.cell(row) for column in shown), *theirs.cells(name)] for name, row in rows.items()]
     body += [[name, *[ABSENT] * (len(shown) - 1), *cells] for name, cells in theirs.rows(rows, call)]
     bold = _bold(shown, methods) if for_print else ()
@@ -202,14 +208,15 @@ def _fused_column() -> Column:
 
 
 class _Beside:
-    """The columns of published figures, one per publication and setting; none for no runs.
+    """The columns of published figures, one per publication and setting; none for no figures.
 
     Args:
+        figures: what is shown.
         runs: of one recipe.
     """
 
-    def __init__(self, runs: Sequence[RunRecord]) -> None:
-        self._figures = beside(runs)
+    def __init__(self, figures: Sequence[Published], runs: Sequence[RunRecord]) -> None:
+        self._figures = figures
         settings = dict.fromkeys(figure.setting for figure in self._figures)
         self._letters = dict(zip(settings, ascii_lowercase, strict=False))
         self._printed = _names_in_print(runs)
