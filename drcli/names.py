@@ -130,6 +130,19 @@ METHODS = Registry(
         "iprm": Entry(
             "drcli.methods.iprm:IPRM", "a mixture of two modalities that leans to the one it resembles less", 2025, "2"
         ),
+        "mcr": Entry(
+            "drcli.methods.mcr:MCR",
+            "each modality shall matter to the prediction: a regulariser by permutations",
+            2025,
+            "1+",
+        ),
+        "cml": Entry("drcli.methods.cml:CML", "confidence shall not rise as modalities are taken away", 2023, "1+"),
+        "mmcosine": Entry(
+            "drcli.methods.mmcosine:MMCosine",
+            "logits are cosines of features and weights, in training and prediction",
+            2023,
+            "1+",
+        ),
     },
     group="drcli.methods",
 )

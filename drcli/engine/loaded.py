@@ -20,8 +20,9 @@ from drcli.errors import CheckpointError
 from drcli.methods.base import Method
 from drcli.models.backbone import Backbone, Undrawn
 from drcli.models.fusion import Outputs
-from drcli.models.multimodal import NO_LENGTHS, MultimodalModel, evaluating
+from drcli.models.multimodal import NO_LENGTHS, MultimodalModel
 from drcli.recipe.schema import Recipe
+from drcli.relearning.features import evaluating
 from drcli.runs.directory import checkpoint_at
 
 MOST_VALUES = 2**30

@@ -198,7 +198,7 @@ def _row(name: str, runs: Sequence[RunRecord], reference: Sequence[RunRecord]) -
         n=len(runs),
         accuracy=Mean.of([summary.test.accuracy for summary in summaries]),
         macro_f1=Mean.of([summary.test.macro_f1 for summary in summaries]),
-        val_accuracy=_of_all([summary.val and summary.val.accuracy for summary in summaries]),
+        val_accuracy=_of_all([summary.val.accuracy if summary.val else None for summary in summaries]),
         probes=_probes(summaries),
         fused_probe=_of_all([summary.fused_probe for summary in summaries]),
         difference=_difference(runs, reference),

@@ -86,6 +86,9 @@ CASES = {
     "qmf": Case(),
     "pdf": Case(),
     "iprm": Case(),
+    "mcr": Case({"lambda": 1.0, "weight": 0.1, "permutations": 2}),
+    "cml": Case({"lambda": 2.0, "reduced": 0.5}),
+    "mmcosine": Case({"bias": True, "scale": 3.0}),
 }
 
 RELEARN: Mapping[str, Any] = {"every": 1, "times": 2, "lambda": 3.0, "restarts": 2}
