@@ -22,10 +22,11 @@ from drcli.methods.parts.unimodal_scores import apply_heads, linear_heads
 from drcli.metrics import score
 from drcli.models.backbone import Backbone
 from drcli.models.fusion import Concat, Fusion, Outputs
-from drcli.models.multimodal import MultimodalModel, evaluating, over_rows
+from drcli.models.multimodal import MultimodalModel, over_rows
 from drcli.names import FUSIONS
 from drcli.optim import learning_rate, set_learning_rate
 from drcli.recipe.schema import Recipe
+from drcli.relearning.features import evaluating
 from drcli.seeding import seed_global
 
 JOINT = "joint"
@@ -69,6 +70,7 @@ class GBlending(Method):
             1e-4, le=1e6, description="smallest |dO| that an estimation divides by; smaller ones are raised to it"
         )
 
+    year: ClassVar[int | None] = 2020
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
     neutral: ClassVar[Mapping[str, Any] | None] = {"mode": "fixed", "weights": {"joint": 1.0}}
     state: ClassVar[tuple[str, ...]] = ("weights", "growths")

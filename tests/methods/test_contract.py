@@ -24,6 +24,7 @@ from drcli.names import METHODS
 from drcli.optim import set_learning_rate
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
+from drcli.recipe.validate import unfit_for_relearning
 
 MODALITIES = (("audio",), ("audio", "visual"), ("audio", "visual", "text"))
 SGD = {"batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
@@ -63,6 +64,31 @@ CASES = {
     "ensemble": Case(still=frozenset({"encoders", "fusion"})),
     "uni_pretrained": Case(),
     "greedy": Case({"epsilon": 0.0, "window": 2, "starts": 0}, fusion="mmtm"),
+    "mmpareto": Case(),
+    "mlb": Case(),
+    "dgl": Case(),
+    "arl": Case({"starts": 1}),
+    "opm": Case({"starts": 1}),
+    "inforeg": Case({"threshold": -100.0}),
+    "tcmax": Case(),
+    "mla": Case(still=frozenset({"fusion"})),
+    "reconboost": Case({"alone": 1, "together": 1, "members": "all", "hidden": 8}, still=frozenset({"fusion"})),
+    "lfm": Case({"start": 0.5, "rate": 0.05, "rows": 8}),
+    "smv": Case({"warmup": 1}),
+    "data_remixing": Case({"warmup": 1}),
+    "aug": Case({"every": 1, "tau": 0.0, "most": 3, "hidden": 8}, still=frozenset({"fusion"})),
+    "di_mml": Case({"contrast_from": 1, "temperature": 2.0}),
+    "umt": Case(),
+    "mslr": Case({"rates": {"audio": 0.7}}),
+    "g2d": Case(),
+    "cggm": Case({"ends": 2}),
+    "modality_dropout": Case(),
+    "qmf": Case(),
+    "pdf": Case(),
+    "iprm": Case(),
+    "mcr": Case({"lambda": 1.0, "weight": 0.1, "permutations": 2}),
+    "cml": Case({"lambda": 2.0, "reduced": 0.5}),
+    "mmcosine": Case({"bias": True, "scale": 3.0}),
 }
 
 RELEARN: Mapping[str, Any] = {"every": 1, "times": 2, "lambda": 3.0, "restarts": 2}
@@ -71,7 +97,7 @@ RELEARN: Mapping[str, Any] = {"every": 1, "times": 2, "lambda": 3.0, "restarts":
 
 def takes_relearning(name: str) -> bool:
     """Whether a method is tried once more with the block `relearn`."""
-    return "relearn" in METHODS.load(name).Settings.model_fields
+    return not unfit_for_relearning(METHODS.load(name))
 
 
 @dataclass(frozen=True)
