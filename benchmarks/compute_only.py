@@ -34,8 +34,8 @@ from benchmarks.ours import Ours  # noqa: E402
 from drcli.data.batches import Batch  # noqa: E402
 from drcli.data.prepared import PreparedDataset  # noqa: E402
 from drcli.engine.device import resolve_device  # noqa: E402
-from drcli.models.multimodal import evaluating  # noqa: E402
 from drcli.recipe.schema import Recipe  # noqa: E402
+from drcli.relearning.features import evaluating  # noqa: E402
 
 PRODUCT = {"cpu": 2048, "cuda": 8192}
 """Side of the matrices whose product is the measure of the device."""

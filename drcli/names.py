@@ -82,6 +82,54 @@ METHODS = Registry(
             2026,
             "1+",
         ),
+        "mla": Entry("drcli.methods.mla:MLA", "modalities take turns through one shared head", 2024, "1+"),
+        "reconboost": Entry(
+            "drcli.methods.reconboost:ReconBoost",
+            "modalities boosted in stages, each on what the others leave",
+            2024,
+            "2+",
+        ),
+        "lfm": Entry("drcli.methods.lfm:LFM", "alignment of predictions first, classification later", 2024, "1+"),
+        "smv": Entry(
+            "drcli.methods.smv:SMV",
+            "rows trained on again without some modalities, by their Shapley values",
+            2024,
+            "2+",
+        ),
+        "data_remixing": Entry(
+            "drcli.methods.data_remixing:DataRemixing",
+            "every row trains the modality that is least certain of it",
+            2025,
+            "2+",
+        ),
+        "aug": Entry(
+            "drcli.methods.aug:AUG", "the weakest modality gets classifiers for what its earlier ones leave", 2025, "1+"
+        ),
+        "di_mml": Entry(
+            "drcli.methods.di_mml:DIMML",
+            "encoders detached from the fusion, one-way contrasts between them",
+            2024,
+            "2+",
+        ),
+        "umt": Entry("drcli.methods.umt:UMT", "features drawn to those of encoders trained alone", 2023, "1+"),
+        "mslr": Entry("drcli.methods.mslr:MSLR", "every modality has a learning rate of its own", 2022, "1+"),
+        "g2d": Entry(
+            "drcli.methods.g2d:G2D", "distilled from unimodal runs; the strongest stands still first", 2025, "1+"
+        ),
+        "cggm": Entry(
+            "drcli.methods.cggm:CGGM", "gradients follow small classifiers, in size and direction", 2024, "2+"
+        ),
+        "modality_dropout": Entry(
+            "drcli.methods.modality_dropout:ModalityDropout",
+            "whole modalities of training samples left out at random",
+            2016,
+            "1+",
+        ),
+        "qmf": Entry("drcli.methods.qmf:QMF", "unimodal logits weighted by their energy, sample by sample", 2023, "1+"),
+        "pdf": Entry("drcli.methods.pdf:PDF", "unimodal logits weighted by predicted confidences", 2024, "1+"),
+        "iprm": Entry(
+            "drcli.methods.iprm:IPRM", "a mixture of two modalities that leans to the one it resembles less", 2025, "2"
+        ),
         "mcr": Entry(
             "drcli.methods.mcr:MCR",
             "each modality shall matter to the prediction: a regulariser by permutations",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +13,28 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from drcli.diagnosis import ModalityDiagnosis, diagnose, reading
+from drcli.diagnosis import ModalityDiagnosis, diagnose, reading, unequal_shares
 from drcli.diagnosis.clustering import constant_dimensions
 from drcli.diagnosis.features_file import load_features
-from drcli.diagnosis.settings import GapSettings, MeasureSettings
+from drcli.diagnosis.settings import MeasureSettings
 from drcli.engine.assemble import restore
 from drcli.engine.device import resolve_device, set_determinism
 from drcli.errors import UsageError
+from drcli.methods.parts.relearning import shares_differ
 from drcli.models.multimodal import extract_features
 from drcli.recipe.schema import Recipe, plain
 from drcli.recipe.source import parse_overrides, split_root
 from drcli.recipe.validate import validate_settings
+from drcli.relearning import strengths
+from drcli.relearning.settings import StrengthSettings
 from drcli.report.figures import diagnosis as diagnosis_figure
 from drcli.report.render import titled
 from drcli.report.theme import PAPER, write_figure
+from drcli.runs.directory import checkpoint_at
 
 
-class Settings(GapSettings):
-    """What KEY=VALUE can set: how purities and gap are measured, and lambda."""
+class Settings(StrengthSettings):
+    """What KEY=VALUE can set: how purities and gap are measured, lambda, and the rule that makes a strength of them."""
 
 
 SETTINGS = frozenset(plain(Settings()))
@@ -54,6 +58,10 @@ class Representations:
     epoch: int | None
     settings: Settings
 
+
+ADJUSTED = "in parentheses: corrected for chance, so that 0 is what permuted labels give"
+LAST = ("gap of\npermuted\nlabels", "strength")
+"""Headings of what has no adjusted value."""
 
 UNEQUAL = 1.5
 """How many times the rows of validation those of train may be before the reader is warned."""
@@ -84,7 +92,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
     """Diagnose a checkpoint, or a .npz file of features; nothing is changed.
 
     Args:
-        path: a checkpoint.pt, or a FEATURES.npz.
+        path: a checkpoint.pt, a run directory, or a FEATURES.npz.
         overrides: KEY=VALUE of a diagnosis setting, or dataset.root=DIR.
         device: auto, cpu or cuda.
         figure: where to draw the picture, or None.
@@ -95,6 +103,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
     root, others = split_root(parse_overrides(overrides))
     asked = validate_settings(Settings, dict(others), where="drcli diagnose")
     where = resolve_device(device)
+    path = checkpoint_at(path)
     if figure is not None:
         diagnosis_figure.check_place(figure)
     if path.suffix == ".npz":
@@ -104,17 +113,27 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
     else:
         found = _from_checkpoint(path, root, where)
     settings = found.settings.model_copy(update={name: getattr(asked, name) for name in asked.model_fields_set})
-    modalities = diagnose(
+    measured = diagnose(
         *_on(where, found.train),
         *_on(where, found.val),
         num_classes=len(found.class_names),
         settings=settings,
         lambda_=settings.lambda_,
     )
-    report = Report(path, found.epoch, settings.lambda_, modalities, figure, tuple(_constant(found)))
+    pulls = strengths(settings.strength, measured, lambda_=settings.lambda_)
+    modalities = {m: replace(one, strength=pulls[m]) for m, one in measured.items()}
+    report = Report(path, found.epoch, settings.lambda_, modalities, figure, tuple(_doubts(found)))
     if figure is not None:
         _draw(figure, report, found)
     return report
+
+
+def _doubts(found: Representations) -> Iterator[str]:
+    """Yield what makes a finding worthless, or a gap another thing than it seems."""
+    yield from _constant(found)
+    apart = unequal_shares(found.train[1], found.val[1])
+    if apart is not None:
+        yield f"{shares_differ(apart)}; the adjusted purities are corrected for it"
 
 
 def _constant(found: Representations) -> Iterator[str]:
@@ -176,7 +195,8 @@ def _from_checkpoint(path: Path, root: Path | None, device: torch.device) -> Rep
 
 def settings_of(recipe: Recipe) -> Settings:
     """Return how a run is diagnosed: as its method does it if it diagnoses, else as `diagnosis` says."""
-    method = recipe.methods[recipe.method].settings
+    run = recipe.methods[recipe.method]
+    method = run.relearn or run.settings
     block = plain(method if isinstance(method, MeasureSettings) else recipe.diagnosis)
     return Settings.model_validate({name: value for name, value in block.items() if name in SETTINGS})
 
@@ -203,13 +223,18 @@ def table(report: Report) -> Group:
     """Return the findings, one row per modality; the headings are broken to leave room for the readings."""
     out = Table(collapse_padding=True)
     out.add_column("modality", overflow="fold")
-    for name in ("purity\ntrain", "purity\nval", "gap", "gap of\npermuted\nlabels", "strength"):
+    for name in ("purity\ntrain", "purity\nval", "gap", *LAST):
         out.add_column(name, justify="right", overflow="fold")
     out.add_column("reading", overflow="fold")
     for m, found in report.modalities.items():
-        numbers = (found.purity_train, found.purity_val, found.gap, found.gap_permuted, found.strength)
-        out.add_row(Text(m), *(f"{number:.3f}" for number in numbers), reading(found))
-    lines = [*report.warnings, *caution(report.modalities.values())]
+        pairs = (
+            (found.purity_train, found.purity_adjusted_train),
+            (found.purity_val, found.purity_adjusted_val),
+            (found.gap, found.gap_adjusted),
+        )
+        cells = [f"{raw:.3f}\n({adjusted:z.2f})" for raw, adjusted in pairs]
+        out.add_row(Text(m), *cells, f"{found.gap_permuted:.3f}", f"{found.strength:.3f}", reading(found))
+    lines = [ADJUSTED, *report.warnings, *caution(report.modalities.values())]
     return Group(titled(title_of(report), out), *(Text(line) for line in lines))
 
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
         purity,
         purity_gap,
         reading,
+        share_difference,
         strength,
+        unequal_shares,
     )
     from drcli.diagnosis.reinitialise import snapshot, soft_reinitialise
     from drcli.diagnosis.settings import DiagnosisSettings, GapSettings, MeasureSettings
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "clustering": ("cluster", "scale_features"),
     "modality": (
-        "ModalityDiagnosis", "diagnose", "diagnose_modality", "purity", "purity_gap", "reading", "strength",
+        "ModalityDiagnosis", "diagnose", "diagnose_modality", "purity", "purity_gap", "reading",
+        "share_difference", "strength", "unequal_shares",
     ),
     "reinitialise": ("snapshot", "soft_reinitialise"),
     "settings": ("DiagnosisSettings", "GapSettings", "MeasureSettings"),
@@ -52,9 +55,11 @@ __all__ = [
     "purity_gap",
     "reading",
     "scale_features",
+    "share_difference",
     "snapshot",
     "soft_reinitialise",
     "strength",
+    "unequal_shares",
 ]
 
 

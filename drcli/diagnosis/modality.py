@@ -11,14 +11,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from drcli.diagnosis.clustering import cluster, scale_features
-from drcli.diagnosis.settings import MeasureSettings
+from drcli.diagnosis.clustering import cluster, in_precision, scale_features
+from drcli.diagnosis.settings import MARGIN, MeasureSettings
 
 PERMUTATIONS = 20  # label permutations that the floor is averaged over
 
-# A gap must exceed the floor of permuted labels by this much to mean anything: another start of K-means
-# or other samples move purities by a few hundredths.
-MARGIN = 0.05
 # Clusters follow the classes if they close this share of the way from permuted labels to purity 1.
 FOLLOWS = 0.1
 
@@ -81,6 +78,47 @@ def purity_gap(purity_train: float, purity_val: float, kind: str = "abs") -> flo
     raise ValueError(f'kind must be "abs" or "signed", got {kind!r}')
 
 
+def adjusted_purity(purity: float, permuted: float) -> float:
+    """Return a purity corrected for chance, as the Rand index is adjusted (Hubert, Arabie 1985): at most 1.
+
+        P' = (P - P_perm) / (1 - P_perm)
+
+    0 is what the same clusters have under permuted labels, 1 is perfect, less than 0 worse than permuted labels. Where
+    all samples are of one class both are 1, and P' is 0.
+
+    Args:
+        purity: P, in [0, 1].
+        permuted: P_perm, the mean purity of the same clusters under permuted labels.
+    """
+    return (purity - permuted) / (1.0 - permuted) if permuted < 1.0 else 0.0
+
+
+def unequal_shares(labels_train: Tensor, labels_val: Tensor) -> float | None:
+    """Return how far apart the class shares of two splits are; None where that is little, or chance explains it."""
+    apart, chance = share_difference(labels_train, labels_val)
+    return apart if apart > max(MARGIN, 2 * chance) else None
+
+
+def share_difference(labels_train: Tensor, labels_val: Tensor) -> tuple[float, float]:
+    """Return how far apart the class shares of two splits are, and how far chance alone would put them.
+
+    The first is the total variation distance, half the sum over classes of |share in train - share in validation|,
+    in [0, 1]. The second is its expectation, by the normal approximation, for two samples of one distribution.
+
+    Args:
+        labels_train: (N,) integers.
+        labels_val: (M,) integers.
+    """
+    both = torch.cat([labels_train.cpu(), labels_val.cpu()])
+    classes = torch.unique(both)
+    sizes = (len(labels_train), len(labels_val))
+    train, val, shares = (
+        (labels.cpu()[:, None] == classes).double().mean(dim=0) for labels in (labels_train, labels_val, both)
+    )
+    spread = (2 / math.pi * shares * (1 - shares) * sum(1 / size for size in sizes)).sqrt()
+    return float((train - val).abs().sum() / 2), float(spread.sum() / 2)
+
+
 def strength(gap: float, lambda_: float) -> float:
     """Return how strongly an encoder is pulled towards its initial weights, in [0, 1].
 
@@ -112,6 +150,9 @@ class ModalityDiagnosis:
         strength: tanh(lambda * gap), how far the encoder is pulled towards its initial weights.
         purity_permuted_train: mean purity of the training set's clusters under permuted labels.
         purity_permuted_val: the same of the validation set.
+        purity_adjusted_train: purity of the training set's clusters, corrected for chance.
+        purity_adjusted_val: the same of the validation set.
+        gap_adjusted: gap of the two corrected purities, of the kind that the settings ask for.
         num_train: training rows that were clustered.
         num_val: validation rows that were clustered.
     """
@@ -123,8 +164,21 @@ class ModalityDiagnosis:
     strength: float
     purity_permuted_train: float
     purity_permuted_val: float
+    purity_adjusted_train: float
+    purity_adjusted_val: float
+    gap_adjusted: float
     num_train: int
     num_val: int
+
+    @property
+    def gap_above_floor(self) -> float:
+        """What of the gap permuted labels do not explain; 0 where they explain all of it."""
+        return max(self.gap - self.gap_permuted, 0.0)
+
+    @property
+    def is_at_floor(self) -> bool:
+        """Whether permuted labels have a gap as large, give or take what another start of K-means changes."""
+        return self.gap <= self.gap_permuted + MARGIN
 
     def to_dict(self) -> dict[str, float]:
         """Return the numbers by name."""
@@ -217,15 +271,21 @@ def diagnose_modality(
     gap = purity_gap(purity_train, purity_val, settings.gap)
     permuted = _permuted_purities(clusters_train, labels_train, clusters_val, labels_val, seed)
     gaps = [purity_gap(on_train, on_val, settings.gap) for on_train, on_val in permuted]
-    permuted_train, permuted_val = np.mean(permuted, axis=0)
+    permuted_train, permuted_val = (float(mean) for mean in np.mean(permuted, axis=0))
+    adjusted_train = adjusted_purity(purity_train, permuted_train)
+    adjusted_val = adjusted_purity(purity_val, permuted_val)
+    gap_adjusted = adjusted_train - adjusted_val
     return ModalityDiagnosis(
         purity_train=purity_train,
         purity_val=purity_val,
         gap=gap,
         gap_permuted=float(np.mean(gaps)),
         strength=strength(gap, lambda_),
-        purity_permuted_train=float(permuted_train),
-        purity_permuted_val=float(permuted_val),
+        purity_permuted_train=permuted_train,
+        purity_permuted_val=permuted_val,
+        purity_adjusted_train=adjusted_train,
+        purity_adjusted_val=adjusted_val,
+        gap_adjusted=min(abs(gap_adjusted) if settings.gap == "abs" else max(gap_adjusted, 0.0), 1.0),
         num_train=len(train),
         num_val=len(val),
     )
@@ -246,6 +306,7 @@ def _clusters(
     train: Tensor, val: Tensor, num_classes: int, settings: MeasureSettings, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Return the clusters of train and of validation, each found on its own."""
+    train, val = (in_precision(x, settings.kmeans) for x in (train, val))
     reference = train if settings.scaler == "from_train" else None
     found = [
         cluster(scaled, num_classes, restarts=settings.restarts, seed=seed, engine=settings.kmeans)
@@ -280,7 +341,7 @@ def reading(diagnosis: ModalityDiagnosis) -> str:
       leaves such a modality alone.
     - "generalises": none of these; D&R has no threshold and would pull all the same.
     """
-    is_apart = diagnosis.gap > diagnosis.gap_permuted + MARGIN
+    is_apart = not diagnosis.is_at_floor
     pull = f"would be pulled back by {diagnosis.strength:.2f}"
     if is_apart and diagnosis.purity_train > diagnosis.purity_val:
         return f"over-trained: {pull}"

@@ -24,12 +24,13 @@ def soft_reinitialise(
     *,
     buffers: Literal["keep", "blend"] = "keep",
 ) -> None:
-    """Move every parameter of a module towards its initial value, in place.
+    """Move every parameter of a module that is trained towards its initial value, in place.
 
         w <- strength * w_init + (1 - strength) * w
 
     The tensors stay the same objects, so that optimisers and compiled graphs remain valid. A strength
-    of 0 leaves every bit as it is, 1 restores the initial values exactly.
+    of 0 leaves every bit as it is, 1 restores the initial values exactly. Frozen parameters (`requires_grad` is
+    False) are left alone.
 
     Args:
         module: one encoder.
@@ -44,7 +45,7 @@ def soft_reinitialise(
     """
     if not 0.0 <= strength <= 1.0:
         raise ValueError(f"strength must lie in [0, 1], got {strength}")
-    moved: dict[str, Tensor] = dict(module.named_parameters())
+    moved: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if buffers == "blend":
         moved |= {name: buffer for name, buffer in module.named_buffers() if buffer.is_floating_point()}
     elif buffers != "keep":

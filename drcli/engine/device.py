@@ -20,9 +20,9 @@ from drcli import __version__
 from drcli.errors import UsageError
 from drcli.methods.base import Method
 from drcli.methods.context import Context
-from drcli.models.multimodal import evaluating
 from drcli.names import METHODS
 from drcli.recipe.schema import Recipe
+from drcli.relearning.features import evaluating
 from drcli.runs.records import FORMAT, Environment
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "scipy")
@@ -79,6 +79,7 @@ def environment(recipe: Recipe, fingerprint: str, device: torch.device, devices:
         threads=torch.get_num_threads(),
         cores=os.cpu_count(),
         dataset_fingerprint=fingerprint,
+        dataset_root=str(recipe.dataset.root.absolute()),
         command=[*sys.argv],
         method_source=source_of(recipe),
     )

@@ -20,8 +20,9 @@ from drcli.engine.trainer import Trainer
 from drcli.errors import DrcliError, PeerError, RunError
 from drcli.files import locked, make_folder
 from drcli.metrics import Scores as Measured
-from drcli.models.build import digest, load_pretrained
 from drcli.models.multimodal import Teacher
+from drcli.models.weight_files import digest
+from drcli.models.weights import load_pretrained
 from drcli.reading import is_memory_shortage, one_line
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
@@ -163,7 +164,7 @@ def _train(
     trainer.resume()
     train = trainer.ctx.train
     listener.on(RunStarted(run, trainer.next_epoch, len(train), train.rows.describe()))
-    for warning in [*assembly.method.warnings(trainer.ctx), compile_forward(trainer.ctx, assembly.method)]:
+    for warning in [*trainer.warnings(), compile_forward(trainer.ctx, assembly.method)]:
         if warning is not None:
             listener.on(Note(f"{run.name}: {warning}"))
     try:
@@ -221,9 +222,11 @@ def _conclude(
         seconds=seconds,
         teacher_seconds=_seconds_of(run.teachers.values()),
         events=directory.count_events("relearn"),
+        first_event=directory.first_event("relearn"),
         val=_record(found.val.scores()),
         test=_record(found.outputs.scores()),
         unimodal=found.probes,
+        fused_probe=found.fused_probe,
     )
     directory.write_summary(summary)
     return summary

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from drcli.data.format import Contents, parse_contents
 from drcli.errors import CheckpointError
 from drcli.reading import is_memory_shortage
+from drcli.recipe.schema import RELEARN
 from drcli.recipe.text import excerpt
 
 Tensors = Mapping[str, Tensor]
@@ -34,6 +36,7 @@ class Saved:
         recipe: plain data; not validated yet.
         modalities: of the run, at least one, distinct, all of them in the recipe.
         fingerprint: of the data.
+        contents: what the data holds; None in checkpoints of before this was kept.
         epoch: epoch at whose end it was written.
         step: steps so far.
         seconds: training time so far.
@@ -43,12 +46,14 @@ class Saved:
         extras: tensors of the method's modules by name.
         method: state of the method.
         optimizer: state of the optimizer.
+        relearn: state of the re-learning that the recipe puts on the method; empty without.
     """
 
     path: Path
     recipe: Mapping[str, Any]
     modalities: tuple[str, ...]
     fingerprint: str
+    contents: Contents | None
     epoch: int
     step: int
     seconds: float
@@ -58,6 +63,7 @@ class Saved:
     extras: Tensors
     method: Mapping[str, Any]
     optimizer: Mapping[str, Any]
+    relearn: Mapping[str, Any]
 
 
 def saved(state: Mapping[str, Any], path: Path) -> Saved:
@@ -79,6 +85,7 @@ def saved(state: Mapping[str, Any], path: Path) -> Saved:
         recipe=recipe,
         modalities=fields.modalities("modalities", recipe.get("modalities")),
         fingerprint=fields.text("dataset_fingerprint"),
+        contents=fields.contents("dataset"),
         epoch=epoch,
         step=fields.count("step"),
         seconds=fields.number("seconds", 0.0, math.inf),
@@ -88,6 +95,7 @@ def saved(state: Mapping[str, Any], path: Path) -> Saved:
         extras=fields.tensors("extras"),
         method=fields.mapping("method"),
         optimizer=fields.mapping("optimizer"),
+        relearn=fields.mapping(RELEARN) if RELEARN in state else {},
     )
 
 
@@ -136,6 +144,16 @@ class _Fields:
         if not is_list or len(set(value)) < len(value) or not isinstance(known, dict) or not set(value) <= set(known):
             self.refuse(name, "a list of modalities of its recipe")
         return tuple(value)
+
+    def contents(self, name: str) -> Contents | None:
+        if name not in self._state:
+            return None
+        try:
+            return parse_contents(self.mapping(name))
+        except ValueError as error:
+            raise CheckpointError(
+                f"{self._path}: {self._prefix}{name}: {error}; use another checkpoint of the run, or train again"
+            ) from error
 
     def tensors(self, name: str) -> Tensors:
         value = self.mapping(name)

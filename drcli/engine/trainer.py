@@ -18,11 +18,11 @@ from drcli.diagnosis import ModalityDiagnosis
 from drcli.engine.assemble import Assembly, load_training
 from drcli.engine.evaluate import SplitOutputs, run_split
 from drcli.errors import RunError
-from drcli.methods.base import Event, Method
+from drcli.methods.base import Event, Method, Stage
 from drcli.methods.context import Context
 from drcli.models.multimodal import Teacher
 from drcli.optim import build_optimizer, is_fused, learning_rate, set_learning_rate
-from drcli.recipe.schema import Recipe
+from drcli.recipe.schema import RELEARN, Recipe
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import EpochRecord, LearningState, Purities, ScoresAndLoss
@@ -84,6 +84,8 @@ class Trainer:
         self.seconds = 0.0
         self.saver = checkpoint.Saver(self.directory.guard)
         assembly.method.setup(self.ctx)
+        if assembly.relearning is not None:  # after the method: it may give encoders the weights of others
+            assembly.relearning.setup(self.ctx)
 
     def _context(self, teachers: Mapping[str, Teacher]) -> Context:
         assembly, training = self.assembly, self.recipe.training
@@ -103,6 +105,12 @@ class Trainer:
             label=self.recipe.method,
             world=assembly.world,
         )
+
+    def warnings(self) -> list[str]:
+        """Return what the user should know before the first epoch, one line each."""
+        relearning = self.assembly.relearning
+        own = [] if relearning is None else relearning.warnings(self.ctx)
+        return [*self.assembly.method.warnings(self.ctx), *own]
 
     def train(self) -> None:
         """Train the epochs that are still to be done.
@@ -134,12 +142,13 @@ class Trainer:
         set_learning_rate(ctx.optimizer, rate)
         ctx.model.train()
         self.assembly.extras.train()
+        begin_stage(self.assembly, ctx, method.stage(ctx))
         method.on_epoch_start(ctx)
         train = self._train_rows() if method.trains else self._score_train()
         trained = time.perf_counter()
         scores = self._evaluate()
         selected = self._select(scores)
-        done = (self._monitor(), method.on_epoch_end(ctx))
+        done = (self._monitor(), self._relearn(), method.on_epoch_end(ctx))
         events = [event_record(epoch, event) for event in done if event is not None]
         seconds = time.perf_counter() - started
         self.seconds += seconds
@@ -156,14 +165,15 @@ class Trainer:
         ctx.world.on_main(lambda: self._write_down(record, events))
 
     def _train_rows(self) -> dict[str, float]:
-        """Train on every row once and return the means of the step's scalars."""
+        """Train on the rows that the method selects and return the means of the step's scalars."""
         ctx, method = self.ctx, self.assembly.method
         log = ScalarLog(ctx.epoch)
         order, augment = (generator(self.seed, name, ctx.epoch) for name in ("order", "augment"))
-        for batch in ctx.train.shuffled(ctx.training.batch_size, order, augment):
-            rows = len(batch.whole.labels)
-            log.add(method.training_step(ctx, batch), rows)
-            self.listener.on(RowsDone(rows))
+        for selection in method.selections(ctx):
+            for batch in ctx.train.shuffled(ctx.training.batch_size, order, augment, selection):
+                rows = len(batch.whole.labels)
+                log.add(method.training_step(ctx, batch), rows)
+                self.listener.on(RowsDone(rows))
         return log.means()
 
     def _score_train(self) -> dict[str, float]:
@@ -194,6 +204,11 @@ class Trainer:
             return None
         return Event("monitor", self.ctx.diagnose(settings, settings.lambda_), lambda_=settings.lambda_)
 
+    def _relearn(self) -> Event | None:
+        """Re-learn where the recipe asks for it; before the method, which may measure the encoders as they are then."""
+        relearning = self.assembly.relearning
+        return None if relearning is None else relearning.on_epoch_end(self.ctx)
+
     def _select(self, scores: Mapping[str, ScoresAndLoss]) -> bool:
         """Keep the epoch's weights if `selection` prefers them to what there is; the first of equals stays."""
         accuracy = scores["test" if self.recipe.selection == "test" else "val"].accuracy
@@ -218,10 +233,12 @@ class Trainer:
         Args:
             selected: the epoch selected so far; by default the one that is noted.
         """
+        relearning = self.assembly.relearning
         return {
             "recipe": self.recipe.to_dict(),
             "modalities": list(self.assembly.modalities),
             "dataset_fingerprint": self.assembly.dataset.info.fingerprint,
+            "dataset": self.assembly.dataset.info.contents.to_dict(),
             "epoch": self.ctx.epoch,
             "step": self.ctx.step,
             "seconds": self.seconds,
@@ -229,6 +246,7 @@ class Trainer:
             "model": self.assembly.model.state_dict(),
             "extras": self.assembly.extras.state_dict(),
             "method": self.assembly.method.state_dict(),
+            **({} if relearning is None else {RELEARN: relearning.state_dict()}),
             "optimizer": self.ctx.optimizer.state_dict(),
         }
 
@@ -246,6 +264,18 @@ class Trainer:
         self.ctx.world.on_main(lambda: self.directory.truncate(self.next_epoch))
 
 
+def begin_stage(assembly: Assembly, ctx: Context, stage: Stage | None) -> None:
+    """Let the optimiser move what the stage of the present epoch moves, and start anew with the stage."""
+    if stage is None:
+        return
+    if ctx.epoch == stage.first:
+        ctx.optimizer.state.clear()
+    modules = {**dict(assembly.model.encoders.named_children()), "fusion": assembly.model.fusion}
+    for name, module in {**modules, **dict(assembly.extras.named_children())}.items():
+        module.requires_grad_(name in stage.moves)
+        module.train(name in stage.moves)
+
+
 def num_epochs(method: Method, recipe: Recipe) -> int:
     """Return how many epochs a run has; one that takes no steps is evaluated once, as epoch 0."""
     return recipe.training.epochs if method.trains else 1
@@ -257,7 +287,9 @@ def event_record(epoch: int, event: Event) -> EventRecord:
         m: LearningState.model_validate({**found.to_dict(), "after": _purities(event.left.get(m))})
         for m, found in event.found.items()
     }
-    return EventRecord(epoch=epoch, kind=event.kind, event=event.number, lambda_=event.lambda_, modalities=states)
+    return EventRecord(
+        epoch=epoch, kind=event.kind, event=event.number, lambda_=event.lambda_, rule=event.rule, modalities=states
+    )
 
 
 def _purities(left: ModalityDiagnosis | None) -> Purities | None:

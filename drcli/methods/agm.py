@@ -15,8 +15,8 @@ from drcli.methods.context import Context
 from drcli.methods.parts.shapley import coalitions, shapley_weights, weighted_sum
 from drcli.methods.parts.unimodal_scores import kappas, response_loss
 from drcli.models.fusion import Outputs
-from drcli.models.multimodal import evaluating
 from drcli.optim import clip_where_large
+from drcli.relearning.features import evaluating
 
 
 class AGM(Window):

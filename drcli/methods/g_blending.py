@@ -22,10 +22,11 @@ from drcli.methods.parts.unimodal_scores import apply_heads, linear_heads
 from drcli.metrics import score
 from drcli.models.backbone import Backbone
 from drcli.models.fusion import Concat, Fusion, Outputs
-from drcli.models.multimodal import MultimodalModel, evaluating, over_rows
+from drcli.models.multimodal import MultimodalModel, over_rows
 from drcli.names import FUSIONS
 from drcli.optim import learning_rate, set_learning_rate
 from drcli.recipe.schema import Recipe
+from drcli.relearning.features import evaluating
 from drcli.seeding import seed_global
 
 JOINT = "joint"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from drcli.methods.base import Method
+from drcli.methods.base import Method, own_block
 from drcli.methods.context import Context
 from drcli.names import TEACHERS
+from drcli.recipe.schema import RELEARN, Recipe
 
 
 class UniPretrained(Method):
@@ -34,6 +35,13 @@ class UniPretrained(Method):
     neutral_reason: ClassVar[str] = "its encoders start from those of the unimodal runs, not from random weights"
 
     settings: Settings
+
+    @classmethod
+    def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
+        """Refuse to pull back encoders that are never moved."""
+        key, settings = own_block(recipe)
+        if settings.encoders == "frozen" and recipe.methods[recipe.method].relearn is not None:
+            yield f"{key}.{RELEARN}", "frozen encoders cannot be re-learned; leave it out, or set encoders: finetuned"
 
     @classmethod
     def moved(cls, settings: Settings) -> str:

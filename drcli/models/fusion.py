@@ -153,7 +153,7 @@ class Additive(Fusion):
         """Return each modality's term of the logits, {m: (B, C)}; they add up to the fused logits."""
         raise AssertionError(f"{type(self).__name__} does not define terms")
 
-    def readers(self) -> dict[str, tuple[nn.Parameter, slice]]:
+    def readers(self) -> dict[str, tuple[Tensor, slice]]:
         """Return by modality the weight (C, D) that reads its features, and which of the D columns do."""
         raise AssertionError(f"{type(self).__name__} does not define readers")
 
@@ -177,7 +177,7 @@ class Concat(Additive):
         bias = self.linear.bias / len(self.widths)
         return {m: functional.linear(features[m], weight, bias) for m, weight in zip(self.widths, slices, strict=True)}
 
-    def readers(self) -> dict[str, tuple[nn.Parameter, slice]]:
+    def readers(self) -> dict[str, tuple[Tensor, slice]]:
         """Return the weight, and the columns of each modality in the order of the concatenation."""
         ends = list(accumulate(self.widths.values()))
         return {
@@ -200,7 +200,7 @@ class Sum(Additive):
         """Return z_m = W_m h_m + b_m, {m: (B, C)}."""
         return {m: linear(features[m]) for m, linear in self.linears.items()}
 
-    def readers(self) -> dict[str, tuple[nn.Parameter, slice]]:
+    def readers(self) -> dict[str, tuple[Tensor, slice]]:
         """Return the weight of each modality's linear layer, and all of its columns."""
         return {m: (cast("nn.Linear", linear).weight, slice(None)) for m, linear in self.linears.items()}
 

@@ -11,10 +11,12 @@ from pydantic import BaseModel
 
 from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
+from drcli.errors import RecipeError
 from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
 from drcli.recipe.problems import MAPPING, Problem, keys_of, refusal
 from drcli.recipe.schema import (
     OPTIMIZERS,
+    RELEARN,
     SCHEDULES,
     DatasetBlock,
     DatasetScalars,
@@ -31,6 +33,7 @@ from drcli.recipe.source import Override, Source, apply_overrides, parse_overrid
 from drcli.recipe.text import Key, excerpt
 from drcli.recipe.validate import Checker, conflicts, excessive, unfit
 from drcli.registry import known
+from drcli.relearning.settings import RelearnSettings
 
 Settings = TypeVar("Settings", bound=BaseModel)
 Labels = Callable[[Recipe], Sequence[str]]
@@ -90,6 +93,17 @@ def recipe_from_dict(raw: Any, *, where: str) -> Recipe:
     if not isinstance(raw, dict):
         raise refusal(where, [Problem((), f"{MAPPING}; it is {excerpt(raw)}")], {})
     return _validated(_without_shorthand(Source(where, raw, {})))
+
+
+def with_defaults(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a recipe's plain data, with the defaults of settings that the drcli which wrote it did not have.
+
+    Where it is not valid it is returned as it is. A new setting's default is what was done before there was one.
+    """
+    try:
+        return recipe_from_dict(raw, where="").to_dict()
+    except RecipeError:
+        return raw
 
 
 def _validated(source: Source, labels: Labels | None = None) -> Recipe:
@@ -231,13 +245,22 @@ def _methods(checker: Checker) -> dict[str, MethodBlock] | None:
         _check_name(checker, key)
         if label == _RESERVED_LABEL:
             checker.add(key, f"{_RESERVED_LABEL!r} means every label on the command line; choose another label")
-        found = checker.configured(key, "method", METHODS, default=label)
+        found = checker.configured(key, "method", METHODS, default=label, besides=(RELEARN,))
+        relearn = _relearn(checker, (*key, RELEARN))
         if found is not None:
-            blocks[label] = MethodBlock(*found)
+            blocks[label] = MethodBlock(*found, relearn)
     method = checker.data.get("method")
     if labels and isinstance(method, str) and method not in labels:
         checker.add(("method",), f"must be a label of methods; {known(method, labels)}", method)
     return blocks or None
+
+
+def _relearn(checker: Checker, key: Key) -> RelearnSettings | None:
+    """Return the settings of the re-learning that a method's block asks for; None where it asks for none."""
+    block = checker.block(key[:-1])
+    if block is None or block.get(RELEARN) is None:
+        return None
+    return checker.settings(RelearnSettings, key)
 
 
 def _training(checker: Checker) -> Training | None:

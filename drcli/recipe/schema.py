@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator
 from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
 from drcli.recipe.shape import ABSENT_MEANS
+from drcli.relearning.settings import RelearnSettings
 
 
 def named(text: str) -> str:
@@ -46,6 +47,9 @@ Rate = Annotated[float, Field(gt=0, le=1e6)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 MAX_SEED = 2**63 - 1
+
+RELEARN = "relearn"
+"""Key of a method's block: D&R on top of the method."""
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
@@ -224,10 +228,16 @@ class FusionBlock:
 
 @dataclass(frozen=True)
 class MethodBlock:
-    """Name of a method and its settings."""
+    """Name of a method, its settings, and the re-learning that is put on it, if any."""
 
     method: str
     settings: BaseModel
+    relearn: RelearnSettings | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return the block as plain data, as a recipe holds it."""
+        relearn = {} if self.relearn is None else {RELEARN: plain(self.relearn)}
+        return {"method": self.method, **plain(self.settings), **relearn}
 
 
 @dataclass(frozen=True)
@@ -286,9 +296,7 @@ class Recipe:
             "corrupt": {m: plain(noise) for m, noise in self.corrupt.items()},
             "fusion": {"name": self.fusion.name, **plain(self.fusion.settings)},
             "method": self.method,
-            "methods": {
-                label: {"method": block.method, **plain(block.settings)} for label, block in self.methods.items()
-            },
+            "methods": {label: block.plain() for label, block in self.methods.items()},
             "training": plain(self.training),
             "diagnosis": plain(self.diagnosis),
             "selection": self.selection,

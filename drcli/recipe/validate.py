@@ -19,7 +19,7 @@ from drcli.errors import UsageError
 from drcli.names import BACKBONES, FUSIONS, METHODS, TEACHERS
 from drcli.reading import MAX_DEPTH
 from drcli.recipe.problems import ABSENT, MAPPING, Problem, problems_in, refusal
-from drcli.recipe.schema import Cosine, Recipe, Sgd, Training
+from drcli.recipe.schema import RELEARN, Cosine, Recipe, Sgd, Training
 from drcli.recipe.source import read_source, split_path
 from drcli.recipe.text import Key, walk
 from drcli.registry import Registry, known
@@ -121,13 +121,16 @@ class Checker:
             return None
 
     def configured(
-        self, key: Key, selector: str, registry: Registry, default: str | None = None
+        self, key: Key, selector: str, registry: Registry, default: str | None = None, besides: Sequence[str] = ()
     ) -> tuple[str, BaseModel] | None:
-        """Return name and settings of a block that names a class (`backbone: ...`) beside its settings."""
+        """Return name and settings of a block that names a class (`backbone: ...`) beside its settings.
+
+        Keys in `besides` are looked at elsewhere.
+        """
         found = self.load((*key, selector), registry, default)
         if found is None:
             return None
-        settings = self.settings(found[1].Settings, key, (selector,))
+        settings = self.settings(found[1].Settings, key, (selector, *besides))
         return None if settings is None else (found[0], settings)
 
 
@@ -199,6 +202,7 @@ def conflicts(recipe: Recipe, labels: Sequence[str]) -> Iterator[Problem]:
     data = recipe.to_dict()
     for path, message in [
         *_of_training(recipe.training),
+        *_of_weights(recipe),
         *_of_fusion(recipe, labels),
         *_of_methods(recipe, labels),
     ]:
@@ -222,6 +226,14 @@ def _of_training(training: Training) -> Iterator[tuple[str, str]]:
         )
     if training.compile == GRAPHS and training.accumulate > 1:
         yield "training.compile", "CUDA graphs write each part's gradients over the last one's; use default"
+
+
+def _of_weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Check weights that a recipe names against the backbone; files are looked at once they are needed."""
+    for m, block in recipe.modalities.items():
+        problem = block.input.weights and BACKBONES.load(block.backbone).check_weights(block)
+        if problem:
+            yield f"modalities.{m}.weights", problem
 
 
 def _of_fusion(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -252,7 +264,14 @@ def _of_methods(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, st
         for needed in sorted(method.requires - provided):
             able = [name for name in FUSIONS.names() if needed in FUSIONS.load(name).provides]
             yield key, f"{block.method} needs a fusion with {needed}: fusion={' or '.join(able)}, not {fusion.name}"
+        if block.relearn is not None and (reason := unfit_for_relearning(method)):
+            yield f"{key}.{RELEARN}", f"{block.method} {reason}; leave it out"
         yield from method.check(recipe.for_run(label, recipe.seeds[0]))
+
+
+def unfit_for_relearning(method: Any) -> str:
+    """Return why no `relearn:` block can be put on a method, as a clause that follows its name; empty if one can."""
+    return str(method.relearn_reason) if method.trains else "trains no encoder"
 
 
 def _within(count: int, bounds: tuple[int, int | None]) -> bool:

@@ -91,6 +91,11 @@ class RunRecord:
         return str(self.recipe.settings.get("method", self.label))
 
     @property
+    def relearns(self) -> bool:
+        """Whether its encoders are to be re-learned: its method is D&R, or its block has `relearn:`."""
+        return self.method == "diagnose_relearn" or self.recipe.settings.get("relearn") is not None
+
+    @property
     def name(self) -> str:
         """Name in tables: the label, or "label:modality" where it trains one modality."""
         return name_in_tables(self.label, self.modality)

@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from drcli.diagnosis.settings import MARGIN
+
 FORMAT = 2
 """Version of the files that this drcli writes. Version 1 had none, and no validation scores in its summary."""
 
@@ -122,6 +124,9 @@ class LearningState(Purities):
         strength: how far the encoder is pulled, or would be, towards its initial weights.
         purity_permuted_train: purity of the training clusters under permuted labels.
         purity_permuted_val: the same of validation.
+        purity_adjusted_train: purity of the training clusters, corrected for chance.
+        purity_adjusted_val: the same of validation.
+        gap_adjusted: gap of the two corrected purities.
         num_train: training rows that were clustered.
         num_val: validation rows that were clustered.
         after: measured again right after the pull.
@@ -131,9 +136,22 @@ class LearningState(Purities):
     strength: float
     purity_permuted_train: float | None = None
     purity_permuted_val: float | None = None
+    purity_adjusted_train: float | None = None
+    purity_adjusted_val: float | None = None
+    gap_adjusted: float | None = None
     num_train: int | None = None
     num_val: int | None = None
     after: Purities | None = None
+
+    @property
+    def gap_above_floor(self) -> float | None:
+        """What of the gap permuted labels do not explain; None where they were not tried."""
+        return None if self.gap_permuted is None else max(self.gap - self.gap_permuted, 0.0)
+
+    @property
+    def is_at_floor(self) -> bool:
+        """Whether permuted labels have a gap as large, give or take what another start of K-means changes."""
+        return self.gap_permuted is not None and self.gap <= self.gap_permuted + MARGIN
 
 
 class Event(Record):
@@ -144,6 +162,7 @@ class Event(Record):
         kind: "relearn", which changed weights, or "monitor", which did not; another method may have its own.
         event: number of the re-learning, from 1.
         lambda_: slope from gap to strength.
+        rule: what made strengths of the gaps, or the strength itself.
         modalities: what was found, by modality.
     """
 
@@ -151,6 +170,7 @@ class Event(Record):
     kind: str
     event: int | None = None
     lambda_: float | None = Field(None, alias="lambda")
+    rule: str | float | None = None
     modalities: dict[str, LearningState]
 
 
@@ -175,9 +195,12 @@ class Summary(Record):
         seconds: duration of the run itself.
         teacher_seconds: duration of the runs whose encoders it starts from.
         events: how many times encoders were re-learned.
+        first_event: epoch at whose end they were re-learned first; None without, and in files of old.
         val: scores of the selected epoch on validation; None in files of version 1.
         test: scores of the selected epoch on test.
         unimodal: linear probes by modality.
+        fused_probe: accuracy of a linear probe on the features of all modalities together; None for one modality,
+            and in files of before it was measured.
     """
 
     format: int = 1
@@ -191,15 +214,22 @@ class Summary(Record):
     seconds: Seconds
     teacher_seconds: Seconds = 0.0
     events: NonNegativeInt
+    first_event: NonNegativeInt | None = None
     val: Scores | None = None
     test: Scores
     unimodal: dict[str, Probe]
+    fused_probe: Share | None = None
 
     @model_validator(mode="after")
     def _check_epoch(self) -> Self:
         if self.selected_epoch >= max(self.epochs, 1):
             raise ValueError(f"selected_epoch is {self.selected_epoch}, of {self.epochs} epochs")
         return self
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether the selected weights are from before the first re-learning, which follows its epoch's checkpoint."""
+        return self.first_event is not None and self.selected_epoch <= self.first_event
 
     @property
     def all_seconds(self) -> float:
@@ -227,6 +257,7 @@ class Environment(Record):
         threads: of torch.
         cores: of the machine.
         dataset_fingerprint: digest of the prepared data.
+        dataset_root: absolute path of the prepared data, so that the run is of use from any folder.
         command: the command line.
         method_source: digest of the file that the method is written in.
         weights: digests of the weights that the run starts from.
@@ -244,6 +275,7 @@ class Environment(Record):
     threads: int | None = None
     cores: int | None = None
     dataset_fingerprint: str = ""
+    dataset_root: str | None = None
     command: list[str] | None = None
     method_source: str = ""
     weights: dict[str, str] | None = None
@@ -252,7 +284,9 @@ class Environment(Record):
     def machine(self) -> dict[str, Any]:
         """Return what describes machine and versions, without what belongs to this one run."""
         return self.model_dump(
-            exclude={"format", "dataset_fingerprint", "command", "method_source", "weights", "labels"},
+            exclude={
+                *("format", "dataset_fingerprint", "dataset_root", "command", "method_source", "weights", "labels"),
+            },
             exclude_none=True,
         )
 

@@ -47,6 +47,14 @@ def selected_on(selections: Iterable[str]) -> str:
     return f"selected on {splits}, or as the last" if splits else "selected as the last"
 
 
+def untouched(name: str, count: int, of: int) -> str:
+    """Return the note on runs that re-learning has not changed: the epoch that was kept is from before it."""
+    return (
+        f"{name}: in {count} of {of} runs the selected epoch is from before the first re-learning, "
+        "which therefore changed nothing of what is scored."
+    )
+
+
 def percent(fraction: float) -> str:
     """Return a fraction as a percentage: "84.1 %"."""
     return f"{100 * fraction:.1f} %"

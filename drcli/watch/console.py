@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drcli.runs.planned import PlannedRun
-from drcli.runs.records import EpochRecord, Summary
+from drcli.runs.records import EpochRecord, LearningState, Summary
 from drcli.runs.records import Event as DiagnosisRecord
 from drcli.runs.wording import duration, how_selected, percent
 from drcli.watch.events import (
@@ -202,22 +202,33 @@ def epoch_cells(record: EpochRecord) -> tuple[str, ...]:
 def event_line(event: DiagnosisRecord) -> str:
     """Return a diagnosis in words: purities, gap and strength by modality."""
     title = f"re-learning {event.event}" if event.kind == "relearn" else "diagnosis"
-    parts = [
-        f"{m} purity {found.purity_train:.3f} / {found.purity_val:.3f}, "
-        f"gap {found.gap:.3f}, strength {found.strength:.3f}"
-        + (f", gap left {found.after.gap:.3f}" if found.after is not None else "")
-        for m, found in event.modalities.items()
-    ]
-    return f"  epoch {event.epoch}: {title}: " + "; ".join(parts)
+    states = event.modalities.values()
+    parts = [f"{m} {state_line(found)}" for m, found in event.modalities.items()]
+    floor = "; every gap is at the floor of permuted labels" if all(found.is_at_floor for found in states) else ""
+    return f"  epoch {event.epoch}: {title}: " + "; ".join(parts) + floor
+
+
+def state_line(found: LearningState) -> str:
+    """Return the diagnosis of a modality in words: purities, gap, what of it chance does not explain, strength."""
+    above = found.gap_above_floor
+    return (
+        f"purity {found.purity_train:.3f} / {found.purity_val:.3f}, gap {found.gap:.3f}"
+        + ("" if above is None else f" ({above:.3f} above the floor)")
+        + f", strength {found.strength:.3f}"
+        + ("" if found.after is None else f", gap left {found.after.gap:.3f}")
+    )
 
 
 def run_line(run: PlannedRun, summary: Summary, *, stored: bool) -> str:
     """Return a finished run in one line."""
-    probes = ", ".join(f"{m} {percent(found.probe_accuracy)}" for m, found in summary.unimodal.items())
+    each = {m: found.probe_accuracy for m, found in summary.unimodal.items()}
+    each |= {} if summary.fused_probe is None else {"fused": summary.fused_probe}
+    probes = ", ".join(f"{name} {percent(value)}" for name, value in each.items())
     kept = "stored result, " if stored else ""
+    before = ", before the first re-learning" if summary.is_untouched else ""
     return (
         f"  {run.recipe.name}: {run.name} seed {run.seed}: test accuracy {percent(summary.test.accuracy)} "
-        f"(epoch {summary.selected_epoch}, {how_selected([summary])}); "
+        f"(epoch {summary.selected_epoch}, {how_selected([summary])}{before}); "
         f"linear probes: {probes} ({kept}{duration(summary.seconds)})"
     )
 

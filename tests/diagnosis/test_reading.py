@@ -17,6 +17,9 @@ TYPICAL = ModalityDiagnosis(
     strength=0.06,
     purity_permuted_train=0.15,
     purity_permuted_val=0.19,
+    purity_adjusted_train=0.882,
+    purity_adjusted_val=0.852,
+    gap_adjusted=0.03,
     num_train=900,
     num_val=300,
 )

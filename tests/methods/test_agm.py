@@ -23,8 +23,8 @@ from drcli.methods.agm import AGM
 from drcli.methods.parts.shapley import coalitions, shapley_weights, weighted_sum
 from drcli.methods.parts.unimodal_scores import kappas, ratios, response_loss
 from drcli.models.fusion import Outputs
-from drcli.models.multimodal import evaluating
 from drcli.recipe.schema import Recipe
+from drcli.relearning.features import evaluating
 
 
 @pytest.fixture

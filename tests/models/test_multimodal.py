@@ -15,9 +15,10 @@ from torch import Tensor
 from drcli.data.batches import Batch
 from drcli.models.build import build_model
 from drcli.models.fusion import Fusion
-from drcli.models.multimodal import MultimodalModel, evaluating, extract_features, over_rows
+from drcli.models.multimodal import MultimodalModel, extract_features, over_rows
 from drcli.names import FUSIONS
 from drcli.recipe.schema import Recipe
+from drcli.relearning.features import evaluating
 
 WIDTHS = ({"audio": 5}, {"audio": 5, "visual": 3}, {"audio": 5, "visual": 3, "text": 7})
 ADDITIVE = ("concat", "sum")

@@ -112,7 +112,7 @@ methods: {relearn: , jiont: }
     methods.jiont   unknown method 'jiont'; known: joint, relearn, picky. Did you mean joint?
 
 methods: {relearn: {lambda_: 1}}
-    methods.relearn.lambda_ = 1   unknown key; known: method, every, lambda. Did you mean lambda?
+    methods.relearn.lambda_ = 1   unknown key; known: method, relearn, every, lambda. Did you mean lambda?
 
 methods: {relearn: , all: {method: joint}}
     methods.all   'all' means every label on the command line; choose another label

@@ -1,4 +1,4 @@
-"""Gradients of an encoder as a whole: of one loss alone, summed over processes, scaled."""
+"""Gradients of several parameters as a whole: of one loss alone, summed over processes, scaled, multiplied."""
 
 from __future__ import annotations
 
@@ -49,3 +49,8 @@ def undone_by(optimizer: Optimizer) -> Iterator[str]:
 def norms(tensors: Sequence[Tensor]) -> Tensor:
     """Return the Euclidean norm of each tensor, (number of tensors,)."""
     return torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors])
+
+
+def inner_product(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    """Return the inner product of two lists of tensors of equal shapes, summed in float64."""
+    return float(torch.stack([(a.double() * b.double()).sum() for a, b in zip(first, second, strict=True)]).sum())

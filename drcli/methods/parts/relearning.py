@@ -1,0 +1,103 @@
+"""Re-learning inside a run: what a `relearn:` block, and the method D&R, put on top of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from drcli.diagnosis import unequal_shares
+from drcli.methods.base import Event
+from drcli.methods.context import Context
+from drcli.relearning import Relearner, RelearnSettings
+from drcli.relearning.batch_norm import recompute_batch_statistics
+from drcli.relearning.features import evaluating
+
+MEASURE_SHARES = {"gap", "above_floor", "relative"}
+"""Rules whose gap is not zero where only the class shares of train and validation differ."""
+
+
+class Relearning:
+    """A Relearner over the encoders of a run; see there for the formula.
+
+    Right after a pull the diagnosis is made once more, for the log: what gap the encoders were left with. Features
+    are taken in stored order with evaluation transforms, so that a diagnosis does not change the order of the data.
+
+    Args:
+        settings: when, and how strongly.
+    """
+
+    def __init__(self, settings: RelearnSettings) -> None:
+        self.settings = settings
+
+    def setup(self, ctx: Context) -> None:
+        """Keep the encoders as they are before the first step, pre-trained weights included."""
+        self.relearner = Relearner(
+            dict(ctx.model.encoders.items()),
+            **{name: getattr(self.settings, name) for name in RelearnSettings.model_fields},
+            epochs=ctx.epochs,
+            num_classes=ctx.num_classes,
+            optimizer=ctx.optimizer,
+            seed=ctx.seed,
+        )
+
+    def due(self, ctx: Context) -> list[int]:
+        """Return the epochs of the run that end in an event."""
+        settings = self.settings
+        return list(range(settings.every, ctx.epochs - 1, settings.every))[: settings.times]
+
+    def warnings(self, ctx: Context) -> Iterator[str]:
+        """Warn where the schedule has fewer events than asked for, or class shares make a gap by themselves."""
+        due, settings = self.due(ctx), self.settings
+        schedule = f"every: {settings.every}, times: {settings.times}, {ctx.epochs} epochs"
+        if not due:
+            yield f"no re-learning will happen ({schedule}): this is training without it"
+            return
+        if len(due) < settings.times:
+            yield f"only {len(due)} of {settings.times} re-learnings will happen ({schedule})"
+        apart = unequal_shares(ctx.train.split.labels, ctx.val.split.labels)
+        if settings.strength in MEASURE_SHARES and apart is not None:
+            yield f"{shares_differ(apart)}; strength: adjusted corrects for it"
+
+    def on_epoch_end(self, ctx: Context) -> Event | None:
+        """Diagnose and re-learn when the schedule says so."""
+        relearner, lambda_ = self.relearner, self.settings.lambda_
+        if not relearner.is_due(ctx.epoch):
+            return None
+        found = relearner.pull(ctx.diagnose(self.settings, lambda_))
+        if any(one.strength > 0 for one in found.values()):
+            ctx.weights_changed()
+            if self.settings.bn_buffers == "recompute":
+                _recompute(ctx)
+        left = ctx.diagnose(self.settings, lambda_)
+        return Event("relearn", found, left, relearner.events, lambda_, self.settings.strength)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the initial weights and the number of events."""
+        return self.relearner.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.relearner.load_state_dict(state)
+
+
+def shares_differ(apart: float) -> str:
+    """Return the warning that a gap is not the encoder's alone.
+
+    Args:
+        apart: total variation distance of the class shares.
+    """
+    return (
+        f"class shares of train and validation differ (total variation distance {apart:.2f}), and a purity gap "
+        "measures that, too"
+    )
+
+
+def _recompute(ctx: Context) -> None:
+    """Measure the statistics of batch normalisation again; each of several processes passes all rows."""
+
+    def run() -> None:
+        for batch in ctx.train.in_order(ctx.eval_batch_size):
+            ctx.model.encode(batch.inputs, batch.lengths)
+
+    with evaluating(ctx.model):
+        recompute_batch_statistics(ctx.model.encoders.values(), run)

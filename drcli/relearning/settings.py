@@ -1,0 +1,43 @@
+"""The settings of re-learning, as a recipe gives them; the defaults are the authors' behaviour on CREMA-D."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from drcli.diagnosis.settings import GapSettings
+
+Rule = Literal["gap", "above_floor", "relative", "adjusted", "shuffled", "random"]
+
+Fixed = Annotated[float, Field(gt=0, le=1)]
+
+
+class StrengthSettings(GapSettings):
+    """How a diagnosis becomes strengths."""
+
+    strength: Rule | Fixed = Field(
+        "gap",
+        description="what decides the strength a, with g the purity gap; gap: tanh(lambda * g) (paper); "
+        "above_floor: of g less the gap of permuted labels; relative: of g less the smallest gap of a modality; "
+        "adjusted: of the gap of purities that are corrected for chance; controls: shuffled: the strengths of gap, "
+        "given to other modalities; random: drawn, with the mean that those of gap have; a number: this strength, "
+        "whatever was found",
+    )
+
+
+class RelearnSettings(StrengthSettings):
+    """When encoders are pulled towards their initial weights, and by which strength."""
+
+    every: PositiveInt = Field(20, le=1_000_000, description="H: epochs between two diagnoses")
+    times: NonNegativeInt = Field(3, le=1_000_000, description="largest number of re-learnings; 0: none")
+    optimizer_state: Literal["keep", "reset_encoder", "reset"] = Field(
+        "keep",
+        description="state of the optimiser, such as momentum, at a re-learning; keep: unchanged; "
+        "reset_encoder: cleared for the encoders; reset: cleared for all",
+    )
+    bn_buffers: Literal["keep", "blend", "recompute"] = Field(
+        "keep",
+        description="running statistics of batch normalisation at a re-learning; keep: unchanged; "
+        "blend: pulled like the weights; recompute: measured again on the training data",
+    )
