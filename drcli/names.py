@@ -42,6 +42,7 @@ METHODS = Registry(
         "qmf": Entry("drcli.methods.qmf:QMF", "unimodal logits weighted by their energy, sample by sample"),
         "pdf": Entry("drcli.methods.pdf:PDF", "unimodal logits weighted by predicted confidences"),
         "iprm": Entry("drcli.methods.iprm:IPRM", "a mixture of two modalities that leans to the one it resembles less"),
+        "amss": Entry("drcli.methods.amss:AMSS", "gradients of a part of each encoder, smaller for the stronger"),
     },
     group="drcli.methods",
 )

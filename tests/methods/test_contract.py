@@ -65,6 +65,7 @@ CASES = {
     "qmf": Case(),
     "pdf": Case(),
     "iprm": Case(),
+    "amss": Case({"ends": 2}),
 }
 
 every_method = pytest.mark.parametrize("name", list(METHODS.names()))
