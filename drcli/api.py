@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from drcli.data.batches import Batch
     from drcli.data.format import DatasetInfo
     from drcli.diagnosis import GapSettings, MeasureSettings, ModalityDiagnosis, diagnose, snapshot, soft_reinitialise
+    from drcli.engine.loaded import Loaded, load
     from drcli.errors import DataError, DrcliError, RunError, UsageError
     from drcli.methods.base import Event, Last, Losses, Method, Window, own_block
     from drcli.methods.context import Context
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
     from drcli.recipe.load import load_recipe
     from drcli.recipe.schema import Recipe
+    from drcli.relearning import Relearned, Relearner, strengths
 
 _MODULES = {
     "data_prep.base": ("DownloadPreparer", "EmbeddedPreparer", "Filled", "Preparer"),
@@ -40,6 +42,7 @@ _MODULES = {
     "drcli.diagnosis": (
         "GapSettings", "MeasureSettings", "ModalityDiagnosis", "diagnose", "snapshot", "soft_reinitialise",
     ),
+    "drcli.engine.loaded": ("Loaded", "load"),
     "drcli.errors": ("DataError", "DrcliError", "RunError", "UsageError"),
     "drcli.methods.base": ("Event", "Last", "Losses", "Method", "Window", "own_block"),
     "drcli.methods.context": ("Context",),
@@ -50,6 +53,7 @@ _MODULES = {
     "drcli.names": ("BACKBONES", "DATASETS", "FUSIONS", "METHODS"),
     "drcli.recipe.load": ("load_recipe",),
     "drcli.recipe.schema": ("Recipe",),
+    "drcli.relearning": ("Relearned", "Relearner", "strengths"),
 }  # fmt: skip
 
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
@@ -79,6 +83,7 @@ __all__ = [
     "Hidden",
     "Job",
     "Last",
+    "Loaded",
     "Losses",
     "Maps",
     "MeasureSettings",
@@ -88,6 +93,8 @@ __all__ = [
     "Outputs",
     "Preparer",
     "Recipe",
+    "Relearned",
+    "Relearner",
     "RunError",
     "Settings",
     "Tokens",
@@ -97,10 +104,12 @@ __all__ = [
     "apply_heads",
     "diagnose",
     "linear_heads",
+    "load",
     "load_recipe",
     "own_block",
     "snapshot",
     "soft_reinitialise",
+    "strengths",
 ]
 
 

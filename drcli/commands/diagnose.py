@@ -30,6 +30,7 @@ from drcli.relearning.settings import StrengthSettings
 from drcli.report.figures import diagnosis as diagnosis_figure
 from drcli.report.render import titled
 from drcli.report.theme import PAPER, write_figure
+from drcli.runs.directory import checkpoint_at
 
 
 class Settings(StrengthSettings):
@@ -58,6 +59,7 @@ class Representations:
     settings: Settings
 
 
+ADJUSTED = "in parentheses: corrected for chance, so that 0 is what permuted labels give"
 LAST = ("gap of\npermuted\nlabels", "strength")
 """Headings of what has no adjusted value."""
 
@@ -90,7 +92,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
     """Diagnose a checkpoint, or a .npz file of features; nothing is changed.
 
     Args:
-        path: a checkpoint.pt, or a FEATURES.npz.
+        path: a checkpoint.pt, a run directory, or a FEATURES.npz.
         overrides: KEY=VALUE of a diagnosis setting, or dataset.root=DIR.
         device: auto, cpu or cuda.
         figure: where to draw the picture, or None.
@@ -101,6 +103,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
     root, others = split_root(parse_overrides(overrides))
     asked = validate_settings(Settings, dict(others), where="drcli diagnose")
     where = resolve_device(device)
+    path = checkpoint_at(path)
     if figure is not None:
         diagnosis_figure.check_place(figure)
     if path.suffix == ".npz":
@@ -220,7 +223,7 @@ def table(report: Report) -> Group:
     """Return the findings, one row per modality; the headings are broken to leave room for the readings."""
     out = Table(collapse_padding=True)
     out.add_column("modality", overflow="fold")
-    for name in ("purity\ntrain\n(adjusted)", "purity\nval\n(adjusted)", "gap\n(adjusted)", *LAST):
+    for name in ("purity\ntrain", "purity\nval", "gap", *LAST):
         out.add_column(name, justify="right", overflow="fold")
     out.add_column("reading", overflow="fold")
     for m, found in report.modalities.items():
@@ -229,9 +232,9 @@ def table(report: Report) -> Group:
             (found.purity_val, found.purity_adjusted_val),
             (found.gap, found.gap_adjusted),
         )
-        cells = [f"{raw:.3f}\n({adjusted:.3f})" for raw, adjusted in pairs]
+        cells = [f"{raw:.3f}\n({adjusted:z.2f})" for raw, adjusted in pairs]
         out.add_row(Text(m), *cells, f"{found.gap_permuted:.3f}", f"{found.strength:.3f}", reading(found))
-    lines = [*report.warnings, *caution(report.modalities.values())]
+    lines = [ADJUSTED, *report.warnings, *caution(report.modalities.values())]
     return Group(titled(title_of(report), out), *(Text(line) for line in lines))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from rich.console import Group
 from rich.table import Table
@@ -63,7 +64,7 @@ def _groups(recipe: Recipe) -> Iterator[str]:
         return
     try:
         info = describe_dataset(root, name=recipe.dataset.name, settings=prepare_settings(recipe))
-        model = recipe_model(recipe, tuple(recipe.modalities), info)
+        model = recipe_model(recipe, tuple(recipe.modalities), info.contents)
     except DrcliError as error:
         yield f"Parameters: {str(error).splitlines()[0]}"
         return
@@ -96,7 +97,7 @@ def _explained(recipe: Recipe, keys: Sequence[str]) -> list[Section]:
         known = list(sections(registries, own))
         return [section for key in keys for section in select(known, key)]
     general = everything(registries)
-    return list(sections(registries, type(general)(own.datasets, general.modalities, general.labels)))
+    return list(sections(registries, replace(general, datasets=own.datasets)))
 
 
 def _registries() -> Registries:

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from drcli.data import transforms
+from drcli.data.draws import Draws
 from drcli.data.format import ModalityInfo
 from drcli.data.input import Corruption, InputSettings
 from drcli.data.prepared import Split
 from drcli.data.rows import Residence, Rows, ahead, free_at_peak, to_device
+from drcli.errors import UsageError
 from drcli.seeding import generator
 from drcli.world import ALONE, World
 
@@ -26,6 +28,27 @@ KEPT_NOISE = 256 * 2**20
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Rows of a split to train on, and which modalities are seen of each.
+
+    Attributes:
+        rows: row numbers (n,), int64, on the CPU; one may occur several times. None: every row once.
+        seen: whether a modality is seen, {m: (n,)}, bool, on the CPU; of a modality that is left out, every row is.
+    """
+
+    rows: Tensor | None = None
+    seen: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def at(self, places: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the row numbers and what is seen of them, at some places (B,) of the selection."""
+        rows = places if self.rows is None else self.rows[places]
+        return rows, {m: seen[places] for m, seen in self.seen.items()}
+
+
+EVERY_ROW = Selection()
+
+
+@dataclass(frozen=True)
 class Batch:
     """Rows of a split, on the device.
 
@@ -34,8 +57,9 @@ class Batch:
         labels: class indices (B,), int64.
         index: row numbers in the split (B,), int64, on the CPU.
         lengths: valid steps {m: (B,)} of the modalities that are sequences.
-        share_of: labels and row numbers of the whole batch, where these are the rows of one of several
-            processes; else None.
+        share_of: labels, row numbers and what is seen of the whole batch, where these are the rows of one of
+            several processes; else None.
+        seen: of which rows a modality is seen, {m: (B,)}, bool, on the CPU; of one that is left out, every row is.
     """
 
     inputs: dict[str, Tensor]
@@ -43,6 +67,7 @@ class Batch:
     index: Tensor
     lengths: dict[str, Tensor] = field(default_factory=dict)
     share_of: Batch | None = None
+    seen: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def whole(self) -> Batch:
@@ -68,7 +93,8 @@ class Batch:
     def _rows(self, span: slice) -> Batch:
         inputs = {m: x[span] for m, x in self.inputs.items()}
         lengths = {m: x[span] for m, x in self.lengths.items()}
-        return Batch(inputs, self.labels[span], self.index[span], lengths)
+        seen = {m: x[span] for m, x in self.seen.items()}
+        return Batch(inputs, self.labels[span], self.index[span], lengths, seen=seen)
 
 
 @dataclass(frozen=True)
@@ -93,41 +119,6 @@ class InputPlan:
         stored, channels, height, width = self.info.shape
         size = self.settings.size
         return (self.settings.frames or stored, channels, size or height, size or width)
-
-
-@dataclass(frozen=True)
-class Draws:
-    """The random choices of one batch, all on the CPU.
-
-    Attributes:
-        index: row numbers (B,).
-        flips: rows to mirror (B,), or None in evaluation.
-        frames: stored frames to take, {m: (B, T)}.
-        boxes: crops {m: (B, 4)}; without one, pictures are resized whole.
-        noise: seed of the noise {m: int}; without one, the noise is the row's own.
-        whole: row numbers of the whole batch, where these are the rows of one of several processes.
-        rows: where in it they are (B,).
-    """
-
-    index: Tensor
-    flips: Tensor | None = None
-    frames: dict[str, Tensor] = field(default_factory=dict)
-    boxes: dict[str, Tensor] = field(default_factory=dict)
-    noise: dict[str, int] = field(default_factory=dict)
-    whole: Tensor | None = None
-    rows: Tensor | None = None
-
-    def of(self, rows: Tensor) -> Draws:
-        """Return the choices for some rows (B,) of the batch."""
-        return Draws(
-            self.index[rows],
-            None if self.flips is None else self.flips[rows],
-            {m: x[rows] for m, x in self.frames.items()},
-            {m: x[rows] for m, x in self.boxes.items()},
-            self.noise,
-            whole=self.index,
-            rows=rows,
-        )
 
 
 class Batches:
@@ -198,7 +189,11 @@ class Batches:
         return parts(torch.arange(len(self)) if rows is None else rows, batch_size)
 
     def shuffled(
-        self, batch_size: int, order: torch.Generator, augment: torch.Generator | None = None
+        self,
+        batch_size: int,
+        order: torch.Generator,
+        augment: torch.Generator | None = None,
+        selection: Selection = EVERY_ROW,
     ) -> Iterator[Batch]:
         """All rows in a random order; the last batch may be smaller. Of each, several processes get shares.
 
@@ -206,9 +201,11 @@ class Batches:
             batch_size: rows of a batch.
             order: CPU generator that the order is drawn from.
             augment: CPU generator of frames, crops, flips and noise; without it, evaluation transforms.
+            selection: the rows, and what is seen of them.
         """
-        indices = parts(torch.randperm(len(self), generator=order), batch_size)
-        yield from self._make(self._draw_share(index, augment) for index in indices)
+        count = len(self) if selection.rows is None else len(selection.rows)
+        places = parts(torch.randperm(count, generator=order), batch_size)
+        yield from self._make(self._draw_share(*selection.at(place), augment) for place in places)
 
     def take(self, index: Tensor, augment: torch.Generator | None = None) -> Batch:
         """Return the rows `index` (B,) as a batch, with evaluation transforms unless `augment` is given."""
@@ -222,9 +219,9 @@ class Batches:
         for draws, stored in ahead(jobs, lambda draws: (draws, self._read(draws))):
             yield self._batch(draws, stored)
 
-    def _draw_share(self, index: Tensor, augment: torch.Generator | None) -> Draws:
+    def _draw_share(self, index: Tensor, seen: dict[str, Tensor], augment: torch.Generator | None) -> Draws:
         """Draw for a whole batch, and keep what is this process's."""
-        draws = self._draw(index, augment)
+        draws = replace(self._draw(index, augment), seen=seen)
         return draws if self.world.size == 1 else draws.of(own_rows(len(index), self.accumulate, self.world))
 
     def _draw(self, index: Tensor, augment: torch.Generator | None) -> Draws:
@@ -246,12 +243,15 @@ class Batches:
         plan, rows = self.plans[modality], len(draws.index)
         stored, _, height, width = plan.info.shape
         wanted = plan.shape[0]
+        draws.frames[modality] = transforms.middle_frames(stored, wanted).expand(rows, -1)
         if augment is None:
-            draws.frames[modality] = transforms.middle_frames(stored, wanted).expand(rows, -1)
             return
-        draws.frames[modality] = transforms.random_frames(rows, stored, wanted, augment)
-        if plan.settings.size is not None:
-            draws.boxes[modality] = transforms.random_boxes(rows, height, width, augment)
+        # Drawn without augmentation, too: what is random in the other modalities does not depend on this one's.
+        frames = transforms.random_frames(rows, stored, wanted, augment)
+        boxes = None if plan.settings.size is None else transforms.random_boxes(rows, height, width, augment)
+        if plan.settings.augment:
+            draws.frames[modality] = frames
+            draws.boxes.update({} if boxes is None else {modality: boxes})
 
     def _read(self, draws: Draws) -> dict[str, Tensor]:
         return {m: self.rows.read(m, draws.index, draws.frames.get(m)) for m in self.plans}
@@ -262,19 +262,15 @@ class Batches:
         inputs = {m: self._input(m, stored[m], draws, lengths.get(m)) for m in self.plans}
         whole = None
         if draws.whole is not None:
-            whole = Batch({}, self._labels[to_device(draws.whole, self.device)], draws.whole)
-        return Batch(inputs, self._labels[where], draws.index, lengths, whole)
+            labels = self._labels[to_device(draws.whole, self.device)]
+            whole = Batch({}, labels, draws.whole, seen=draws.seen_whole)
+        return Batch(inputs, self._labels[where], draws.index, lengths, whole, draws.seen)
 
     def _input(self, modality: str, stored: Tensor, draws: Draws, lengths: Tensor | None) -> Tensor:
         plan = self.plans[modality]
         inputs = to_device(stored, self.device).to(torch.float32)  # a copy already: it may be changed in place
-        if plan.settings.size is not None:
-            inputs = _resized(inputs, draws.boxes.get(modality), plan.settings.size)
-        mean, scale = self._norms[modality]
-        inputs = inputs.sub_(mean).mul_(scale)
-        if lengths is not None:
-            inputs = _without_padding(inputs, lengths)
-        if draws.flips is not None and plan.settings.flip:
+        inputs = _normalised(inputs, plan, self._norms[modality], draws.boxes.get(modality), lengths)
+        if draws.flips is not None and plan.settings.flip and plan.settings.augment:
             inputs = transforms.mirror(inputs, draws.flips, is_flow=plan.info.kind == "flow")
         if plan.corruption is not None and self._is_noisy(plan):
             noise = self._noise(modality, draws, inputs.shape[1:])
@@ -307,6 +303,50 @@ class Batches:
         for place, row in zip(noise, rows, strict=True):
             place.copy_(torch.randn(*shape, generator=generator(0, "noise", self.split.name, modality, row)))
         return noise
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Makes inputs of arrays that are stored as a prepared dataset stores them, as evaluation does.
+
+    The recipe's noise on inputs is left out: in evaluation it belongs to the rows of a prepared dataset.
+
+    Attributes:
+        plan: how the modality's stored arrays become inputs.
+    """
+
+    plan: InputPlan
+
+    def __call__(self, stored: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return inputs (B, *shape), float32, of stored arrays (B, *stored shape) on any device.
+
+        Args:
+            stored: as `plan.info` describes them.
+            lengths: (B,) valid steps of sequences.
+
+        Raises:
+            UsageError: the arrays have another shape.
+        """
+        expected = self.plan.info.shape
+        if tuple(stored.shape[1:]) != expected:
+            raise UsageError(
+                f"arrays of shape (B, {', '.join(map(str, expected))}) expected, not {tuple(stored.shape)}"
+            )
+        if self.plan.info.kind in PICTURES:
+            stored = stored[:, transforms.middle_frames(stored.shape[1], self.plan.shape[0]).to(stored.device)]
+        norm = _norm(self.plan.info, stored.device)
+        return _normalised(stored.to(torch.float32, copy=True), self.plan, norm, None, lengths)
+
+
+def _normalised(
+    inputs: Tensor, plan: InputPlan, norm: tuple[Tensor, Tensor], boxes: Tensor | None, lengths: Tensor | None
+) -> Tensor:
+    """Resize, normalise and blank the padding of float32 arrays, which are changed in place."""
+    if plan.settings.size is not None:
+        inputs = _resized(inputs, boxes, plan.settings.size)
+    mean, scale = norm
+    inputs = inputs.sub_(mean).mul_(scale)
+    return inputs if lengths is None else _without_padding(inputs, lengths)
 
 
 def _resized(pictures: Tensor, boxes: Tensor | None, size: int) -> Tensor:

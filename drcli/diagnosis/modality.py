@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from drcli.diagnosis.clustering import cluster, scale_features
+from drcli.diagnosis.clustering import cluster, in_precision, scale_features
 from drcli.diagnosis.settings import MARGIN, MeasureSettings
 
 PERMUTATIONS = 20  # label permutations that the floor is averaged over
@@ -306,6 +306,7 @@ def _clusters(
     train: Tensor, val: Tensor, num_classes: int, settings: MeasureSettings, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Return the clusters of train and of validation, each found on its own."""
+    train, val = (in_precision(x, settings.kmeans) for x in (train, val))
     reference = train if settings.scaler == "from_train" else None
     found = [
         cluster(scaled, num_classes, restarts=settings.restarts, seed=seed, engine=settings.kmeans)

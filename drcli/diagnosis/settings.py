@@ -23,7 +23,10 @@ class MeasureSettings(BaseModel, extra="forbid", frozen=True):
         "abs", description="purity gap; abs: |train - validation|; signed: max(train - validation, 0)"
     )
     restarts: PositiveInt = Field(
-        10, le=10_000, description="runs of K-means, of which the best is taken; with few of them the gap is noisy"
+        10,
+        le=10_000,
+        description="runs of K-means, of which the best is taken; with few of them the gap is noisy. The authors' "
+        "call leaves the number to scikit-learn: 10 before version 1.4, 1 since",
     )
     match_sizes: bool = Field(
         False,

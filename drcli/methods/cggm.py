@@ -59,6 +59,7 @@ class CGGM(Window):
         )
         ends: Last = 1_000_000
 
+    year: ClassVar[int | None] = 2024
     neutral: ClassVar[Mapping[str, Any] | None] = {"ends": -1}
     state: ClassVar[tuple[str, ...]] = ("coefficients", "accuracies", "updates")
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)

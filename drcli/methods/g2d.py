@@ -66,6 +66,7 @@ class G2D(Method):
             "(authors' code), but momentum, weight decay and batch normalisation change it",
         )
 
+    year: ClassVar[int | None] = 2025
     requires: ClassVar[frozenset[str]] = frozenset({TEACHERS})
     neutral: ClassVar[Mapping[str, Any] | None] = {"logit_weight": 0.0, "feature_weight": 0.0, "phase": 0.0}
     moves: ClassVar[str] = "every encoder and the fusion, by the optimiser; the strongest encoder after the phase alone"

@@ -45,6 +45,7 @@ class IPRM(LateLogits):
 
         momentum: float = Field(0.8, ge=0, lt=1, description="part of lambda that is kept from batch to batch")
 
+    year: ClassVar[int | None] = 2025
     state: ClassVar[tuple[str, ...]] = ("kept", "probed")
     num_modalities: ClassVar[tuple[int, int | None]] = (2, 2)
     neutral_reason: ClassVar[str] = "it predicts with a third head, on a mixture of the features"

@@ -48,6 +48,7 @@ class PDF(LateLogits):
             True, description="whether predictions weigh modalities by how far from uniform they are"
         )
 
+    year: ClassVar[int | None] = 2024
     moves: ClassVar[str] = "every encoder, the fusion and one predictor of confidences per modality, by the optimiser"
 
     settings: Settings

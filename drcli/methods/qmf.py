@@ -50,6 +50,7 @@ class QMF(LateLogits):
         )
         margin: Margin = Field("paper", description="sign of the distance in the ranking: the paper's, or the code's")
 
+    year: ClassVar[int | None] = 2023
     state: ClassVar[tuple[str, ...]] = ("totals",)
     distributed_reason: ClassVar[str] = "the losses so far would be those of each process's own rows"
 

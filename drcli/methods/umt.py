@@ -44,6 +44,7 @@ class UMT(Method):
             "the batch",
         )
 
+    year: ClassVar[int | None] = 2023
     requires: ClassVar[frozenset[str]] = frozenset({TEACHERS})
     neutral: ClassVar[Mapping[str, Any] | None] = {"weight": 0.0}
 

@@ -15,10 +15,11 @@ from pydantic import BaseModel
 from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
 from drcli.errors import UsageError
-from drcli.recipe.schema import OPTIMIZERS, SCHEDULES, DatasetScalars, Recipe, RecipeScalars, TrainingScalars
+from drcli.recipe.schema import OPTIMIZERS, RELEARN, SCHEDULES, DatasetScalars, Recipe, RecipeScalars, TrainingScalars
 from drcli.recipe.shape import ABSENT_MEANS, Schema, Shape, schema_of
 from drcli.recipe.text import spelled
 from drcli.registry import Registry
+from drcli.relearning.settings import RelearnSettings
 
 REQUIRED = "required"
 """Default of a key that has none."""
@@ -84,17 +85,19 @@ class Scope:
         datasets: those whose preparation is.
         modalities: backbones by name of a modality.
         labels: methods by label.
+        relearned: labels that re-learning can be put on.
     """
 
     datasets: Sequence[str]
     modalities: Mapping[str, Sequence[str]]
     labels: Mapping[str, Sequence[str]]
+    relearned: Sequence[str]
 
 
 def everything(registries: Registries) -> Scope:
     """Return the scope of all that a recipe can hold, with <modality> and <label> for names of the user's choice."""
     backbones, methods = registries.backbones.names(), registries.methods.names()
-    return Scope(registries.datasets.names(), {"<modality>": backbones}, {"<label>": methods})
+    return Scope(registries.datasets.names(), {"<modality>": backbones}, {"<label>": methods}, ["<label>"])
 
 
 def within(recipe: Recipe, registries: Registries) -> Scope:
@@ -102,7 +105,7 @@ def within(recipe: Recipe, registries: Registries) -> Scope:
     methods = {name: [name] for name in registries.methods.names()}
     labels = {label: [block.method] for label, block in recipe.methods.items()}
     modalities = {m: [block.backbone] for m, block in recipe.modalities.items()}
-    return Scope([recipe.dataset.name], modalities, {**methods, **labels})
+    return Scope([recipe.dataset.name], modalities, {**methods, **labels}, list(labels))
 
 
 def sections(registries: Registries, scope: Scope) -> Iterator[Section]:
@@ -116,6 +119,7 @@ def sections(registries: Registries, scope: Scope) -> Iterator[Section]:
         path = f"methods.{label}"
         yield _choice(path, "method", registries.methods, "the label", "method that the label stands for")
         yield from _chosen(path, "method", registries.methods, methods)
+    yield from (_section(f"methods.{label}.{RELEARN}", RelearnSettings, summary=_RELEARN) for label in scope.relearned)
     yield from _training()
     yield _section("diagnosis", DiagnosisSettings)
 
@@ -133,6 +137,7 @@ def select(found: Iterable[Section], key: str) -> list[Section]:
     return chosen
 
 
+_RELEARN = "D&R on top of the method: when encoders are pulled towards their initial weights, and how far"
 _FUSION = "how features become logits; `fusion: concat` is short for `fusion: {name: concat}`"
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drcli.relearning.relearner import Relearned, Relearner
-    from drcli.relearning.settings import RelearnSettings
     from drcli.relearning.rules import RULES, strengths
+    from drcli.relearning.settings import RelearnSettings
 
 _MODULES = {
     "relearner": ("Relearned", "Relearner"),

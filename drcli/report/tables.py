@@ -28,9 +28,12 @@ from drcli.runs.wording import ABSENT, interval, mean_and_spread, points, second
 SELECTED_ON_TEST, TEST_WATCHED = "†", "‡"
 Setting = tuple[str, str, str]
 
-KEYS = ("method", "seeds", "val", "accuracy", "macro_f1", "probes", "difference", "bootstrap", "seconds", "published")
+KEYS = (
+    *("method", "seeds", "val", "accuracy", "macro_f1", "probes", "fused_probe", "difference", "bootstrap", "seconds"),
+    "published",
+)
 """Keys of all columns; `probes` has one per modality, `published` one per publication and setting."""
-NARROW = ("method", "seeds", "val", "accuracy", "probes", "difference", "seconds")
+NARROW = ("method", "seeds", "val", "accuracy", "probes", "fused_probe", "difference", "seconds")
 """Columns that fit into a terminal."""
 BOLD = (
     "Bold: the best of a column, and what is not significantly different from it: the 95 % interval of Student's t for "
@@ -169,7 +172,7 @@ def _by_chance(values: Mapping[int, float], best: Mapping[int, float]) -> bool:
 
 
 def _columns(rows: Mapping[str, Row], reference: str | None, call: Callable[[str], str]) -> list[Column]:
-    """Return all columns; that of the bootstrap where a row has its interval."""
+    """Return all columns; those of the fused probe and of the bootstrap where a row has one."""
     modalities = dict.fromkeys(m for row in rows.values() for m in row.probes)
     found = [
         Column("method", "method", lambda row: call(row.name)),
@@ -178,6 +181,7 @@ def _columns(rows: Mapping[str, Row], reference: str | None, call: Callable[[str
         Column("accuracy", "accuracy", lambda row: _mean(row.accuracy, _mark([row])), lambda run: run.accuracy),
         Column("macro_f1", "macro-F1", lambda row: _mean(row.macro_f1, _mark([row])), lambda r: r.done.test.macro_f1),
         *(_probe_column(m) for m in modalities),
+        *([_fused_column()] if any(row.fused_probe is not None for row in rows.values()) else []),
         Column("difference", f"minus {call(reference or 'joint')}", lambda row: _difference(row, rows)),
     ]
     if any(row.difference is not None and row.difference.bootstrap95 is not None for row in rows.values()):
@@ -195,6 +199,12 @@ def _probe_column(modality: str) -> Column:
         return None if found is None else found.probe_accuracy
 
     return Column("probes", f"{modality} probe", lambda row: _mean(row.probes.get(modality), _mark([row])), score)
+
+
+def _fused_column() -> Column:
+    return Column(
+        "fused_probe", "fused probe", lambda row: _mean(row.fused_probe, _mark([row])), lambda run: run.done.fused_probe
+    )
 
 
 class _Beside:
@@ -309,6 +319,7 @@ def _bootstrap(row: Row, rows: Mapping[str, Row]) -> str:
 _MEANINGS = {
     "val": "val: accuracy of the same epochs on validation, by which settings may be chosen.",
     "probes": "probe: accuracy of a linear classifier on the frozen encoder of that modality.",
+    "fused_probe": "fused probe: the same on the features of all modalities together.",
     "bootstrap": "bootstrap: the 95 % interval of the percentile bootstrap.",
 }
 

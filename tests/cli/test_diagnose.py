@@ -122,7 +122,7 @@ def test_a_figure_is_drawn_beside_the_result(suffix: str, drcli: Drcli, features
 def test_an_unknown_setting_is_refused_with_the_nearest_spelling(refused: Refused, features: Path) -> None:
     message = refused("diagnose", features, "lamda=3", code=2)
     assert message.startswith("drcli diagnose: 1 problem\n")
-    assert "lamda = 3   unknown key; known: scaler, gap, restarts, match_sizes, kmeans, lambda." in message
+    assert "lamda = 3   unknown key; known: scaler, gap, restarts, match_sizes, kmeans, lambda, strength." in message
     assert "Did you mean lambda?" in message
 
 

@@ -92,8 +92,8 @@ def test_columns_and_reference_are_chosen(drcli: Drcli, runs: Path) -> None:
         (
             ["--columns", "acuracy"],
             (
-                "--columns acuracy: no such column; known: method, seeds, val, accuracy, macro_f1, probes, difference, "
-                "bootstrap, seconds, published. Did you mean accuracy?"
+                "--columns acuracy: no such column; known: method, seeds, val, accuracy, macro_f1, probes, "
+                "fused_probe, difference, bootstrap, seconds, published. Did you mean accuracy?"
             ),
         ),
         (

@@ -35,10 +35,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ogm": {"alpha": 0.5, "tensors": "non1d"},
     "ogm_ge": {"alpha": 0.5, "tensors": "non1d"},
     "g_blending": {"super_epoch": 2},
+    "arl": {"starts": 1},
+    "opm": {"starts": 1},
+    "inforeg": {"threshold": -100.0},
+    "reconboost": {"alone": 1, "together": 1, "hidden": 8},
+    "smv": {"warmup": 1},
 }
 REFUSED = [name for name in METHODS.names() if METHODS.load(name).distributed_reason]
 SHARED = [name for name in METHODS.names() if name not in REFUSED]
-IN_PARTS = ("joint", "pmr", "agm", "ogm")
+IN_PARTS = ("joint", "pmr", "agm", "ogm", "smv")
 # 60 rows are batches of 17, 17, 17 and 9: shares of 9 and 8, then of 5 and 4.
 TRAINING = {"epochs": 3, "batch_size": 17, "eval_batch_size": 13, "optimizer": {"name": "sgd", "lr": 0.05}}
 ACCUMULATED = {**TRAINING, "epochs": 2, "accumulate": 3, "clip_grad_norm": 0.5}

@@ -49,7 +49,8 @@ def event_of(trainer: Trainer) -> Event:
 def initial_weights(trainer: Trainer) -> dict[str, Tensor]:
     method = trainer.assembly.method
     assert isinstance(method, DiagnoseRelearn)
-    return {f"encoders.{m}.{name}": t for m, tensors in method.relearning.relearner.initial.items() for name, t in tensors.items()}
+    initial = method.relearning.relearner.initial
+    return {f"encoders.{m}.{name}": t for m, tensors in initial.items() for name, t in tensors.items()}
 
 
 def encoder_parameters(trainer: Trainer) -> set[str]:

@@ -78,7 +78,7 @@ modalities: {audio: {backbone: smal}}
     modalities.audio.backbone = smal   unknown backbone; known: small, broken. Did you mean small?
 
 modalities: {audio: {backbone: small, widht: 3}}
-    modalities.audio.widht = 3   unknown key; known: backbone, frames, size, flip, weights, width. Did you
+    modalities.audio.widht = 3   unknown key; known: backbone, frames, size, flip, augment, weights, width. Did you
     mean width?
 
 modalities: {audio: {backbone: broken}}
@@ -112,7 +112,7 @@ methods: {relearn: , jiont: }
     methods.jiont   unknown method 'jiont'; known: joint, relearn, picky. Did you mean joint?
 
 methods: {relearn: {lambda_: 1}}
-    methods.relearn.lambda_ = 1   unknown key; known: method, every, lambda. Did you mean lambda?
+    methods.relearn.lambda_ = 1   unknown key; known: method, relearn, every, lambda. Did you mean lambda?
 
 methods: {relearn: , all: {method: joint}}
     methods.all   'all' means every label on the command line; choose another label

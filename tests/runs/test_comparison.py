@@ -274,11 +274,19 @@ def test_runs_in_which_nothing_was_re_learnt_are_named(tmp_path: Path) -> None:
     path = tmp_path / "toy" / "diagnose_relearn" / "seed1" / "summary.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "events": 0}))
     (table,) = comparison_tables(collect([tmp_path]))
-    said = "No re-learning happened in diagnose_relearn seed 1: what is shown is joint training."
+    said = "No re-learning happened in diagnose_relearn seed 1: it is training without it."
     assert said in table.notes
     path.write_text(json.dumps({**json.loads(path.read_text()), "events": 2}))
     (table,) = comparison_tables(collect([tmp_path]))
     assert said not in table.notes
+
+
+def test_runs_that_were_selected_before_their_first_re_learning_are_counted(tmp_path: Path) -> None:
+    for seed, first in ((0, 2), (1, 3), (2, 4)):  # all selected epoch 3
+        write_run(tmp_path, 0.5, seed=seed, label="diagnose_relearn", summary={"first_event": first})
+    (table,) = comparison_tables(collect([tmp_path]))
+    said = "diagnose_relearn: in 2 of 3 runs the selected epoch is from before the first re-learning"
+    assert [note.startswith(said) for note in table.notes].count(True) == 1
 
 
 def test_the_reference_may_be_another_label(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_note_and_an_event_are_lines_of_their_own(run: PlannedRun) -> None:
     listener.on(Diagnosed(run, event_record(1, "monitor")))
     listener.on(Note("failed: the disk is full [sic]"))
     assert listener.live is None
-    assert "epoch 1: diagnosis: audio purity 0.900 / 0.700, gap 0.200, strength 0.537" in stream.getvalue()
+    assert "epoch 1: diagnosis: audio purity 0.900 / 0.700, gap 0.200 (0.190 above the floor)" in stream.getvalue()
     assert "failed: the disk is full [sic]" in stream.getvalue()
     listener.close()  # a second time, as at the end of a command
 
@@ -113,8 +113,8 @@ def test_a_note_and_an_event_are_lines_of_their_own(run: PlannedRun) -> None:
 def test_an_event_names_every_modality() -> None:
     event = event_record(20, "relearn", event=1, modalities={"audio": FOUND, "visual": FOUND})
     assert event_line(event) == (
-        "  epoch 20: re-learning 1: audio purity 0.900 / 0.700, gap 0.200, strength 0.537; "
-        "visual purity 0.900 / 0.700, gap 0.200, strength 0.537"
+        "  epoch 20: re-learning 1: audio purity 0.900 / 0.700, gap 0.200 (0.190 above the floor), strength 0.537; "
+        "visual purity 0.900 / 0.700, gap 0.200 (0.190 above the floor), strength 0.537"
     )
 
 
@@ -124,6 +124,8 @@ def test_a_finished_run_is_one_line(run: PlannedRun) -> None:
         "linear probes: audio 70.0 %, visual 65.5 % (1:01)"
     )
     assert run_line(run, SUMMARY, stored=True).endswith("(stored result, 1:01)")
+    fused = SUMMARY.model_copy(update={"fused_probe": 0.8})
+    assert "audio 70.0 %, visual 65.5 %, fused 80.0 % (1:01)" in run_line(run, fused, stored=False)
 
 
 def test_what_a_re_learning_left_is_said() -> None:
@@ -135,3 +137,18 @@ def test_a_failed_run_is_a_line_of_its_own(run: PlannedRun) -> None:
     listener, stream = listen(terminal=False)
     listener.on(RunFailed(run, failure_record("runs/toy: out of memory")))
     assert stream.getvalue() == "failed: runs/toy: out of memory\n"
+
+
+def test_an_event_whose_gaps_are_all_at_the_floor_says_so() -> None:
+    low = FOUND.model_copy(update={"gap": 0.06, "gap_permuted": 0.02})  # 0.02 and the margin of 0.05 are above it
+    said = "every gap is at the floor of permuted labels"
+    assert event_line(event_record(modalities={"audio": low, "visual": low})).endswith(said)
+    assert said not in event_line(event_record(modalities={"audio": low, "visual": FOUND}))
+
+
+def test_a_run_selected_before_its_first_re_learning_says_so(run: PlannedRun) -> None:
+    """The checkpoint of epoch 4 is written before the event that ends epoch 4."""
+    said = "before the first re-learning"
+    for epoch, first, expected in ((4, 4, True), (5, 4, False), (3, 4, True), (3, None, False)):
+        summary = summary_record(selected_epoch=epoch, first_event=first, epochs=9, events=1)
+        assert (said in run_line(run, summary, stored=False)) == expected
