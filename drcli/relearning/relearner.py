@@ -263,7 +263,6 @@ class Relearner:
         with generators_kept(encoders), evaluating(*modules), uncompiled():
             recompute_batch_statistics(encoders, run)
 
-
     def _reset_optimizer(self) -> None:
         kept = self.settings.optimizer_state
         if self.optimizer is None or kept == "keep":

@@ -53,15 +53,11 @@ def rows(seed: int, *, shuffle: bool = False) -> DataLoader[tuple[Tensor, ...]]:
 
 def fit(loop: Any, module: Any, callback: Any) -> None:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = loop.Trainer(
-        max_epochs=3, accelerator="cpu", callbacks=[callback], enable_checkpointing=False, **quiet
-    )
+    trainer = loop.Trainer(max_epochs=3, accelerator="cpu", callbacks=[callback], enable_checkpointing=False, **quiet)
     trainer.fit(module, rows(0), rows(1))
 
 
-def test_it_ends_with_the_weights_of_drcli_train(
-    loop: Any, toy_recipe: Callable[..., Recipe], tmp_path: Path
-) -> None:
+def test_it_ends_with_the_weights_of_drcli_train(loop: Any, toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     """In tests/examples/test_plain_loop.py they are those of the plain loop; here the order is reseeded by a callback."""
     recipe = toy_recipe(method="joint", methods={"joint": {"relearn": {**RELEARN, "lambda": 3.0}}}, training=TRAINING)
     parts = Parts.of(recipe, tmp_path / "parts")
