@@ -57,6 +57,7 @@ class AMSS(Window, UnimodalScores):
         )
         ends: Last = 1_000_000
 
+    year: ClassVar[int | None] = 2024
     neutral: ClassVar[Mapping[str, Any] | None] = {"ends": -1}
 
     settings: Settings
