@@ -5,8 +5,8 @@
 
 Features are generated: overlapping classes in 32 dimensions behind a ReLU, those of validation more spread out. The
 diagnosis of all rows of both splits is what the samples are compared with; of each sample means over seeds are shown.
-Seconds on a CPU are those of the processor, so that other work on the machine shows less. Memory is what the process has
-more at its worst moment than before; the features themselves are not counted.
+Seconds on a CPU are those of the processor, so that other work on the machine shows less. Memory is what the process
+has more at its worst moment than before; the features themselves are not counted.
 
 The share of an event in training time is over `--every` epochs of `--rows` rows, with the encoders and the batch size
 of the recipe `digits` on made-up inputs: a training step, the forward pass that encodes the sampled rows, and a

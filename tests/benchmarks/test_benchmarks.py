@@ -205,7 +205,7 @@ def test_diagnosis_scale_holds_samples_against_all_rows(tmp_path: Path, capsys: 
     assert part["purity_error"] == pytest.approx(abs(part["purity"] - whole["purity"]))
     assert part["gap_error"] == pytest.approx(abs(part["gap"] - whole["gap"]))
     assert whole["share"] is None
-    assert 0 < part["share"]
+    assert part["share"] > 0
     assert found["cost"]["width"] == 64
     assert "share of an event" in capsys.readouterr().out
 
