@@ -130,6 +130,22 @@ METHODS = Registry(
         "iprm": Entry(
             "drcli.methods.iprm:IPRM", "a mixture of two modalities that leans to the one it resembles less", 2025, "2"
         ),
+        "mcr": Entry(
+            "drcli.methods.mcr:MCR",
+            "each modality shall matter to the prediction: a regulariser by permutations",
+            2025,
+            "1+",
+        ),
+        "cml": Entry("drcli.methods.cml:CML", "confidence shall not rise as modalities are taken away", 2023, "1+"),
+        "mmcosine": Entry(
+            "drcli.methods.mmcosine:MMCosine",
+            "logits are cosines of features and weights, in training and prediction",
+            2023,
+            "1+",
+        ),
+        "amss": Entry(
+            "drcli.methods.amss:AMSS", "gradients of a part of each encoder, smaller for the stronger", 2024, "1+"
+        ),
     },
     group="drcli.methods",
 )
@@ -156,6 +172,9 @@ FUSIONS = Registry(
         "film": Entry("drcli.models.pair:Film", "one modality scales and shifts the other's features; two modalities"),
         "gated": Entry("drcli.models.pair:Gated", "one modality gates the other's features; two modalities"),
         "mbt": Entry("drcli.models.mbt:Mbt", "layers of transformers exchange through bottleneck tokens"),
+        "late_transformer": Entry(
+            "drcli.models.late_transformer:LateTransformer", "a transformer over one token per modality (SimBaMM)"
+        ),
     },
     group="drcli.fusions",
 )

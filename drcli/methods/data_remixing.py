@@ -15,8 +15,8 @@ from drcli.data.rows import to_device
 from drcli.methods.base import Losses, Method
 from drcli.methods.context import Context
 from drcli.methods.parts.divergence import to_uniform
+from drcli.methods.parts.late_fusion import not_late
 from drcli.methods.parts.unimodal_scores import apply_heads, linear_heads
-from drcli.methods.parts.valuation import not_late
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.schema import Recipe
@@ -65,7 +65,7 @@ class DataRemixing(Method):
     @classmethod
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Refuse fusions that exchange between encoders."""
-        yield from not_late(recipe, "trains on single modalities")
+        yield from not_late(recipe)
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return one linear head per modality."""

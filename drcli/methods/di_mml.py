@@ -14,9 +14,9 @@ from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, Stage, own_block
 from drcli.methods.context import Context
 from drcli.methods.parts.detached import FUSED, DetachedHeads, effective, lessons, one_way_contrast
+from drcli.methods.parts.late_fusion import not_late
 from drcli.methods.parts.shared_head import unequal_widths
 from drcli.methods.parts.unimodal_scores import apply_heads
-from drcli.methods.parts.valuation import not_late
 from drcli.methods.parts.weighted import weighted_logits
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
@@ -24,7 +24,7 @@ from drcli.recipe.schema import Recipe
 
 
 class DIMML(Method):
-    """No fused loss reaches an encoder; a shared head and one-way contrasts let the encoders learn of one another.
+    """No fused loss reaches an encoder; a shared head and one-way contrasts let encoders learn of one another.
 
     First stage, z_m from a head of m's own, s_m from one that all modalities share, both linear:
 
@@ -55,9 +55,7 @@ class DIMML(Method):
         temperature: PositiveFloat = Field(50.0, le=1e6, description="temperature of the contrasts")
         certainty: PositiveFloat = Field(1.0, le=1e6, description="temperature of the weights that predict")
         fuse: PositiveInt | None = Field(
-            None,
-            le=1_000_000,
-            description="last epochs, in which the fusion is trained; null: 2 of 17 (20 of 150 + 20)",
+            None, le=1_000_000, description="last epochs, which train the fusion; null: 2 of 17 (20 of 150 + 20)"
         )
         dimensions: Literal["epoch", "once"] = Field(
             "epoch", description="when effective dimensions are found; once: before epoch contrast_from alone"
@@ -71,6 +69,7 @@ class DIMML(Method):
     moves: ClassVar[str] = (
         "encoders, their heads and a shared one, by the optimiser; in the last epochs the fusion alone"
     )
+    relearn_reason: ClassVar[str] = "does not train its encoders in the last epochs, so that they could not come back"
     distributed_reason: ClassVar[str] = "its contrasts compare the rows of a batch, of which each process has a part"
 
     settings: Settings
@@ -80,7 +79,7 @@ class DIMML(Method):
         """Refuse unequal widths, fusions that exchange between encoders, and runs without a first stage."""
         key, settings = own_block(recipe)
         yield from unequal_widths(recipe)
-        yield from not_late(recipe, "trains every encoder by itself")
+        yield from not_late(recipe)
         if (settings.fuse or 0) >= recipe.training.epochs:
             yield f"{key}.fuse", f"must be less than training.epochs, {recipe.training.epochs}"
 
@@ -133,14 +132,11 @@ class DIMML(Method):
         """Return the losses of the present stage."""
         if ctx.epoch >= self.last_stage(ctx):
             return super().losses(ctx, outputs, batch)
-        own = apply_heads(self.heads.own, outputs.features)
-        losses = {m: functional.cross_entropy(z, batch.labels) for m, z in own.items()}
-        shared = [functional.cross_entropy(self.heads.shared(h), batch.labels) for h in outputs.features.values()]
+        h, tau = outputs.features, self.settings.temperature
+        losses = {m: functional.cross_entropy(z, batch.labels) for m, z in apply_heads(self.heads.own, h).items()}
+        shared = [functional.cross_entropy(self.heads.shared(x), batch.labels) for x in h.values()]
         losses["shared"] = self.settings.weight * torch.stack(shared).sum()
-        terms = [
-            one_way_contrast(outputs.features[n], outputs.features[m], dimensions, self.settings.temperature)
-            for (m, n), dimensions in self.lessons.items()
-        ]
+        terms = [one_way_contrast(h[n], h[m], dimensions, tau) for (m, n), dimensions in self.lessons.items()]
         return {**losses, "contrast": torch.stack(terms).sum()} if terms else losses
 
     def _weighted(self, logits: Mapping[str, Tensor]) -> Tensor:

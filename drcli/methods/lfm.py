@@ -15,7 +15,7 @@ from drcli.data.batches import Batch, Batches
 from drcli.methods.base import Losses, Method, own_block
 from drcli.methods.context import Context
 from drcli.methods.parts.divergence import Divergence, mean_divergence
-from drcli.methods.parts.gradients import gradients_of, inner_product
+from drcli.methods.parts.gradients import gradients_of, inner_product, trainable
 from drcli.methods.parts.unimodal_scores import not_offered, offered
 from drcli.models.fusion import Outputs
 from drcli.recipe.schema import Recipe
@@ -122,7 +122,7 @@ class LFM(Method):
 
     def _slope(self, ctx: Context) -> float:
         """Return g, from rows of the epoch's own draw."""
-        parameters = [parameter for parameter in ctx.model.parameters() if parameter.requires_grad]
+        parameters = trainable(ctx.model)
         with evaluating(ctx.model), torch.enable_grad():
             outputs, labels = self._drawn(ctx, ctx.val)
             held_out = functional.cross_entropy(outputs.logits, labels)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from torch import nn
 
 from drcli.methods.base import Event, own_block
@@ -46,8 +46,8 @@ class MSLR(UnimodalScores):
     class Settings(UnimodalScores.Settings):
         """The recipe block of `mslr`."""
 
-        rates: dict[str, PositiveFloat] = Field(
-            default_factory=dict,
+        rates: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(
+            {},
             description="factor c of the learning rate by modality; 1 where none is given. Li et al. have audio 0.9, "
             "visual 1.1 on CREMA-D",
         )

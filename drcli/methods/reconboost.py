@@ -52,9 +52,7 @@ class ReconBoost(Method):
             4, le=1_000_000, description="epochs of a stage, after these, in which all members are trained"
         )
         w1: PositiveFloat = Field(5.0, le=1e6, description="weight of the cross-entropy of the picked modality")
-        w2: NonNegativeFloat = Field(
-            1.0, le=1e6, description="how much of it is taken off where the other members are right already"
-        )
+        w2: NonNegativeFloat = Field(1.0, le=1e6, description="how much of it is taken off where the others are right")
         agreement: NonNegativeFloat = Field(
             0.5, le=1e6, description="weight of the distance to the predictions of the modality picked before; 0: none"
         )

@@ -13,7 +13,8 @@ from torch import Tensor
 from drcli.data.batches import Batch, Selection
 from drcli.methods.base import Losses, Method
 from drcli.methods.context import Context
-from drcli.methods.parts.valuation import contributions, not_late, right_coalitions
+from drcli.methods.parts.late_fusion import not_late
+from drcli.methods.parts.valuation import contributions, right_coalitions
 from drcli.models.fusion import Outputs
 from drcli.recipe.schema import Recipe
 
@@ -32,8 +33,8 @@ class SMV(Method):
       modalities of the differences of the gaps, for two |gap_a - gap_v|.
 
     With `rows: equal` an epoch trains on N rows drawn from that list without replacement, so that the run costs
-    what joint training costs; with `rows: enlarged` on the whole list, as in the paper, up to 3 M + 1 times N
-    rows. Late fusions only. Valuing costs a pass over the training rows per epoch, without gradients. A modality
+    what joint training costs; with `rows: enlarged` on the whole list, as in the paper, up to 5 N rows of two
+    modalities. Late fusions only. Valuing costs a pass over the training rows per epoch, without gradients. A modality
     alone does not run the other encoders if nothing of them is seen in the whole batch.
 
     Differences from the authors' code: rows are valued without augmentation; any number of modalities, whose
@@ -62,7 +63,7 @@ class SMV(Method):
     @classmethod
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Refuse fusions that exchange between encoders."""
-        yield from not_late(recipe, "sets features of single modalities to 0")
+        yield from not_late(recipe)
 
     def warnings(self, ctx: Context) -> Iterable[str]:
         """Warn where every epoch is warm-up."""

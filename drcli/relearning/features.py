@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data.distributed import DistributedSampler
 
+from drcli.relearning.loaders import in_order, is_dealt, whole
 from drcli.world import ALONE, World
 
 Features = tuple[Mapping[str, Tensor], Tensor]
@@ -115,33 +116,48 @@ def _by_modality(inputs: Any, modalities: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def collect(loader: Iterable[Any], encoders: Mapping[str, nn.Module], run: Callable[[Any], Tensor]) -> Features:
+def collect(
+    loader: Iterable[Any],
+    encoders: Mapping[str, nn.Module],
+    run: Callable[[Any], Tensor],
+    model: nn.Module | None = None,
+) -> Features:
     """Return what the encoders put out over a loader, and the labels, on the CPU.
 
-    Outputs are caught where they arise, by a hook, so that the model may be anybody's. Of several processes with
-    a loader over a DistributedSampler each returns the rows of all.
+    Outputs are caught where they arise, by a hook, so that the model may be anybody's. Rows come in stored order,
+    even if the loader shuffles, see `in_order`. Of several processes with a loader over a DistributedSampler each
+    returns the rows of all.
 
     Args:
         loader: of batches; a second pass over it must give its rows again.
-        encoders: by modality.
+        encoders: by modality, without wrappers (`bare`).
         run: runs the model on a batch, the encoders in it, and returns the labels (B,).
+        model: what is put into evaluation mode for the pass, beside the encoders.
 
     Raises:
-        ValueError: an encoder was not run, or puts out anything but (B, D_m).
+        ValueError: an encoder was not run, or puts out anything but (B, D_m); labels are not (B,).
     """
     caught: dict[str, Tensor] = {}
     pieces: dict[str, list[Tensor]] = {m: [] for m in encoders}
     labels: list[Tensor] = []
-    # A pass over a DataLoader draws from torch's global generator, which the order of later epochs may come from.
-    with torch.random.fork_rng(devices=[]), _hooks(encoders, caught), evaluating(*encoders.values()):
-        for batch in loader:
+    world = present_world() if is_dealt(loader) else ALONE
+    modules = [*encoders.values(), *([] if model is None else [model])]
+    with _hooks(encoders, caught), evaluating(*modules), uncompiled():
+        for batch in in_order(loader, world):
             caught.clear()
-            labels.append(torch.as_tensor(run(batch)).reshape(-1).cpu())
+            labels.append(_labels(run(batch)))
             for m, rows in pieces.items():
                 rows.append(_features(m, caught.get(m), len(labels[-1])))
     if not labels:
         raise ValueError("the loader is empty")
-    return _of_all_processes(loader, {m: torch.cat(rows) for m, rows in pieces.items()}, torch.cat(labels))
+    return _of_all_processes(
+        {m: torch.cat(rows) for m, rows in pieces.items()}, torch.cat(labels), world, whole(loader)
+    )
+
+
+def uncompiled() -> AbstractContextManager[object]:
+    """Run compiled models as they are written: what is compiled does not call hooks that came later."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 @contextmanager
@@ -149,14 +165,21 @@ def _hooks(encoders: Mapping[str, nn.Module], caught: dict[str, Tensor]) -> Iter
     def catch(m: str) -> Callable[[nn.Module, Any, Any], None]:
         return lambda _module, _inputs, output: caught.__setitem__(m, output)
 
-    handles = [
-        module.register_forward_hook(catch(m)) for m, encoder in encoders.items() for module in {encoder, bare(encoder)}
-    ]
+    handles = [encoder.register_forward_hook(catch(m)) for m, encoder in encoders.items()]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _labels(labels: Any) -> Tensor:
+    found = torch.as_tensor(labels).detach().cpu()
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.ndim != 1:
+        raise ValueError(f"labels must be one class per row, (B,), got {tuple(found.shape)}")
+    return found
 
 
 def _features(m: str, output: Any, rows: int) -> Tensor:
@@ -168,16 +191,16 @@ def _features(m: str, output: Any, rows: int) -> Tensor:
             f"the encoder of {m} puts out {shape}, not ({rows}, D): give step() features instead, "
             "({modality: (N, D)}, labels) or a function that returns them"
         )
-    return output.detach().float().cpu()
+    return output.detach().to("cpu", torch.float64 if output.dtype == torch.float64 else torch.float32)
 
 
-def _of_all_processes(loader: Any, features: dict[str, Tensor], labels: Tensor) -> Features:
-    world = present_world()
-    if world.size == 1 or not isinstance(getattr(loader, "sampler", None), DistributedSampler):
+def _of_all_processes(features: dict[str, Tensor], labels: Tensor, world: World, rows: int | None) -> Features:
+    """Return the rows of all processes, without those that were passed over twice."""
+    if world.size == 1:
         return features, labels
     counts: list[Any] = [None] * world.size
     distributed.all_gather_object(counts, len(labels))
     on_gpu = distributed.get_backend() == "nccl"
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-    packed = {m: world.all_gather(x.to(device), counts).cpu() for m, x in features.items()}
-    return packed, world.all_gather(labels[:, None].to(device), counts).cpu()[:, 0]
+    packed = {m: world.all_gather(x.to(device), counts).cpu()[:rows] for m, x in features.items()}
+    return packed, world.all_gather(labels[:, None].to(device), counts).cpu()[:rows, 0]

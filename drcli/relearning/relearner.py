@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +12,16 @@ from torch import Tensor, nn
 
 from drcli.diagnosis import ModalityDiagnosis, diagnose, snapshot, soft_reinitialise
 from drcli.relearning.batch_norm import recompute_batch_statistics
-from drcli.relearning.features import Features, collect, default_run, evaluating, present_world
+from drcli.relearning.features import (
+    Features,
+    bare,
+    collect,
+    default_run,
+    evaluating,
+    present_world,
+    uncompiled,
+)
+from drcli.relearning.loaders import generators_kept, in_order
 from drcli.relearning.rules import strengths
 from drcli.relearning.settings import RelearnSettings, Rule
 
@@ -24,7 +34,7 @@ Source = Features | Callable[[], Features] | Iterable[Any]
 
 @dataclass(frozen=True)
 class Relearned:
-    """What an event found and did.
+    """What an event found and did; as a string, all of it in one line.
 
     Attributes:
         epoch: at whose end it happened, from 0.
@@ -38,13 +48,28 @@ class Relearned:
     found: Mapping[str, ModalityDiagnosis]
     left: Mapping[str, ModalityDiagnosis] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        parts = [
+            f"{m} purity {one.purity_train:.3f} / {one.purity_val:.3f}, gap {one.gap:.3f} "
+            f"({one.gap_above_floor:.3f} above the floor), strength {one.strength:.3f}"
+            + (f", gap left {self.left[m].gap:.3f}" if m in self.left else "")
+            for m, one in self.found.items()
+        ]
+        floor = "; every gap is at the floor of permuted labels" if self.is_at_floor else ""
+        return f"epoch {self.epoch}: re-learning {self.number}: " + "; ".join(parts) + floor
+
+    @property
+    def is_at_floor(self) -> bool:
+        """Whether every gap is what permuted labels give, too: nothing that the encoders have learnt explains it."""
+        return all(one.is_at_floor for one in self.found.values())
+
 
 class Relearner:
     """Keeps the encoders' initial weights, diagnoses every H epochs, and pulls each encoder back as far as it says.
 
-        relearner = Relearner({"audio": audio_encoder, "visual": visual_encoder}, every=20)   # before the first step
-        event = relearner.step(epoch, train=train_loader, val=val_loader)                     # after each epoch
-        torch.save({"relearner": relearner.state_dict(), ...}, path)                          # in each checkpoint
+        relearner = Relearner({"audio": audio_encoder, "visual": visual_encoder}, epochs=100)  # before the first step
+        event = relearner.step(epoch, train=train_loader, val=val_loader)                      # after each epoch
+        torch.save({"relearner": relearner.state_dict(), ...}, path)                           # in each checkpoint
 
     After epoch e (from 0), if e > 0, e % every == 0, fewer than `times` events have happened, and e is not the last
     of `epochs`, for every modality k, with P the purity of K-means clusters of its features,
@@ -52,18 +77,23 @@ class Relearner:
         g_k = |P_train_k - P_val_k|,   a_k = tanh(lambda * g_k),   theta_k <- a_k theta_init_k + (1 - a_k) theta_k
 
     over the parameters that are trained. Weights are changed in place, so that optimisers, compiled models and
-    DistributedDataParallel stay valid. Several processes pull by what the first of them found.
+    DistributedDataParallel stay valid. Several processes, each of which calls `step`, pull by what the first of them
+    found.
 
     Args:
-        encoders: by modality; modules of the model, not copies.
+        encoders: by modality; modules of the model, not copies. What `torch.compile` and DistributedDataParallel
+            wrap around one is taken off.
         every: H, epochs between two events.
         times: largest number of events.
         lambda_: slope from gap to strength.
         strength: rule from the diagnosis to the strength, see `drcli.relearning.rules`; a number: this for all.
-        epochs: length of the training: no event follows the last epoch; None: unknown.
+        epochs: length of the training: no event follows the last epoch, and the first `step` warns where fewer than
+            `times` events fit; None: unknown.
         num_classes: K of K-means; None: the number of different labels.
-        model: what a batch of a loader is run through; None: each encoder takes its own input.
-        run: runs a batch and returns its labels, where batches are of another kind than `model` takes.
+        model: what a batch of a loader is run through, called as `model(*inputs)` or `model(**inputs)`; None: each
+            encoder takes its own input.
+        run: runs a batch and returns its labels, where batches are of another kind than `model` takes. Give `model`
+            too: it is in evaluation mode meanwhile.
         optimizer: whose state `optimizer_state` clears.
         seed: of the rules that draw.
         settings: the other settings of `relearn:` in a recipe, such as `restarts`, `gap` and `bn_buffers`.
@@ -74,7 +104,7 @@ class Relearner:
 
     def __init__(  # noqa: PLR0913  (all but the first have a default and a name)
         self,
-        encoders: Mapping[str, nn.Module],
+        encoders: Mapping[str, nn.Module] | nn.ModuleDict,
         *,
         every: int = 20,
         times: int = 3,
@@ -93,15 +123,16 @@ class Relearner:
         self.settings = RelearnSettings(every=every, times=times, lambda_=lambda_, strength=strength, **settings)
         if self.settings.optimizer_state != "keep" and optimizer is None:
             raise ValueError(f"optimizer_state={self.settings.optimizer_state!r} needs optimizer=")
-        self.encoders = dict(encoders)
+        self.encoders = {m: bare(encoder) for m, encoder in encoders.items()}
         self.epochs = epochs
         self.num_classes = num_classes
-        self.model = model
+        self.model = None if model is None else bare(model)
         self.run = run or default_run(self.encoders, model)
         self.optimizer = optimizer
         self.seed = seed
         self.initial = {m: snapshot(encoder) for m, encoder in self.encoders.items()}
         self.events = 0
+        self._is_new = True
 
     def is_due(self, epoch: int) -> bool:
         """Return whether an event follows epoch `epoch`, from 0."""
@@ -111,12 +142,13 @@ class Relearner:
     def step(self, epoch: int, *, train: Source, val: Source, again: bool = False) -> Relearned | None:
         """Diagnose and pull if an event follows this epoch; to be called after every epoch.
 
-        Torch's global generator and the mode of every layer are afterwards what they were, so that the order of later
-        epochs is the same with an event as without. Only a generator of the loader's own is advanced by it.
+        Global generators (Python's, NumPy's, torch's) and the mode of every layer are afterwards what they were, and a
+        DataLoader that shuffles is passed over in stored order, so that the order of later epochs is the same with an
+        event as without.
 
         Args:
             epoch: the epoch that has ended, from 0.
-            train: of the training rows.
+            train: of the training rows; without augmentation, if you can.
             val: of validation rows.
             again: diagnose once more after the pull, for the event's `left`.
 
@@ -126,6 +158,7 @@ class Relearner:
         Raises:
             ValueError: features and labels do not fit together or are not finite, or a batch is of another kind.
         """
+        self.warn(stacklevel=3)
         if not self.is_due(epoch):
             return None
         found = self.pull(self.diagnose(train, val))
@@ -134,21 +167,41 @@ class Relearner:
         left = self.diagnose(train, val) if again and not is_features(train) else {}
         return Relearned(epoch, self.events, found, left)
 
+    def warn(self, stacklevel: int = 2) -> None:
+        """Warn where fewer events fit into `epochs` than `times`, once, in one process; the first `step` does it."""
+        if self._is_new and self.epochs is not None and present_world().is_main:
+            for line in self.settings.warnings(self.epochs):
+                warnings.warn(line, stacklevel=stacklevel)
+        self._is_new = False
+
     def diagnose(self, train: Source, val: Source) -> dict[str, ModalityDiagnosis]:
-        """Return the diagnosis of every modality; nothing is changed."""
-        (features_train, labels_train), (features_val, labels_val) = self._features(train), self._features(val)
-        classes = self.num_classes or len(torch.unique(torch.cat([labels_train.cpu(), labels_val.cpu()])))
-        return present_world().on_main(
-            lambda: diagnose(
+        """Return the diagnosis of every modality; nothing is changed.
+
+        Raises:
+            ValueError: as `step` says.
+        """
+        with generators_kept(self.encoders.values()):
+            on_train, on_val = self._features(train), self._features(val)
+        found = present_world().on_main(lambda: self._found(on_train, on_val))
+        if isinstance(found, str):
+            raise ValueError(found)
+        return found
+
+    def _found(self, train: Features, val: Features) -> dict[str, ModalityDiagnosis] | str:
+        """Return the diagnosis, or why there is none: of several processes the others wait for one or the other."""
+        (features_train, labels_train), (features_val, labels_val) = train, val
+        try:
+            return diagnose(
                 features_train,
                 labels_train,
                 features_val,
                 labels_val,
-                num_classes=classes,
+                num_classes=self.num_classes or len(torch.unique(torch.cat([labels_train.cpu(), labels_val.cpu()]))),
                 settings=self.settings,
                 lambda_=self.settings.lambda_,
             )
-        )
+        except ValueError as error:
+            return str(error)
 
     def pull(self, found: Mapping[str, ModalityDiagnosis]) -> dict[str, ModalityDiagnosis]:
         """Pull every encoder by what a diagnosis and the rule say, and count the event.
@@ -174,35 +227,41 @@ class Relearner:
         """Take over what `state_dict` returned; tensors are copied in place.
 
         Raises:
-            KeyError: a modality or a tensor is missing.
-            ValueError: a tensor has another shape.
+            KeyError: a modality or a tensor is missing; nothing has been changed then.
+            ValueError: a tensor has another shape; nothing has been changed then.
         """
+        events = int(state["events"])
+        pairs = []
         for m, tensors in self.initial.items():
+            saved = state["initial"][m]
             for name, tensor in tensors.items():
-                saved = state["initial"][m][name]
-                if saved.shape != tensor.shape:
-                    raise ValueError(f"{m}.{name} has the shape {tuple(saved.shape)}, not {tuple(tensor.shape)}")
-                tensor.copy_(saved)
-        self.events = int(state["events"])
+                if saved[name].shape != tensor.shape:
+                    raise ValueError(f"{m}.{name} has the shape {tuple(saved[name].shape)}, not {tuple(tensor.shape)}")
+                pairs.append((tensor, saved[name]))
+        for tensor, value in pairs:
+            tensor.copy_(value)
+        self.events = events
 
     def _features(self, source: Source) -> Features:
-        if is_features(source):
-            return source
         if callable(source):
-            return source()
-        return collect(source, self.encoders, self.run)
+            source = source()
+        if not is_features(source):
+            source = collect(source, self.encoders, self.run, self.model)
+        features, labels = source
+        return {m: torch.as_tensor(x) for m, x in features.items()}, torch.as_tensor(labels)
 
     def _recompute(self, train: Source) -> None:
         if is_features(train) or callable(train):
             raise ValueError("bn_buffers='recompute' needs a loader as train=: statistics are measured on its batches")
 
         def run() -> None:
-            for batch in train:
+            for batch in in_order(train, no_single=True):  # each of several processes passes over all rows
                 self.run(batch)
 
-        run_through = self.encoders.values() if self.model is None else [self.model]
-        with torch.random.fork_rng(devices=[]), evaluating(*run_through):
-            recompute_batch_statistics(self.encoders.values(), run)
+        encoders = list(self.encoders.values())
+        modules = encoders if self.model is None else [*encoders, self.model]
+        with generators_kept(encoders), evaluating(*modules), uncompiled():
+            recompute_batch_statistics(encoders, run)
 
     def _reset_optimizer(self) -> None:
         kept = self.settings.optimizer_state
@@ -215,6 +274,6 @@ class Relearner:
                 self.optimizer.state.pop(parameter, None)
 
 
-def is_features(source: Source) -> TypeIs[Features]:
+def is_features(source: Any) -> TypeIs[Features]:
     """Whether a source holds features and labels themselves."""
     return isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], Mapping)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -41,3 +42,16 @@ class RelearnSettings(StrengthSettings):
         description="running statistics of batch normalisation at a re-learning; keep: unchanged; "
         "blend: pulled like the weights; recompute: measured again on the training data",
     )
+
+    def due(self, epochs: int) -> list[int]:
+        """Return the epochs, from 0, that end in an event if a training has so many."""
+        return list(range(self.every, epochs - 1, self.every))[: self.times]
+
+    def warnings(self, epochs: int) -> Iterator[str]:
+        """Warn where a training of so many epochs has fewer events than asked for."""
+        due = len(self.due(epochs))
+        schedule = f"every: {self.every}, times: {self.times}, {epochs} epochs"
+        if due == 0:
+            yield f"no re-learning will happen ({schedule}): this is training without it"
+        elif due < self.times:
+            yield f"only {due} of {self.times} re-learnings will happen ({schedule})"

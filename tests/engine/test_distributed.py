@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.names import toy_names
 from support.several import Job, fail_alone, train
 from support.training import CPU, bits, log
 
@@ -19,7 +20,7 @@ from drcli.data.prepared import open_dataset
 from drcli.engine.distributed import Report, _outcome, check_runs, launched, on_devices
 from drcli.engine.grid import run_grid
 from drcli.errors import PeerError, RecipeError, RunError
-from drcli.names import DATASETS, METHODS
+from drcli.names import METHODS
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
 from drcli.runs.planned import PlannedRun, plan
@@ -67,7 +68,7 @@ def make(toy_root: Path) -> Iterator[Callable[..., Recipe]]:
         }
         return recipe_from_dict(data, where="the test's recipe")
 
-    with DATASETS.registered("toy", "support.toy:Toy"):
+    with toy_names():
         yield recipe
 
 

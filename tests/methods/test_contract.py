@@ -7,7 +7,7 @@ a method follow each other (tests/methods/conftest.py), so that of several worke
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from support.training import StopAfter, StoppedError, bits, log, make_trainer, w
 from drcli import checkpoint
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
-from drcli.names import BACKBONES, METHODS
+from drcli.names import METHODS
 from drcli.optim import set_learning_rate
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
@@ -86,6 +86,10 @@ CASES = {
     "qmf": Case(),
     "pdf": Case(),
     "iprm": Case(),
+    "amss": Case({"ends": 2}),
+    "mcr": Case({"lambda": 1.0, "weight": 0.1, "permutations": 2}),
+    "cml": Case({"lambda": 2.0, "reduced": 0.5}),
+    "mmcosine": Case({"bias": True, "scale": 3.0}),
 }
 
 RELEARN: Mapping[str, Any] = {"every": 1, "times": 2, "lambda": 3.0, "restarts": 2}
@@ -159,7 +163,7 @@ Make = Callable[..., Recipe]
 
 
 @pytest.fixture
-def recipe(toy_dict: Callable[..., dict[str, Any]]) -> Iterator[Make]:
+def recipe(toy_dict: Callable[..., dict[str, Any]]) -> Make:
     """Makes the recipe of a subject; `method` is another method and its block, on the subject's fusion."""
 
     def make(
@@ -170,7 +174,6 @@ def recipe(toy_dict: Callable[..., dict[str, Any]]) -> Iterator[Make]:
     ) -> Recipe:
         name, settings = method or (subject.name, subject.settings)
         common = {
-            "modalities": {m: {"backbone": "tiny"} for m in modalities},
             "method": name,
             "methods": {name: settings},
             "fusion": CASES[subject.name].fusion,
@@ -178,8 +181,7 @@ def recipe(toy_dict: Callable[..., dict[str, Any]]) -> Iterator[Make]:
         }
         return recipe_from_dict({**toy_dict(modalities), **common, **blocks}, where="the test's recipe")
 
-    with BACKBONES.registered("tiny", "support.tiny:Tiny"):
-        yield make
+    return make
 
 
 @pytest.fixture(scope="module")

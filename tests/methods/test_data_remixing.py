@@ -160,5 +160,7 @@ def test_a_run_that_is_all_warm_up_is_warned_of(trainer: Callable[..., Trainer])
 
 
 def test_intermediate_fusions_are_refused(trainer: Callable[..., Trainer]) -> None:
-    with pytest.raises(RecipeError, match=r"data_remixing trains on single modalities: fusion=concat or"):
+    with pytest.raises(
+        RecipeError, match=r"fusion\.name = mmtm +must be concat or .* for data_remixing: a late fusion"
+    ):
         trainer(fusion="mmtm")

@@ -245,5 +245,5 @@ def test_a_run_without_contrasts_is_warned_of(trainer: Callable[..., Trainer]) -
 def test_what_does_not_fit_is_refused(trainer: Callable[..., Trainer]) -> None:
     with pytest.raises(RecipeError, match=r"methods\.di_mml\.fuse = 4 +must be less than training\.epochs, 4"):
         trainer(fuse=4)
-    with pytest.raises(RecipeError, match=r"di_mml trains every encoder by itself: fusion=concat or"):
+    with pytest.raises(RecipeError, match=r"fusion\.name = mmtm +must be concat or .* for di_mml: a late fusion"):
         trainer(fusion="mmtm")

@@ -94,7 +94,9 @@ def test_a_checkpoint_without_its_state_is_refused(toy_recipe: Callable[..., Rec
         trainer.train()
     state = dict(checkpoint.load(trainer.directory.last))
     state["relearn"] = {"initial": {}, "events": 0}
-    checkpoint.Saver(lambda: None).save(trainer.directory.last, state)
+    saver = checkpoint.Saver(lambda: None)
+    saver.save(trainer.directory.last, state)
+    saver.flush()
     with pytest.raises(CheckpointError, match=r"relearn\.initial"):
         make_trainer(recipe, tmp_path).resume()
 

@@ -21,7 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "transformer": {"dim": 8, "heads": 2, "layers": 2, "feedforward": 8},
 }
 TOKENS = ("vit", "transformer")
-LATE = ("concat", "sum", "film", "gated")
+LATE = ("concat", "sum", "film", "gated", "late_transformer")
 PAIRS = [
     *((fusion, "resnet_small") for fusion in (*LATE, "mmtm", "centralnet")),
     *((fusion, backbone) for fusion in ("concat", "mbt", "mmtm") for backbone in TOKENS),

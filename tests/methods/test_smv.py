@@ -203,5 +203,5 @@ def test_warm_up_epochs_train_on_every_row_once(trainer: Callable[..., Trainer])
 
 
 def test_intermediate_fusions_are_refused(trainer: Callable[..., Trainer]) -> None:
-    with pytest.raises(RecipeError, match=r"methods\.smv.*sets features of single modalities to 0: fusion=concat or"):
+    with pytest.raises(RecipeError, match=r"fusion\.name = mmtm +must be concat or .* for smv: a late fusion"):
         trainer(fusion="mmtm")

@@ -40,20 +40,12 @@ class Relearning:
             seed=ctx.seed,
         )
 
-    def due(self, ctx: Context) -> list[int]:
-        """Return the epochs of the run that end in an event."""
-        settings = self.settings
-        return list(range(settings.every, ctx.epochs - 1, settings.every))[: settings.times]
-
     def warnings(self, ctx: Context) -> Iterator[str]:
         """Warn where the schedule has fewer events than asked for, or class shares make a gap by themselves."""
-        due, settings = self.due(ctx), self.settings
-        schedule = f"every: {settings.every}, times: {settings.times}, {ctx.epochs} epochs"
-        if not due:
-            yield f"no re-learning will happen ({schedule}): this is training without it"
+        settings = self.settings
+        yield from settings.warnings(ctx.epochs)
+        if not settings.due(ctx.epochs):
             return
-        if len(due) < settings.times:
-            yield f"only {len(due)} of {settings.times} re-learnings will happen ({schedule})"
         apart = unequal_shares(ctx.train.split.labels, ctx.val.split.labels)
         if settings.strength in MEASURE_SHARES and apart is not None:
             yield f"{shares_differ(apart)}; strength: adjusted corrects for it"

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from drcli.data.rows import to_device
-from drcli.methods.base import own_block
 from drcli.methods.parts.shapley import Coalition, coalitions, shapley_weights, weighted_sum
-from drcli.models.fusion import Fusion
 from drcli.models.multimodal import MultimodalModel
-from drcli.names import FUSIONS
-from drcli.recipe.schema import Recipe
 from drcli.relearning.features import evaluating
 
 
@@ -52,16 +48,3 @@ def right_coalitions(
                 logits = model.fuse({m: x if m in coalition else torch.zeros_like(x) for m, x in own.items()})
                 correct.append(logits.argmax(dim=1).cpu() == labels[rows])
     return {coalition: torch.cat(correct) for coalition, correct in found.items()}
-
-
-def not_late(recipe: Recipe, why: str) -> Iterator[tuple[str, str]]:
-    """Yield that the recipe's fusion exchanges between encoders, if it does.
-
-    Args:
-        recipe: of one run.
-        why: what the method does that needs encoders by themselves, after its name.
-    """
-    key, _ = own_block(recipe)
-    if FUSIONS.load(recipe.fusion.name).encode is not Fusion.encode:
-        late = [name for name in FUSIONS.names() if FUSIONS.load(name).encode is Fusion.encode]
-        yield key, f"{recipe.methods[recipe.method].method} {why}: fusion={' or '.join(late)}"
