@@ -1,7 +1,7 @@
 """Diagnosing & Re-learning in Lightning: one callback.
 
-    pip install 'drcli[lightning]'
-    python docs/examples/lightning_loop.py
+pip install 'drcli[lightning]'
+python docs/examples/lightning_loop.py
 """
 
 from collections.abc import Sequence
