@@ -182,7 +182,7 @@ class Relearner:
         """
         with generators_kept(self.encoders.values()):
             on_train, on_val = self._features(train), self._features(val)
-        found = present_world().on_main(lambda: self._found(on_train, on_val))
+            found = present_world().on_main(lambda: self._found(on_train, on_val))
         if isinstance(found, str):
             raise ValueError(found)
         return found

@@ -58,11 +58,11 @@ def fit(loop: Any, module: Any, callback: Any) -> None:
 
 
 def test_it_ends_with_the_weights_of_drcli_train(loop: Any, toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    """In tests/examples/test_plain_loop.py they are those of the plain loop; here the order is reseeded by a callback."""
+    """And so with those of the plain loop, see test_plain_loop.py; a callback seeds the order of each epoch."""
     recipe = toy_recipe(method="joint", methods={"joint": {"relearn": {**RELEARN, "lambda": 3.0}}}, training=TRAINING)
     parts = Parts.of(recipe, tmp_path / "parts")
 
-    class Reseed(loop.Callback):  # type: ignore[name-defined,misc]
+    class Reseed(loop.Callback):  # type: ignore[misc]
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             parts.seed(trainer.current_epoch + 1)  # before the loader's next pass begins
 
@@ -76,7 +76,7 @@ def test_it_ends_with_the_weights_of_drcli_train(loop: Any, toy_recipe: Callable
 
 @pytest.mark.parametrize("saved", ["on_validation_end", "on_train_epoch_end"])
 def test_it_resumes_from_checkpoints_before_and_after_its_event(saved: str, loop: Any, tmp_path: Path) -> None:
-    class Save(loop.Callback):  # type: ignore[name-defined,misc]
+    class Save(loop.Callback):  # type: ignore[misc]
         def save(self, trainer: Any, pl_module: Any) -> None:
             if trainer.current_epoch == 1:
                 trainer.save_checkpoint(tmp_path / "saved.ckpt")
@@ -105,7 +105,7 @@ def test_an_event_that_pulls_nothing_changes_nothing(loop: Any) -> None:
 def test_gaps_and_strengths_are_logged(loop: Any) -> None:
     seen: dict[str, Tensor] = {}
 
-    class Look(loop.Callback):  # type: ignore[name-defined,misc]
+    class Look(loop.Callback):  # type: ignore[misc]
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
             seen.update(trainer.callback_metrics)
 
