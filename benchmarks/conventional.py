@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from drcli.data.batches import InputPlan
+from drcli.data.plan import InputPlan
 from drcli.data.prepared import PreparedDataset, Split
 from drcli.data.transforms import middle_frames
 from drcli.engine.assemble import input_plans, recipe_model

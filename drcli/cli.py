@@ -242,7 +242,7 @@ def diagnose(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="lambda, restarts, scaler, gap, match_sizes or kmeans; dataset.root where the data was moved.",
+            help="lambda, restarts, scaler, gap, match_sizes, sample or kmeans; dataset.root where the data was moved.",
         ),
     ] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw purities and representations (.png, .svg, .pdf).")] = None,

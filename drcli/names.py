@@ -143,6 +143,9 @@ METHODS = Registry(
             2023,
             "1+",
         ),
+        "amss": Entry(
+            "drcli.methods.amss:AMSS", "gradients of a part of each encoder, smaller for the stronger", 2024, "1+"
+        ),
     },
     group="drcli.methods",
 )
@@ -169,6 +172,9 @@ FUSIONS = Registry(
         "film": Entry("drcli.models.pair:Film", "one modality scales and shifts the other's features; two modalities"),
         "gated": Entry("drcli.models.pair:Gated", "one modality gates the other's features; two modalities"),
         "mbt": Entry("drcli.models.mbt:Mbt", "layers of transformers exchange through bottleneck tokens"),
+        "late_transformer": Entry(
+            "drcli.models.late_transformer:LateTransformer", "a transformer over one token per modality (SimBaMM)"
+        ),
     },
     group="drcli.fusions",
 )

@@ -12,9 +12,10 @@ import torch
 from support.training import CPU, StopAfter, StoppedError, bits, log, make_trainer, weights
 
 from drcli import checkpoint
-from drcli.data.batches import Batches, InputPlan
+from drcli.data.batches import Batches
 from drcli.data.format import ModalityInfo
 from drcli.data.input import InputSettings
+from drcli.data.plan import InputPlan
 from drcli.data.prepared import Split
 from drcli.data.rows import Residence
 from drcli.diagnosis import diagnose, soft_reinitialise

@@ -10,18 +10,13 @@ import torch
 from torch import Tensor
 
 from drcli.data import transforms
-from drcli.data.draws import Draws
-from drcli.data.format import ModalityInfo
-from drcli.data.input import Corruption, InputSettings
+from drcli.data.plan import PICTURES, InputPlan, norm, normalised
 from drcli.data.prepared import Split
 from drcli.data.rows import Residence, Rows, ahead, free_at_peak, to_device
-from drcli.errors import UsageError
 from drcli.seeding import generator
 from drcli.world import ALONE, World
 
 CPU = torch.device("cpu")
-
-PICTURES = ("frames", "flow")
 
 KEPT_NOISE = 256 * 2**20
 """Bytes up to which the fixed noise of a split and modality is kept in memory instead of drawn at every pass."""
@@ -98,27 +93,44 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class InputPlan:
-    """How a modality's stored arrays become inputs.
+class Draws:
+    """The random choices of one batch, all on the CPU.
 
     Attributes:
-        info: how it is stored.
-        settings: frames, size and flip of the recipe.
-        corruption: noise on the input, or None.
+        index: row numbers (B,).
+        flips: rows to mirror (B,), or None in evaluation.
+        frames: stored frames to take, {m: (B, T)}.
+        boxes: crops {m: (B, 4)}; without one, pictures are resized whole.
+        noise: seed of the noise {m: int}; without one, the noise is the row's own.
+        whole: row numbers of the whole batch, where these are the rows of one of several processes.
+        rows: where in it they are (B,).
+        seen: of which rows a modality is seen, {m: (B,)}.
+        seen_whole: the same of the whole batch, where these are the rows of one of several processes.
     """
 
-    info: ModalityInfo
-    settings: InputSettings = field(default_factory=InputSettings)
-    corruption: Corruption | None = None
+    index: Tensor
+    flips: Tensor | None = None
+    frames: dict[str, Tensor] = field(default_factory=dict)
+    boxes: dict[str, Tensor] = field(default_factory=dict)
+    noise: dict[str, int] = field(default_factory=dict)
+    whole: Tensor | None = None
+    rows: Tensor | None = None
+    seen: dict[str, Tensor] = field(default_factory=dict)
+    seen_whole: dict[str, Tensor] = field(default_factory=dict)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one input sample."""
-        if self.info.kind not in PICTURES:
-            return self.info.shape
-        stored, channels, height, width = self.info.shape
-        size = self.settings.size
-        return (self.settings.frames or stored, channels, size or height, size or width)
+    def of(self, rows: Tensor) -> Draws:
+        """Return the choices for some rows (B,) of the batch."""
+        return Draws(
+            self.index[rows],
+            None if self.flips is None else self.flips[rows],
+            {m: x[rows] for m, x in self.frames.items()},
+            {m: x[rows] for m, x in self.boxes.items()},
+            self.noise,
+            whole=self.index,
+            rows=rows,
+            seen={m: x[rows] for m, x in self.seen.items()},
+            seen_whole=self.seen,
+        )
 
 
 class Batches:
@@ -149,7 +161,7 @@ class Batches:
         self.device = device
         self.plans = dict(plans)
         self.rows = Rows({m: split.arrays[m] for m in plans}, device, residence, split.files)
-        self._norms = {m: _norm(plan.info, device) for m, plan in plans.items()}
+        self._norms = {m: norm(plan.info, device) for m, plan in plans.items()}
         self._labels = split.labels.to(device)
         self._lengths = {m: steps.to(device) for m, steps in split.lengths.items() if m in self.plans}
         self._fixed_noise: dict[str, Tensor] = {}
@@ -269,7 +281,7 @@ class Batches:
     def _input(self, modality: str, stored: Tensor, draws: Draws, lengths: Tensor | None) -> Tensor:
         plan = self.plans[modality]
         inputs = to_device(stored, self.device).to(torch.float32)  # a copy already: it may be changed in place
-        inputs = _normalised(inputs, plan, self._norms[modality], draws.boxes.get(modality), lengths)
+        inputs = normalised(inputs, plan, self._norms[modality], draws.boxes.get(modality), lengths)
         if draws.flips is not None and plan.settings.flip and plan.settings.augment:
             inputs = transforms.mirror(inputs, draws.flips, is_flow=plan.info.kind == "flow")
         if plan.corruption is not None and self._is_noisy(plan):
@@ -305,55 +317,6 @@ class Batches:
         return noise
 
 
-@dataclass(frozen=True)
-class Transform:
-    """Makes inputs of arrays that are stored as a prepared dataset stores them, as evaluation does.
-
-    The recipe's noise on inputs is left out: in evaluation it belongs to the rows of a prepared dataset.
-
-    Attributes:
-        plan: how the modality's stored arrays become inputs.
-    """
-
-    plan: InputPlan
-
-    def __call__(self, stored: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return inputs (B, *shape), float32, of stored arrays (B, *stored shape) on any device.
-
-        Args:
-            stored: as `plan.info` describes them.
-            lengths: (B,) valid steps of sequences.
-
-        Raises:
-            UsageError: the arrays have another shape.
-        """
-        expected = self.plan.info.shape
-        if tuple(stored.shape[1:]) != expected:
-            raise UsageError(
-                f"arrays of shape (B, {', '.join(map(str, expected))}) expected, not {tuple(stored.shape)}"
-            )
-        if self.plan.info.kind in PICTURES:
-            stored = stored[:, transforms.middle_frames(stored.shape[1], self.plan.shape[0]).to(stored.device)]
-        norm = _norm(self.plan.info, stored.device)
-        return _normalised(stored.to(torch.float32, copy=True), self.plan, norm, None, lengths)
-
-
-def _normalised(
-    inputs: Tensor, plan: InputPlan, norm: tuple[Tensor, Tensor], boxes: Tensor | None, lengths: Tensor | None
-) -> Tensor:
-    """Resize, normalise and blank the padding of float32 arrays, which are changed in place."""
-    if plan.settings.size is not None:
-        inputs = _resized(inputs, boxes, plan.settings.size)
-    mean, scale = norm
-    inputs = inputs.sub_(mean).mul_(scale)
-    return inputs if lengths is None else _without_padding(inputs, lengths)
-
-
-def _resized(pictures: Tensor, boxes: Tensor | None, size: int) -> Tensor:
-    """Crop (in training) or resize (B, T, C, H, W)."""
-    return transforms.resize(pictures, size) if boxes is None else transforms.crop_and_resize(pictures, boxes, size)
-
-
 def parts(index: Tensor, size: int) -> tuple[Tensor, ...]:
     """Split row numbers into batches; a row that would be left alone joins the batch before it.
 
@@ -375,16 +338,3 @@ def own_rows(rows: int, count: int, world: World) -> Tensor:
     """Return which rows of a batch are a process's: its share of each of the `count` parts."""
     whole = torch.arange(rows)
     return torch.cat([whole[span][world.shard(span.stop - span.start)] for span in spans(rows, count)])
-
-
-def _norm(info: ModalityInfo, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and inverse standard deviation, shaped to the channel axis of a batch."""
-    trailing = 0 if info.kind == "sequence" or len(info.mean) == 1 else 2
-    mean, std = (torch.tensor(values).reshape(-1, *[1] * trailing) for values in (info.mean, info.std))
-    return mean.to(device), std.reciprocal().to(device)
-
-
-def _without_padding(inputs: Tensor, lengths: Tensor) -> Tensor:
-    """Set the steps of (B, L, D) beyond each row's length to 0."""
-    valid = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
-    return inputs * valid[:, :, None]

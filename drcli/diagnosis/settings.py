@@ -33,6 +33,12 @@ class MeasureSettings(BaseModel, extra="forbid", frozen=True):
         description="cluster as many training samples as there are validation samples, since purity is higher "
         "in small sets",
     )
+    sample: PositiveInt | None = Field(
+        None,
+        le=1_000_000_000,
+        description="largest number of rows of train, and of validation, that are clustered, drawn by class with a "
+        "fixed seed; never fewer than there are classes; null: all rows",
+    )
     kmeans: Literal["auto", "sklearn", "torch"] = Field(
         "auto",
         description="implementation of K-means; sklearn: scikit-learn; torch: drcli's own, on the device of the "

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from drcli import checkpoint
-from drcli.data.batches import PICTURES, Batches, InputPlan
+from drcli.data.batches import Batches
 from drcli.data.format import INFO_FILE, Contents
+from drcli.data.plan import PICTURES, InputPlan
 from drcli.data.prepared import PreparedDataset, open_dataset, prepare_command
 from drcli.engine.saved import Saved, at_most, check_optimizer, check_state, check_tensors, saved
 from drcli.errors import CheckpointError, DataError, RecipeError

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from drcli import checkpoint
-from drcli.data.batches import Batch, Transform
+from drcli.data.batches import Batch
 from drcli.data.format import Contents
+from drcli.data.plan import Transform
 from drcli.engine.assemble import build_method, input_plans, recipe_model, recipe_of
 from drcli.engine.saved import Saved, at_most, check_tensors, saved
 from drcli.errors import CheckpointError

@@ -82,6 +82,7 @@ class Trainer:
         self.next_epoch = 0
         self.selected = Selected()
         self.seconds = 0.0
+        self.rows = len(self.ctx.train)  # of the present epoch
         self.saver = checkpoint.Saver(self.directory.guard)
         assembly.method.setup(self.ctx)
         if assembly.relearning is not None:  # after the method: it may give encoders the weights of others
@@ -160,7 +161,7 @@ class Trainer:
             test=scores.get("test"),
             selected=selected,
             seconds=seconds,
-            samples_per_second=len(ctx.train) / (trained - started),
+            samples_per_second=self.rows / (trained - started),
         )
         ctx.world.on_main(lambda: self._write_down(record, events))
 
@@ -174,6 +175,7 @@ class Trainer:
                 rows = len(batch.whole.labels)
                 log.add(method.training_step(ctx, batch), rows)
                 self.listener.on(RowsDone(rows))
+        self.rows = sum(log.sizes)
         return log.means()
 
     def _score_train(self) -> dict[str, float]:

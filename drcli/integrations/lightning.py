@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from drcli.relearning import Relearned, Relearner
+from drcli.relearning.features import bare
 
 Encoders = Mapping[str, str] | Callable[[Any], Mapping[str, nn.Module]]
 
@@ -93,7 +94,7 @@ class RelearnCallback(_callback_class()):  # type: ignore[misc]
         """
         if self.val is None and not trainer.enable_validation:
             raise ValueError("there is no validation loader, which the diagnosis needs: give the trainer one, or val=")
-        encoders = self._found_encoders(pl_module)
+        encoders = {m: bare(encoder) for m, encoder in self._found_encoders(pl_module).items()}
         if self.relearner is None or list(self.relearner.encoders.values()) != list(encoders.values()):
             self.relearner = self._made(trainer, pl_module, encoders)
             self._next_epoch = 0
@@ -103,6 +104,7 @@ class RelearnCallback(_callback_class()):  # type: ignore[misc]
             self.relearner.load_state_dict(self._saved["relearner"])
             self._next_epoch = self._saved["next_epoch"]
             self._saved = None
+        self.relearner.warn()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Diagnose and pull if an event follows this epoch, and log it."""

@@ -80,7 +80,7 @@ class CML(Method):
         order = torch.randperm(len(names), generator=ctx.generator("cml")).tolist()
         for position in order[:-1]:
             features = without(features, names[position])
-            yield ctx.model.fusion(features)
+            yield ctx.model.fuse(features)
 
 
 def rise(fewer: Tensor, more: Tensor, labels: Tensor) -> Tensor:

@@ -158,7 +158,7 @@ class Relearner:
         Raises:
             ValueError: features and labels do not fit together or are not finite, or a batch is of another kind.
         """
-        self._warn()
+        self.warn(stacklevel=3)
         if not self.is_due(epoch):
             return None
         found = self.pull(self.diagnose(train, val))
@@ -166,6 +166,13 @@ class Relearner:
             self._recompute(train)
         left = self.diagnose(train, val) if again and not is_features(train) else {}
         return Relearned(epoch, self.events, found, left)
+
+    def warn(self, stacklevel: int = 2) -> None:
+        """Warn where fewer events fit into `epochs` than `times`, once, in one process; the first `step` does it."""
+        if self._is_new and self.epochs is not None and present_world().is_main:
+            for line in self.settings.warnings(self.epochs):
+                warnings.warn(line, stacklevel=stacklevel)
+        self._is_new = False
 
     def diagnose(self, train: Source, val: Source) -> dict[str, ModalityDiagnosis]:
         """Return the diagnosis of every modality; nothing is changed.
@@ -175,7 +182,7 @@ class Relearner:
         """
         with generators_kept(self.encoders.values()):
             on_train, on_val = self._features(train), self._features(val)
-        found = present_world().on_main(lambda: self._found(on_train, on_val))
+            found = present_world().on_main(lambda: self._found(on_train, on_val))
         if isinstance(found, str):
             raise ValueError(found)
         return found
@@ -255,13 +262,6 @@ class Relearner:
         modules = encoders if self.model is None else [*encoders, self.model]
         with generators_kept(encoders), evaluating(*modules), uncompiled():
             recompute_batch_statistics(encoders, run)
-
-    def _warn(self) -> None:
-        """Say once, in one process, where fewer events fit than were asked for."""
-        if self._is_new and self.epochs is not None and present_world().is_main:
-            for line in self.settings.warnings(self.epochs):
-                warnings.warn(line, stacklevel=3)
-        self._is_new = False
 
     def _reset_optimizer(self) -> None:
         kept = self.settings.optimizer_state

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from drcli.data.batches import Batch, Batches, InputPlan
+from drcli.data.batches import Batch, Batches
 from drcli.data.format import ModalityInfo
 from drcli.data.input import Corruption, InputSettings
+from drcli.data.plan import InputPlan
 from drcli.data.prepared import Split
 
 CPU = torch.device("cpu")

@@ -14,9 +14,10 @@ from support.training import CPU, planned, trained
 
 import drcli
 from drcli import checkpoint
-from drcli.data.batches import Batches, InputPlan, Transform
+from drcli.data.batches import Batches
 from drcli.data.format import ModalityInfo
 from drcli.data.input import InputSettings
+from drcli.data.plan import InputPlan, Transform
 from drcli.data.prepared import PreparedDataset, Split, open_dataset
 from drcli.engine.assemble import restore
 from drcli.engine.evaluate import run_split

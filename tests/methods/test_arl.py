@@ -130,5 +130,5 @@ def test_what_has_no_effect_is_warned_of(make: Callable[..., Trainer]) -> None:
 
 
 def test_fusions_between_encoders_are_refused(make: Callable[..., Trainer]) -> None:
-    with pytest.raises(RecipeError, match=r"fusion\.name = mmtm +must be concat or sum or film or gated for arl"):
+    with pytest.raises(RecipeError, match=r"fusion\.name = mmtm +must be concat or sum or .*late_transformer for arl"):
         make(fusion="mmtm")

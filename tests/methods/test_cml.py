@@ -105,5 +105,5 @@ def only(features: dict[str, torch.Tensor], kept: set[str]) -> dict[str, torch.T
 
 
 def test_fusions_between_encoders_are_refused(make: Callable[..., Trainer]) -> None:
-    with pytest.raises(RecipeError, match=r"fusion\.name = mmtm +must be concat or sum or film or gated for cml"):
+    with pytest.raises(RecipeError, match=r"fusion\.name = mmtm +must be concat or sum or .*late_transformer for cml"):
         make(fusion="mmtm")

@@ -86,6 +86,7 @@ CASES = {
     "qmf": Case(),
     "pdf": Case(),
     "iprm": Case(),
+    "amss": Case({"ends": 2}),
     "mcr": Case({"lambda": 1.0, "weight": 0.1, "permutations": 2}),
     "cml": Case({"lambda": 2.0, "reduced": 0.5}),
     "mmcosine": Case({"bias": True, "scale": 3.0}),

@@ -172,5 +172,5 @@ def test_encoders_of_unequal_widths_are_refused_with_a_contrastive_loss(make: Ca
 
 
 def test_fusions_between_encoders_are_refused(make: Callable[..., Trainer]) -> None:
-    with pytest.raises(RecipeError, match=r"fusion\.name = mmtm +must be concat or sum or film or gated for mcr"):
+    with pytest.raises(RecipeError, match=r"fusion\.name = mmtm +must be concat or sum or .*late_transformer for mcr"):
         make(fusion="mmtm")

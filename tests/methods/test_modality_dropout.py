@@ -134,5 +134,5 @@ def test_evaluation_drops_nothing(trainer: Callable[..., Trainer]) -> None:
 
 @pytest.mark.parametrize("fusion", ["centralnet", "mmtm"])
 def test_fusions_that_exchange_before_are_refused(fusion: str, trainer: Callable[..., Trainer]) -> None:
-    with pytest.raises(RecipeError, match=r"fusion\.name = .*must be concat or sum or film or gated for"):
+    with pytest.raises(RecipeError, match=r"fusion\.name = .*must be concat or sum or .*late_transformer for"):
         trainer(fusion=fusion)

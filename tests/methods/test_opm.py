@@ -158,5 +158,5 @@ def test_a_run_that_ends_before_is_warned_of(make: Callable[..., Trainer]) -> No
 
 
 def test_fusions_between_encoders_are_refused(make: Callable[..., Trainer]) -> None:
-    with pytest.raises(RecipeError, match=r"fusion\.name = mmtm +must be concat or sum or film or gated for opm"):
+    with pytest.raises(RecipeError, match=r"fusion\.name = mmtm +must be concat or sum or .*late_transformer for opm"):
         make(fusion="mmtm", unimodal_logits="zero_others")

@@ -88,6 +88,7 @@ def test_an_epoch_trains_on_the_rows_that_the_method_selects(
     assert sorted(chain(*rows[:3])) == list(range(40))
     assert sorted(chain(*rows[3:])) == sorted([*range(20), *range(20)])
     assert [sorted(batch.seen) for batch in seen] == [[]] * 3 + [["visual"]] * 3
+    assert made.rows == 80  # what its samples per second count
 
 
 def test_an_encoder_of_which_nothing_is_seen_stands_still(trainer: Callable[..., Trainer]) -> None:

@@ -126,5 +126,5 @@ def test_more_combinations_than_fit_are_refused(make: Callable[..., Trainer]) ->
 
 
 def test_fusions_between_encoders_are_refused(make: Callable[..., Trainer]) -> None:
-    with pytest.raises(RecipeError, match=r"fusion\.name = mmtm +must be concat or sum or film or gated for tcmax"):
+    with pytest.raises(RecipeError, match=r"fusion\.name = mmtm +must be concat or .*late_transformer for tcmax"):
         make(fusion="mmtm")
