@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -188,7 +189,13 @@ def test_two_processes_pull_by_one_diagnosis_of_all_rows(loop: Any, tmp_path: Pa
 @pytest.mark.parametrize("package", ["lightning", "pytorch_lightning", "transformers", "accelerate"])
 def test_no_other_part_of_drcli_imports_the_packages_of_others(package: str) -> None:
     files = [path for path in (EXAMPLES.parents[1] / "drcli").rglob("*.py") if path.parent.name != "integrations"]
+    line = re.compile(rf"^\s*(import|from) {package}\b", re.MULTILINE)
     assert len(files) > 50
-    assert [
-        path for path in files if re.search(rf"^\s*(import|from) {package}\b", path.read_text(), re.MULTILINE)
-    ] == []
+    assert [path for path in files if line.search(path.read_text())] == []
+
+
+def test_without_either_package_the_message_says_what_to_install(loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lightning.pytorch", "lightning", "pytorch_lightning"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'drcli\[lightning\]'"):
+        sys.modules["drcli.integrations.lightning"]._callback_class()
