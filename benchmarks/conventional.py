@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from drcli.data.batches import InputPlan
+from drcli.data.plan import InputPlan
 from drcli.data.prepared import PreparedDataset, Split
 from drcli.data.transforms import middle_frames
 from drcli.engine.assemble import input_plans, recipe_model
@@ -118,7 +118,7 @@ def export(recipe: Recipe, dataset: PreparedDataset, folder: Path, pictures: Col
         folder: where the files go.
         pictures: modalities that are kept as pictures; the others are arrays.
     """
-    plans = input_plans(recipe, tuple(recipe.modalities), dataset.info)
+    plans = input_plans(recipe, tuple(recipe.modalities), dataset.info.contents)
     ranges = {m: _range(dataset.split("train").arrays[m]) for m in pictures}
     found = {}
     for name in ("train", "val"):
@@ -241,7 +241,7 @@ class Conventional:
         self.device = device
         self.loaders = loaders
         self.checkpoint = checkpoint
-        self.model = recipe_model(recipe, tuple(recipe.modalities), dataset.info).to(device)
+        self.model = recipe_model(recipe, tuple(recipe.modalities), dataset.info.contents).to(device)
         if recipe.training.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(recipe.training.optimizer, self.model.parameters())

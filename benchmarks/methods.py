@@ -48,8 +48,8 @@ from drcli.runs.planned import PlannedRun  # noqa: E402
 from drcli.watch.events import Listener  # noqa: E402
 
 SEAMS = (
-    "build", "setup", "on_epoch_start", "on_epoch_end", "training_step", "forward", "losses", "backward", "modulate",
-    "predict",
+    "build", "setup", "stage", "on_epoch_start", "on_epoch_end", "selections", "training_step", "forward", "losses",
+    "backward", "modulate", "predict",
 )  # fmt: skip
 PERIODS = {"diagnose_relearn": ("every", 5), "g_blending": ("super_epoch", 5)}
 

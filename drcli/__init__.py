@@ -1,7 +1,7 @@
 """Experiment runner for Diagnosing & Re-learning and the methods it is compared with.
 
 Importing this package imports nothing heavy: torch, pydantic and scikit-learn are loaded by the
-modules that use them.
+modules that use them. `drcli.load` is that of `drcli.api`, which has everything else for other code, too.
 """
 
 from importlib import import_module
@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = {"Relearner": "drcli.relearning"}
+_MODULES = {"Relearner": "drcli.relearning", "load": "drcli.api"}
 
-__all__ = ["Relearner", "__version__"]
+__all__ = ["Relearner", "__version__", "load"]
+
+load: Any
 
 
 def __getattr__(name: str) -> Any:

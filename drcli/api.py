@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from drcli.data.batches import Batch
     from drcli.data.format import DatasetInfo
     from drcli.diagnosis import GapSettings, MeasureSettings, ModalityDiagnosis, diagnose, snapshot, soft_reinitialise
+    from drcli.engine.loaded import Loaded, load
     from drcli.errors import DataError, DrcliError, RunError, UsageError
     from drcli.methods.base import Event, Last, Losses, Method, Window, own_block
     from drcli.methods.context import Context
@@ -41,6 +42,7 @@ _MODULES = {
     "drcli.diagnosis": (
         "GapSettings", "MeasureSettings", "ModalityDiagnosis", "diagnose", "snapshot", "soft_reinitialise",
     ),
+    "drcli.engine.loaded": ("Loaded", "load"),
     "drcli.errors": ("DataError", "DrcliError", "RunError", "UsageError"),
     "drcli.methods.base": ("Event", "Last", "Losses", "Method", "Window", "own_block"),
     "drcli.methods.context": ("Context",),
@@ -81,6 +83,7 @@ __all__ = [
     "Hidden",
     "Job",
     "Last",
+    "Loaded",
     "Losses",
     "Maps",
     "MeasureSettings",
@@ -101,6 +104,7 @@ __all__ = [
     "apply_heads",
     "diagnose",
     "linear_heads",
+    "load",
     "load_recipe",
     "own_block",
     "snapshot",

@@ -237,12 +237,12 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
 @app.command()
 @reports_errors
 def diagnose(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pt|FEATURES.npz", help="What to diagnose.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT.pt|FEATURES.npz", help="What to diagnose.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="lambda, restarts, scaler, gap, match_sizes or kmeans; dataset.root where the data was moved.",
+            help="lambda, restarts, scaler, gap, match_sizes, sample or kmeans; dataset.root where the data was moved.",
         ),
     ] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw purities and representations (.png, .svg, .pdf).")] = None,
@@ -262,7 +262,9 @@ def diagnose(
 @app.command("eval")
 @reports_errors
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pt", help="What to evaluate.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="RUN|CHECKPOINT.pt", help="What to evaluate: a run directory, or a file in it.")
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[dataset.root=DIR]", help="Where the data was moved.")
     ] = None,
@@ -270,12 +272,32 @@ def evaluate(
     device: DeviceOpt = "auto",
     as_json: JsonOpt = False,
 ) -> None:
-    """Score a checkpoint, and each of its frozen encoders by a linear probe."""
+    """Score a checkpoint, and its frozen encoders, each and all together, by linear probes."""
     with leaving_at_once():
         from drcli.commands import evaluate as command
 
     result = command.evaluate(checkpoint, overrides or [], split, device)
     _emit(as_json, lambda: result, lambda: command.table(result))
+
+
+@app.command()
+@reports_errors
+def export(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="RUN|CHECKPOINT.pt", help="Whose encoder: a run directory, or a file in it.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="File to write.")],
+    encoder: Annotated[
+        str | None, typer.Option(metavar="MODALITY", help="Encoder to export; default: the only one.")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Write one trained encoder as a .safetensors file, for other programs and for `weights` of a recipe."""
+    with leaving_at_once():
+        from drcli.commands import export as command
+
+    result = command.export(checkpoint, encoder, out)
+    _emit(as_json, lambda: result, lambda: command.line(result))
 
 
 @app.command()
@@ -304,10 +326,18 @@ def report(  # noqa: PLR0913, PLR0917 - one argument for each option
         str | None,
         typer.Option(
             metavar="KEY[,KEY]",
-            help="Columns of the tables: seeds, val, accuracy, macro_f1, probes, difference, bootstrap, seconds, "
-            "published; default: all.",
+            help="Columns of the tables: seeds, val, accuracy, macro_f1, probes, fused_probe, difference, "
+            "bootstrap, seconds, published; default: all.",
         ),
     ] = None,
+    second_hand: Annotated[
+        bool,
+        typer.Option(
+            "--second-hand",
+            help="Also show published figures that are quoted, copied or unpublished: not read where their authors "
+            "published them.",
+        ),
+    ] = False,
 ) -> None:
     """Report runs as one HTML page that needs no network, or as tables."""
     with leaving_at_once():
@@ -315,7 +345,7 @@ def report(  # noqa: PLR0913, PLR0917 - one argument for each option
 
     labels = maps.split(",") if maps is not None else []
     keys = None if columns is None else [key.strip() for key in columns.split(",")]
-    request = command.ReportRequest(folders, out, form, figures, png, labels, no_maps, reference, keys)
+    request = command.ReportRequest(folders, out, form, figures, png, labels, no_maps, reference, keys, second_hand)
     typer.echo(command.report(request, terminal.console(stderr=True)), nl=False)
 
 

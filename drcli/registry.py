@@ -26,10 +26,14 @@ class Entry:
     Attributes:
         target: "module:Class", or the class itself.
         summary: what it is, in one line.
+        year: of a method, when it was first published; None: it is nobody's.
+        modalities: of a method, how many its mathematics allows: "2", "1+" for one or more, "2+" for two or more.
     """
 
     target: str | type
     summary: str = ""
+    year: int | None = None
+    modalities: str = ""
 
     def load(self) -> Any:
         """Import and return the class."""
@@ -63,6 +67,11 @@ class Registry:
         if name in self._entries:
             return self._entries[name].summary
         return f"from {self._external()[name].value}"
+
+    def columns(self, name: str) -> tuple[str, str]:
+        """The year and the number of modalities of a method, as `drcli ls` prints them; "" where it is not said."""
+        entry = self._entries.get(name, Entry(""))
+        return "" if entry.year is None else str(entry.year), entry.modalities
 
     def load(self, name: str) -> Any:
         """Import and return the class of a name.

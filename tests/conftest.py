@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.names import toy_names
 
 from drcli.data.prepared import PreparedDataset, open_dataset
 from drcli.names import DATASETS
@@ -31,8 +32,8 @@ def shared() -> Path:
 
 @pytest.fixture
 def toy() -> Iterator[None]:
-    """The dataset "toy" is registered."""
-    with DATASETS.registered("toy", "support.toy:Toy"):
+    """The dataset "toy" and the backbone "tiny" are registered."""
+    with toy_names():
         yield
 
 
@@ -40,7 +41,7 @@ def toy() -> Iterator[None]:
 def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared "toy"."""
     root = tmp_path_factory.mktemp("toy") / "prepared"
-    with DATASETS.registered("toy", "support.toy:Toy"):
+    with toy_names():
         toy = DATASETS.load("toy")
         toy(toy.Settings()).run(source=None, out=root)
     return root
@@ -60,7 +61,7 @@ def toy_dict(toy: None, toy_root: Path) -> Callable[..., dict[str, Any]]:
         return {
             "name": "toy",
             "dataset": {"name": "toy", "root": str(toy_root)},
-            "modalities": {m: {"backbone": "resnet_small", "width": 4} for m in modalities},
+            "modalities": {m: {"backbone": "tiny"} for m in modalities},
             "method": "diagnose_relearn",
             "methods": {
                 "joint": {},

@@ -12,12 +12,13 @@ import torch
 from support.training import CPU, StopAfter, StoppedError, bits, log, make_trainer, weights
 
 from drcli import checkpoint
-from drcli.data.batches import Batches, InputPlan
+from drcli.data.batches import Batches
 from drcli.data.format import ModalityInfo
 from drcli.data.input import InputSettings
+from drcli.data.plan import InputPlan
 from drcli.data.prepared import Split
 from drcli.data.rows import Residence
-from drcli.diagnosis import diagnose
+from drcli.diagnosis import diagnose, soft_reinitialise
 from drcli.engine.assemble import restore
 from drcli.engine.device import compile_forward
 from drcli.engine.evaluate import run_split
@@ -112,7 +113,8 @@ def test_an_event_on_the_device_is_the_event_on_the_cpu(toy_recipe: Callable[...
             for parameter in trainer.assembly.model.parameters():
                 parameter.add_(0.5)
         assert isinstance(trainer.assembly.method, DiagnoseRelearn)
-        trainer.assembly.method.relearn(trainer.ctx, "audio", 0.25)
+        relearner = trainer.assembly.method.relearning.relearner
+        soft_reinitialise(relearner.encoders["audio"], relearner.initial["audio"], 0.25)
         after.append({name: tensor.cpu() for name, tensor in weights(trainer).items()})
     torch.testing.assert_close(after[1], after[0], rtol=1e-6, atol=1e-6)
 

@@ -28,6 +28,14 @@ def test_every_name_has_a_class_of_its_kind_and_a_summary_of_one_line(
     assert 10 < len(registry.summary(name)) < 80
 
 
+@pytest.mark.parametrize("name", METHODS.names())
+def test_year_and_modalities_in_the_list_are_those_of_the_class(name: str) -> None:
+    method = METHODS.load(name)
+    low, high = method.num_modalities
+    number = f"{low}+" if high is None else str(low) if low == high else f"{low}-{high}"
+    assert METHODS.columns(name) == ("" if method.year is None else str(method.year), number)
+
+
 def imports(path: Path) -> Iterator[str]:
     """The modules of ours that a file imports at run time, at its top or in its functions."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

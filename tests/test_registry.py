@@ -32,6 +32,16 @@ def test_our_names_come_first_and_win(registry: Registry) -> None:
     assert registry.summary("ours") == "a fraction"
 
 
+def test_year_and_modalities_are_told_where_an_entry_has_them() -> None:
+    entries = {"new": Entry("a:B", "new", 2025, "2+"), "old": Entry("a:C", "old")}
+    registry = Registry("thing", entries, group="drcli.nothing")
+    assert [registry.columns(name) for name in ("new", "old", "of another package")] == [
+        ("2025", "2+"),
+        ("", ""),
+        ("", ""),
+    ]
+
+
 def test_other_packages_join_through_entry_points(registry: Registry) -> None:
     from drcli.models.backbone import Backbone
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from drcli.diagnosis import ModalityDiagnosis, diagnose, reading, unequal_shares
 from drcli.diagnosis.clustering import constant_dimensions
 from drcli.diagnosis.features_file import load_features
+from drcli.diagnosis.sampling import stratified_rows
 from drcli.diagnosis.settings import MeasureSettings
 from drcli.engine.assemble import restore
 from drcli.engine.device import resolve_device, set_determinism
@@ -30,6 +31,7 @@ from drcli.relearning.settings import StrengthSettings
 from drcli.report.figures import diagnosis as diagnosis_figure
 from drcli.report.render import titled
 from drcli.report.theme import PAPER, write_figure
+from drcli.runs.directory import checkpoint_at
 
 
 class Settings(StrengthSettings):
@@ -91,7 +93,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
     """Diagnose a checkpoint, or a .npz file of features; nothing is changed.
 
     Args:
-        path: a checkpoint.pt, or a FEATURES.npz.
+        path: a checkpoint.pt, a run directory, or a FEATURES.npz.
         overrides: KEY=VALUE of a diagnosis setting, or dataset.root=DIR.
         device: auto, cpu or cuda.
         figure: where to draw the picture, or None.
@@ -102,6 +104,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
     root, others = split_root(parse_overrides(overrides))
     asked = validate_settings(Settings, dict(others), where="drcli diagnose")
     where = resolve_device(device)
+    path = checkpoint_at(path)
     if figure is not None:
         diagnosis_figure.check_place(figure)
     if path.suffix == ".npz":
@@ -109,8 +112,8 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
             raise UsageError(f"dataset.root={root}: {path} holds the features themselves; leave it out")
         found = _from_file(path)
     else:
-        found = _from_checkpoint(path, root, where)
-    settings = found.settings.model_copy(update={name: getattr(asked, name) for name in asked.model_fields_set})
+        found = _from_checkpoint(path, root, where, asked)
+    settings = _with(found.settings, asked)
     measured = diagnose(
         *_on(where, found.train),
         *_on(where, found.val),
@@ -180,15 +183,24 @@ def _from_file(path: Path) -> Representations:
     )
 
 
-def _from_checkpoint(path: Path, root: Path | None, device: torch.device) -> Representations:
+def _with(settings: Settings, asked: Settings) -> Settings:
+    """Return settings with those that the command line gives."""
+    return settings.model_copy(update={name: getattr(asked, name) for name in asked.model_fields_set})
+
+
+def _from_checkpoint(path: Path, root: Path | None, device: torch.device, asked: Settings) -> Representations:
+    """Return the representations of a checkpoint; where a sample is diagnosed, only its rows are encoded."""
     restored = restore(path, device, root=root)
     assembly = restored.assembly
     set_determinism(assembly.recipe.training.deterministic)
-    train, val = (
-        extract_features(assembly.model, assembly.batches(split), assembly.eval_batch_size)
-        for split in ("train", "val")
-    )
-    return Representations(train, val, assembly.dataset.info.classes, restored.epoch, settings_of(assembly.recipe))
+    settings, classes = settings_of(assembly.recipe), assembly.dataset.info.classes
+    sample = _with(settings, asked).sample
+    found = []
+    for split in ("train", "val"):
+        batches = assembly.batches(split)
+        rows = None if sample is None else stratified_rows(batches.split.labels, max(sample, len(classes)))
+        found.append(extract_features(assembly.model, batches, assembly.eval_batch_size, rows))
+    return Representations(found[0], found[1], classes, restored.epoch, settings)
 
 
 def settings_of(recipe: Recipe) -> Settings:

@@ -16,6 +16,7 @@ from drcli.engine.evaluate import evaluate_split
 from drcli.errors import UsageError
 from drcli.recipe.source import parse_overrides, split_root
 from drcli.report.render import titled
+from drcli.runs.directory import checkpoint_at
 from drcli.runs.wording import Selected, how_selected, percent
 
 
@@ -23,7 +24,7 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
     """Return the object of `drcli eval --json`.
 
     Args:
-        checkpoint: a checkpoint.pt or last.pt.
+        checkpoint: a checkpoint.pt or last.pt, or a run directory.
         overrides: dataset.root=DIR, where the data was moved.
         split: train, val or test.
         device: auto, cpu or cuda.
@@ -39,6 +40,7 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
     if unknown:
         raise UsageError(f"override {unknown[0].path}: eval takes only dataset.root=DIR; the rest is the checkpoint's")
     where = resolve_device(device)
+    checkpoint = checkpoint_at(checkpoint)
     restored = restore(checkpoint, where, root=root)
     assembly = restored.assembly
     set_determinism(assembly.recipe.training.deterministic)
@@ -52,6 +54,7 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
         "monitor": assembly.recipe.monitor,
         **found.outputs.scores().to_dict(),
         "unimodal": {m: probe.to_dict() for m, probe in found.probes.items()},
+        **({} if found.fused_probe is None else {"fused_probe": found.fused_probe}),
     }
 
 
@@ -66,6 +69,8 @@ def table(result: dict[str, Any]) -> Group:
     out.add_row("samples", str(result["n"]))
     for m, found in result["unimodal"].items():
         out.add_row(f"{m} linear probe", percent(found["probe_accuracy"]))
+    if "fused_probe" in result:
+        out.add_row("fused linear probe", percent(result["fused_probe"]))
     return titled(title, out)
 
 

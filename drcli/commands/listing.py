@@ -13,8 +13,8 @@ REGISTRIES = {"methods": METHODS, "datasets": DATASETS, "backbones": BACKBONES, 
 KINDS = ("recipes", *REGISTRIES)
 
 
-def rows(kind: str) -> list[tuple[str, str]]:
-    """Return the names of a kind, and in one line what each is.
+def rows(kind: str) -> list[tuple[str, ...]]:
+    """Return the names of a kind, and in one line what each is; of methods also year and number of modalities.
 
     Raises:
         UsageError: there is no such kind.
@@ -24,7 +24,8 @@ def rows(kind: str) -> list[tuple[str, str]]:
     if kind not in REGISTRIES:
         raise UsageError(f"ls {kind}: unknown kind; {known(kind, KINDS)}")
     registry = REGISTRIES[kind]
-    return [(name, registry.summary(name)) for name in registry.names()]
+    more = {name: registry.columns(name) for name in registry.names()} if kind == "methods" else {}
+    return [(name, *more.get(name, ()), registry.summary(name)) for name in registry.names()]
 
 
 def _first_comment(text: str) -> str:
@@ -36,8 +37,9 @@ def tables(kind: str | None) -> list[Table]:
     return [_table(name, rows(name)) for name in ((kind,) if kind is not None else KINDS)]
 
 
-def _table(title: str, content: list[tuple[str, str]]) -> Table:
-    out = Table("name", "what it is", title=title, title_justify="left", show_edge=False)
+def _table(title: str, content: list[tuple[str, ...]]) -> Table:
+    columns = ("year", "modalities") if title == "methods" else ()
+    out = Table("name", *columns, "what it is", title=title, title_justify="left", show_edge=False)
     for row in content:
         out.add_row(*row)
     return out

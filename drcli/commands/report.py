@@ -38,6 +38,7 @@ class ReportRequest:
         no_maps: whether to leave the maps out.
         reference: label that differences are to; None for joint training.
         columns: keys of the tables' columns; None for all.
+        second_hand: whether tables have the published figures that were not read where they were published.
     """
 
     folders: Sequence[Path]
@@ -49,6 +50,7 @@ class ReportRequest:
     no_maps: bool
     reference: str | None = None
     columns: Sequence[str] | None = None
+    second_hand: bool = False
 
 
 def report(request: ReportRequest, progress: Console) -> str:
@@ -68,7 +70,9 @@ def report(request: ReportRequest, progress: Console) -> str:
         return _write_page(request, runs, progress)
     latex = request.form == "latex"
     form: Format = "latex" if latex else "markdown"
-    tables = comparison_tables(runs, request.reference, request.columns, for_print=latex)
+    tables = comparison_tables(
+        runs, request.reference, request.columns, for_print=latex, second_hand=request.second_hand
+    )
     text = "\n".join(render(table, form) for table in tables)
     if request.out is None:
         return text
@@ -109,7 +113,8 @@ def _write_page(request: ReportRequest, runs: Sequence[RunRecord], progress: Con
     from drcli.report.page.page import Options, build
 
     out = request.out or DEFAULT_OUT
-    page = build(runs, Options(request.maps, not request.no_maps, request.reference, request.columns))
+    options = Options(request.maps, not request.no_maps, request.reference, request.columns, request.second_hand)
+    page = build(runs, options)
     folder = request.figures or out.with_name(f"{out.stem}_figures")
     _write_figures(folder, page, png=request.png)
     _write(out, page.html.encode("utf-8"))  # last: where the page is, its figures are

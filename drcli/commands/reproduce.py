@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from drcli.commands.train import Engine, EngineOptions, open_or_prepare, select_engine
+from drcli.commands.train import Engine, EngineOptions, check_weights, open_or_prepare, select_engine
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import prepare_settings
 from drcli.engine.grid import check_folders, finished_among
@@ -116,6 +116,7 @@ def reproduce(plans: Sequence[Planned], request: ReproduceRequest, progress: Con
 def _train(plan: Planned, engine: Engine, progress: Console) -> list[str]:
     """Train a target's runs, stored ones left as they are, and return what failed."""
     progress.print(Text(f"{plan.target.name}: {plan.target.title}", style="bold"))
+    check_weights([run for grid in plan.expanded.grids for run in grid.runs])
     together = _by_dataset(plan.expanded.grids, progress)
     for dataset, runs in together:  # what is in the way shows before hours of training
         check_folders(runs, dataset)

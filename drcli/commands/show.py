@@ -64,7 +64,7 @@ def _groups(recipe: Recipe) -> Iterator[str]:
         return
     try:
         info = describe_dataset(root, name=recipe.dataset.name, settings=prepare_settings(recipe))
-        model = recipe_model(recipe, tuple(recipe.modalities), info)
+        model = recipe_model(recipe, tuple(recipe.modalities), info.contents)
     except DrcliError as error:
         yield f"Parameters: {str(error).splitlines()[0]}"
         return

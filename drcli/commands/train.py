@@ -25,7 +25,8 @@ from drcli.engine.device import resolve_device
 from drcli.engine.distributed import check_devices, check_runs, joined, launched, on_devices
 from drcli.engine.grid import GridResult, finished_among, run_grid
 from drcli.engine.ray_grid import RayOptions, connected, import_ray, run_ray_grid
-from drcli.errors import DrcliError, InterruptedRunError, PeerError, RunError, UsageError
+from drcli.errors import DataError, DrcliError, InterruptedRunError, PeerError, RunError, UsageError
+from drcli.models.weights import check_files
 from drcli.names import DATASETS
 from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
@@ -35,6 +36,7 @@ from drcli.report.render import rich_table, unbroken
 from drcli.report.tables import NARROW, comparison_tables
 from drcli.runs.collect import RunRecord, by_recipe
 from drcli.runs.comparison import Row, compare, row_values
+from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun, plan, select_labels, select_seeds
 from drcli.watch.console import ConsoleListener, GridConsole
 from drcli.watch.events import Listener, Listeners
@@ -184,6 +186,7 @@ def train(request: TrainRequest, progress: Console) -> GridResult | None:
 
 def _train(request: TrainRequest, progress: Console) -> GridResult:
     engine, runs, recipe = _planned(request)
+    check_weights(runs, fresh=request.engine.fresh)
     dataset = open_or_prepare(recipe, progress)
     try:
         return engine(runs, dataset, progress)
@@ -202,6 +205,7 @@ def _train_launched(world: World, request: TrainRequest, progress: Console) -> G
         _, runs, recipe = _planned(request)
         device = resolve_device(asked.device)
         check_devices(int(os.environ["LOCAL_WORLD_SIZE"]), device)
+        check_weights(runs, fresh=asked.fresh)
         with joined(world, device, "env://", int(os.environ["LOCAL_RANK"])) as own:
             dataset = world.on_main(lambda: open_or_prepare(recipe, progress))
             check_runs(runs, dataset, device, world.size)
@@ -233,6 +237,24 @@ def check_reference(label: str | None, runs: Sequence[PlannedRun]) -> None:
     names = dict.fromkeys(run.name for run in runs)
     if label is not None and label not in names:
         raise UsageError(f"--reference {label}: is not among the runs of this command; {known(label, names)}")
+
+
+def check_weights(runs: Sequence[PlannedRun], *, fresh: bool = False) -> None:
+    """Check files of pre-trained weights before data is read, for the runs that are not finished.
+
+    Raises:
+        DataError: a file cannot be read, or does not fit its encoder.
+    """
+    left = [run for run in runs if fresh or not _is_finished(run)]
+    blocks = {(m, repr(block)): block for run in left for m in run.modalities if (block := run.recipe.modalities[m])}
+    check_files((m, block) for (m, _), block in blocks.items())
+
+
+def _is_finished(run: PlannedRun) -> bool:
+    try:
+        return RunDirectory(run.folder).is_finished(run.recipe)
+    except DataError:  # which the run itself will refuse
+        return True
 
 
 def open_or_prepare(recipe: Recipe, progress: Console) -> PreparedDataset:
@@ -268,7 +290,10 @@ def _run_json(run: RunRecord) -> dict[str, Any]:
 def row_json(row: Row) -> dict[str, Any]:
     """Return a row of the comparison in the keys of the command line's contract."""
     found, difference = row_values(row), row.difference
-    kept = ("method", "n", "accuracy_mean", "accuracy_std", "val_accuracy_mean", "val_accuracy_std")
+    kept = (
+        *("method", "n", "accuracy_mean", "accuracy_std", "val_accuracy_mean", "val_accuracy_std"),
+        *("fused_probe_mean", "fused_probe_std"),
+    )
     return {
         **{key: found[key] for key in kept},
         "difference_to_joint": difference and difference.mean,

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from drcli.data import transforms
-from drcli.data.format import ModalityInfo
-from drcli.data.input import Corruption, InputSettings
+from drcli.data.plan import PICTURES, InputPlan, norm, normalised
 from drcli.data.prepared import Split
 from drcli.data.rows import Residence, Rows, ahead, free_at_peak, to_device
 from drcli.seeding import generator
@@ -19,10 +18,29 @@ from drcli.world import ALONE, World
 
 CPU = torch.device("cpu")
 
-PICTURES = ("frames", "flow")
-
 KEPT_NOISE = 256 * 2**20
 """Bytes up to which the fixed noise of a split and modality is kept in memory instead of drawn at every pass."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of a split to train on, and which modalities are seen of each.
+
+    Attributes:
+        rows: row numbers (n,), int64, on the CPU; one may occur several times. None: every row once.
+        seen: whether a modality is seen, {m: (n,)}, bool, on the CPU; of a modality that is left out, every row is.
+    """
+
+    rows: Tensor | None = None
+    seen: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def at(self, places: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the row numbers and what is seen of them, at some places (B,) of the selection."""
+        rows = places if self.rows is None else self.rows[places]
+        return rows, {m: seen[places] for m, seen in self.seen.items()}
+
+
+EVERY_ROW = Selection()
 
 
 @dataclass(frozen=True)
@@ -34,8 +52,9 @@ class Batch:
         labels: class indices (B,), int64.
         index: row numbers in the split (B,), int64, on the CPU.
         lengths: valid steps {m: (B,)} of the modalities that are sequences.
-        share_of: labels and row numbers of the whole batch, where these are the rows of one of several
-            processes; else None.
+        share_of: labels, row numbers and what is seen of the whole batch, where these are the rows of one of
+            several processes; else None.
+        seen: of which rows a modality is seen, {m: (B,)}, bool, on the CPU; of one that is left out, every row is.
     """
 
     inputs: dict[str, Tensor]
@@ -43,6 +62,7 @@ class Batch:
     index: Tensor
     lengths: dict[str, Tensor] = field(default_factory=dict)
     share_of: Batch | None = None
+    seen: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def whole(self) -> Batch:
@@ -68,31 +88,8 @@ class Batch:
     def _rows(self, span: slice) -> Batch:
         inputs = {m: x[span] for m, x in self.inputs.items()}
         lengths = {m: x[span] for m, x in self.lengths.items()}
-        return Batch(inputs, self.labels[span], self.index[span], lengths)
-
-
-@dataclass(frozen=True)
-class InputPlan:
-    """How a modality's stored arrays become inputs.
-
-    Attributes:
-        info: how it is stored.
-        settings: frames, size and flip of the recipe.
-        corruption: noise on the input, or None.
-    """
-
-    info: ModalityInfo
-    settings: InputSettings = field(default_factory=InputSettings)
-    corruption: Corruption | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one input sample."""
-        if self.info.kind not in PICTURES:
-            return self.info.shape
-        stored, channels, height, width = self.info.shape
-        size = self.settings.size
-        return (self.settings.frames or stored, channels, size or height, size or width)
+        seen = {m: x[span] for m, x in self.seen.items()}
+        return Batch(inputs, self.labels[span], self.index[span], lengths, seen=seen)
 
 
 @dataclass(frozen=True)
@@ -107,6 +104,8 @@ class Draws:
         noise: seed of the noise {m: int}; without one, the noise is the row's own.
         whole: row numbers of the whole batch, where these are the rows of one of several processes.
         rows: where in it they are (B,).
+        seen: of which rows a modality is seen, {m: (B,)}.
+        seen_whole: the same of the whole batch, where these are the rows of one of several processes.
     """
 
     index: Tensor
@@ -116,6 +115,8 @@ class Draws:
     noise: dict[str, int] = field(default_factory=dict)
     whole: Tensor | None = None
     rows: Tensor | None = None
+    seen: dict[str, Tensor] = field(default_factory=dict)
+    seen_whole: dict[str, Tensor] = field(default_factory=dict)
 
     def of(self, rows: Tensor) -> Draws:
         """Return the choices for some rows (B,) of the batch."""
@@ -127,6 +128,8 @@ class Draws:
             self.noise,
             whole=self.index,
             rows=rows,
+            seen={m: x[rows] for m, x in self.seen.items()},
+            seen_whole=self.seen,
         )
 
 
@@ -158,7 +161,7 @@ class Batches:
         self.device = device
         self.plans = dict(plans)
         self.rows = Rows({m: split.arrays[m] for m in plans}, device, residence, split.files)
-        self._norms = {m: _norm(plan.info, device) for m, plan in plans.items()}
+        self._norms = {m: norm(plan.info, device) for m, plan in plans.items()}
         self._labels = split.labels.to(device)
         self._lengths = {m: steps.to(device) for m, steps in split.lengths.items() if m in self.plans}
         self._fixed_noise: dict[str, Tensor] = {}
@@ -198,7 +201,11 @@ class Batches:
         return parts(torch.arange(len(self)) if rows is None else rows, batch_size)
 
     def shuffled(
-        self, batch_size: int, order: torch.Generator, augment: torch.Generator | None = None
+        self,
+        batch_size: int,
+        order: torch.Generator,
+        augment: torch.Generator | None = None,
+        selection: Selection = EVERY_ROW,
     ) -> Iterator[Batch]:
         """All rows in a random order; the last batch may be smaller. Of each, several processes get shares.
 
@@ -206,9 +213,11 @@ class Batches:
             batch_size: rows of a batch.
             order: CPU generator that the order is drawn from.
             augment: CPU generator of frames, crops, flips and noise; without it, evaluation transforms.
+            selection: the rows, and what is seen of them.
         """
-        indices = parts(torch.randperm(len(self), generator=order), batch_size)
-        yield from self._make(self._draw_share(index, augment) for index in indices)
+        count = len(self) if selection.rows is None else len(selection.rows)
+        places = parts(torch.randperm(count, generator=order), batch_size)
+        yield from self._make(self._draw_share(*selection.at(place), augment) for place in places)
 
     def take(self, index: Tensor, augment: torch.Generator | None = None) -> Batch:
         """Return the rows `index` (B,) as a batch, with evaluation transforms unless `augment` is given."""
@@ -222,9 +231,9 @@ class Batches:
         for draws, stored in ahead(jobs, lambda draws: (draws, self._read(draws))):
             yield self._batch(draws, stored)
 
-    def _draw_share(self, index: Tensor, augment: torch.Generator | None) -> Draws:
+    def _draw_share(self, index: Tensor, seen: dict[str, Tensor], augment: torch.Generator | None) -> Draws:
         """Draw for a whole batch, and keep what is this process's."""
-        draws = self._draw(index, augment)
+        draws = replace(self._draw(index, augment), seen=seen)
         return draws if self.world.size == 1 else draws.of(own_rows(len(index), self.accumulate, self.world))
 
     def _draw(self, index: Tensor, augment: torch.Generator | None) -> Draws:
@@ -246,12 +255,15 @@ class Batches:
         plan, rows = self.plans[modality], len(draws.index)
         stored, _, height, width = plan.info.shape
         wanted = plan.shape[0]
+        draws.frames[modality] = transforms.middle_frames(stored, wanted).expand(rows, -1)
         if augment is None:
-            draws.frames[modality] = transforms.middle_frames(stored, wanted).expand(rows, -1)
             return
-        draws.frames[modality] = transforms.random_frames(rows, stored, wanted, augment)
-        if plan.settings.size is not None:
-            draws.boxes[modality] = transforms.random_boxes(rows, height, width, augment)
+        # Drawn without augmentation, too: what is random in the other modalities does not depend on this one's.
+        frames = transforms.random_frames(rows, stored, wanted, augment)
+        boxes = None if plan.settings.size is None else transforms.random_boxes(rows, height, width, augment)
+        if plan.settings.augment:
+            draws.frames[modality] = frames
+            draws.boxes.update({} if boxes is None else {modality: boxes})
 
     def _read(self, draws: Draws) -> dict[str, Tensor]:
         return {m: self.rows.read(m, draws.index, draws.frames.get(m)) for m in self.plans}
@@ -262,19 +274,15 @@ class Batches:
         inputs = {m: self._input(m, stored[m], draws, lengths.get(m)) for m in self.plans}
         whole = None
         if draws.whole is not None:
-            whole = Batch({}, self._labels[to_device(draws.whole, self.device)], draws.whole)
-        return Batch(inputs, self._labels[where], draws.index, lengths, whole)
+            labels = self._labels[to_device(draws.whole, self.device)]
+            whole = Batch({}, labels, draws.whole, seen=draws.seen_whole)
+        return Batch(inputs, self._labels[where], draws.index, lengths, whole, draws.seen)
 
     def _input(self, modality: str, stored: Tensor, draws: Draws, lengths: Tensor | None) -> Tensor:
         plan = self.plans[modality]
         inputs = to_device(stored, self.device).to(torch.float32)  # a copy already: it may be changed in place
-        if plan.settings.size is not None:
-            inputs = _resized(inputs, draws.boxes.get(modality), plan.settings.size)
-        mean, scale = self._norms[modality]
-        inputs = inputs.sub_(mean).mul_(scale)
-        if lengths is not None:
-            inputs = _without_padding(inputs, lengths)
-        if draws.flips is not None and plan.settings.flip:
+        inputs = normalised(inputs, plan, self._norms[modality], draws.boxes.get(modality), lengths)
+        if draws.flips is not None and plan.settings.flip and plan.settings.augment:
             inputs = transforms.mirror(inputs, draws.flips, is_flow=plan.info.kind == "flow")
         if plan.corruption is not None and self._is_noisy(plan):
             noise = self._noise(modality, draws, inputs.shape[1:])
@@ -309,11 +317,6 @@ class Batches:
         return noise
 
 
-def _resized(pictures: Tensor, boxes: Tensor | None, size: int) -> Tensor:
-    """Crop (in training) or resize (B, T, C, H, W)."""
-    return transforms.resize(pictures, size) if boxes is None else transforms.crop_and_resize(pictures, boxes, size)
-
-
 def parts(index: Tensor, size: int) -> tuple[Tensor, ...]:
     """Split row numbers into batches; a row that would be left alone joins the batch before it.
 
@@ -335,16 +338,3 @@ def own_rows(rows: int, count: int, world: World) -> Tensor:
     """Return which rows of a batch are a process's: its share of each of the `count` parts."""
     whole = torch.arange(rows)
     return torch.cat([whole[span][world.shard(span.stop - span.start)] for span in spans(rows, count)])
-
-
-def _norm(info: ModalityInfo, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and inverse standard deviation, shaped to the channel axis of a batch."""
-    trailing = 0 if info.kind == "sequence" or len(info.mean) == 1 else 2
-    mean, std = (torch.tensor(values).reshape(-1, *[1] * trailing) for values in (info.mean, info.std))
-    return mean.to(device), std.reciprocal().to(device)
-
-
-def _without_padding(inputs: Tensor, lengths: Tensor) -> Tensor:
-    """Set the steps of (B, L, D) beyond each row's length to 0."""
-    valid = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
-    return inputs * valid[:, :, None]

@@ -71,6 +71,26 @@ class ModalityInfo:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What a model must know of a dataset to be built and used without it; a checkpoint holds it.
+
+    Attributes:
+        name: registry name of the dataset.
+        classes: class names in index order.
+        modalities: what is stored, by modality.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    modalities: Mapping[str, ModalityInfo]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that `parse_contents` reads back."""
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return found
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """The contents of `dataset.json`.
 
@@ -95,6 +115,11 @@ class DatasetInfo:
     source: Mapping[str, Any]
     sha256: Mapping[str, str]
     format_version: int = FORMAT_VERSION
+
+    @property
+    def contents(self) -> Contents:
+        """What a model must know of it."""
+        return Contents(self.name, self.classes, self.modalities)
 
     @property
     def fingerprint(self) -> str:
@@ -152,16 +177,15 @@ def _parse(raw: Mapping[str, Any], version: int) -> DatasetInfo:
     Raises:
         ValueError: a value is missing, of another type, or out of range; the message names the field.
     """
-    modalities = {checks.file_name("modalities", m): _parse_modality(m, spec) for m, spec in _block(raw, "modalities")}
-    if not modalities:
-        checks.refuse("modalities", {}, "one modality at least")
+    contents = parse_contents(raw)
+    modalities = contents.modalities
     rows, samples = _parse_counts(raw, "rows"), _parse_counts(raw, "samples")
     for split, count in samples.items():
         if count > rows[split]:
             checks.refuse(f"samples.{split}", count, f"{rows[split]} at most, the number of rows")
     return DatasetInfo(
-        name=checks.text(*checks.member(raw, "name")),
-        classes=checks.class_names(*checks.member(raw, "classes")),
+        name=contents.name,
+        classes=contents.classes,
         modalities=modalities,
         samples=samples,
         rows=rows,
@@ -170,6 +194,19 @@ def _parse(raw: Mapping[str, Any], version: int) -> DatasetInfo:
         sha256=_parse_digests(raw, modalities),
         format_version=version,
     )
+
+
+def parse_contents(raw: Mapping[str, Any]) -> Contents:
+    """Return the checked description of a dataset for models.
+
+    Raises:
+        ValueError: a value is missing, of another type, or out of range; the message names the field.
+    """
+    modalities = {checks.file_name("modalities", m): _parse_modality(m, spec) for m, spec in _block(raw, "modalities")}
+    if not modalities:
+        checks.refuse("modalities", {}, "one modality at least")
+    name = checks.text(*checks.member(raw, "name"))
+    return Contents(name, checks.class_names(*checks.member(raw, "classes")), modalities)
 
 
 def _block(raw: Mapping[str, Any], key: str) -> ItemsView[str, Any]:

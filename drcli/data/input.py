@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, PositiveInt
 
 Split = Literal["train", "val", "test"]
+
+
+class WeightsFile(BaseModel, extra="forbid", frozen=True):
+    """A file of pre-trained weights, and which encoder in it is meant."""
+
+    file: str = Field(min_length=1, description="a state_dict (torch.save or .safetensors), or a checkpoint of drcli")
+    encoder: str | None = Field(
+        None, min_length=1, description="modality of the encoder in a checkpoint of drcli; null: the only one"
+    )
 
 
 class InputSettings(BaseModel, extra="forbid", frozen=True):
@@ -27,10 +36,15 @@ class InputSettings(BaseModel, extra="forbid", frozen=True):
     flip: bool = Field(
         False, description="mirror half of the training samples, the same ones in all modalities with flip"
     )
-    weights: str | None = Field(
+    augment: bool = Field(
+        True,
+        description="training augmentation: random frames, crops and mirrors; false: this modality is trained on the "
+        "inputs that it is evaluated on",
+    )
+    weights: Annotated[str, Field(min_length=1)] | WeightsFile | None = Field(
         None,
-        min_length=1,
-        description="pre-trained weights of the encoder: imagenet, or a file; null: random initialisation",
+        description="pre-trained weights of the encoder: imagenet, a name of torchvision's such as "
+        "ResNet18_Weights.IMAGENET1K_V1, or a file, also as {file, encoder}; null: random initialisation",
     )
 
 

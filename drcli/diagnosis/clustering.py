@@ -1,9 +1,10 @@
 """K-means over the representations of one modality, behind one function for every engine.
 
-One engine is scikit-learn's. The other is Lloyd's K-means in torch: every restart in one batch, the same code on
-the CPU and on CUDA. It lowers the sum of squared distances to the nearest centre by Lloyd's iteration (IEEE Trans.
-Inf. Theory 28, 1982) from greedy k-means++ starts (Arthur, Vassilvitskii, SODA 2007). Starts, stopping rule and
-empty clusters are those of scikit-learn's `KMeans`: the two differ by chance and rounding alone.
+One engine is scikit-learn's, in double precision as the authors' program computes. The other is Lloyd's K-means in
+torch: every restart in one batch, the same code on the CPU and on CUDA. It lowers the sum of squared distances to the
+nearest centre by Lloyd's iteration (IEEE Trans. Inf. Theory 28, 1982) from greedy k-means++ starts (Arthur,
+Vassilvitskii, SODA 2007). Starts, stopping rule and empty clusters are those of scikit-learn's `KMeans`: the two differ
+by chance and rounding alone.
 
 Shapes: N rows of D features, K clusters, R restarts, L candidates for a start.
 """
@@ -289,8 +290,23 @@ def scale_features(features: Tensor, reference: Tensor | None = None) -> Tensor:
         raise ValueError(f"the reference has {reference.shape[1]} dimensions, features {features.shape[1]}")
     # Halved, so that the difference of two large values of opposite sign does not overflow.
     low, high = reference.amin(dim=0) / 2, reference.amax(dim=0) / 2
-    spread = high - low
-    return (features / 2 - low) / torch.where(_is_constant(low, high), 0.5, spread) * 2 - 1
+    constant = _is_constant(low, high)
+    if features.dtype == torch.float64:  # in the order of scikit-learn's MinMaxScaler, bit for bit
+        scale = 1 / torch.where(constant, 0.5, high - low)
+        return torch.where(constant & (reference is features), -1.0, features * scale + (-1 - 2 * low * scale))
+    return (features / 2 - low) / torch.where(constant, 0.5, high - low) * 2 - 1
+
+
+def in_precision(features: Tensor, engine: str) -> Tensor:
+    """Return features in the precision in which an engine is to see them: scikit-learn float64, torch their own.
+
+    Features in float64 give the purities of the authors' rule to the last digit; in float32 points between two
+    centres can fall to the other one. A dimension that is constant but for the rounding of its own type stays so.
+    """
+    is_sklearn = engine == "sklearn" or (engine == "auto" and not features.is_cuda)
+    if not is_sklearn or features.dtype == torch.float64:
+        return features
+    return torch.where(constant_dimensions(features), features[0], features).double()
 
 
 def constant_dimensions(features: Tensor) -> Tensor:
@@ -357,7 +373,7 @@ def _cluster_sklearn(features: Tensor, num_clusters: int, restarts: int, seed: i
     with threadpool_limits(limits=1), warnings.catch_warnings():
         # Fewer distinct points than clusters (a collapsed encoder): empty clusters do not change purity.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found.fit(features.cpu().numpy())
+        found.fit(features.double().cpu().numpy())
     return torch.from_numpy(found.labels_).long()
 
 

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from drcli.diagnosis.clustering import cluster, scale_features
+from drcli.diagnosis.clustering import cluster, in_precision, scale_features
+from drcli.diagnosis.sampling import stratified_rows
 from drcli.diagnosis.settings import MARGIN, MeasureSettings
 
 PERMUTATIONS = 20  # label permutations that the floor is averaged over
@@ -254,7 +255,7 @@ def diagnose_modality(
         num_classes: number of clusters, at most N and M.
         settings: how purities and gap are measured.
         lambda_: slope from gap to strength, not negative.
-        seed: seed of K-means, of the label permutations and of `match_sizes`.
+        seed: seed of K-means, of the label permutations, of `sample` and of `match_sizes`.
 
     Raises:
         ValueError: lengths or shapes do not fit, features are not finite, or a set has fewer rows than
@@ -263,6 +264,9 @@ def diagnose_modality(
     train, labels_train, val, labels_val = map(torch.as_tensor, (train, labels_train, val, labels_val))
     _check_length("train", train, labels_train)
     _check_length("validation", val, labels_val)
+    if settings.sample is not None:
+        train, labels_train = _sampled(train, labels_train, max(settings.sample, num_classes), seed)
+        val, labels_val = _sampled(val, labels_val, max(settings.sample, num_classes), seed)
     if settings.match_sizes and len(train) > len(val):
         rows = _subsample(len(train), len(val), seed).to(train.device)
         train, labels_train = train[rows], labels_train[rows.to(labels_train.device)]
@@ -296,6 +300,12 @@ def _check_length(split: str, features: Tensor, labels: Tensor) -> None:
         raise ValueError(f"{split}: {len(features)} rows of features need as many labels, got {tuple(labels.shape)}")
 
 
+def _sampled(features: Tensor, labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return some rows of features and labels, drawn by class."""
+    rows = stratified_rows(labels, count, seed)
+    return features[rows.to(features.device)], labels[rows.to(labels.device)]
+
+
 def _subsample(size: int, count: int, seed: int) -> Tensor:
     """Return `count` of `size` rows in ascending order."""
     rows = np.random.default_rng([seed, 0]).choice(size, count, replace=False)
@@ -306,6 +316,7 @@ def _clusters(
     train: Tensor, val: Tensor, num_classes: int, settings: MeasureSettings, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Return the clusters of train and of validation, each found on its own."""
+    train, val = (in_precision(x, settings.kmeans) for x in (train, val))
     reference = train if settings.scaler == "from_train" else None
     found = [
         cluster(scaled, num_classes, restarts=settings.restarts, seed=seed, engine=settings.kmeans)

@@ -23,12 +23,21 @@ class MeasureSettings(BaseModel, extra="forbid", frozen=True):
         "abs", description="purity gap; abs: |train - validation|; signed: max(train - validation, 0)"
     )
     restarts: PositiveInt = Field(
-        10, le=10_000, description="runs of K-means, of which the best is taken; with few of them the gap is noisy"
+        10,
+        le=10_000,
+        description="runs of K-means, of which the best is taken; with few of them the gap is noisy. The authors' "
+        "call leaves the number to scikit-learn: 10 before version 1.4, 1 since",
     )
     match_sizes: bool = Field(
         False,
         description="cluster as many training samples as there are validation samples, since purity is higher "
         "in small sets",
+    )
+    sample: PositiveInt | None = Field(
+        None,
+        le=1_000_000_000,
+        description="largest number of rows of train, and of validation, that are clustered, drawn by class with a "
+        "fixed seed; never fewer than there are classes; null: all rows",
     )
     kmeans: Literal["auto", "sklearn", "torch"] = Field(
         "auto",

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from drcli import checkpoint
-from drcli.data.batches import PICTURES, Batches, InputPlan
-from drcli.data.format import DatasetInfo
-from drcli.data.prepared import PreparedDataset, open_dataset
+from drcli.data.batches import Batches
+from drcli.data.format import INFO_FILE, Contents
+from drcli.data.plan import PICTURES, InputPlan
+from drcli.data.prepared import PreparedDataset, open_dataset, prepare_command
 from drcli.engine.saved import Saved, at_most, check_optimizer, check_state, check_tensors, saved
 from drcli.errors import CheckpointError, DataError, RecipeError
 from drcli.methods.base import Method
@@ -22,10 +23,10 @@ from drcli.models.build import build_model
 from drcli.models.multimodal import MultimodalModel
 from drcli.names import METHODS
 from drcli.reading import one_line
-from drcli.recipe.load import recipe_from_dict
+from drcli.recipe.load import recipe_from_dict, with_defaults
 from drcli.recipe.schema import RELEARN, Recipe
 from drcli.recipe.text import differences
-from drcli.runs.directory import STARTING_OVER, without_root
+from drcli.runs.directory import STARTING_OVER, RunDirectory, without_root
 from drcli.seeding import seeded
 from drcli.world import ALONE, World
 
@@ -67,7 +68,7 @@ class Assembly:
         """The batches of a split; its arrays are opened at the first call."""
         if split not in self._batches:
             opened = self.dataset.split(split)
-            plans = input_plans(self.recipe, self.modalities, self.dataset.info)
+            plans = input_plans(self.recipe, self.modalities, self.dataset.info.contents)
             training = self.recipe.training
             self._batches[split] = Batches(
                 opened, plans, self.device, training.data, world=self.world, accumulate=training.accumulate
@@ -75,7 +76,7 @@ class Assembly:
         return self._batches[split]
 
 
-def input_plans(recipe: Recipe, modalities: tuple[str, ...], dataset: DatasetInfo) -> dict[str, InputPlan]:
+def input_plans(recipe: Recipe, modalities: tuple[str, ...], dataset: Contents) -> dict[str, InputPlan]:
     """Return how each modality's stored arrays become inputs.
 
     Raises:
@@ -118,20 +119,26 @@ def assemble(
     Raises:
         RecipeError: the dataset lacks a modality, or a backbone does not take its samples.
     """
-    model = recipe_model(recipe, modalities, dataset.info).to(device)
+    model = recipe_model(recipe, modalities, dataset.info.contents).to(device)
     if recipe.training.channels_last and device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if world.size > 1 and device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    method, extras = build_method(recipe, model)
+    block = recipe.methods[recipe.method]
+    relearning = None if block.relearn is None else Relearning(block.relearn)
+    return Assembly(recipe, modalities, dataset, model, method, extras.to(device), device, world, relearning)
+
+
+def build_method(recipe: Recipe, model: MultimodalModel) -> tuple[Method, nn.ModuleDict]:
+    """Return the method of a run, and its own modules, with the initial weights of its seed."""
     block = recipe.methods[recipe.method]
     method: Method = METHODS.load(block.method)(block.settings)
     with seeded(recipe.seeds[0], "init", "method"):
-        extras = nn.ModuleDict(method.build(model)).to(device)
-    relearning = None if block.relearn is None else Relearning(block.relearn)
-    return Assembly(recipe, modalities, dataset, model, method, extras, device, world, relearning)
+        return method, nn.ModuleDict(method.build(model))
 
 
-def recipe_model(recipe: Recipe, modalities: tuple[str, ...], dataset: DatasetInfo) -> MultimodalModel:
+def recipe_model(recipe: Recipe, modalities: tuple[str, ...], dataset: Contents) -> MultimodalModel:
     """Return the model of a run, on the CPU, with the initial weights of its seed.
 
     Raises:
@@ -169,7 +176,7 @@ def restore(path: Path, device: torch.device, *, root: Path | None = None) -> Re
     Args:
         path: a checkpoint.pt or last.pt.
         device: where the model goes.
-        root: folder of the prepared dataset, instead of the recipe's.
+        root: folder of the prepared dataset; None: where it was when the run was trained, or what the recipe says.
 
     Raises:
         CheckpointError: the file is damaged or not drcli's.
@@ -177,9 +184,8 @@ def restore(path: Path, device: torch.device, *, root: Path | None = None) -> Re
     """
     state = checkpoint.load(path)
     found = saved(state, path)
-    recipe = _recipe_of(found)
-    block = recipe.dataset
-    dataset = open_dataset(root or block.root, name=block.name, settings=prepare_settings(recipe))
+    recipe = recipe_of(found)
+    dataset = _open_data(recipe, root or _known_root(path, recipe))
     if dataset.info.fingerprint != found.fingerprint:
         raise DataError(
             f"{dataset.root}: not the data that {path} was trained on (other arrays, splits or normalisation); "
@@ -192,7 +198,28 @@ def restore(path: Path, device: torch.device, *, root: Path | None = None) -> Re
     return Restored(assembly, found.epoch, found.selected_epoch)
 
 
-def _recipe_of(found: Saved) -> Recipe:
+def _known_root(path: Path, recipe: Recipe) -> Path:
+    """Return where the data of a checkpoint is: an absolute path if its run noted one, which holds in any folder."""
+    noted = RunDirectory(path.parent).dataset_root()
+    return noted if noted is not None and (noted / INFO_FILE).is_file() else recipe.dataset.root
+
+
+def _open_data(recipe: Recipe, root: Path) -> PreparedDataset:
+    block = recipe.dataset
+    if not (root / INFO_FILE).is_file():
+        raise DataError(
+            f"{root}: no prepared dataset here ({INFO_FILE} is missing); name its folder with dataset.root=DIR, or run "
+            f"{prepare_command(block.name, root)}"
+        )
+    return open_dataset(root, name=block.name, settings=prepare_settings(recipe))
+
+
+def recipe_of(found: Saved) -> Recipe:
+    """Return the recipe of a checkpoint.
+
+    Raises:
+        CheckpointError: it is not valid.
+    """
     try:
         return recipe_from_dict(found.recipe, where=f"{found.path} (its recipe)")
     except RecipeError as error:
@@ -211,7 +238,7 @@ def check_identity(assembly: Assembly, state: Mapping[str, Any], path: Path) -> 
         CheckpointError: recipe, modalities or data differ; the differences are shown.
     """
     found = saved(state, path)
-    there = {**without_root(found.recipe), "modalities of the run": list(found.modalities)}
+    there = {**without_root(with_defaults(found.recipe)), "modalities of the run": list(found.modalities)}
     asked = {**without_root(assembly.recipe.to_dict()), "modalities of the run": list(assembly.modalities)}
     changed = differences(there, asked)
     if found.fingerprint != assembly.dataset.info.fingerprint:

@@ -79,6 +79,7 @@ def environment(recipe: Recipe, fingerprint: str, device: torch.device, devices:
         threads=torch.get_num_threads(),
         cores=os.cpu_count(),
         dataset_fingerprint=fingerprint,
+        dataset_root=str(recipe.dataset.root.absolute()),
         command=[*sys.argv],
         method_source=source_of(recipe),
     )

@@ -133,7 +133,7 @@ def check_batches(run: PlannedRun, rows: int, size: int) -> None:
 
 def check_model(run: PlannedRun, dataset: PreparedDataset) -> None:
     """Refuse batch normalisation: its statistics over several processes exist on GPUs only."""
-    model = recipe_model(run.recipe, run.modalities, dataset.info)
+    model = recipe_model(run.recipe, run.modalities, dataset.info.contents)
     places = {f"modalities.{m}.backbone = {run.recipe.modalities[m].backbone}": x for m, x in model.encoders.items()}
     for place, module in {**places, f"fusion.name = {run.recipe.fusion.name}": model.fusion}.items():
         if any(isinstance(layer, BATCH_NORMS) for layer in module.modules()):

@@ -12,7 +12,7 @@ from torch import Tensor
 from drcli.data.batches import Batch
 from drcli.data.prepared import Split
 from drcli.engine.assemble import Assembly
-from drcli.engine.probe import probe_accuracy
+from drcli.engine.probe import concatenated, probe_accuracy
 from drcli.metrics import Scores, score
 from drcli.models.multimodal import over_rows
 from drcli.relearning.features import evaluating
@@ -85,6 +85,19 @@ def probe_modalities(outputs: Mapping[str, SplitOutputs], split: str, device: to
     }
 
 
+def probe_fused(outputs: Mapping[str, SplitOutputs], split: str, device: torch.device) -> float | None:
+    """Return the linear-probe accuracy of the features of all modalities together; None where there is only one.
+
+    Beside the accuracy of the model it tells what is lost in the fusion from what the encoders do not hold. Fitted as
+    the probes of single modalities are, on the features of the same pass; see `probe_modalities`.
+    """
+    if len(outputs[split].features) < 2:
+        return None
+    return probe_accuracy(
+        concatenated({name: (found.features, found.split) for name, found in outputs.items()}), split, device=device
+    )
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What evaluating a split gives.
@@ -93,15 +106,19 @@ class Evaluation:
         outputs: of the split.
         val: outputs of the validation split.
         probes: linear probes of the split by modality.
+        fused_probe: accuracy of the linear probe on all features together; None for a single modality.
     """
 
     outputs: SplitOutputs
     val: SplitOutputs
     probes: dict[str, Probe]
+    fused_probe: float | None = None
 
 
 def evaluate_split(assembly: Assembly, split: str) -> Evaluation:
     """Return outputs and linear probes of a split; every split that this needs is run once."""
     outputs = {name: run_split(assembly, name) for name in dict.fromkeys(("train", "val", split))}
-    probes = assembly.world.on_main(lambda: probe_modalities(outputs, split, assembly.device))
-    return Evaluation(outputs[split], outputs["val"], probes)
+    probes, fused = assembly.world.on_main(
+        lambda: (probe_modalities(outputs, split, assembly.device), probe_fused(outputs, split, assembly.device))
+    )
+    return Evaluation(outputs[split], outputs["val"], probes, fused)

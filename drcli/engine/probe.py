@@ -222,6 +222,19 @@ def probe_accuracy(features: Mapping[str, tuple[Tensor, Split]], split: str, *, 
     return result
 
 
+def concatenated(
+    features: Mapping[str, tuple[Mapping[str, Tensor], Split]],
+) -> dict[str, tuple[Tensor, Split]]:
+    """Return features of all modalities side by side, (N, sum of D_m), for a probe that sees what a fusion sees.
+
+    In the order of the modalities' names, so that the result does not depend on that of the recipe.
+
+    Args:
+        features: {m: (N, D_m)} and their split, by name of the split.
+    """
+    return {name: (torch.cat([x[m] for m in sorted(x)], dim=1), split) for name, (x, split) in features.items()}
+
+
 def _check_finite(features: Mapping[str, tuple[Tensor, Split]]) -> None:
     for name, (x, _) in features.items():
         if not bool(x.isfinite().all()):

@@ -20,8 +20,9 @@ from drcli.engine.trainer import Trainer
 from drcli.errors import DrcliError, PeerError, RunError
 from drcli.files import locked, make_folder
 from drcli.metrics import Scores as Measured
-from drcli.models.build import digest, load_pretrained
 from drcli.models.multimodal import Teacher
+from drcli.models.weight_files import digest
+from drcli.models.weights import load_pretrained
 from drcli.reading import is_memory_shortage, one_line
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
@@ -225,6 +226,7 @@ def _conclude(
         val=_record(found.val.scores()),
         test=_record(found.outputs.scores()),
         unimodal=found.probes,
+        fused_probe=found.fused_probe,
     )
     directory.write_summary(summary)
     return summary

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from drcli.data.format import Contents, parse_contents
 from drcli.errors import CheckpointError
 from drcli.reading import is_memory_shortage
 from drcli.recipe.schema import RELEARN
@@ -35,6 +36,7 @@ class Saved:
         recipe: plain data; not validated yet.
         modalities: of the run, at least one, distinct, all of them in the recipe.
         fingerprint: of the data.
+        contents: what the data holds; None in checkpoints of before this was kept.
         epoch: epoch at whose end it was written.
         step: steps so far.
         seconds: training time so far.
@@ -51,6 +53,7 @@ class Saved:
     recipe: Mapping[str, Any]
     modalities: tuple[str, ...]
     fingerprint: str
+    contents: Contents | None
     epoch: int
     step: int
     seconds: float
@@ -82,6 +85,7 @@ def saved(state: Mapping[str, Any], path: Path) -> Saved:
         recipe=recipe,
         modalities=fields.modalities("modalities", recipe.get("modalities")),
         fingerprint=fields.text("dataset_fingerprint"),
+        contents=fields.contents("dataset"),
         epoch=epoch,
         step=fields.count("step"),
         seconds=fields.number("seconds", 0.0, math.inf),
@@ -140,6 +144,16 @@ class _Fields:
         if not is_list or len(set(value)) < len(value) or not isinstance(known, dict) or not set(value) <= set(known):
             self.refuse(name, "a list of modalities of its recipe")
         return tuple(value)
+
+    def contents(self, name: str) -> Contents | None:
+        if name not in self._state:
+            return None
+        try:
+            return parse_contents(self.mapping(name))
+        except ValueError as error:
+            raise CheckpointError(
+                f"{self._path}: {self._prefix}{name}: {error}; use another checkpoint of the run, or train again"
+            ) from error
 
     def tensors(self, name: str) -> Tensors:
         value = self.mapping(name)

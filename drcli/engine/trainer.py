@@ -18,7 +18,7 @@ from drcli.diagnosis import ModalityDiagnosis
 from drcli.engine.assemble import Assembly, load_training
 from drcli.engine.evaluate import SplitOutputs, run_split
 from drcli.errors import RunError
-from drcli.methods.base import Event, Method
+from drcli.methods.base import Event, Method, Stage
 from drcli.methods.context import Context
 from drcli.models.multimodal import Teacher
 from drcli.optim import build_optimizer, is_fused, learning_rate, set_learning_rate
@@ -82,6 +82,7 @@ class Trainer:
         self.next_epoch = 0
         self.selected = Selected()
         self.seconds = 0.0
+        self.rows = len(self.ctx.train)  # of the present epoch
         self.saver = checkpoint.Saver(self.directory.guard)
         assembly.method.setup(self.ctx)
         if assembly.relearning is not None:  # after the method: it may give encoders the weights of others
@@ -142,6 +143,7 @@ class Trainer:
         set_learning_rate(ctx.optimizer, rate)
         ctx.model.train()
         self.assembly.extras.train()
+        begin_stage(self.assembly, ctx, method.stage(ctx))
         method.on_epoch_start(ctx)
         train = self._train_rows() if method.trains else self._score_train()
         trained = time.perf_counter()
@@ -159,19 +161,21 @@ class Trainer:
             test=scores.get("test"),
             selected=selected,
             seconds=seconds,
-            samples_per_second=len(ctx.train) / (trained - started),
+            samples_per_second=self.rows / (trained - started),
         )
         ctx.world.on_main(lambda: self._write_down(record, events))
 
     def _train_rows(self) -> dict[str, float]:
-        """Train on every row once and return the means of the step's scalars."""
+        """Train on the rows that the method selects and return the means of the step's scalars."""
         ctx, method = self.ctx, self.assembly.method
         log = ScalarLog(ctx.epoch)
         order, augment = (generator(self.seed, name, ctx.epoch) for name in ("order", "augment"))
-        for batch in ctx.train.shuffled(ctx.training.batch_size, order, augment):
-            rows = len(batch.whole.labels)
-            log.add(method.training_step(ctx, batch), rows)
-            self.listener.on(RowsDone(rows))
+        for selection in method.selections(ctx):
+            for batch in ctx.train.shuffled(ctx.training.batch_size, order, augment, selection):
+                rows = len(batch.whole.labels)
+                log.add(method.training_step(ctx, batch), rows)
+                self.listener.on(RowsDone(rows))
+        self.rows = sum(log.sizes)
         return log.means()
 
     def _score_train(self) -> dict[str, float]:
@@ -236,6 +240,7 @@ class Trainer:
             "recipe": self.recipe.to_dict(),
             "modalities": list(self.assembly.modalities),
             "dataset_fingerprint": self.assembly.dataset.info.fingerprint,
+            "dataset": self.assembly.dataset.info.contents.to_dict(),
             "epoch": self.ctx.epoch,
             "step": self.ctx.step,
             "seconds": self.seconds,
@@ -259,6 +264,18 @@ class Trainer:
             self.selected = Selected(found.selected_epoch, found.selected_accuracy)
             self.ctx.step, self.seconds, self.next_epoch = found.step, found.seconds, found.epoch + 1
         self.ctx.world.on_main(lambda: self.directory.truncate(self.next_epoch))
+
+
+def begin_stage(assembly: Assembly, ctx: Context, stage: Stage | None) -> None:
+    """Let the optimiser move what the stage of the present epoch moves, and start anew with the stage."""
+    if stage is None:
+        return
+    if ctx.epoch == stage.first:
+        ctx.optimizer.state.clear()
+    modules = {**dict(assembly.model.encoders.named_children()), "fusion": assembly.model.fusion}
+    for name, module in {**modules, **dict(assembly.extras.named_children())}.items():
+        module.requires_grad_(name in stage.moves)
+        module.train(name in stage.moves)
 
 
 def num_epochs(method: Method, recipe: Recipe) -> int:

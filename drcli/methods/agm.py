@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
@@ -40,8 +40,9 @@ class AGM(Window):
     kappa can reach e^(alpha * cap): as in the authors' code, in every step where an entry of the fusion's
     weights has a gradient beyond [-1, 1], all gradients are clipped to the norm `clip`.
 
-    Differences from the authors' code: any number of modalities instead of two or three; an all-zero
-    pass whose result the code discards is not run.
+    Differences from the authors' code: after the window kappa is 1, where the code scales by the last one to the end
+    (`after: keep`, which takes the passes to the end, too); any number of modalities instead of two or three; an
+    all-zero pass whose result the code discards is not run.
     """
 
     class Settings(Window.Settings):
@@ -57,6 +58,11 @@ class AGM(Window):
             10.0, le=1e6, allow_inf_nan=False, description="upper bound of ref - ratio in the factor; null: no bound"
         )
         ends: Last = 19
+        after: Literal["one", "keep"] = Field(
+            "one",
+            description="factor of the gradients after the last epoch of the window; one: 1; keep: the last one of the "
+            "window, as in the authors' code",
+        )
         clip: PositiveFloat | None = Field(
             1.0,
             le=1e6,
@@ -64,6 +70,7 @@ class AGM(Window):
             "null: never",
         )
 
+    year: ClassVar[int | None] = 2023
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0, "clip": None}
     state: ClassVar[tuple[str, ...]] = ("means", "count")
 
@@ -73,21 +80,25 @@ class AGM(Window):
         """Start the running means at 0, which makes the first reference 1."""
         self.weights = shapley_weights(ctx.model.modalities)
         self.means = {m: torch.zeros((), device=ctx.device) for m in ctx.model.modalities}
+        self.last = {m: torch.ones((), device=ctx.device) for m in ctx.model.modalities}
         self.count = 0
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
         """Return the joint loss, its gradient modulated in the window."""
         losses = super().losses(ctx, outputs, batch)
-        if not self.is_on(ctx):
+        if not self.is_on(ctx) and not self._keeps(ctx):
             return losses
         responses = self._responses(ctx, outputs, batch)
-        scores = {m: response_loss(phi.detach(), batch.labels) for m, phi in responses.items()}
-        kappa = self._kappa(ctx.average(scores, batch))
+        kappa = self.last if self._keeps(ctx) else self._kappa(ctx, responses, batch)
         for m, value in kappa.items():
             ctx.log(f"coefficient/{m}", value)
         (slope,) = torch.autograd.grad(losses["joint"], outputs.logits, retain_graph=True)
         extra = torch.stack([(kappa[m] - 1) * (phi * slope).sum() for m, phi in responses.items()]).sum()
         return {"joint": losses["joint"] + (extra - extra.detach())}  # changes the gradient, not the loss logged
+
+    def _keeps(self, ctx: Context) -> bool:
+        """Whether the last factors of the window hold in the present epoch."""
+        return self.settings.after == "keep" and self.count > 0 and ctx.epoch > self.settings.ends
 
     def _responses(self, ctx: Context, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return phi_m, {m: (B, C)}."""
@@ -100,13 +111,26 @@ class AGM(Window):
                     values[coalition] = ctx.model(inputs, batch.lengths).logits
         return {m: weighted_sum(weights, values) for m, weights in self.weights.items()}
 
-    def _kappa(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _kappa(self, ctx: Context, responses: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return kappa of this batch, and take its s_m into the running means."""
+        own = {m: response_loss(phi.detach(), batch.labels) for m, phi in responses.items()}
+        scores = ctx.average(own, batch)
         kappa = kappas(scores, self.means, alpha=self.settings.alpha, cap=self.settings.cap)
         self.count += 1
         for m, mean in self.means.items():
             mean.mul_((self.count - 1) / self.count).add_(scores[m] / self.count)
+            self.last[m].copy_(kappa[m])
         return kappa
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return running means and count, and the last factors where they are kept."""
+        return super().state_dict() | ({"last": self.last} if self.settings.after == "keep" else {})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned, tensors in place."""
+        super().load_state_dict(state)
+        for m, value in state.get("last", {}).items():
+            self.last[m].copy_(value)
 
     def modulate(self, ctx: Context, outputs: Outputs, batch: Batch) -> None:
         """Clip the gradients where those of the fusion are large."""

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from drcli.bases import Settings as BaseSettings
 from drcli.bases import refuse_misspelt
-from drcli.data.batches import Batch
+from drcli.data.batches import EVERY_ROW, Batch, Selection
 from drcli.diagnosis import ModalityDiagnosis
 from drcli.methods.context import Context
 from drcli.models.fusion import Outputs
@@ -48,13 +48,27 @@ class Event:
     rule: str | float | None = None
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Some epochs of a run in which an optimiser of their own moves a part of the parameters.
+
+    Attributes:
+        first: epoch with which the stage begins; its optimiser starts then, without momentum.
+        moves: what it trains: modalities, "fusion", names of the modules that the method builds.
+    """
+
+    first: int
+    moves: frozenset[str]
+
+
 class Method:
     """Joint training: one cross-entropy on the fused logits.
 
     A method overrides the seams that it changes, and the list of its overrides says how deep it
     reaches: `losses` (what is minimised), `backward` (how it is differentiated), `modulate` (what
-    happens to the gradients), `training_step` (the step itself), `on_epoch_start` and `on_epoch_end`
-    (what happens between epochs). What it does not override is joint training.
+    happens to the gradients), `training_step` (the step itself), `selections` (which rows are trained
+    on), `stage` (which parameters), `on_epoch_start` and `on_epoch_end` (what happens between epochs),
+    `predict` (which logits count). What it does not override is joint training.
 
     A subclass that defines a public name which is nearly one of these hooks is refused when it is
     defined: a misspelt hook would never be called.
@@ -71,6 +85,9 @@ class Method:
 
     state: ClassVar[tuple[str, ...]] = ()
     """Attributes, set by `setup`, that a checkpoint holds: tensors, numbers, strings, and containers of these."""
+
+    year: ClassVar[int | None] = None
+    """When it was first published; None where it is a common baseline."""
 
     num_modalities: ClassVar[tuple[int, int | None]] = (1, None)
     """Fewest and most modalities that its mathematics allows; None: any number."""
@@ -132,12 +149,28 @@ class Method:
         """Return what the user should know before the first epoch, one line each."""
         return ()
 
+    def stage(self, ctx: Context) -> Stage | None:
+        """Return the stage of the present epoch, in a run that has stages; a function of epoch and settings alone.
+
+        What a stage does not move stands still: it gets no gradient, and runs in evaluation mode. Learning rates
+        stay those of the recipe.
+        """
+        return None
+
     def on_epoch_start(self, ctx: Context) -> None:
-        """Act before the first step of an epoch."""
+        """Act before the first step of an epoch, after its stage has begun."""
 
     def on_epoch_end(self, ctx: Context) -> Event | None:
         """Act after the epoch's evaluation and checkpoint; an event returned is logged."""
         return None
+
+    def selections(self, ctx: Context) -> Iterable[Selection]:
+        """Return the rows that the epoch trains on, one selection after the other, each in a random order.
+
+        By default every row once. A row may be seen without some of its modalities: in `forward` their features
+        are 0. What is returned is a function of the epoch, of weights and of what a checkpoint holds.
+        """
+        return (EVERY_ROW,)
 
     def training_step(self, ctx: Context, batch: Batch) -> Scalars:
         """Take one step on a batch and return its detached losses and accuracy, each of shape ().
@@ -166,7 +199,9 @@ class Method:
         return {**ctx.all_reduce(scalars), "accuracy": correct, **ctx.take_logged()}
 
     def forward(self, ctx: Context, batch: Batch) -> Outputs:
-        """Run the model on a batch."""
+        """Run the model on a batch, with features of 0 where the batch's selection does not let a modality be seen."""
+        if batch.seen:
+            return ctx.model.forward_seen(batch)
         outputs: Outputs = ctx.model(batch.inputs, batch.lengths)
         return outputs
 

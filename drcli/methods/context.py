@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from drcli.data.batches import Batch, Batches, own_rows
 from drcli.data.rows import to_device
 from drcli.diagnosis import MeasureSettings, ModalityDiagnosis, diagnose
+from drcli.diagnosis.sampling import stratified_rows
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel, Teacher, extract_features
 from drcli.optim import build_optimizer, is_fused, set_learning_rate, take_step
@@ -123,20 +124,34 @@ class Context:
         set_learning_rate(optimizer, self.optimizer.param_groups[0]["lr"])
         return optimizer
 
-    def features(self, split: Literal["train", "val"]) -> Features:
+    def features(self, split: Literal["train", "val"], sample: int | None = None) -> Features:
         """Representations {m: (N, D_m)} and labels (N,) of a split, with evaluation transforms.
 
         In stored order, in evaluation mode, on the CPU; computed once until `weights_changed`.
+
+        Args:
+            split: which rows.
+            sample: at most so many of them, drawn by class; only these are encoded, unless all have been before.
         """
-        if split not in self._features:
-            batches = self.train if split == "train" else self.val
-            self._features[split] = extract_features(self.model, batches, self.eval_batch_size)
-        return self._features[split]
+        batches = self.train if split == "train" else self.val
+        if sample is None or sample >= len(batches):
+            return self._computed(split, batches, None)
+        rows = stratified_rows(batches.split.labels, sample)
+        if split in self._features:
+            features, labels = self._features[split]
+            return {m: x[rows] for m, x in features.items()}, labels[rows]
+        return self._computed(f"{split} {sample}", batches, rows)
+
+    def _computed(self, key: str, batches: Batches, rows: Tensor | None) -> Features:
+        if key not in self._features:
+            self._features[key] = extract_features(self.model, batches, self.eval_batch_size, rows)
+        return self._features[key]
 
     def diagnose(self, settings: MeasureSettings, lambda_: float) -> dict[str, ModalityDiagnosis]:
         """Purities, gap and strength of every modality, from `features`; nothing is changed."""
-        features_train, labels_train = self.features("train")
-        features_val, labels_val = self.features("val")
+        sample = None if settings.sample is None else max(settings.sample, self.num_classes)
+        features_train, labels_train = self.features("train", sample)
+        features_val, labels_val = self.features("val", sample)
         return self.world.on_main(
             lambda: diagnose(
                 {m: x.to(self.device) for m, x in features_train.items()},

@@ -31,6 +31,7 @@ class DiagnoseRelearn(Method):
     class Settings(RelearnSettings, Method.Settings):
         """The recipe block of `diagnose_relearn`; the defaults are the authors' behaviour on CREMA-D."""
 
+    year: ClassVar[int | None] = 2024
     neutral: ClassVar[Mapping[str, Any] | None] = {"lambda": 0.0}
     moves: ClassVar[str] = "every encoder and the fusion, by the optimiser; every encoder, by re-learning"
     relearn_reason: ClassVar[str] = "re-learns by its own settings"

@@ -70,6 +70,7 @@ class GBlending(Method):
             1e-4, le=1e6, description="smallest |dO| that an estimation divides by; smaller ones are raised to it"
         )
 
+    year: ClassVar[int | None] = 2020
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
     neutral: ClassVar[Mapping[str, Any] | None] = {"mode": "fixed", "weights": {"joint": 1.0}}
     state: ClassVar[tuple[str, ...]] = ("weights", "growths")

@@ -64,6 +64,7 @@ class Greedy(Method):
             "greedy", description="how the modality is chosen; greedy: by learning speeds; random: at random"
         )
 
+    year: ClassVar[int | None] = 2022
     requires: ClassVar[frozenset[str]] = frozenset({"gates"})
     state: ClassVar[tuple[str, ...]] = ("totals", "curated", "left")
     num_modalities: ClassVar[tuple[int, int | None]] = (2, 2)

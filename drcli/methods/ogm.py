@@ -6,17 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from drcli.data.batches import Batch
 from drcli.errors import RecipeError
 from drcli.methods.base import Last, Window, own_block
 from drcli.methods.context import Context
+from drcli.methods.parts.gradients import undone_by
 from drcli.methods.parts.unimodal_scores import UnimodalScores, right_scores
 from drcli.models.fusion import Outputs
 from drcli.names import BACKBONES
-from drcli.recipe.schema import Recipe, Sgd
+from drcli.recipe.schema import Recipe
 
 Tensors = Literal["conv4d", "non1d", "all"]
 
@@ -30,6 +31,9 @@ class Ogm(Window, UnimodalScores):
         r_m = s_m / (mean over n != m of s_n)         s_m / s_n where there are two: the paper's ratio
         k_m = 1 - tanh(alpha * r_m)  if r_m > 1, else 1
         g <- k_m * g, for the gradients of encoder m's `tensors`, in epochs starts ... ends
+
+    With `boost`, no modality is damped: k_m = boost if r_m < 1, else 1, which is OGM+ of Wei et al. (TPAMI 2024, arXiv
+    2410.11582) with a boost of 4.
 
     Batch normalisation, biases and the fusion keep their gradients, unless `tensors` says otherwise.
     With one modality this is joint training. Where gradients are accumulated, s_m is that of the whole
@@ -55,8 +59,15 @@ class Ogm(Window, UnimodalScores):
             description="weights whose gradients are reduced; conv4d: those of 2-d convolutions; non1d: those of two "
             "dimensions or more; all: all",
         )
+        boost: PositiveFloat | None = Field(
+            None,
+            le=1e6,
+            allow_inf_nan=False,
+            description="factor of the gradients of modalities behind, in place of reducing those ahead; null: reduce",
+        )
 
-    neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0}
+    year: ClassVar[int | None] = 2022
+    neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0, "boost": None}
 
     settings: Settings
 
@@ -89,8 +100,7 @@ class Ogm(Window, UnimodalScores):
         if never:
             yield from never
             return
-        if not isinstance(ctx.training.optimizer, Sgd):
-            yield f"{ctx.training.optimizer.name} divides gradients by their size, which mostly undoes the modulation"
+        yield from undone_by(ctx.training.optimizer)
         for m, parameters in self.modulated.items():
             part = count(parameters) / count(ctx.model.encoders[m].parameters())
             if part < 0.5:
@@ -105,7 +115,8 @@ class Ogm(Window, UnimodalScores):
         if not self.is_on(ctx):
             return
         logits = self.unimodal_logits(ctx.model, outputs.features)
-        for m, factor in damping(right_scores(logits, batch.labels), self.settings.alpha).items():
+        scores = right_scores(logits, batch.labels)
+        for m, factor in damping(scores, self.settings.alpha, self.settings.boost).items():
             ctx.log(f"coefficient/{m}", factor)
             torch._foreach_mul_(self.gradients(m), factor)  # one kernel for all of them
 
@@ -132,13 +143,14 @@ def count(parameters: Iterable[nn.Parameter]) -> int:
     return sum(parameter.numel() for parameter in parameters)
 
 
-def damping(scores: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """Return k_m in [0, 1], {m: ()}, from the scores {m: ()} of two modalities or more."""
+def damping(scores: Mapping[str, Tensor], alpha: float, boost: float | None = None) -> dict[str, Tensor]:
+    """Return k_m, {m: ()}, in [0, 1] without boost, from the scores {m: ()} of two modalities or more."""
     found = {}
     for m, score in scores.items():
         others = torch.stack([other for n, other in scores.items() if n != m]).mean()
         ratio = score / others.clamp(min=torch.finfo(score.dtype).eps)
-        found[m] = torch.where(ratio > 1, 1 - torch.tanh(alpha * ratio), torch.ones_like(ratio))
+        ahead, behind = (1 - torch.tanh(alpha * ratio), 1.0) if boost is None else (1.0, boost)
+        found[m] = torch.where(ratio > 1, ahead, torch.where(ratio < 1, behind, torch.ones_like(ratio)))
     return found
 
 

@@ -66,6 +66,7 @@ class PMR(Window):
         ema: float = Field(0.2, ge=0, lt=1, description="weight of the old prototypes at an update")
         ends: Last = 100
 
+    year: ClassVar[int | None] = 2023
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0, "per_weight": 0.0}
     state: ClassVar[tuple[str, ...]] = ("prototypes", "updates")
 

@@ -152,10 +152,21 @@ class Backbone(nn.Module):
     @classmethod
     def _sketch(cls, settings: BaseModel) -> Self | None:
         try:
-            with torch.device("meta"), _Undrawn():
+            with torch.device("meta"), Undrawn():
                 return cls(settings, _SHAPES[cls.ranks[0]])
         except Exception:  # noqa: BLE001 - a backbone of another package may fail in any way; building it will tell
             return None
+
+    @classmethod
+    def check_weights(cls, block: Any) -> str | None:
+        """Return why the pre-trained weights that a recipe names do not fit, without a download; None where they do.
+
+        Args:
+            block: the modality's `ModalityBlock`.
+        """
+        from drcli.models.weights import check_named
+
+        return check_named(block)
 
     def begin(self, x: Tensor, lengths: Tensor | None = None) -> Hidden:
         """Map a batch (B, *shape), and the valid steps (B,) of sequences, to what the first stage takes."""
@@ -192,7 +203,7 @@ class Backbone(nn.Module):
         self.load_state_dict({**own, **fitting})
 
 
-class _Undrawn(TorchFunctionMode):
+class Undrawn(TorchFunctionMode):
     """Leaves out normal draws, for which torch imports packages of seconds on the device "meta"."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from itertools import accumulate
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from pydantic import BaseModel
@@ -152,6 +153,10 @@ class Additive(Fusion):
         """Return each modality's term of the logits, {m: (B, C)}; they add up to the fused logits."""
         raise AssertionError(f"{type(self).__name__} does not define terms")
 
+    def readers(self) -> dict[str, tuple[Tensor, slice]]:
+        """Return by modality the weight (C, D) that reads its features, and which of the D columns do."""
+        raise AssertionError(f"{type(self).__name__} does not define readers")
+
 
 class Concat(Additive):
     """z = W [h_1; ...; h_M] + b, one linear layer on the concatenation."""
@@ -172,6 +177,13 @@ class Concat(Additive):
         bias = self.linear.bias / len(self.widths)
         return {m: functional.linear(features[m], weight, bias) for m, weight in zip(self.widths, slices, strict=True)}
 
+    def readers(self) -> dict[str, tuple[Tensor, slice]]:
+        """Return the weight, and the columns of each modality in the order of the concatenation."""
+        ends = list(accumulate(self.widths.values()))
+        return {
+            m: (self.linear.weight, slice(end - self.widths[m], end)) for m, end in zip(self.widths, ends, strict=True)
+        }
+
 
 class Sum(Additive):
     """z = sum over m of (W_m h_m + b_m), one linear layer per modality."""
@@ -187,6 +199,10 @@ class Sum(Additive):
     def terms(self, features: Features) -> dict[str, Tensor]:
         """Return z_m = W_m h_m + b_m, {m: (B, C)}."""
         return {m: linear(features[m]) for m, linear in self.linears.items()}
+
+    def readers(self) -> dict[str, tuple[Tensor, slice]]:
+        """Return the weight of each modality's linear layer, and all of its columns."""
+        return {m: (cast("nn.Linear", linear).weight, slice(None)) for m, linear in self.linears.items()}
 
 
 class Staged(Fusion):

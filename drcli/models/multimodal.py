@@ -59,9 +59,13 @@ class MultimodalModel(nn.Module):
     def encode_alone(
         self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor] = NO_LENGTHS
     ) -> dict[str, Tensor]:
-        """Return the features {m: (B, D_m)} of each encoder by itself, whatever the fusion would exchange."""
+        """Return the features {m: (B, D_m)} of each encoder by itself, whatever the fusion would exchange.
+
+        Only the encoders of the modalities in `inputs`, one at least, are run.
+        """
+        encoders = {m: encoder for m, encoder in self._backbones().items() if m in inputs}
         with self._casting(inputs):
-            features = {m: encode_alone(encoder, inputs[m], lengths.get(m)) for m, encoder in self._backbones().items()}
+            features = {m: encode_alone(encoder, inputs[m], lengths.get(m)) for m, encoder in encoders.items()}
         return {m: x.float() for m, x in features.items()}
 
     def forward(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor] = NO_LENGTHS) -> Outputs:
@@ -69,6 +73,32 @@ class MultimodalModel(nn.Module):
         with self._casting(inputs):
             outputs = self.fusion.run(self._backbones(), inputs, lengths)
         return Outputs({m: x.float() for m, x in outputs.features.items()}, outputs.logits.float())
+
+    def forward_seen(self, batch: Batch) -> Outputs:
+        """Run encoders and a late fusion on a batch, with features of 0 where a modality is not seen.
+
+        An encoder of which no row of the whole batch is seen is not run: it gets no gradient, and its statistics
+        of batch normalisation stay. Without a gradient, neither momentum nor weight decay moves it.
+        """
+        unseen = {m for m, seen in batch.whole.seen.items() if not seen.any()}
+        found = self.encode_alone({m: x for m, x in batch.inputs.items() if m not in unseen}, batch.lengths)
+        features = {m: self._masked(m, found, batch) for m in self.modalities}
+        return Outputs(features, self.fuse(features))
+
+    def _masked(self, modality: str, found: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        if modality not in found:
+            return torch.zeros(len(batch.labels), self.fusion.widths[modality], device=batch.labels.device)
+        features = found[modality]
+        if modality not in batch.seen:
+            return features
+        seen = batch.seen[modality].to(features.device, non_blocking=True)
+        return features * seen[:, None]
+
+    def fuse(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Return the logits (B, C) of a late fusion over features {m: (B, D_m)}."""
+        with self._casting(features):
+            logits: Tensor = self.fusion(features)
+        return logits.float()
 
     def unimodal_logits(self, features: Mapping[str, Tensor], how: Decomposition) -> dict[str, Tensor]:
         """Return logits of each modality alone, {m: (B, C)}; see `Fusion.unimodal_logits`."""

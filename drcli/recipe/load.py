@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
+from drcli.errors import RecipeError
 from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
 from drcli.recipe.problems import MAPPING, Problem, keys_of, refusal
 from drcli.recipe.schema import (
@@ -92,6 +93,17 @@ def recipe_from_dict(raw: Any, *, where: str) -> Recipe:
     if not isinstance(raw, dict):
         raise refusal(where, [Problem((), f"{MAPPING}; it is {excerpt(raw)}")], {})
     return _validated(_without_shorthand(Source(where, raw, {})))
+
+
+def with_defaults(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a recipe's plain data, with the defaults of settings that the drcli which wrote it did not have.
+
+    Where it is not valid it is returned as it is. A new setting's default is what was done before there was one.
+    """
+    try:
+        return recipe_from_dict(raw, where="").to_dict()
+    except RecipeError:
+        return raw
 
 
 def _validated(source: Source, labels: Labels | None = None) -> Recipe:

@@ -202,6 +202,7 @@ def conflicts(recipe: Recipe, labels: Sequence[str]) -> Iterator[Problem]:
     data = recipe.to_dict()
     for path, message in [
         *_of_training(recipe.training),
+        *_of_weights(recipe),
         *_of_fusion(recipe, labels),
         *_of_methods(recipe, labels),
     ]:
@@ -225,6 +226,14 @@ def _of_training(training: Training) -> Iterator[tuple[str, str]]:
         )
     if training.compile == GRAPHS and training.accumulate > 1:
         yield "training.compile", "CUDA graphs write each part's gradients over the last one's; use default"
+
+
+def _of_weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Check weights that a recipe names against the backbone; files are looked at once they are needed."""
+    for m, block in recipe.modalities.items():
+        problem = block.input.weights and BACKBONES.load(block.backbone).check_weights(block)
+        if problem:
+            yield f"modalities.{m}.weights", problem
 
 
 def _of_fusion(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,11 @@ from drcli.runs.collect import RunRecord, finished
 
 _FILE = Path(__file__).with_name("published.csv")
 FROM_SCRATCH = "from scratch"
+WITH_WEIGHTS = ("pre-trained", "ImageNet weights")
+SECOND_HAND = ("second-hand", "unpublished", "quoted by", "copied from")
+"""How the note of a figure begins that was not read where its authors published it."""
+NAMES = {("ucf101", "visual"): "rgb"}
+"""What drcli calls a modality of a dataset that sources call otherwise."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,21 @@ class Published:
         """What figures of one column share: source, backbone and selection."""
         return self.source, self.backbone, self.selection
 
+    @property
+    def is_second_hand(self) -> bool:
+        """Whether the figure was not read where its authors published it."""
+        return self.note.lower().startswith(SECOND_HAND)
 
-def beside(runs: Iterable[RunRecord]) -> list[Published]:
+
+def beside(runs: Iterable[RunRecord], *, second_hand: bool = False) -> list[Published]:
     """Return the published figures that can be compared with one recipe's runs, in the file's order.
 
     There are none where data has noise on it or features are joined otherwise than by concatenation: the
     sources have neither.
+
+    Args:
+        runs: of one recipe.
+        second_hand: whether to return the second-hand figures as well.
     """
     multimodal = [run for run in finished(runs) if run.modality is None]
     if not multimodal or not all(map(_as_published, multimodal)):
@@ -64,6 +78,7 @@ def beside(runs: Iterable[RunRecord]) -> list[Published]:
         modalities=modalities,
         backbones={str(block.get("backbone")) for block in modalities.values()},
         pretrained=any(block.get("weights") is not None for block in modalities.values()),
+        second_hand=second_hand,
     )
 
 
@@ -80,25 +95,45 @@ def name_in_print(run: RunRecord) -> str:
 
 
 def lookup(
-    dataset: str, *, modalities: Iterable[str], backbones: Set[str], pretrained: bool = False
+    dataset: str,
+    *,
+    modalities: Iterable[str],
+    backbones: Set[str],
+    pretrained: bool = False,
+    second_hand: bool = False,
 ) -> list[Published]:
     """Return the published accuracies for a dataset with these modalities and encoders, in the file's order.
 
-    A source may say more than the name of the backbone ("resnet18 from scratch"); its first word counts.
+    The modalities must be the same: MCR's UCF-101 is RGB and sound, and never beside RGB and flow. A source may say
+    more than the name of the backbone ("resnet18 from scratch"); its first word counts.
 
     Args:
         dataset: name of the dataset.
         modalities: all of them, in any order.
         backbones: names of the backbones in use; sources have one for all modalities.
-        pretrained: whether an encoder starts from weights: figures of encoders from scratch are left out.
+        pretrained: whether an encoder starts from weights: figures of encoders from scratch are left out, otherwise
+            those of encoders that are said to start from weights.
+        second_hand: whether to return the second-hand figures as well.
     """
     return [
         figure
         for figure in _figures()
         if (figure.dataset, figure.modalities) == (dataset, frozenset(modalities))
         and backbones == {figure.backbone.partition(" ")[0]}
-        and not (pretrained and FROM_SCRATCH in figure.backbone)
+        and _starts_alike(figure, pretrained)
+        and (second_hand or not figure.is_second_hand)
     ]
+
+
+def _starts_alike(figure: Published, pretrained: bool) -> bool:
+    """Whether a figure's encoders may start as ours do; many sources do not say how theirs start."""
+    others = (FROM_SCRATCH,) if pretrained else WITH_WEIGHTS
+    return not any(words in figure.backbone for words in others)
+
+
+def _modalities(dataset: str, names: str) -> frozenset[str]:
+    """Return the modalities of a row, by the names that drcli has for them."""
+    return frozenset(NAMES.get((dataset, name), name) for name in names.split("+"))
 
 
 @cache
@@ -108,7 +143,7 @@ def _figures() -> tuple[Published, ...]:
             Published(
                 method=row["method"],
                 dataset=row["dataset"],
-                modalities=frozenset(row["modalities"].split("+")),
+                modalities=_modalities(row["dataset"], row["modalities"]),
                 backbone=row["backbone"],
                 value=float(row["value"]) / 100,
                 std=float(row["std"]) / 100 if row["std"] else None,

@@ -28,9 +28,12 @@ from drcli.runs.wording import ABSENT, interval, mean_and_spread, points, second
 SELECTED_ON_TEST, TEST_WATCHED = "†", "‡"
 Setting = tuple[str, str, str]
 
-KEYS = ("method", "seeds", "val", "accuracy", "macro_f1", "probes", "difference", "bootstrap", "seconds", "published")
+KEYS = (
+    *("method", "seeds", "val", "accuracy", "macro_f1", "probes", "fused_probe", "difference", "bootstrap", "seconds"),
+    "published",
+)
 """Keys of all columns; `probes` has one per modality, `published` one per publication and setting."""
-NARROW = ("method", "seeds", "val", "accuracy", "probes", "difference", "seconds")
+NARROW = ("method", "seeds", "val", "accuracy", "probes", "fused_probe", "difference", "seconds")
 """Columns that fit into a terminal."""
 BOLD = (
     "Bold: the best of a column, and what is not significantly different from it: the 95 % interval of Student's t for "
@@ -72,6 +75,7 @@ def comparison_tables(
     columns: Sequence[str] | None = None,
     *,
     for_print: bool = False,
+    second_hand: bool = False,
 ) -> list[TableText]:
     """Return one table per recipe, and where there are several datasets those of average ranks.
 
@@ -83,6 +87,7 @@ def comparison_tables(
         columns: keys of the columns, in their order; that of the names comes first, those of publications come last.
             None for all.
         for_print: with the names of a paper for methods, and the best in bold.
+        second_hand: with the published figures that were not read where they were published.
 
     Raises:
         UsageError: no run is finished, none of a recipe has the label `reference`, or there is no such column.
@@ -91,7 +96,9 @@ def comparison_tables(
         raise UsageError(f"{runs[0].folder}: no run is finished yet, so that there is no table; train to the end")
     groups = by_recipe(runs)
     tables = [
-        comparison_table(group, reference, columns, for_print=for_print) for group in groups.values() if finished(group)
+        comparison_table(group, reference, columns, for_print=for_print, second_hand=second_hand)
+        for group in groups.values()
+        if finished(group)
     ]
     empty = [f"{recipe}: none of its runs is finished." for recipe, group in groups.items() if not finished(group)]
     tables[-1] = replace(tables[-1], notes=[*tables[-1].notes, *empty])
@@ -104,6 +111,7 @@ def comparison_table(
     columns: Sequence[str] | None = None,
     *,
     for_print: bool = False,
+    second_hand: bool = False,
 ) -> TableText:
     """Return the table of one recipe's runs, of which at least one is finished; see `comparison_tables`."""
     check_columns(columns or ())
@@ -112,7 +120,8 @@ def comparison_table(
     rows = {row.name: row for row in compare(runs, reference)}
     to = find_reference(methods, reference)
     shown = _chosen(_columns(rows, to, call), columns)
-    theirs = _Beside(runs) if columns is None or "published" in columns else _Beside([])
+    with_published = columns is None or "published" in columns
+    theirs = _Beside(beside(runs, second_hand=second_hand) if with_published else [], runs)
     body = [[*(column.cell(row) for column in shown), *theirs.cells(name)] for name, row in rows.items()]
     body += [[name, *[ABSENT] * (len(shown) - 1), *cells] for name, cells in theirs.rows(rows, call)]
     bold = _bold(shown, methods) if for_print else ()
@@ -163,7 +172,7 @@ def _by_chance(values: Mapping[int, float], best: Mapping[int, float]) -> bool:
 
 
 def _columns(rows: Mapping[str, Row], reference: str | None, call: Callable[[str], str]) -> list[Column]:
-    """Return all columns; that of the bootstrap where a row has its interval."""
+    """Return all columns; those of the fused probe and of the bootstrap where a row has one."""
     modalities = dict.fromkeys(m for row in rows.values() for m in row.probes)
     found = [
         Column("method", "method", lambda row: call(row.name)),
@@ -172,6 +181,7 @@ def _columns(rows: Mapping[str, Row], reference: str | None, call: Callable[[str
         Column("accuracy", "accuracy", lambda row: _mean(row.accuracy, _mark([row])), lambda run: run.accuracy),
         Column("macro_f1", "macro-F1", lambda row: _mean(row.macro_f1, _mark([row])), lambda r: r.done.test.macro_f1),
         *(_probe_column(m) for m in modalities),
+        *([_fused_column()] if any(row.fused_probe is not None for row in rows.values()) else []),
         Column("difference", f"minus {call(reference or 'joint')}", lambda row: _difference(row, rows)),
     ]
     if any(row.difference is not None and row.difference.bootstrap95 is not None for row in rows.values()):
@@ -191,15 +201,22 @@ def _probe_column(modality: str) -> Column:
     return Column("probes", f"{modality} probe", lambda row: _mean(row.probes.get(modality), _mark([row])), score)
 
 
+def _fused_column() -> Column:
+    return Column(
+        "fused_probe", "fused probe", lambda row: _mean(row.fused_probe, _mark([row])), lambda run: run.done.fused_probe
+    )
+
+
 class _Beside:
-    """The columns of published figures, one per publication and setting; none for no runs.
+    """The columns of published figures, one per publication and setting; none for no figures.
 
     Args:
+        figures: what is shown.
         runs: of one recipe.
     """
 
-    def __init__(self, runs: Sequence[RunRecord]) -> None:
-        self._figures = beside(runs)
+    def __init__(self, figures: Sequence[Published], runs: Sequence[RunRecord]) -> None:
+        self._figures = figures
         settings = dict.fromkeys(figure.setting for figure in self._figures)
         self._letters = dict(zip(settings, ascii_lowercase, strict=False))
         self._printed = _names_in_print(runs)
@@ -302,6 +319,7 @@ def _bootstrap(row: Row, rows: Mapping[str, Row]) -> str:
 _MEANINGS = {
     "val": "val: accuracy of the same epochs on validation, by which settings may be chosen.",
     "probes": "probe: accuracy of a linear classifier on the frozen encoder of that modality.",
+    "fused_probe": "fused probe: the same on the features of all modalities together.",
     "bootstrap": "bootstrap: the 95 % interval of the percentile bootstrap.",
 }
 

@@ -123,6 +123,7 @@ class Row:
         macro_f1: on test.
         val_accuracy: of the selected epoch on validation; None where a run did not keep it.
         probes: accuracy of the linear probe on each encoder.
+        fused_probe: the same on all encoders' features together; None where a run did not measure it.
         difference: to the reference; None for that itself, and where no seed is shared.
         seconds: mean duration of a run itself.
         teacher_seconds: mean duration of the runs whose encoders it starts from.
@@ -139,6 +140,7 @@ class Row:
     macro_f1: Mean
     val_accuracy: Mean | None
     probes: Mapping[str, Mean]
+    fused_probe: Mean | None
     difference: Difference | None
     seconds: float
     teacher_seconds: float
@@ -196,8 +198,9 @@ def _row(name: str, runs: Sequence[RunRecord], reference: Sequence[RunRecord]) -
         n=len(runs),
         accuracy=Mean.of([summary.test.accuracy for summary in summaries]),
         macro_f1=Mean.of([summary.test.macro_f1 for summary in summaries]),
-        val_accuracy=_val_accuracy(summaries),
+        val_accuracy=_of_all([summary.val.accuracy if summary.val else None for summary in summaries]),
         probes=_probes(summaries),
+        fused_probe=_of_all([summary.fused_probe for summary in summaries]),
         difference=_difference(runs, reference),
         seconds=fmean(summary.seconds for summary in summaries),
         teacher_seconds=fmean(summary.teacher_seconds for summary in summaries),
@@ -207,10 +210,10 @@ def _row(name: str, runs: Sequence[RunRecord], reference: Sequence[RunRecord]) -
     )
 
 
-def _val_accuracy(summaries: Sequence[Summary]) -> Mean | None:
+def _of_all(values: Sequence[float | None]) -> Mean | None:
     """Of all seeds or of none: a mean over some of them would not belong to the row."""
-    found = [summary.val.accuracy for summary in summaries if summary.val is not None]
-    return Mean.of(found) if len(found) == len(summaries) else None
+    found = [value for value in values if value is not None]
+    return Mean.of(found) if len(found) == len(values) else None
 
 
 def _difference(runs: Sequence[RunRecord], reference: Sequence[RunRecord]) -> Difference | None:
@@ -268,6 +271,7 @@ _PAIRS: Mapping[str, Callable[[Row], tuple[object, object]]] = {
     "accuracy_mean accuracy_std": lambda row: _of_mean(row.accuracy),
     "val_accuracy_mean val_accuracy_std": lambda row: _of_mean(row.val_accuracy),
     "macro_f1_mean macro_f1_std": lambda row: _of_mean(row.macro_f1),
+    "fused_probe_mean fused_probe_std": lambda row: _of_mean(row.fused_probe),
     "difference_to_joint difference_n": lambda row: (
         (row.difference.mean, row.difference.n) if row.difference else (None, None)
     ),

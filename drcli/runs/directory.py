@@ -27,10 +27,11 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 
-from drcli.errors import DamagedError, DataError, RecipeError
+from drcli.errors import CheckpointError, DamagedError, DataError, RecipeError
 from drcli.files import Lock, append_json_line, write_atomic, write_json
 from drcli.npz_file import read_npz
 from drcli.reading import ContentsError, one_line, read_json_lines, read_json_object, storable
+from drcli.recipe.load import with_defaults
 from drcli.recipe.plain_yaml import read_yaml
 from drcli.recipe.schema import Recipe
 from drcli.recipe.text import differences
@@ -134,7 +135,8 @@ class RunDirectory:
         """Lines on what the recipe that was trained here has otherwise."""
         if not self.exists:
             raise DamagedError(f"{self._recipe}: missing beside a trained run, so it is unknown which; {self.remedy}")
-        return differences(without_root(self._recipe_mapping()), without_root(recipe.to_dict()))
+        there = with_defaults(self._recipe_mapping())
+        return differences(without_root(there), without_root(recipe.to_dict()))
 
     def claim_weights(self, digests: Mapping[str, str]) -> None:
         """Write down which pre-trained weights the run starts from, or check that they are the same.
@@ -239,6 +241,14 @@ class RunDirectory:
         """Return what was noted of the machine; see `recipe` for errors."""
         return self._versioned(self._environment, Environment)
 
+    def dataset_root(self) -> Path | None:
+        """Return where the run's data was, as an absolute path; None where that was not noted, or is damaged."""
+        try:
+            noted = self.environment().dataset_root
+        except DataError:
+            return None
+        return None if noted is None else Path(noted)
+
     def summary(self) -> Summary | None:
         """Return the scores of a finished run, or None; see `recipe` for errors."""
         return self._versioned(self._summary, Summary) if self._summary.exists() else None
@@ -329,6 +339,24 @@ class RunDirectory:
     def _damaged(self, path: Path, why: object) -> DamagedError:
         text = one_line(why) if isinstance(why, BaseException) else why
         return DamagedError(f"{path}: damaged ({text}); {self.remedy}")
+
+
+def checkpoint_at(path: Path) -> Path:
+    """Return the selected checkpoint of a run directory; any other path as it is.
+
+    Raises:
+        CheckpointError: it is a folder without a run, or of a run without a finished epoch.
+    """
+    if not path.is_dir():
+        return path
+    directory = RunDirectory(path)
+    if not directory.exists:
+        raise CheckpointError(
+            f"{path}: a folder without a run ({_RECIPE} is missing); give a run directory, or the checkpoint.pt in one"
+        )
+    if not directory.checkpoint.exists():
+        raise CheckpointError(f"{path}: this run has no checkpoint.pt, as no epoch of it is finished; train it")
+    return directory.checkpoint
 
 
 def without_root(recipe: Mapping[str, Any]) -> dict[str, Any]:

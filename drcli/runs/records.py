@@ -199,6 +199,8 @@ class Summary(Record):
         val: scores of the selected epoch on validation; None in files of version 1.
         test: scores of the selected epoch on test.
         unimodal: linear probes by modality.
+        fused_probe: accuracy of a linear probe on the features of all modalities together; None for one modality,
+            and in files of before it was measured.
     """
 
     format: int = 1
@@ -216,6 +218,7 @@ class Summary(Record):
     val: Scores | None = None
     test: Scores
     unimodal: dict[str, Probe]
+    fused_probe: Share | None = None
 
     @model_validator(mode="after")
     def _check_epoch(self) -> Self:
@@ -254,6 +257,7 @@ class Environment(Record):
         threads: of torch.
         cores: of the machine.
         dataset_fingerprint: digest of the prepared data.
+        dataset_root: absolute path of the prepared data, so that the run is of use from any folder.
         command: the command line.
         method_source: digest of the file that the method is written in.
         weights: digests of the weights that the run starts from.
@@ -271,6 +275,7 @@ class Environment(Record):
     threads: int | None = None
     cores: int | None = None
     dataset_fingerprint: str = ""
+    dataset_root: str | None = None
     command: list[str] | None = None
     method_source: str = ""
     weights: dict[str, str] | None = None
@@ -279,7 +284,9 @@ class Environment(Record):
     def machine(self) -> dict[str, Any]:
         """Return what describes machine and versions, without what belongs to this one run."""
         return self.model_dump(
-            exclude={"format", "dataset_fingerprint", "command", "method_source", "weights", "labels"},
+            exclude={
+                *("format", "dataset_fingerprint", "dataset_root", "command", "method_source", "weights", "labels"),
+            },
             exclude_none=True,
         )
 

@@ -221,7 +221,9 @@ def state_line(found: LearningState) -> str:
 
 def run_line(run: PlannedRun, summary: Summary, *, stored: bool) -> str:
     """Return a finished run in one line."""
-    probes = ", ".join(f"{m} {percent(found.probe_accuracy)}" for m, found in summary.unimodal.items())
+    each = {m: found.probe_accuracy for m, found in summary.unimodal.items()}
+    each |= {} if summary.fused_probe is None else {"fused": summary.fused_probe}
+    probes = ", ".join(f"{name} {percent(value)}" for name, value in each.items())
     kept = "stored result, " if stored else ""
     before = ", before the first re-learning" if summary.is_untouched else ""
     return (

@@ -196,6 +196,20 @@ def test_kmeans_holds_ours_against_scikit_learn(tmp_path: Path, monkeypatch: pyt
     assert (every_core["inertia"], every_core["purity"]) == (None, None)
 
 
+def test_diagnosis_scale_holds_samples_against_all_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ("--rows", 300, "--width", 8, "--classes", 3, "--samples", 60, 300, "--seeds", 1, "--batches", 1)
+    found = numbers("diagnosis_scale", *sizes, folder=tmp_path)
+    whole, part, same = found["samples"]
+    assert (whole["sample"], part["sample"], same["sample"]) == (None, 60, 300)
+    assert whole["purity_error"] == same["purity_error"] == same["gap_error"] == 0.0  # a sample of all rows is all rows
+    assert part["purity_error"] == pytest.approx(abs(part["purity"] - whole["purity"]))
+    assert part["gap_error"] == pytest.approx(abs(part["gap"] - whole["gap"]))
+    assert whole["share"] is None
+    assert part["share"] > 0
+    assert found["cost"]["width"] == 64
+    assert "share of an event" in capsys.readouterr().out
+
+
 def test_probes_holds_ours_against_scikit_learn_at_an_equal_optimum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,8 +12,7 @@ import pytest
 import torch
 import yaml
 from support.command_line import Drcli, Process, RecipeFile, Refused, invoke, start
-
-from drcli.names import DATASETS
+from support.names import toy_names
 
 
 @pytest.fixture(autouse=True)
@@ -70,14 +69,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory, toy_root: Path) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     recipe = {
         "dataset": {"name": "toy", "root": str(toy_root)},
-        "modalities": {m: {"backbone": "resnet_small", "width": 4} for m in ("audio", "visual")},
+        "modalities": {m: {"backbone": "tiny"} for m in ("audio", "visual")},
         "method": "joint",
         "methods": {"joint": {}},
         "training": {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}},
     }
     path = folder / "toy.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    with DATASETS.registered("toy", "support.toy:Toy"):
+    with toy_names():
         invoke("train", path, "--out", folder / "runs", "--device", "cpu")
     return folder / "runs" / "toy" / "joint" / "seed0"
 

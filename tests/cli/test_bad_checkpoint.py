@@ -58,7 +58,10 @@ def test_a_missing_checkpoint_and_a_folder_are_refused(command: str, refused: Re
     remedy = "give the checkpoint.pt or last.pt of a run directory"
     absent, folder = (refused(command, path, code=3) for path in (missing, tmp_path))
     assert absent == f"{missing}: cannot be read (No such file or directory); {remedy}\n"
-    assert folder == f"{tmp_path}: cannot be read (Is a directory); {remedy}\n"
+    assert folder == (
+        f"{tmp_path}: a folder without a run (recipe.yaml is missing); give a run directory, or the checkpoint.pt in "
+        "one\n"
+    )
 
 
 @pytest.mark.parametrize("kept", [1, 1000, -1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from support.command_line import Drcli, RecipeFile, Refused, tree
 
 from drcli.diagnosis import MeasureSettings, diagnose
 from drcli.diagnosis.features_file import load_features
+from drcli.models.multimodal import extract_features
 
 FRACTIONS = ("purity_train", "purity_val", "gap", "gap_permuted", "strength")
 
@@ -122,7 +124,10 @@ def test_a_figure_is_drawn_beside_the_result(suffix: str, drcli: Drcli, features
 def test_an_unknown_setting_is_refused_with_the_nearest_spelling(refused: Refused, features: Path) -> None:
     message = refused("diagnose", features, "lamda=3", code=2)
     assert message.startswith("drcli diagnose: 1 problem\n")
-    assert "lamda = 3   unknown key; known: scaler, gap, restarts, match_sizes, kmeans, lambda, strength." in message
+    assert (
+        "lamda = 3   unknown key; known: scaler, gap, restarts, match_sizes, sample, kmeans, lambda, strength."
+        in message
+    )
     assert "Did you mean lambda?" in message
 
 
@@ -152,3 +157,20 @@ def test_a_modality_that_is_constant_says_so_and_small_units_do_not_make_one(drc
     line = "visual: its features of val are constant; clusters of them say nothing about the classes"
     assert found["warnings"] == [line]
     assert line in drcli("diagnose", features).stdout
+
+
+def test_of_a_checkpoint_only_the_rows_of_the_sample_are_encoded(
+    drcli: Drcli, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """24 of 60 training rows, and of 48 validation rows."""
+    seen: list[int] = []
+
+    def noting(*arguments: Any) -> Any:
+        found = extract_features(*arguments)
+        seen.append(len(found[1]))
+        return found
+
+    monkeypatch.setattr("drcli.commands.diagnose.extract_features", noting)
+    found = json.loads(drcli("diagnose", finished, "sample=24", "--json").stdout)
+    assert seen == [24, 24]
+    assert {(one["num_train"], one["num_val"]) for one in found["modalities"].values()} == {(24, 24)}

@@ -20,6 +20,7 @@ def test_test_scores_equal_those_of_the_run(drcli: Drcli, finished: Path) -> Non
     assert (found["checkpoint"], found["split"]) == (str(path), "test")
     assert {key: found[key] for key in ("accuracy", "macro_f1", "n")} == stored["test"]
     assert found["unimodal"] == stored["unimodal"]
+    assert found["fused_probe"] == stored["fused_probe"]
     assert tree(finished) == before
 
 
@@ -44,7 +45,15 @@ def test_accuracy_on_val_is_the_one_the_epoch_was_selected_by(drcli: Drcli, fini
 
 def test_the_table_holds_the_scores(drcli: Drcli, finished: Path) -> None:
     shown = drcli("eval", finished / "checkpoint.pt").stdout
-    for word in ("accuracy", "macro-F1", "samples", "audio linear probe", "visual linear probe", " %"):
+    for word in (
+        "accuracy",
+        "macro-F1",
+        "samples",
+        "audio linear probe",
+        "visual linear probe",
+        "fused linear probe",
+        " %",
+    ):
         assert word in shown
 
 
@@ -103,3 +112,25 @@ def test_an_unknown_split_is_refused(refused: Refused, finished: Path) -> None:
 def test_a_setting_that_is_the_checkpoints_own_is_refused(refused: Refused, finished: Path) -> None:
     message = refused("eval", finished / "checkpoint.pt", "training.epochs=3", code=2)
     assert message.startswith("override training.epochs: eval takes only dataset.root=DIR")
+
+
+@pytest.mark.parametrize("command", ["eval", "diagnose"])
+def test_a_run_directory_stands_for_its_checkpoint(command: str, drcli: Drcli, finished: Path) -> None:
+    assert drcli(command, finished, "--json").stdout == drcli(command, finished / "checkpoint.pt", "--json").stdout
+
+
+@pytest.mark.parametrize("command", ["eval", "diagnose"])
+def test_a_run_without_a_finished_epoch_has_no_checkpoint(command: str, refused: Refused, run_copy: Path) -> None:
+    (run_copy / "checkpoint.pt").unlink()
+    message = refused(command, run_copy, code=3)
+    assert message == f"{run_copy}: this run has no checkpoint.pt, as no epoch of it is finished; train it\n"
+
+
+def test_a_run_that_was_trained_with_a_relative_root_is_evaluated_from_another_folder(
+    drcli: Drcli, recipe_file: RecipeFile, dataset_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recipe_file(dataset={"name": "toy", "root": dataset_copy.name})
+    monkeypatch.chdir(dataset_copy.parent)
+    drcli("train", path, "training.epochs=1", "--out", tmp_path / "runs", "--device", "cpu")
+    monkeypatch.chdir("/")
+    assert json.loads(drcli("eval", tmp_path / "runs" / "toy" / "joint" / "seed0", "--json").stdout)["n"] == 30

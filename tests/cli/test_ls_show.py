@@ -45,6 +45,14 @@ def test_ls_says_what_stands_behind_a_name(drcli: Drcli) -> None:
         assert words in shown
 
 
+def test_ls_methods_says_year_modalities_and_what_each_does(drcli: Drcli) -> None:
+    lines = [line.split() for line in drcli("ls", "methods").stdout.splitlines()]
+    assert ["name", "year", "modalities", "what", "it", "is"] in [[w for w in line if w not in "│┃|"] for line in lines]
+    rows = {line[0]: " ".join(word for word in line if word not in "│┃|") for line in lines if line}
+    assert rows["greedy"] == "greedy 2022 2 curation: gates of the faster modality held constant"
+    assert rows["joint"].startswith("joint 1+ joint training")
+
+
 def test_ls_lists_what_other_packages_bring(drcli: Drcli, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = EntryPoint("theirs", "somebody.methods:Theirs", "drcli.methods")
     monkeypatch.setattr(METHODS, "_plugins", {"theirs": theirs})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import Drcli, Refused, tree
+from support.run_folders import write_run
 from support.run_tree import MadeRun, small_study, write_runs
 
 from drcli.runs.collect import by_name, collect
@@ -37,6 +38,13 @@ def test_figures_can_be_pictures_in_another_folder(drcli: Drcli, tmp_path: Path)
     drcli("report", runs, "--out", tmp_path / "r.html", "--figures", tmp_path / "paper", "--png")
     assert {path.suffix for path in (tmp_path / "paper").iterdir()} == {".svg", ".png"}
     assert not (tmp_path / "r_figures").exists()
+
+
+def test_second_hand_figures_are_shown_on_request(drcli: Drcli, tmp_path: Path) -> None:
+    modalities = {m: {"backbone": "resnet18"} for m in ("audio", "visual")}
+    write_run(tmp_path, 0.9, recipe="cremad", dataset={"name": "cremad"}, modalities=modalities)
+    shown = [drcli("report", tmp_path, "--format", "markdown", *more).stdout for more in ([], ["--second-hand"])]
+    assert ["second-hand" in text for text in shown] == [False, True]
 
 
 @pytest.mark.parametrize(("form", "sign"), [("markdown", "| method |"), ("latex", r"\toprule")])
@@ -84,8 +92,8 @@ def test_columns_and_reference_are_chosen(drcli: Drcli, runs: Path) -> None:
         (
             ["--columns", "acuracy"],
             (
-                "--columns acuracy: no such column; known: method, seeds, val, accuracy, macro_f1, probes, difference, "
-                "bootstrap, seconds, published. Did you mean accuracy?"
+                "--columns acuracy: no such column; known: method, seeds, val, accuracy, macro_f1, probes, "
+                "fused_probe, difference, bootstrap, seconds, published. Did you mean accuracy?"
             ),
         ),
         (

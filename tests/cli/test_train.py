@@ -33,6 +33,8 @@ ROW = {
     "accuracy_std",
     "val_accuracy_mean",
     "val_accuracy_std",
+    "fused_probe_mean",
+    "fused_probe_std",
     "difference_to_joint",
     "difference_ci95",
     "reference",
@@ -73,6 +75,9 @@ def test_json_is_one_object_with_every_run_and_every_row(drcli: Drcli, recipe_fi
     assert all(set(row) == ROW and row["n"] == 2 for row in rows.values())
     assert rows["joint"]["difference_to_joint"] is None
     assert rows["joint"]["difference_ci95"] is None
+    assert rows["unimodal:audio"]["fused_probe_mean"] is None
+    fused = [run["fused_probe"] for run in found["runs"] if run["method"] == "joint"]
+    assert rows["joint"]["fused_probe_mean"] == pytest.approx(sum(fused) / 2)
     assert rows["unimodal:audio"]["reference"] == "joint"
     check_row(rows["unimodal:audio"], found["runs"])
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from drcli.data.batches import Batch, Batches, InputPlan
+from drcli.data.batches import Batch, Batches
 from drcli.data.input import Corruption
+from drcli.data.plan import InputPlan
 from drcli.data.prepared import PreparedDataset
 from drcli.data.rows import Residence, ahead
 

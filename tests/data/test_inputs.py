@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from drcli.data.batches import Batch, Batches, InputPlan
+from drcli.data.batches import Batch, Batches
 from drcli.data.format import ModalityInfo
 from drcli.data.input import Corruption, InputSettings
+from drcli.data.plan import InputPlan
 from drcli.data.prepared import Split
 
 CPU = torch.device("cpu")
@@ -54,6 +55,24 @@ def test_training_draws_frames_crops_and_flips_from_its_generator_alone() -> Non
     assert not torch.equal(first.inputs["visual"], other.inputs["visual"])
     assert first.inputs["visual"].shape == (ROWS, 2, 3, 8, 8)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_without_augmentation_a_modality_is_trained_on_what_it_is_evaluated_on() -> None:
+    made = batches(frames=2, size=8, flip=True, augment=False)
+    assert torch.equal(trained(made).inputs["visual"], made.take(torch.arange(ROWS)).inputs["visual"])
+
+
+def test_what_is_random_in_other_modalities_does_not_depend_on_whether_one_is_augmented() -> None:
+    stored, info = pictures()
+    found = []
+    for augment in (True, False):
+        plans = {
+            "visual": InputPlan(info, InputSettings(frames=2, size=8, flip=True, augment=augment)),
+            "other": InputPlan(info, InputSettings(size=8, flip=True), Corruption(snr_db=0)),
+        }
+        found.append(trained(Batches(split(visual=stored, other=stored), plans, CPU)).inputs)
+    assert torch.equal(found[0]["other"], found[1]["other"])
+    assert not torch.equal(found[0]["visual"], found[1]["visual"])
 
 
 def test_pictures_and_flow_are_mirrored_together() -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from drcli.data.batches import Batches, InputPlan
+from drcli.data.batches import Batches
+from drcli.data.plan import InputPlan
 from drcli.data.prepared import PreparedDataset, open_dataset
 from drcli.data.rows import MappedFile, Residence, open_array
 from drcli.errors import DataError

@@ -7,9 +7,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from drcli.data.batches import Batch, Batches, InputPlan, own_rows, parts, spans
+from drcli.data.batches import Batch, Batches, own_rows, parts, spans
 from drcli.data.format import ModalityInfo
 from drcli.data.input import Corruption, InputSettings
+from drcli.data.plan import InputPlan
 from drcli.data.prepared import Split
 from drcli.world import ALONE, World
 

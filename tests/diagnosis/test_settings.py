@@ -17,6 +17,7 @@ def test_defaults_are_those_of_the_authors_code() -> None:
         "gap": "abs",
         "restarts": 10,
         "match_sizes": False,
+        "sample": None,
         "kmeans": "auto",
         "lambda": 3.0,
         "monitor_every": 0,

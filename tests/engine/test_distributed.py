@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.names import toy_names
 from support.several import Job, fail_alone, train
 from support.training import CPU, bits, log
 
@@ -19,7 +20,7 @@ from drcli.data.prepared import open_dataset
 from drcli.engine.distributed import Report, _outcome, check_runs, launched, on_devices
 from drcli.engine.grid import run_grid
 from drcli.errors import PeerError, RecipeError, RunError
-from drcli.names import DATASETS, METHODS
+from drcli.names import METHODS
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
 from drcli.runs.planned import PlannedRun, plan
@@ -35,10 +36,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ogm": {"alpha": 0.5, "tensors": "non1d"},
     "ogm_ge": {"alpha": 0.5, "tensors": "non1d"},
     "g_blending": {"super_epoch": 2},
+    "arl": {"starts": 1},
+    "opm": {"starts": 1},
+    "inforeg": {"threshold": -100.0},
+    "reconboost": {"alone": 1, "together": 1, "hidden": 8},
+    "smv": {"warmup": 1},
+    "aug": {"every": 1, "tau": 0.0, "most": 3, "hidden": 8},
 }
 REFUSED = [name for name in METHODS.names() if METHODS.load(name).distributed_reason]
 SHARED = [name for name in METHODS.names() if name not in REFUSED]
-IN_PARTS = ("joint", "pmr", "agm", "ogm")
+IN_PARTS = ("joint", "pmr", "agm", "ogm", "smv")
 # 60 rows are batches of 17, 17, 17 and 9: shares of 9 and 8, then of 5 and 4.
 TRAINING = {"epochs": 3, "batch_size": 17, "eval_batch_size": 13, "optimizer": {"name": "sgd", "lr": 0.05}}
 ACCUMULATED = {**TRAINING, "epochs": 2, "accumulate": 3, "clip_grad_norm": 0.5}
@@ -62,7 +69,7 @@ def make(toy_root: Path) -> Iterator[Callable[..., Recipe]]:
         }
         return recipe_from_dict(data, where="the test's recipe")
 
-    with DATASETS.registered("toy", "support.toy:Toy"):
+    with toy_names():
         yield recipe
 
 

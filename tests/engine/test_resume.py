@@ -49,27 +49,36 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def toy_run(
-    toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
-) -> Callable[[str], dict[str, Any]]:
-    """Executes D&R in a folder of the test's."""
+def toy_run(toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset) -> Callable[[Path], dict[str, Any]]:
+    """Executes D&R in a folder."""
     training = {"epochs": 4, "batch_size": 20, "optimizer": {"name": "sgd", "lr": 0.05}}
     recipe = toy_recipe(training=training, diagnosis={"monitor_every": 2, "restarts": 2})
 
-    def go(name: str) -> dict[str, Any]:
-        execute(planned(recipe, tmp_path / name), toy_dataset, device=CPU, listener=Listener())
-        return result(tmp_path / name)
+    def go(folder: Path) -> dict[str, Any]:
+        execute(planned(recipe, folder), toy_dataset, device=CPU, listener=Listener())
+        return result(folder)
 
     return go
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the run is that nobody stops; the first test trains it."""
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture
+def left_alone(toy_run: Callable[[Path], dict[str, Any]], whole: Path) -> dict[str, Any]:
+    """What it leaves."""
+    return toy_run(whole)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_stopped_around_any_step_of_an_epochs_end(
-    target: str, when: str, toy_run: Callable[[str], dict[str, Any]]
+    target: str, when: str, toy_run: Callable[[Path], dict[str, Any]], left_alone: dict[str, Any], tmp_path: Path
 ) -> None:
     """Stops at seeded random calls of a function, just before or just after it does its work."""
-    whole = toy_run("whole")
     draw, stopped = random.Random(f"{target} {when}"), 0
     place, name = TARGETS[target]
     real = getattr(place, name)
@@ -87,23 +96,23 @@ def test_stopped_around_any_step_of_an_epochs_end(
 
         with pytest.MonkeyPatch.context() as patch, suppress(StoppedError):
             patch.setattr(place, name, stop)
-            toy_run("stopped")
+            toy_run(tmp_path)
     assert stopped > 0
-    assert toy_run("stopped") == whole
+    assert toy_run(tmp_path) == left_alone
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe file over a small prepared "digits": 20 epochs of a fraction of a second, D&R after most."""
+    """A recipe file over a small prepared "digits": 20 epochs of a fraction of a second, D&R after many."""
     root = tmp_path_factory.mktemp("digits")
     preparer = DATASETS.load("digits")
-    preparer(preparer.Settings()).run(source=None, out=root / "data", limit=150)
-    encoder = {"backbone": "resnet_small", "width": 4, "stem_stride": 2}
+    preparer(preparer.Settings()).run(source=None, out=root / "data", limit=100)
+    encoder = {"backbone": "resnet_small", "width": 2, "stem_stride": 4}
     recipe = {
         "dataset": {"name": "digits", "root": str(root / "data")},
         "modalities": {"audio": encoder, "visual": encoder},
         "method": "diagnose_relearn",
-        "methods": {"diagnose_relearn": {"every": 1, "times": 12, "lambda": 1.0, "restarts": 1}},
+        "methods": {"diagnose_relearn": {"every": 2, "times": 6, "lambda": 1.0, "restarts": 1}},
         "training": {"epochs": 20, "batch_size": 16, "optimizer": {"name": "adam", "lr": 0.005}},
     }
     path = root / "tiny.yaml"

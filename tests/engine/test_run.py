@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from support.records import Heard
 from support.training import CPU, Scripted, StopAfter, StoppedError, bits, log, planned
 
@@ -77,6 +78,7 @@ def test_a_run_leaves_all_its_files(run: Run, tmp_path: Path) -> None:
         "val",
         "test",
         "unimodal",
+        "fused_probe",
     }
     assert RunDirectory(folder).summary() == summary
     assert (summary.test.n, summary.val and summary.val.n) == (30, 24)
@@ -144,6 +146,23 @@ def test_a_finished_run_that_lost_a_file_is_not_removed(run: Run, tmp_path: Path
     with pytest.raises(DataError, match=r"environment\.json: cannot be read .*--fresh"):
         run()
     assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_run_from_before_a_setting_was_there_is_the_run_with_its_default(run: Run, tmp_path: Path) -> None:
+    """Its recipe.yaml and its checkpoints lack the setting."""
+    with pytest.raises(StoppedError):
+        run(listener=StopAfter(1))
+    folder = tmp_path / "run"
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    state = checkpoint.load(folder / "last.pt")
+    for found in (recipe, state["recipe"]):
+        del found["modalities"]["audio"]["augment"], found["training"]["channels_last"]
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    checkpoint.save(folder / "last.pt", {key: value for key, value in state.items() if key != "checkpoint_version"})
+    run()
+    assert [line["epoch"] for line in log(folder / "metrics.jsonl")] == [0, 1]
+    with pytest.raises(RecipeError, match=r"training\.channels_last: true in the folder, false requested"):
+        run(training={**SHORT, "channels_last": False})
 
 
 def test_a_run_that_finished_no_epoch_leaves_its_folder_to_another_recipe(run: Run, tmp_path: Path) -> None:
@@ -292,6 +311,7 @@ def test_the_test_scores_are_those_of_the_selected_epoch(
     assert summary.val is not None
     assert summary.val.to_dict() == found.val.scores().to_dict()
     assert summary.unimodal == found.probes
+    assert summary.fused_probe == found.fused_probe is not None
 
 
 def _hold(folder: Path, held: Any, release: Any) -> None:

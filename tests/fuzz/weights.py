@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from drcli.errors import DrcliError
-from drcli.models.build import _file
+from drcli.models.weight_files import read
 
 STATE = {"module.w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3), "h": torch.ones(2).half()}
 
@@ -36,7 +36,7 @@ def check(data: bytes, folder: Path) -> str:
     path = folder / "weights.pt"
     path.write_bytes(data)
     try:
-        found = _file(path)
+        found = read(str(path)).tensors
     except DrcliError as error:
         return refused(error)
     expected = {name.removeprefix("module."): tensor for name, tensor in STATE.items()}

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 from reference.agm import SlowKappa, slow_strength, three_responses, two_losses, two_responses
-from support.training import bits, log, make_trainer, trained
+from support.training import StopAfter, StoppedError, bits, log, make_trainer, trained
+from support.training import weights as weights_of
 from torch import Tensor
 from torch.nn import functional
 
@@ -248,3 +249,55 @@ def test_running_means_are_loaded_in_place(trainer: Callable[..., Trainer]) -> N
     again.load_state_dict(state)
     assert bits(again.state_dict()) == bits(state)
     assert all(again.means[m] is held[m] for m in held)
+
+
+def test_after_the_window_the_last_factors_are_kept_where_the_settings_say_so(trainer: Callable[..., Trainer]) -> None:
+    """The gradient of another batch is that of hooks with the factors of the window's last batch."""
+    made = trainer(alpha=3.0, ends=0, after="keep")
+    gradients(made, first_batch(made))
+    kappa = {name.removeprefix("coefficient/"): float(value) for name, value in made.ctx.take_logged().items()}
+    assert min(abs(value - 1) for value in kappa.values()) > 0.01
+    means = bits(agm_of(made).means)
+    made.ctx.epoch = 5
+    batch, model = first_batch(made, 16), copy.deepcopy(made.ctx.model)
+    ours = gradients(made, batch)
+    full = model(batch.inputs).logits
+    with evaluating(model), torch.enable_grad():
+        alone = {m: model({n: x * (n == m) for n, x in batch.inputs.items()}).logits for m in kappa}
+    two_losses(full, alone, batch.labels, kappa).backward()
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(ours[name], gradient(parameter), rtol=1e-3, atol=1e-6), name
+    assert bits(agm_of(made).means) == means
+    assert agm_of(made).count == 1
+
+
+def test_before_a_window_that_keeps_its_factors_training_is_joint(trainer: Callable[..., Trainer]) -> None:
+    made = trainer(alpha=3.0, starts=2, ends=3, after="keep")
+    gradients(made, first_batch(made))
+    assert made.ctx.take_logged() == {}
+
+
+def test_kept_factors_survive_a_stop(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    settings = {"alpha": 2.0, "ends": 0, "after": "keep"}
+    recipe = toy_recipe(method="agm", methods={"agm": settings})
+    with pytest.raises(StoppedError):
+        make_trainer(recipe, tmp_path / "stopped", listener=StopAfter(2)).train()
+    resumed = make_trainer(recipe, tmp_path / "stopped")
+    resumed.resume()
+    resumed.train()
+    whole = trained(recipe, tmp_path / "whole")
+    assert bits(weights_of(resumed)) == bits(weights_of(whole))
+    joint = trained(toy_recipe(method="agm", methods={"agm": {**settings, "after": "one"}}), tmp_path / "one")
+    assert bits(weights_of(joint)) != bits(weights_of(whole))
+
+
+def test_only_kept_factors_are_part_of_the_state(trainer: Callable[..., Trainer]) -> None:
+    assert set(trainer().assembly.method.state_dict()) == {"means", "count"}
+    assert set(trainer(after="keep").assembly.method.state_dict()) == {"means", "count", "last"}
+
+
+def test_factors_of_one_that_are_kept_are_joint_training(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    neutral = {"alpha": 0.0, "clip": None, "ends": 0, "after": "keep"}
+    agm = trained(toy_recipe(method="agm", methods={"agm": neutral}), tmp_path / "agm")
+    joint = trained(toy_recipe(method="joint", methods={"joint": {}}), tmp_path / "joint")
+    assert bits(weights_of(agm)) == bits(weights_of(joint))

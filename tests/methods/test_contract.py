@@ -1,4 +1,8 @@
-"""What every method promises, whatever it does; a new method is covered by a row in CASES."""
+"""What every method promises, whatever it does; a new method is covered by a row in CASES.
+
+Each promise is tried on small runs over "toy". A run that several tests look at is trained once (`runs`); the tests of
+a method follow each other (tests/methods/conftest.py), so that of several workers one trains it.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +14,22 @@ from typing import Any
 
 import pytest
 import torch
-from support.training import StopAfter, StoppedError, bits, log, make_trainer, trained, weights
+from support.shared_runs import SharedRuns, events, the_modality, train
+from support.training import StopAfter, StoppedError, bits, log, make_trainer, weights
 
 from drcli import checkpoint
-from drcli.data.batches import Batches
-from drcli.data.prepared import PreparedDataset, Split
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
 from drcli.names import METHODS
+from drcli.optim import set_learning_rate
+from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
+from drcli.recipe.validate import unfit_for_relearning
 
 MODALITIES = (("audio",), ("audio", "visual"), ("audio", "visual", "text"))
-TWO_EPOCHS = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
-FOUR_EPOCHS = {**TWO_EPOCHS, "epochs": 4}
+SGD = {"batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
+TWO_EPOCHS = {**SGD, "epochs": 2}
+FOUR_EPOCHS = {**SGD, "epochs": 4, "schedule": {"name": "cosine"}}
 
 
 @dataclass(frozen=True)
@@ -57,209 +64,268 @@ CASES = {
     "ensemble": Case(still=frozenset({"encoders", "fusion"})),
     "uni_pretrained": Case(),
     "greedy": Case({"epsilon": 0.0, "window": 2, "starts": 0}, fusion="mmtm"),
+    "mmpareto": Case(),
+    "mlb": Case(),
+    "dgl": Case(),
+    "arl": Case({"starts": 1}),
+    "opm": Case({"starts": 1}),
+    "inforeg": Case({"threshold": -100.0}),
+    "tcmax": Case(),
+    "mla": Case(still=frozenset({"fusion"})),
+    "reconboost": Case({"alone": 1, "together": 1, "members": "all", "hidden": 8}, still=frozenset({"fusion"})),
+    "lfm": Case({"start": 0.5, "rate": 0.05, "rows": 8}),
+    "smv": Case({"warmup": 1}),
+    "data_remixing": Case({"warmup": 1}),
+    "aug": Case({"every": 1, "tau": 0.0, "most": 3, "hidden": 8}, still=frozenset({"fusion"})),
+    "di_mml": Case({"contrast_from": 1, "temperature": 2.0}),
+    "umt": Case(),
+    "mslr": Case({"rates": {"audio": 0.7}}),
+    "g2d": Case(),
+    "cggm": Case({"ends": 2}),
+    "modality_dropout": Case(),
+    "qmf": Case(),
+    "pdf": Case(),
+    "iprm": Case(),
+    "amss": Case({"ends": 2}),
+    "mcr": Case({"lambda": 1.0, "weight": 0.1, "permutations": 2}),
+    "cml": Case({"lambda": 2.0, "reduced": 0.5}),
+    "mmcosine": Case({"bias": True, "scale": 3.0}),
 }
 
-every_method = pytest.mark.parametrize("name", list(METHODS.names()))
+RELEARN: Mapping[str, Any] = {"every": 1, "times": 2, "lambda": 3.0, "restarts": 2}
+"""The block `relearn` of a method that is tried with it too."""
+
+
+def takes_relearning(name: str) -> bool:
+    """Whether a method is tried once more with the block `relearn`."""
+    return not unfit_for_relearning(METHODS.load(name))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the contract is tried on: a method, alone or with re-learning on top.
+
+    Attributes:
+        name: the method.
+        relearn: whether its block has RELEARN.
+    """
+
+    name: str
+    relearn: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}+relearn" if self.relearn else self.name
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its block of the recipe."""
+        return {**CASES[self.name].settings, **({"relearn": dict(RELEARN)} if self.relearn else {})}
+
+    @property
+    def neutral(self) -> dict[str, Any] | None:
+        """The block under which it is `reference`, bit for bit; None where there is none."""
+        if self.relearn:
+            return {**self.settings, "relearn": {**RELEARN, "lambda": 0.0}}
+        neutral = METHODS.load(self.name).neutral
+        return None if neutral is None else {**self.settings, **neutral}
+
+    @property
+    def reference(self) -> tuple[str, dict[str, Any]]:
+        """Method and block that it is compared with: joint training; with re-learning, the method alone."""
+        return (self.name, dict(CASES[self.name].settings)) if self.relearn else ("joint", {})
+
+    def allows(self, modalities: tuple[str, ...]) -> bool:
+        """Whether its mathematics allows so many modalities."""
+        low, high = METHODS.load(self.name).num_modalities
+        return bool(low <= len(modalities) <= (high or 99))
+
+
+SUBJECTS = [
+    Subject(name, relearn) for name in METHODS.names() for relearn in (False, True)[: 1 + takes_relearning(name)]
+]
+
+every_method = pytest.mark.parametrize("name", METHODS.names())
+every_subject = pytest.mark.parametrize("subject", SUBJECTS, ids=str)
+
+
+def of(subjects: Iterable[Subject]) -> pytest.MarkDecorator:
+    """Some of the subjects."""
+    return pytest.mark.parametrize("subject", list(subjects), ids=str)
+
+
+def allowed(subjects: Iterable[Subject], numbers: tuple[tuple[str, ...], ...]) -> pytest.MarkDecorator:
+    """Pairs of a subject and modalities that its mathematics allows."""
+    pairs = [pytest.param(s, ms, id=f"{s}-{len(ms)}") for s in subjects for ms in numbers if s.allows(ms)]
+    return pytest.mark.parametrize(("subject", "modalities"), pairs)
+
+
+Make = Callable[..., Recipe]
 
 
 @pytest.fixture
-def recipe(toy_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
-    """Makes the recipe of a method over "toy"; `settings` replace those of its case."""
+def recipe(toy_dict: Callable[..., dict[str, Any]]) -> Make:
+    """Makes the recipe of a subject; `method` is another method and its block, on the subject's fusion."""
 
     def make(
-        name: str, modalities: tuple[str, ...] = MODALITIES[1], settings: Mapping[str, Any] | None = None, **blocks: Any
+        subject: Subject,
+        modalities: tuple[str, ...] = MODALITIES[1],
+        method: tuple[str, Mapping[str, Any]] | None = None,
+        **blocks: Any,
     ) -> Recipe:
-        case = CASES[name]
-        block = dict(case.settings if settings is None else settings)
-        common = {"method": name, "methods": {name: block}, "fusion": case.fusion, "training": FOUR_EPOCHS}
-        return toy_recipe(modalities, **{**common, **blocks})
+        name, settings = method or (subject.name, subject.settings)
+        common = {
+            "method": name,
+            "methods": {name: settings},
+            "fusion": CASES[subject.name].fusion,
+            "training": FOUR_EPOCHS,
+        }
+        return recipe_from_dict({**toy_dict(modalities), **common, **blocks}, where="the test's recipe")
 
     return make
 
 
-def the_modality(recipe: Recipe) -> str | None:
-    """What a run of a method that trains one run a modality is restricted to."""
-    per_modality = METHODS.load(recipe.methods[recipe.method].method).per_modality
-    return next(iter(recipe.modalities)) if per_modality else None
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> SharedRuns:
+    return SharedRuns(tmp_path_factory.mktemp("runs"))
 
 
-def run(recipe: Recipe, folder: Path) -> Trainer:
-    return trained(recipe, folder, modality=the_modality(recipe))
+def begun(recipe: Recipe, folder: Path, **options: Any) -> Trainer:
+    return make_trainer(recipe, folder, modality=the_modality(recipe), **options)
 
 
 def test_every_method_has_a_case() -> None:
     assert set(CASES) == set(METHODS.names())
 
 
-def num_epochs(trainer: Trainer) -> int:
-    """How many epochs a run has: one evaluation where the method takes no steps."""
-    return trainer.ctx.epochs if trainer.assembly.method.trains else 1
-
-
-def allowed(names: Iterable[str], numbers: tuple[tuple[str, ...], ...]) -> pytest.MarkDecorator:
-    """Pairs of a method and modalities that its mathematics allows."""
-    pairs: list[Any] = []
-    for name in names:
-        low, high = METHODS.load(name).num_modalities
-        pairs += [pytest.param(name, ms, id=f"{name}-{len(ms)}") for ms in numbers if low <= len(ms) <= (high or 99)]
-    return pytest.mark.parametrize(("name", "modalities"), pairs)
-
-
-@allowed(METHODS.names(), MODALITIES)
+@allowed(SUBJECTS, MODALITIES)
 def test_trains_what_it_declares_and_nothing_else(
-    name: str, modalities: tuple[str, ...], recipe: Callable[..., Recipe], tmp_path: Path
+    subject: Subject, modalities: tuple[str, ...], recipe: Make, runs: SharedRuns
 ) -> None:
-    made = recipe(name, modalities, training=TWO_EPOCHS)
-    before = make_trainer(made, tmp_path, modality=the_modality(made)).assembly.model.parameter_groups()
-    trainer = run(made, tmp_path)
-    after = trainer.assembly.model.parameter_groups()
-    moved = {
-        group: [not torch.equal(old, new) for old, new in zip(before[group], after[group], strict=True)]
-        for group in before
+    found = runs(recipe(subject, modalities, training=TWO_EPOCHS))
+    assert found.moved() == {
+        group: [CASES[subject.name].moves(group)] * len(found.groups[group]) for group in found.groups
     }
-    assert moved == {group: [CASES[name].moves(group)] * len(before[group]) for group in before}
-    assert [line["epoch"] for line in log(trainer.directory.folder / "metrics.jsonl")] == [0, 1][: num_epochs(trainer)]
-    assert METHODS.load(name).moves
+    assert [line["epoch"] for line in found.metrics] == [0, 1][: found.num_epochs]
+    assert METHODS.load(subject.name).moves
 
 
-@every_method
-def test_training_does_not_open_the_test_split(
-    name: str, recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[str] = []
-    real = PreparedDataset.split
-
-    def split(self: PreparedDataset, which: str) -> Split:
-        opened.append(which)
-        assert which != "test"
-        return real(self, which)
-
-    monkeypatch.setattr(PreparedDataset, "split", split)
-    run(recipe(name), tmp_path)
-    assert sorted(opened) == ["train", "val"]
+@every_subject
+def test_training_does_not_open_the_test_split(subject: Subject, recipe: Make, runs: SharedRuns) -> None:
+    assert sorted(runs(recipe(subject)).opened) == ["train", "val"]
 
 
-@every_method
-def test_state_survives_a_checkpoint(name: str, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    made = recipe(name)
-    trainer = run(made, tmp_path)
+@every_subject
+def test_state_survives_a_checkpoint(subject: Subject, recipe: Make, runs: SharedRuns) -> None:
+    trainer = runs(recipe(subject)).trainer
     written = trainer.state()
-    again = make_trainer(made, tmp_path, modality=the_modality(made))
+    again = begun(recipe(subject), trainer.directory.folder)
     assert bits(again.state()) != bits(written)
     again.resume()
-    again.ctx.epoch = trainer.ctx.epoch  # set by the next epoch
+    again.ctx.epoch = trainer.ctx.epoch  # set by the next epoch, like the rate
+    set_learning_rate(again.ctx.optimizer, trainer.ctx.optimizer.param_groups[0]["lr"])
     assert bits(again.state()) == bits(written)
     assert bits(checkpoint.load(trainer.directory.last)) == {"checkpoint_version": 1, **bits(written)}
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adamw", marks=pytest.mark.slow)])
-@every_method
+@every_subject
 def test_resumed_run_equals_an_uninterrupted_one(
-    name: str, optimizer: str, recipe: Callable[..., Recipe], tmp_path: Path
+    subject: Subject, optimizer: str, recipe: Make, runs: SharedRuns, tmp_path: Path
 ) -> None:
-    training = {**FOUR_EPOCHS, "optimizer": {"name": optimizer, "lr": 0.02}, "schedule": {"name": "cosine"}}
-    made = recipe(name, training=training)
-    whole = run(made, tmp_path / "whole")
-    for epochs in (1, 2, 3)[: num_epochs(whole) - 1]:
-        folder = tmp_path / f"stopped after {epochs}"
-        first = make_trainer(made, folder, modality=the_modality(made), listener=StopAfter(epochs))
+    """It is stopped in every epoch but the first, and resumed each time from what it was resumed to before."""
+    made = recipe(subject, training={**FOUR_EPOCHS, "optimizer": {"name": optimizer, "lr": 0.05}})
+    whole = runs(made)
+    for epoch in range(1, whole.num_epochs):
+        stopped = begun(made, tmp_path, listener=StopAfter(1))
+        stopped.resume()
+        assert stopped.next_epoch == epoch - 1
         with pytest.raises(StoppedError):
-            first.train()
-        second = make_trainer(made, folder, modality=the_modality(made))
-        second.resume()
-        assert second.next_epoch == epochs
-        second.train()
-        assert bits(weights(second)) == bits(weights(whole))
-        assert log(second.directory.folder / "metrics.jsonl") == log(whole.directory.folder / "metrics.jsonl")
-        for file in ("checkpoint.pt", "last.pt"):
-            ours, theirs = (checkpoint.load(t.directory.folder / file) for t in (second, whole))
-            assert bits({**ours, "seconds": 0}) == bits({**theirs, "seconds": 0})
+            stopped.train()
+    last = begun(made, tmp_path)
+    last.resume()
+    assert last.next_epoch == whole.num_epochs - 1
+    last.train()
+    assert bits(weights(last)) == whole.bits
+    assert log(tmp_path / "metrics.jsonl") == whole.metrics
+    assert events(tmp_path) == whole.events
+    for file in ("checkpoint.pt", "last.pt"):
+        ours, theirs = (checkpoint.load(folder / file) for folder in (tmp_path, whole.trainer.directory.folder))
+        assert bits({**ours, "seconds": 0}) == bits({**theirs, "seconds": 0})
+
+
+@every_subject
+def test_the_same_run_gives_the_same_bits(subject: Subject, recipe: Make, runs: SharedRuns, tmp_path: Path) -> None:
+    first, second = runs(recipe(subject)), train(recipe(subject), tmp_path)
+    assert second.bits == first.bits
+    assert second.metrics == first.metrics
+    assert second.events == first.events
+
+
+@every_subject
+def test_another_seed_gives_other_bits(subject: Subject, recipe: Make, runs: SharedRuns) -> None:
+    short, other = (runs(recipe(subject, seeds=[seed], training={**SGD, "epochs": 1})) for seed in (0, 1))
+    assert short.bits != other.bits
 
 
 @every_method
-def test_the_same_run_gives_the_same_bits(name: str, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    made = recipe(name)
-    first, second = run(made, tmp_path / "1"), run(made, tmp_path / "2")
-    assert bits(weights(first)) == bits(weights(second))
-    assert log(first.directory.folder / "metrics.jsonl") == log(second.directory.folder / "metrics.jsonl")
-    other = run(recipe(name, seeds=[1]), tmp_path / "3")
-    assert bits(weights(first)) != bits(weights(other))
-
-
-@every_method
-def test_other_numbers_of_modalities_are_refused(name: str, recipe: Callable[..., Recipe]) -> None:
-    low, high = METHODS.load(name).num_modalities
+def test_other_numbers_of_modalities_are_refused(name: str, recipe: Make) -> None:
     for modalities in MODALITIES:
-        if not low <= len(modalities) <= (high or 99):
+        if not Subject(name).allows(modalities):
             with pytest.raises(RecipeError, match=rf"methods\.{name}.*takes .* modalities.*, the recipe has"):
-                recipe(name, modalities)
+                recipe(Subject(name), modalities)
 
 
-@allowed([n for n in METHODS.names() if METHODS.load(n).neutral is not None], MODALITIES[1:])
-def test_neutral_settings_are_joint_training_bit_for_bit(
-    name: str, modalities: tuple[str, ...], recipe: Callable[..., Recipe], tmp_path: Path
+@allowed([s for s in SUBJECTS if s.neutral is not None], MODALITIES[1:])
+def test_neutral_settings_are_the_reference_bit_for_bit(
+    subject: Subject, modalities: tuple[str, ...], recipe: Make, runs: SharedRuns
 ) -> None:
-    neutral = {**CASES[name].settings, **METHODS.load(name).neutral}
-    ours = run(recipe(name, modalities, settings=neutral), tmp_path / "neutral")
-    joint = run(recipe("joint", modalities, fusion=CASES[name].fusion), tmp_path / "joint")
-    assert bits(weights(ours)) == bits(weights(joint))
-    assert evaluations(ours) == evaluations(joint)
+    """A method's are joint training; those of re-learning are the method alone."""
+    ours = runs(recipe(subject, modalities, (subject.name, subject.neutral)))
+    reference = runs(recipe(subject, modalities, subject.reference))
+    assert ours.bits == reference.bits
+    assert ours.evaluations == reference.evaluations
 
 
-def evaluations(trainer: Trainer) -> list[dict[str, Any]]:
-    """The validation scores of every epoch."""
-    return [line["val"] for line in log(trainer.directory.folder / "metrics.jsonl")]
-
-
-@pytest.mark.parametrize("name", [n for n in METHODS.names() if METHODS.load(n).neutral])
-def test_settings_that_are_not_neutral_are_not_joint_training(
-    name: str, recipe: Callable[..., Recipe], tmp_path: Path
-) -> None:
+@of(s for s in SUBJECTS if s.relearn or METHODS.load(s.name).neutral)
+def test_settings_that_are_not_neutral_are_not_the_reference(subject: Subject, recipe: Make, runs: SharedRuns) -> None:
     """Else the test above could not fail."""
-    ours = run(recipe(name), tmp_path / "ours")
-    joint = run(recipe("joint", fusion=CASES[name].fusion), tmp_path / "joint")
-    assert bits(weights(ours)) != bits(weights(joint))
+    assert runs(recipe(subject)).bits != runs(recipe(subject, method=subject.reference)).bits
 
 
-@allowed([n for n in METHODS.names() if not METHODS.load(n).per_modality], MODALITIES[1:])
+@allowed([s for s in SUBJECTS if not METHODS.load(s.name).per_modality], MODALITIES[1:])
 def test_permuting_the_modalities_permutes_the_coefficients(
-    name: str, modalities: tuple[str, ...], recipe: Callable[..., Recipe], tmp_path: Path
+    subject: Subject, modalities: tuple[str, ...], recipe: Make, tmp_path: Path
 ) -> None:
     """One epoch from the same weights, the modalities named in another order."""
-    logs = []
-    start: Trainer | None = None
-    for number, order in enumerate((modalities, modalities[::-1])):
-        fusion = "sum" if CASES[name].fusion == "concat" else CASES[name].fusion
-        made = recipe(name, order, fusion=fusion, training={**TWO_EPOCHS, "epochs": 1})
-        trainer = make_trainer(made, tmp_path / str(number))
-        if start is None:
-            start = make_trainer(made, tmp_path / "start")
-        trainer.assembly.model.load_state_dict(start.assembly.model.state_dict())
-        trainer.assembly.extras.load_state_dict(start.assembly.extras.state_dict())
+    fusion = CASES[subject.name].fusion.replace("concat", "sum")
+    trainers = [
+        begun(recipe(subject, order, fusion=fusion, training={**SGD, "epochs": 1}), tmp_path / order[0])
+        for order in (modalities, modalities[::-1])
+    ]
+    first, second = trainers
+    second.assembly.model.load_state_dict(first.assembly.model.state_dict())
+    second.assembly.extras.load_state_dict(first.assembly.extras.state_dict())
+    for trainer in trainers:
         trainer.train()
-        logs.append(log(trainer.directory.folder / "metrics.jsonl")[0])
-    assert logs[1]["train"].keys() == logs[0]["train"].keys()
-    for scalar, value in logs[0]["train"].items():
-        assert logs[1]["train"][scalar] == pytest.approx(value, rel=1e-4, abs=1e-6), scalar
-    assert logs[1]["val"]["loss"] == pytest.approx(logs[0]["val"]["loss"], rel=1e-4)
+    one, other = (log(trainer.directory.folder / "metrics.jsonl")[0] for trainer in trainers)
+    assert other["train"].keys() == one["train"].keys()
+    for scalar, value in one["train"].items():
+        assert other["train"][scalar] == pytest.approx(value, rel=1e-4, abs=1e-6), scalar
+    assert other["val"]["loss"] == pytest.approx(one["val"]["loss"], rel=1e-4)
 
 
 @pytest.mark.parametrize("training", [{"accumulate": 3}, {"precision": "bf16"}], ids=str)
-@every_method
+@every_subject
 def test_accumulated_gradients_and_bf16_train_too(
-    name: str, training: dict[str, Any], recipe: Callable[..., Recipe], tmp_path: Path
+    subject: Subject, training: dict[str, Any], recipe: Make, runs: SharedRuns
 ) -> None:
-    made = recipe(name, training={**TWO_EPOCHS, **training})
-    before = bits(weights(make_trainer(made, tmp_path, modality=the_modality(made))))
-    trainer = run(made, tmp_path)
-    last = log(trainer.directory.folder / "metrics.jsonl")[-1]
+    found = runs(recipe(subject, training={**TWO_EPOCHS, **training}))
+    last = found.metrics[-1]
     assert math.isfinite(last["train"]["loss"])
-    assert all(tensor.dtype in {torch.float32, torch.int64} for tensor in weights(trainer).values())
-    assert (bits(weights(trainer)) != before) == (CASES[name].still != {"encoders", "fusion"})
-    plain = run(recipe(name, training=TWO_EPOCHS), tmp_path / "plain")
-    assert log(plain.directory.folder / "metrics.jsonl")[-1]["val"]["loss"] == pytest.approx(
-        last["val"]["loss"], rel=0.5
-    )
+    assert all(tensor.dtype in {torch.float32, torch.int64} for tensor in weights(found.trainer).values())
+    assert (found.bits != found.initial) == (CASES[subject.name].still != {"encoders", "fusion"})
+    plain = runs(recipe(subject, training=TWO_EPOCHS))
+    assert plain.metrics[-1]["val"]["loss"] == pytest.approx(last["val"]["loss"], rel=0.5)
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS.names() if METHODS.load(n).neutral is None])
@@ -267,26 +333,15 @@ def test_a_method_without_neutral_settings_says_why(name: str) -> None:
     assert len(METHODS.load(name).neutral_reason.split()) > 3
 
 
-@every_method
-def test_a_diagnosis_that_changes_nothing_changes_nothing(
-    name: str, recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@every_subject
+def test_a_diagnosis_that_changes_nothing_changes_nothing(subject: Subject, recipe: Make, runs: SharedRuns) -> None:
     """Neither a weight nor the order of the data that follows it."""
-    orders: list[list[int]] = []
-    real = Batches.shuffled
-
-    def shuffled(self: Batches, *args: Any) -> Any:
-        for batch in real(self, *args):
-            orders.append(batch.index.tolist())
-            yield batch
-
-    monkeypatch.setattr(Batches, "shuffled", shuffled)
-    plain = run(recipe(name), tmp_path / "plain")
-    seen, orders = orders, []
-    monitored = run(recipe(name, diagnosis={"monitor_every": 1, "restarts": 2}), tmp_path / "monitored")
-    kinds = [event["kind"] for event in log(monitored.directory.folder / "events.jsonl")]
-    assert kinds.count("monitor") == num_epochs(monitored)
-    assert orders == seen
-    assert len({tuple(order) for order in seen}) == len(seen)
-    assert bits(weights(monitored)) == bits(weights(plain))
-    assert log(monitored.directory.folder / "metrics.jsonl") == log(plain.directory.folder / "metrics.jsonl")
+    plain = runs(recipe(subject))
+    monitored = runs(recipe(subject, diagnosis={"monitor_every": 2, "restarts": 1}))
+    monitors = [event["epoch"] for event in monitored.events if event["kind"] == "monitor"]
+    assert monitors == list(range(0, plain.num_epochs, 2))
+    assert [event for event in monitored.events if event["kind"] != "monitor"] == plain.events
+    assert monitored.orders == plain.orders
+    assert len({tuple(order) for order in plain.orders}) == len(plain.orders)
+    assert monitored.bits == plain.bits
+    assert monitored.metrics == plain.metrics

@@ -16,9 +16,11 @@ from support.training import bits, log, make_trainer, trained, weights
 from torch import Tensor, nn
 
 from drcli import checkpoint
+from drcli.diagnosis import MeasureSettings, diagnose
 from drcli.engine.trainer import Trainer
 from drcli.methods.base import Event
 from drcli.methods.diagnose_relearn import DiagnoseRelearn
+from drcli.models.multimodal import extract_features
 from drcli.recipe.schema import Recipe
 from drcli.relearning import Relearner
 
@@ -300,3 +302,28 @@ def test_a_run_that_re_learns_less_often_than_asked_for_says_so(
     trainer = make_trainer(toy_recipe(methods={"diagnose_relearn": {**SETTINGS, **settings}}), tmp_path)
     found = list(trainer.assembly.method.warnings(trainer.ctx))
     assert [line.startswith(said) for line in found] == ([True] if said else [])
+
+
+def test_a_sampled_diagnosis_encodes_only_its_rows_and_finds_what_one_of_all_features_finds(
+    before_event: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = before_event().ctx
+    settings = MeasureSettings(sample=24, restarts=2)
+    rows: list[int] = []
+
+    def noting(*arguments: Any) -> Any:
+        found = extract_features(*arguments)
+        rows.append(len(found[1]))
+        return found
+
+    monkeypatch.setattr("drcli.methods.context.extract_features", noting)
+    ctx.weights_changed()
+    sampled = ctx.diagnose(settings, 3.0)
+    assert ctx.diagnose(settings, 3.0) == sampled
+    assert rows == [24, 24]  # of 60 and 48, once each
+    ctx.weights_changed()
+    (train, labels_train), (val, labels_val) = ctx.features("train"), ctx.features("val")
+    assert ctx.diagnose(settings, 3.0) == sampled
+    assert rows == [24, 24, 60, 48]  # from the features of all rows, which are there
+    whole = diagnose(train, labels_train, val, labels_val, num_classes=3, settings=settings, lambda_=3.0)
+    assert whole == sampled

@@ -80,6 +80,14 @@ def test_a_tie_damps_nobody() -> None:
     assert floats(damping(numbers({"audio": 1.7, "visual": 1.7}), 0.8)) == {"audio": 1.0, "visual": 1.0}
 
 
+def test_a_boost_multiplies_what_is_behind_and_damps_nobody() -> None:
+    """OGM+: 4 for r < 1; of three with s = 4, 3, 1 the mean of the others is 2, 2.5, 3.5."""
+    assert floats(damping(numbers({"audio": 2.0, "visual": 1.0}), 0.8, 4.0)) == {"audio": 1.0, "visual": 4.0}
+    assert floats(damping(numbers({"audio": 1.0, "visual": 1.0}), 0.8, 4.0)) == {"audio": 1.0, "visual": 1.0}
+    found = floats(damping(numbers({"audio": 4.0, "visual": 3.0, "text": 1.0}), 0.8, 4.0))
+    assert found == {"audio": 1.0, "visual": 1.0, "text": 4.0}
+
+
 def test_three_modalities_are_held_against_the_mean_of_the_others_by_hand() -> None:
     """s = 4, 3, 1: r = 4 / 2, 3 / 2.5, 1 / 3.5; two of the three are ahead."""
     found = floats(damping(numbers({"audio": 4.0, "visual": 3.0, "text": 1.0}), 0.5))

@@ -21,7 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "transformer": {"dim": 8, "heads": 2, "layers": 2, "feedforward": 8},
 }
 TOKENS = ("vit", "transformer")
-LATE = ("concat", "sum", "film", "gated")
+LATE = ("concat", "sum", "film", "gated", "late_transformer")
 PAIRS = [
     *((fusion, "resnet_small") for fusion in (*LATE, "mmtm", "centralnet")),
     *((fusion, backbone) for fusion in ("concat", "mbt", "mmtm") for backbone in TOKENS),
@@ -57,7 +57,7 @@ def test_an_event_moves_the_parameters_of_every_encoder_and_nothing_else(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sys.modules["drcli.diagnosis.modality"], "strength", lambda *_: 0.3)  # a gap may be 0
+    monkeypatch.setattr(sys.modules["drcli.relearning.rules"], "strength", lambda *_: 0.3)  # a gap may be 0
     trainer = make_trainer(recipe_from_dict(data(fusion, backbone), where="the test's recipe"), tmp_path)
     trainer._epoch(0)
     trainer.ctx.epoch = 1

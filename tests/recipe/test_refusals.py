@@ -78,7 +78,7 @@ modalities: {audio: {backbone: smal}}
     modalities.audio.backbone = smal   unknown backbone; known: small, broken. Did you mean small?
 
 modalities: {audio: {backbone: small, widht: 3}}
-    modalities.audio.widht = 3   unknown key; known: backbone, frames, size, flip, weights, width. Did you
+    modalities.audio.widht = 3   unknown key; known: backbone, frames, size, flip, augment, weights, width. Did you
     mean width?
 
 modalities: {audio: {backbone: broken}}

@@ -17,7 +17,7 @@ SCORES = {"joint": [0.80, 0.82, 0.81], "pmr": [0.90, 0.91, 0.92], "agm": [0.89, 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[RunRecord]:
-    """Three methods and three seeds: `agm` differs from the best by chance, joint training does not."""
+    """Three methods and three seeds: `agm` differs from the best by chance, joint training does not; no fused probe."""
     for label, accuracies in SCORES.items():
         for seed, accuracy in enumerate(accuracies):
             write_run(tmp_path, accuracy, label=label, seed=seed)
@@ -31,6 +31,17 @@ def test_columns_come_in_the_order_asked_for_after_the_names(runs: list[RunRecor
     assert not any(note.startswith(("minus", "val:", "bootstrap")) for note in table.notes)
 
 
+def test_the_fused_probe_has_a_column_where_a_run_measured_it(tmp_path: Path) -> None:
+    """Of all seeds or of none: joint's runs of before it was measured have none, agm's second neither."""
+    for label, values in {"joint": (None, None), "pmr": (0.75, 0.85), "agm": (0.8, None)}.items():
+        for seed, value in enumerate(values):
+            write_run(tmp_path, 0.8, label=label, seed=seed, summary={"fused_probe": value})
+    (table,) = comparison_tables(collect([tmp_path]), columns=["probes", "fused_probe"])
+    assert table.columns == ["method", "audio probe", "visual probe", "fused probe"]
+    assert {row[0]: row[-1] for row in table.rows} == {"joint": "-", "pmr": "80.0 ± 7.1", "agm": "-"}
+    assert "fused probe: the same on the features of all modalities together." in table.notes
+
+
 def test_an_unknown_column_is_refused_with_the_nearest(runs: list[RunRecord]) -> None:
     said = r"--columns acuracy: no such column; known: method, .* Did you mean accuracy\?"
     with pytest.raises(UsageError, match=said):
@@ -38,7 +49,7 @@ def test_an_unknown_column_is_refused_with_the_nearest(runs: list[RunRecord]) ->
 
 
 def test_every_column_that_there_is_has_a_key(runs: list[RunRecord]) -> None:
-    (table,) = comparison_tables(runs, columns=KEYS)
+    (table,) = comparison_tables(runs, columns=[key for key in KEYS if key != "fused_probe"])
     assert table.columns == comparison_tables(runs)[0].columns
 
 

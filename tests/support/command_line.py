@@ -22,12 +22,12 @@ PROGRAM = """
 import signal
 
 import torch
-from drcli.names import DATASETS
 from drcli.__main__ import main
+from support.names import toy_names
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
-with DATASETS.registered("toy", "support.toy:Toy"):
+with toy_names():
     main()
 """
 

@@ -6,7 +6,8 @@ import os
 import signal
 from contextlib import ExitStack
 
-from drcli.names import DATASETS
+from support.names import toy_names
+
 from drcli.watch.events import Event, Listener, RunStarted
 
 _REGISTERED = ExitStack()  # never closed: the name stays for as long as the worker lives
@@ -14,7 +15,7 @@ _REGISTERED = ExitStack()  # never closed: the name stays for as long as the wor
 
 def register_toy() -> None:
     """Put the dataset "toy" into the registry, as a plug-in would on every node."""
-    _REGISTERED.enter_context(DATASETS.registered("toy", "support.toy:Toy"))
+    _REGISTERED.enter_context(toy_names())
 
 
 class DiesWithAudio(Listener):

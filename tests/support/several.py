@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from support.names import toy_names
 from support.training import bits
 
 from drcli.data.prepared import PreparedDataset
@@ -18,7 +19,6 @@ from drcli.engine.device import environment
 from drcli.engine.grid import run_grid
 from drcli.engine.trainer import Trainer
 from drcli.errors import PeerError, RunError
-from drcli.names import DATASETS
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
 from drcli.watch.events import Listener
@@ -43,7 +43,7 @@ class Job:
 def train(job: Job, world: World, device: torch.device) -> dict[str, Any]:
     """Train all runs; the summaries, the failures, and what `exchanges` gives."""
     torch.set_num_threads(1)
-    with DATASETS.registered("toy", "support.toy:Toy"):
+    with toy_names():
         for run in job.runs:
             if run.folder == job.begun:
                 begin(run, job.dataset, world, device)

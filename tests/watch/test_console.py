@@ -124,6 +124,8 @@ def test_a_finished_run_is_one_line(run: PlannedRun) -> None:
         "linear probes: audio 70.0 %, visual 65.5 % (1:01)"
     )
     assert run_line(run, SUMMARY, stored=True).endswith("(stored result, 1:01)")
+    fused = SUMMARY.model_copy(update={"fused_probe": 0.8})
+    assert "audio 70.0 %, visual 65.5 %, fused 80.0 % (1:01)" in run_line(run, fused, stored=False)
 
 
 def test_what_a_re_learning_left_is_said() -> None:

@@ -48,12 +48,14 @@ class Options:
         draw_maps: whether there are maps at all.
         reference: label that differences are to; None for joint training.
         columns: keys of the columns of comparison tables, see `drcli.report.tables.KEYS`; None for all.
+        second_hand: whether these have the published figures that were not read where they were published.
     """
 
     maps: Collection[str] = ()
     draw_maps: bool = True
     reference: str | None = None
     columns: Sequence[str] | None = None
+    second_hand: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
         notes += [LEFT_OUT] if place >= MOST_DRAWN else []
         notes += [MAPS_LEFT_OUT] if options.draw_maps and not with_maps and place < MOST_DRAWN else []
         records = read_epochs(methods)
-        compared = results(everyone[recipe], theme, options.reference, options.columns)
+        compared = results(everyone[recipe], theme, options.reference, options.columns, second_hand=options.second_hand)
         figures = []
         if place < MOST_DRAWN:
             figures = [curves(recipe, records, theme), *_figures(methods, shown, theme, with_maps=with_maps)]

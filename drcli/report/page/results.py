@@ -22,7 +22,12 @@ LINE_HEIGHT = 0.24  # inches per method
 
 
 def results(
-    runs: Sequence[RunRecord], theme: Theme, reference: str | None = None, columns: Sequence[str] | None = None
+    runs: Sequence[RunRecord],
+    theme: Theme,
+    reference: str | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    second_hand: bool = False,
 ) -> Section:
     """Return the section of one recipe's runs, of which at least one is finished.
 
@@ -31,6 +36,7 @@ def results(
         theme: look of the methods.
         reference: label that differences are to; None for joint training.
         columns: keys of the table's columns; None for all.
+        second_hand: whether the table has the published figures that were not read where they were published.
     """
     found = comparison.data(runs, reference)
     recipe = runs[0].recipe_name
@@ -40,7 +46,7 @@ def results(
         "Results",
         "Scores of the test split; the seed is the unit of every mean, deviation and interval. "
         "A heading sorts its column.",
-        [to_html(comparison_table(runs, reference, columns)), drawings],
+        [to_html(comparison_table(runs, reference, columns, second_hand=second_hand)), drawings],
     )
 
 
