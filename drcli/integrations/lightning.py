@@ -33,7 +33,7 @@ def _callback_class() -> type:
         try:
             found: type = import_module(name).Callback
         except ModuleNotFoundError as error:
-            if error.name != name.partition(".")[0]:  # it is there, and cannot be imported
+            if error.name not in (name, name.partition(".")[0]):  # it is there, and cannot be imported
                 raise
         else:
             return found

@@ -59,6 +59,7 @@ class DataRemixing(Method):
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
     neutral: ClassVar[Mapping[str, Any] | None] = {"warmup": 1_000_000, "weight": 0.0}
     moves: ClassVar[str] = "every encoder, the fusion and one head per modality, by the optimiser"
+    distributed_reason: ClassVar[str] = "a modality may be given fewer rows than there are devices"
 
     settings: Settings
 

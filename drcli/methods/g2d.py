@@ -9,12 +9,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
-from torch.nn import functional
 
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, Scalars
 from drcli.methods.context import Context
-from drcli.methods.parts.teachers import Teachers, feature_distances
+from drcli.methods.parts.teachers import Teachers, distillation, feature_distances
 from drcli.methods.parts.unimodal_scores import right_scores
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import over_rows
@@ -74,10 +73,18 @@ class G2D(Method):
     settings: Settings
 
     def setup(self, ctx: Context) -> None:
-        """Take the unimodal runs, and rank them."""
+        """Take the unimodal runs."""
         self.teachers = Teachers(ctx)
-        ranked = self.settings.ranking == "train" and self.settings.phase > 0
-        self.strongest = strongest(self._train_scores(ctx)) if ranked else None
+        self.ranked = False
+        self.strongest: str | None = None
+
+    def on_epoch_start(self, ctx: Context) -> None:
+        """Rank the unimodal runs before the first epoch that needs it, of a resumed run as well."""
+        if self.settings.ranking == "train" and not self.ranked and self._in_phase(ctx):
+            self.strongest, self.ranked = strongest(self._train_scores(ctx)), True
+
+    def _in_phase(self, ctx: Context) -> bool:
+        return len(ctx.model.modalities) > 1 and ctx.epoch < self.settings.phase * ctx.epochs
 
     def _train_scores(self, ctx: Context) -> dict[str, Tensor]:
         logits = over_rows(ctx.train, ctx.eval_batch_size, lambda b: self.teachers.logits(self.teachers.features(b)))
@@ -85,7 +92,7 @@ class G2D(Method):
 
     def training_step(self, ctx: Context, batch: Batch) -> Scalars:
         """Take one step in which the strongest modality stands still, while the phase lasts."""
-        if ctx.epoch >= self.settings.phase * ctx.epochs or len(ctx.model.modalities) == 1:
+        if not self._in_phase(ctx):
             self.still = None
             return super().training_step(ctx, batch)
         if self.settings.ranking == "batch":
@@ -126,12 +133,6 @@ def strongest(scores: Mapping[str, Tensor]) -> str | None:
     values = {m: score.item() for m, score in scores.items()}
     best = [m for m, value in values.items() if value == max(values.values())]
     return best[0] if len(best) == 1 else None
-
-
-def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Return T^2 times the batch mean of KL(softmax(t / T) || softmax(z / T)), shape (), of logits (B, C)."""
-    ours, theirs = (logits / temperature).log_softmax(dim=1), (teacher.detach() / temperature).log_softmax(dim=1)
-    return temperature**2 * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
 
 
 @contextmanager

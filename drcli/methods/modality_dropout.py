@@ -65,6 +65,10 @@ class ModalityDropout(Method):
         self.tokens = nn.ParameterDict({m: nn.Parameter(torch.zeros(width)) for m, width in widths.items()})
         return {"tokens": self.tokens}
 
+    def setup(self, ctx: Context) -> None:
+        """Keep everything until the first epoch draws, {m: (N,)}."""
+        self.kept = {m: torch.ones(len(ctx.train), dtype=torch.bool) for m in ctx.model.modalities}
+
     def on_epoch_start(self, ctx: Context) -> None:
         """Draw what every training row keeps in this epoch."""
         drawn = {m: torch.rand(len(ctx.train), generator=ctx.generator("kept", m)) for m in ctx.model.modalities}

@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
 from drcli.data.batches import Batch, Selection
+from drcli.errors import RecipeError
 from drcli.methods.base import Losses, Method
 from drcli.methods.context import Context
 from drcli.methods.parts.late_fusion import not_late
@@ -71,8 +72,14 @@ class SMV(Method):
             yield f"no row is valued (warmup: {self.settings.warmup}, {ctx.epochs} epochs): this is joint training"
 
     def setup(self, ctx: Context) -> None:
-        """Start without values."""
+        """Start without values.
+
+        Raises:
+            RecipeError: several processes share a list whose last batch may have fewer rows than processes.
+        """
         self.means: dict[str, float] = {}
+        if ctx.world.size > 1 and self.settings.rows == "enlarged":
+            raise RecipeError(f"methods.{ctx.label}.rows = enlarged: needs one device; use that, or equal")
 
     def selections(self, ctx: Context) -> Iterable[Selection]:
         """Value the training rows, and list those of the epoch."""

@@ -40,7 +40,7 @@ def in_order(loader: Any, world: World = ALONE, *, no_single: bool = False) -> I
         no_single: leave out a last batch of one row.
     """
     if not _is_known(loader):
-        return loader
+        return loader  # type: ignore[no-any-return]
     rows = share(len(loader.dataset), world)
     size = loader.batch_sampler.batch_size
     return DataLoader(

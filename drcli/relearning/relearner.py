@@ -23,7 +23,7 @@ from drcli.relearning.features import (
 )
 from drcli.relearning.loaders import generators_kept, in_order
 from drcli.relearning.rules import strengths
-from drcli.relearning.settings import RelearnSettings, Rule
+from drcli.relearning.settings import Rule, settings_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -99,7 +99,7 @@ class Relearner:
         settings: the other settings of `relearn:` in a recipe, such as `restarts`, `gap` and `bn_buffers`.
 
     Raises:
-        ValueError: a setting is unknown or out of range, or there is no encoder.
+        ValueError: a setting is unknown or out of range, there is no encoder, or two of them have weights in common.
     """
 
     def __init__(  # noqa: PLR0913  (all but the first have a default and a name)
@@ -120,10 +120,11 @@ class Relearner:
     ) -> None:
         if not encoders:
             raise ValueError("there must be one encoder at least, such as {'audio': module}")
-        self.settings = RelearnSettings(every=every, times=times, lambda_=lambda_, strength=strength, **settings)
+        self.settings = settings_of(every=every, times=times, lambda_=lambda_, strength=strength, **settings)
         if self.settings.optimizer_state != "keep" and optimizer is None:
             raise ValueError(f"optimizer_state={self.settings.optimizer_state!r} needs optimizer=")
         self.encoders = {m: bare(encoder) for m, encoder in encoders.items()}
+        _refuse_shared(self.encoders)
         self.epochs = epochs
         self.num_classes = num_classes
         self.model = None if model is None else bare(model)
@@ -150,7 +151,7 @@ class Relearner:
             epoch: the epoch that has ended, from 0.
             train: of the training rows; without augmentation, if you can.
             val: of validation rows.
-            again: diagnose once more after the pull, for the event's `left`.
+            again: diagnose once more after the pull, for the event's `left`; not where `train` holds the features.
 
         Returns:
             What was found and done, or None.
@@ -182,7 +183,7 @@ class Relearner:
         """
         with generators_kept(self.encoders.values()):
             on_train, on_val = self._features(train), self._features(val)
-        found = present_world().on_main(lambda: self._found(on_train, on_val))
+            found = present_world().on_main(lambda: self._found(on_train, on_val))
         if isinstance(found, str):
             raise ValueError(found)
         return found
@@ -272,6 +273,18 @@ class Relearner:
         for encoder in self.encoders.values():
             for parameter in encoder.parameters():
                 self.optimizer.state.pop(parameter, None)
+
+
+def _refuse_shared(encoders: Mapping[str, nn.Module]) -> None:
+    """Refuse encoders with weights in common: each pull of one would undo that of the other."""
+    owners: dict[int, str] = {}
+    for m, encoder in encoders.items():
+        for parameter in encoder.parameters():
+            if owners.setdefault(id(parameter), m) != m:
+                raise ValueError(
+                    f"the encoders of {owners[id(parameter)]} and {m} have weights in common; "
+                    "give the encoder once, as one modality"
+                )
 
 
 def is_features(source: Any) -> TypeIs[Features]:

@@ -41,6 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "inforeg": {"threshold": -100.0},
     "reconboost": {"alone": 1, "together": 1, "hidden": 8},
     "smv": {"warmup": 1},
+    "aug": {"every": 1, "tau": 0.0, "most": 3, "hidden": 8},
 }
 REFUSED = [name for name in METHODS.names() if METHODS.load(name).distributed_reason]
 SHARED = [name for name in METHODS.names() if name not in REFUSED]

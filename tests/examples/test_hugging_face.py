@@ -32,7 +32,7 @@ def loop() -> Any:
 
 @pytest.fixture
 def fit(loop: Any, tmp_path: Path) -> Fit:
-    """Trains the example's model for three epochs, of one step each; its weights, and the events as they are printed."""
+    """Trains the model of the example for three epochs of one step each, and returns its weights."""
 
     def make(folder: str = "run", **arguments: Any) -> dict[str, Tensor]:
         torch.manual_seed(0)
@@ -47,7 +47,7 @@ def fit(loop: Any, tmp_path: Path) -> Fit:
 def test_an_event_pulls_the_encoders_after_the_checkpoint_of_its_epoch(loop: Any, fit: Fit, tmp_path: Path) -> None:
     seen: dict[str, dict[str, Tensor]] = {}
 
-    class Look(loop.TrainerCallback):  # type: ignore[name-defined,misc]
+    class Look(loop.TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, *arguments: Any, model: nn.Module, **_: Any) -> None:
             seen["start"] = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.examples import Parts, as_drcli_names, example
+from support.examples import EXAMPLES, Parts, as_drcli_names, example
 from support.training import bits, trained, weights
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -30,6 +32,12 @@ TRAINING = {
     "eval_batch_size": 16,
     "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.0},
 }
+QUIET = {
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+}
 RELEARN: dict[str, Any] = {"every": 1, "times": 2, "restarts": 2}
 
 
@@ -44,25 +52,24 @@ def small(loop: Any) -> Any:
     return loop.TwoEncoders(nn.Linear(4, 5), nn.Linear(4, 5), nn.Linear(10, 3))
 
 
-def rows(seed: int, *, shuffle: bool = False) -> DataLoader[tuple[Tensor, ...]]:
+def rows(seed: int, *, shuffle: bool = False, count: int = 24) -> DataLoader[tuple[Tensor, ...]]:
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(24) % 3
-    inputs = [torch.randn(24, 4, generator=generator) + labels[:, None] for _ in range(2)]
+    labels = torch.arange(count) % 3
+    inputs = [torch.randn(count, 4, generator=generator) + labels[:, None] for _ in range(2)]
     return DataLoader(TensorDataset(*inputs, labels), batch_size=7, shuffle=shuffle)
 
 
 def fit(loop: Any, module: Any, callback: Any) -> None:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = loop.Trainer(max_epochs=3, accelerator="cpu", callbacks=[callback], enable_checkpointing=False, **quiet)
+    trainer = loop.Trainer(max_epochs=3, accelerator="cpu", callbacks=[callback], **QUIET)
     trainer.fit(module, rows(0), rows(1))
 
 
 def test_it_ends_with_the_weights_of_drcli_train(loop: Any, toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    """In tests/examples/test_plain_loop.py they are those of the plain loop; here the order is reseeded by a callback."""
+    """And so with those of the plain loop, see test_plain_loop.py; a callback seeds the order of each epoch."""
     recipe = toy_recipe(method="joint", methods={"joint": {"relearn": {**RELEARN, "lambda": 3.0}}}, training=TRAINING)
     parts = Parts.of(recipe, tmp_path / "parts")
 
-    class Reseed(loop.Callback):  # type: ignore[name-defined,misc]
+    class Reseed(loop.Callback):  # type: ignore[misc]
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             parts.seed(trainer.current_epoch + 1)  # before the loader's next pass begins
 
@@ -76,7 +83,7 @@ def test_it_ends_with_the_weights_of_drcli_train(loop: Any, toy_recipe: Callable
 
 @pytest.mark.parametrize("saved", ["on_validation_end", "on_train_epoch_end"])
 def test_it_resumes_from_checkpoints_before_and_after_its_event(saved: str, loop: Any, tmp_path: Path) -> None:
-    class Save(loop.Callback):  # type: ignore[name-defined,misc]
+    class Save(loop.Callback):  # type: ignore[misc]
         def save(self, trainer: Any, pl_module: Any) -> None:
             if trainer.current_epoch == 1:
                 trainer.save_checkpoint(tmp_path / "saved.ckpt")
@@ -105,7 +112,7 @@ def test_an_event_that_pulls_nothing_changes_nothing(loop: Any) -> None:
 def test_gaps_and_strengths_are_logged(loop: Any) -> None:
     seen: dict[str, Tensor] = {}
 
-    class Look(loop.Callback):  # type: ignore[name-defined,misc]
+    class Look(loop.Callback):  # type: ignore[misc]
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
             seen.update(trainer.callback_metrics)
 
@@ -155,3 +162,40 @@ def test_what_cannot_be_diagnosed_is_refused(change: dict[str, Any], error: type
 def test_an_encoder_that_is_not_there_is_refused(loop: Any) -> None:
     with pytest.raises(AttributeError, match="sound"):
         fit(loop, small(loop), loop.RelearnCallback({"audio": "sound"}))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:It is recommended to use")
+def test_two_processes_pull_by_one_diagnosis_of_all_rows(loop: Any, tmp_path: Path) -> None:
+    """25 rows, which Lightning deals to two processes as 13 and 13."""
+
+    class Write(loop.Callback):  # type: ignore[misc]
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            found = {"events": [str(event) for event in relearning.events], "weights": bits(pl_module.state_dict())}
+            rows = {one.num_train for event in relearning.events for one in event.found.values()}
+            (tmp_path / f"{trainer.global_rank}.txt").write_text(repr((rows, found)))
+
+    relearning = loop.RelearnCallback({"audio": "audio", "visual": "visual"}, **RELEARN)
+    trainer = loop.Trainer(
+        max_epochs=4, accelerator="cpu", devices=2, strategy="ddp_fork", callbacks=[relearning, Write()], **QUIET
+    )
+    trainer.fit(small(loop), rows(0, shuffle=True, count=25), rows(1, count=25))
+    ours, theirs = ((tmp_path / f"{rank}.txt").read_text() for rank in (0, 1))
+    assert ours == theirs
+    assert ours.startswith("({25}, ")
+    assert "epoch 2: re-learning 2" in ours
+
+
+@pytest.mark.parametrize("package", ["lightning", "pytorch_lightning", "transformers", "accelerate"])
+def test_no_other_part_of_drcli_imports_the_packages_of_others(package: str) -> None:
+    files = [path for path in (EXAMPLES.parents[1] / "drcli").rglob("*.py") if path.parent.name != "integrations"]
+    line = re.compile(rf"^\s*(import|from) {package}\b", re.MULTILINE)
+    assert len(files) > 50
+    assert [path for path in files if line.search(path.read_text())] == []
+
+
+def test_without_either_package_the_message_says_what_to_install(loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lightning.pytorch", "lightning", "pytorch_lightning"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'drcli\[lightning\]'"):
+        sys.modules["drcli.integrations.lightning"]._callback_class()

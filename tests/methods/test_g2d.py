@@ -15,7 +15,8 @@ from support.training import bits, log, make_trainer
 
 from drcli.data.batches import Batch
 from drcli.engine.trainer import Trainer
-from drcli.methods.g2d import G2D, distillation, strongest
+from drcli.methods.g2d import G2D, strongest
+from drcli.methods.parts.teachers import distillation
 from drcli.recipe.schema import Recipe
 
 TWO = ("audio", "visual")
@@ -86,9 +87,11 @@ def test_features_equal_to_the_teachers_have_no_loss_and_no_gradient(trainer: Ca
     method, batch = method_of(made), a_batch(made)
     losses = method.losses(made.ctx, method.forward(made.ctx, batch), batch)
     extra = losses["features_audio"] + losses["features_visual"]
-    assert extra.item() == 0
+    assert extra.item() == pytest.approx(0, abs=1e-12)  # rounding: one of them is computed with a graph
     extra.backward()
-    assert all(not p.grad.any() for p in made.ctx.model.parameters() if p.grad is not None)
+    gradients = [p.grad for p in made.ctx.model.encoders.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.abs().max() < 1e-6 for gradient in gradients)
 
 
 def test_of_equal_scores_none_is_the_strongest() -> None:
@@ -103,6 +106,7 @@ def test_the_strongest_teacher_agrees_with_a_slow_reference(
 ) -> None:
     made = trainer(modalities, ranking=ranking)
     method, batch = method_of(made), a_batch(made)
+    method.on_epoch_start(made.ctx)
     method.training_step(made.ctx, batch)
     rows = batch if ranking == "batch" else next(made.ctx.train.in_order(1000))
     logits = method.teachers.logits(method.teachers.features(rows))
@@ -121,6 +125,7 @@ def test_a_modality_that_stands_still_is_bit_identical_and_the_others_are_not(
     made.ctx.epoch = 1
     method.training_step(made.ctx, batch)
     made.ctx.epoch = 0
+    method.on_epoch_start(made.ctx)
     before = {m: state_of(made, m) for m in modalities}
     method.training_step(made.ctx, batch)
     still = {m for m in modalities if state_of(made, m) == before[m]}
@@ -132,6 +137,7 @@ def test_a_modality_that_stands_still_is_bit_identical_and_the_others_are_not(
 def test_zero_gradients_move_the_encoder_all_the_same_as_in_the_authors_code(trainer: Callable[..., Trainer]) -> None:
     made = trainer(stand_still="zero_gradients")
     method = method_of(made)
+    method.on_epoch_start(made.ctx)
     assert method.strongest is not None
     before = state_of(made, method.strongest)
     method.training_step(made.ctx, a_batch(made))

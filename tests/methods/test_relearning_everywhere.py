@@ -57,7 +57,7 @@ def test_an_event_moves_the_parameters_of_every_encoder_and_nothing_else(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sys.modules["drcli.diagnosis.modality"], "strength", lambda *_: 0.3)  # a gap may be 0
+    monkeypatch.setattr(sys.modules["drcli.relearning.rules"], "strength", lambda *_: 0.3)  # a gap may be 0
     trainer = make_trainer(recipe_from_dict(data(fusion, backbone), where="the test's recipe"), tmp_path)
     trainer._epoch(0)
     trainer.ctx.epoch = 1

@@ -21,6 +21,7 @@ from drcli.methods.parts.shapley import coalitions
 from drcli.methods.parts.valuation import contributions, right_coalitions
 from drcli.methods.smv import SMV, copies, enlarged, weakest
 from drcli.recipe.schema import Recipe
+from drcli.world import World
 
 TWO = ("audio", "visual")
 THREE = ("audio", "text", "visual")
@@ -205,3 +206,13 @@ def test_warm_up_epochs_train_on_every_row_once(trainer: Callable[..., Trainer])
 def test_intermediate_fusions_are_refused(trainer: Callable[..., Trainer]) -> None:
     with pytest.raises(RecipeError, match=r"fusion\.name = mmtm +must be concat or .* for smv: a late fusion"):
         trainer(fusion="mmtm")
+
+
+def test_a_whole_list_needs_one_device(trainer: Callable[..., Trainer]) -> None:
+    made = trainer(rows="enlarged")
+    made.ctx.world = World(0, 2)
+    with pytest.raises(RecipeError, match=r"methods\.smv\.rows = enlarged: needs one device; use that, or equal"):
+        method_of(made).setup(made.ctx)
+    equal = trainer()
+    equal.ctx.world = World(0, 2)
+    method_of(equal).setup(equal.ctx)

@@ -66,3 +66,9 @@ def feature_distances(
     """
     squares = {m: (h - targets[m].detach()).square() for m, h in features.items()}
     return {m: x.mean() if reduction == "mean" else x.sum(dim=1).mean() for m, x in squares.items()}
+
+
+def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return T^2 times the batch mean of KL(softmax(t / T) || softmax(z / T)), shape (), of logits (B, C)."""
+    ours, theirs = (logits / temperature).log_softmax(dim=1), (teacher.detach() / temperature).log_softmax(dim=1)
+    return temperature**2 * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
