@@ -17,6 +17,7 @@ from drcli.relearning.features import (
     bare,
     collect,
     default_run,
+    device_of,
     evaluating,
     present_world,
     uncompiled,
@@ -82,7 +83,7 @@ class Relearner:
 
     Args:
         encoders: by modality; modules of the model, not copies. What `torch.compile` and DistributedDataParallel
-            wrap around one is taken off.
+            wrap around one is unwrapped.
         every: H, epochs between two events.
         times: largest number of events.
         lambda_: slope from gap to strength.
@@ -246,10 +247,12 @@ class Relearner:
     def _features(self, source: Source) -> Features:
         if callable(source):
             source = source()
-        if not is_features(source):
-            source = collect(source, self.encoders, self.run, self.model)
-        features, labels = source
-        return {m: torch.as_tensor(x) for m, x in features.items()}, torch.as_tensor(labels)
+        if is_features(source):
+            features, labels = source
+            return {m: torch.as_tensor(x) for m, x in features.items()}, torch.as_tensor(labels)
+        features, labels = collect(source, self.encoders, self.run, self.model)
+        device = device_of(self.encoders.values())  # K-means is computed there
+        return {m: x.to(device) for m, x in features.items()}, labels
 
     def _recompute(self, train: Source) -> None:
         if is_features(train) or callable(train):

@@ -59,8 +59,8 @@ def rows(seed: int, *, shuffle: bool = False, count: int = 24) -> DataLoader[tup
     return DataLoader(TensorDataset(*inputs, labels), batch_size=7, shuffle=shuffle)
 
 
-def fit(loop: Any, module: Any, callback: Any) -> None:
-    trainer = loop.Trainer(max_epochs=3, accelerator="cpu", callbacks=[callback], **QUIET)
+def fit(loop: Any, module: Any, callback: Any, **arguments: Any) -> None:
+    trainer = loop.Trainer(max_epochs=3, accelerator="cpu", callbacks=[callback], **QUIET, **arguments)
     trainer.fit(module, rows(0), rows(1))
 
 
@@ -141,6 +141,19 @@ def test_encoders_loaders_and_batches_may_be_of_any_kind(loop: Any) -> None:
     (event,) = callback.events
     (other,) = loop.train(small(loop), rows(0), rows(1), epochs=3, every=1, times=1, lambda_=0.0).events
     assert event.found == {"audio": other.found["audio"]}
+
+
+@pytest.mark.parametrize(("precision", "weights"), [("bf16-mixed", torch.float32), ("bf16-true", torch.bfloat16)])
+def test_the_diagnosis_computes_in_the_precision_of_the_trainer(
+    precision: str, weights: torch.dtype, loop: Any
+) -> None:
+    module, seen = small(loop), set()
+    module.audio.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
+    callback = loop.RelearnCallback({"audio": "audio", "visual": "visual"}, every=1, times=1, strength=0.5)
+    fit(loop, module, callback, precision=precision)
+    assert len(callback.events) == 1
+    assert seen == {torch.bfloat16}
+    assert {parameter.dtype for parameter in module.parameters()} == {weights}
 
 
 @pytest.mark.parametrize(
