@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from drcli.relearning.loaders import in_order, is_dealt, whole
 from drcli.world import ALONE, World
 
 Features = tuple[Mapping[str, Tensor], Tensor]
 """Features {m: (N, D_m)} and labels (N,)."""
+
+INSTEAD = "give step() features instead, ({modality: (N, D)}, labels) or a function that returns them"
 
 LABELS = "labels"
 """Key of the labels in a batch that is a mapping."""
@@ -43,9 +45,9 @@ def present_world() -> World:
 
 
 def bare(module: nn.Module) -> nn.Module:
-    """Return a module without what `torch.compile` and DistributedDataParallel wrap around it."""
+    """Return a module without what `torch.compile`, DataParallel and DistributedDataParallel wrap around it."""
     while True:
-        if isinstance(module, DistributedDataParallel):
+        if isinstance(module, DataParallel | DistributedDataParallel):
             module = module.module
         elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
             module = inner
@@ -135,19 +137,19 @@ def collect(
         model: what is put into evaluation mode for the pass, beside the encoders.
 
     Raises:
-        ValueError: an encoder was not run, or puts out anything but (B, D_m); labels are not (B,).
+        ValueError: an encoder was not run, or more than once, or puts out anything but (B, D_m); labels are not (B,).
     """
-    caught: dict[str, Tensor] = {}
+    caught: dict[str, list[Any]] = {m: [] for m in encoders}
     pieces: dict[str, list[Tensor]] = {m: [] for m in encoders}
     labels: list[Tensor] = []
     world = present_world() if is_dealt(loader) else ALONE
     modules = [*encoders.values(), *([] if model is None else [model])]
     with _hooks(encoders, caught), evaluating(*modules), uncompiled():
         for batch in in_order(loader, world):
-            caught.clear()
             labels.append(_labels(run(batch)))
             for m, rows in pieces.items():
-                rows.append(_features(m, caught.get(m), len(labels[-1])))
+                rows.append(_features(m, caught[m], len(labels[-1])))
+                caught[m].clear()
     if not labels:
         raise ValueError("the loader is empty")
     return _of_all_processes(
@@ -161,9 +163,9 @@ def uncompiled() -> AbstractContextManager[object]:
 
 
 @contextmanager
-def _hooks(encoders: Mapping[str, nn.Module], caught: dict[str, Tensor]) -> Iterator[None]:
+def _hooks(encoders: Mapping[str, nn.Module], caught: Mapping[str, list[Any]]) -> Iterator[None]:
     def catch(m: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda _module, _inputs, output: caught.__setitem__(m, output)
+        return lambda _module, _inputs, output: caught[m].append(output)
 
     handles = [encoder.register_forward_hook(catch(m)) for m, encoder in encoders.items()]
     try:
@@ -182,15 +184,15 @@ def _labels(labels: Any) -> Tensor:
     return found
 
 
-def _features(m: str, output: Any, rows: int) -> Tensor:
-    if output is None:
+def _features(m: str, outputs: Sequence[Any], rows: int) -> Tensor:
+    if not outputs:
         raise ValueError(f"the encoder of {m} was not run on a batch: is it a part of the model that was given?")
+    if len(outputs) > 1:
+        raise ValueError(f"the encoder of {m} ran {len(outputs)} times on a batch; {INSTEAD}")
+    (output,) = outputs
     if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != rows:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(
-            f"the encoder of {m} puts out {shape}, not ({rows}, D): give step() features instead, "
-            "({modality: (N, D)}, labels) or a function that returns them"
-        )
+        raise ValueError(f"the encoder of {m} puts out {shape}, not ({rows}, D); {INSTEAD}")
     return output.detach().to("cpu", torch.float64 if output.dtype == torch.float64 else torch.float32)
 
 

@@ -17,13 +17,14 @@ from drcli.relearning.features import (
     bare,
     collect,
     default_run,
+    device_of,
     evaluating,
     present_world,
     uncompiled,
 )
 from drcli.relearning.loaders import generators_kept, in_order
 from drcli.relearning.rules import strengths
-from drcli.relearning.settings import RelearnSettings, Rule
+from drcli.relearning.settings import Rule, settings_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -82,7 +83,7 @@ class Relearner:
 
     Args:
         encoders: by modality; modules of the model, not copies. What `torch.compile` and DistributedDataParallel
-            wrap around one is taken off.
+            wrap around one is unwrapped.
         every: H, epochs between two events.
         times: largest number of events.
         lambda_: slope from gap to strength.
@@ -99,7 +100,7 @@ class Relearner:
         settings: the other settings of `relearn:` in a recipe, such as `restarts`, `gap` and `bn_buffers`.
 
     Raises:
-        ValueError: a setting is unknown or out of range, or there is no encoder.
+        ValueError: a setting is unknown or out of range, there is no encoder, or two of them have weights in common.
     """
 
     def __init__(  # noqa: PLR0913  (all but the first have a default and a name)
@@ -120,10 +121,11 @@ class Relearner:
     ) -> None:
         if not encoders:
             raise ValueError("there must be one encoder at least, such as {'audio': module}")
-        self.settings = RelearnSettings(every=every, times=times, lambda_=lambda_, strength=strength, **settings)
+        self.settings = settings_of(every=every, times=times, lambda_=lambda_, strength=strength, **settings)
         if self.settings.optimizer_state != "keep" and optimizer is None:
             raise ValueError(f"optimizer_state={self.settings.optimizer_state!r} needs optimizer=")
         self.encoders = {m: bare(encoder) for m, encoder in encoders.items()}
+        _refuse_shared(self.encoders)
         self.epochs = epochs
         self.num_classes = num_classes
         self.model = None if model is None else bare(model)
@@ -150,7 +152,7 @@ class Relearner:
             epoch: the epoch that has ended, from 0.
             train: of the training rows; without augmentation, if you can.
             val: of validation rows.
-            again: diagnose once more after the pull, for the event's `left`.
+            again: diagnose once more after the pull, for the event's `left`; not where `train` holds the features.
 
         Returns:
             What was found and done, or None.
@@ -245,10 +247,12 @@ class Relearner:
     def _features(self, source: Source) -> Features:
         if callable(source):
             source = source()
-        if not is_features(source):
-            source = collect(source, self.encoders, self.run, self.model)
-        features, labels = source
-        return {m: torch.as_tensor(x) for m, x in features.items()}, torch.as_tensor(labels)
+        if is_features(source):
+            features, labels = source
+            return {m: torch.as_tensor(x) for m, x in features.items()}, torch.as_tensor(labels)
+        features, labels = collect(source, self.encoders, self.run, self.model)
+        device = device_of(self.encoders.values())  # K-means is computed there
+        return {m: x.to(device) for m, x in features.items()}, labels
 
     def _recompute(self, train: Source) -> None:
         if is_features(train) or callable(train):
@@ -272,6 +276,18 @@ class Relearner:
         for encoder in self.encoders.values():
             for parameter in encoder.parameters():
                 self.optimizer.state.pop(parameter, None)
+
+
+def _refuse_shared(encoders: Mapping[str, nn.Module]) -> None:
+    """Refuse encoders with weights in common: each pull of one would undo that of the other."""
+    owners: dict[int, str] = {}
+    for m, encoder in encoders.items():
+        for parameter in encoder.parameters():
+            if owners.setdefault(id(parameter), m) != m:
+                raise ValueError(
+                    f"the encoders of {owners[id(parameter)]} and {m} have weights in common; "
+                    "give the encoder once, as one modality"
+                )
 
 
 def is_features(source: Any) -> TypeIs[Features]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Literal
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 
 from drcli.diagnosis.settings import GapSettings
 
@@ -55,3 +56,26 @@ class RelearnSettings(StrengthSettings):
             yield f"no re-learning will happen ({schedule}): this is training without it"
         elif due < self.times:
             yield f"only {due} of {self.times} re-learnings will happen ({schedule})"
+
+
+def settings_of(**values: Any) -> RelearnSettings:
+    """Return the settings that a program gives by their names in Python.
+
+    Raises:
+        ValueError: one is unknown, of another type, or out of range.
+    """
+    try:
+        return RelearnSettings(**values)
+    except ValidationError as error:
+        problems = {one["loc"][0]: _problem(str(one["loc"][0]), one) for one in reversed(error.errors())}
+        raise ValueError("; ".join(problems.values())) from None
+
+
+def _problem(name: str, error: Mapping[str, Any]) -> str:
+    """Return what is wrong with a setting, in words."""
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, RelearnSettings.model_fields, n=1)
+        return f"{name} is no setting of re-learning" + (f"; did you mean {near[0]}?" if near else "")
+    if name == "strength":
+        return f"strength must be {', '.join(get_args(Rule))}, or greater than 0 and at most 1, got {error['input']!r}"
+    return f"{name}: {error['msg']}, got {error['input']!r}"

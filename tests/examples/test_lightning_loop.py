@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.examples import Parts, as_drcli_names, example
+from support.examples import EXAMPLES, Parts, as_drcli_names, example
 from support.training import bits, trained, weights
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -30,6 +32,12 @@ TRAINING = {
     "eval_batch_size": 16,
     "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.0},
 }
+QUIET = {
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+}
 RELEARN: dict[str, Any] = {"every": 1, "times": 2, "restarts": 2}
 
 
@@ -44,16 +52,15 @@ def small(loop: Any) -> Any:
     return loop.TwoEncoders(nn.Linear(4, 5), nn.Linear(4, 5), nn.Linear(10, 3))
 
 
-def rows(seed: int, *, shuffle: bool = False) -> DataLoader[tuple[Tensor, ...]]:
+def rows(seed: int, *, shuffle: bool = False, count: int = 24) -> DataLoader[tuple[Tensor, ...]]:
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(24) % 3
-    inputs = [torch.randn(24, 4, generator=generator) + labels[:, None] for _ in range(2)]
+    labels = torch.arange(count) % 3
+    inputs = [torch.randn(count, 4, generator=generator) + labels[:, None] for _ in range(2)]
     return DataLoader(TensorDataset(*inputs, labels), batch_size=7, shuffle=shuffle)
 
 
-def fit(loop: Any, module: Any, callback: Any) -> None:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = loop.Trainer(max_epochs=3, accelerator="cpu", callbacks=[callback], enable_checkpointing=False, **quiet)
+def fit(loop: Any, module: Any, callback: Any, **arguments: Any) -> None:
+    trainer = loop.Trainer(max_epochs=3, accelerator="cpu", callbacks=[callback], **QUIET, **arguments)
     trainer.fit(module, rows(0), rows(1))
 
 
@@ -136,6 +143,19 @@ def test_encoders_loaders_and_batches_may_be_of_any_kind(loop: Any) -> None:
     assert event.found == {"audio": other.found["audio"]}
 
 
+@pytest.mark.parametrize(("precision", "weights"), [("bf16-mixed", torch.float32), ("bf16-true", torch.bfloat16)])
+def test_the_diagnosis_computes_in_the_precision_of_the_trainer(
+    precision: str, weights: torch.dtype, loop: Any
+) -> None:
+    module, seen = small(loop), set()
+    module.audio.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
+    callback = loop.RelearnCallback({"audio": "audio", "visual": "visual"}, every=1, times=1, strength=0.5)
+    fit(loop, module, callback, precision=precision)
+    assert len(callback.events) == 1
+    assert seen == {torch.bfloat16}
+    assert {parameter.dtype for parameter in module.parameters()} == {weights}
+
+
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [
@@ -155,3 +175,40 @@ def test_what_cannot_be_diagnosed_is_refused(change: dict[str, Any], error: type
 def test_an_encoder_that_is_not_there_is_refused(loop: Any) -> None:
     with pytest.raises(AttributeError, match="sound"):
         fit(loop, small(loop), loop.RelearnCallback({"audio": "sound"}))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:It is recommended to use")
+def test_two_processes_pull_by_one_diagnosis_of_all_rows(loop: Any, tmp_path: Path) -> None:
+    """25 rows, which Lightning deals to two processes as 13 and 13."""
+
+    class Write(loop.Callback):  # type: ignore[misc]
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            found = {"events": [str(event) for event in relearning.events], "weights": bits(pl_module.state_dict())}
+            rows = {one.num_train for event in relearning.events for one in event.found.values()}
+            (tmp_path / f"{trainer.global_rank}.txt").write_text(repr((rows, found)))
+
+    relearning = loop.RelearnCallback({"audio": "audio", "visual": "visual"}, **RELEARN)
+    trainer = loop.Trainer(
+        max_epochs=4, accelerator="cpu", devices=2, strategy="ddp_fork", callbacks=[relearning, Write()], **QUIET
+    )
+    trainer.fit(small(loop), rows(0, shuffle=True, count=25), rows(1, count=25))
+    ours, theirs = ((tmp_path / f"{rank}.txt").read_text() for rank in (0, 1))
+    assert ours == theirs
+    assert ours.startswith("({25}, ")
+    assert "epoch 2: re-learning 2" in ours
+
+
+@pytest.mark.parametrize("package", ["lightning", "pytorch_lightning", "transformers", "accelerate"])
+def test_no_other_part_of_drcli_imports_the_packages_of_others(package: str) -> None:
+    files = [path for path in (EXAMPLES.parents[1] / "drcli").rglob("*.py") if path.parent.name != "integrations"]
+    line = re.compile(rf"^\s*(import|from) {package}\b", re.MULTILINE)
+    assert len(files) > 50
+    assert [path for path in files if line.search(path.read_text())] == []
+
+
+def test_without_either_package_the_message_says_what_to_install(loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lightning.pytorch", "lightning", "pytorch_lightning"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'drcli\[lightning\]'"):
+        sys.modules["drcli.integrations.lightning"]._callback_class()

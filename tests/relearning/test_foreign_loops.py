@@ -149,6 +149,24 @@ def test_labels_that_are_not_one_class_per_row_are_refused(labels: Tensor, model
         relearner(model).diagnose([batch], VAL)
 
 
+def test_encoders_with_weights_in_common_are_refused(model: Model) -> None:
+    with pytest.raises(ValueError, match="the encoders of left and right have weights in common"):
+        Relearner({"left": model.audio, "right": nn.Sequential(model.audio, nn.ReLU())})
+
+
+def test_an_encoder_that_runs_twice_on_a_batch_is_refused(model: Model) -> None:
+    """Its features would be those of the last run alone."""
+
+    def run(batch: Any) -> Tensor:
+        audio, visual, labels = batch
+        model(audio, visual)
+        model(audio + 1, visual)
+        return torch.as_tensor(labels)
+
+    with pytest.raises(ValueError, match="the encoder of audio ran 2 times on a batch; give step"):
+        relearner(model, run=run).diagnose(TRAIN, VAL)
+
+
 # Mixed precision, compilation, accumulation, frozen parts
 
 

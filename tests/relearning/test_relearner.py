@@ -236,10 +236,12 @@ def test_it_works_on_a_compiled_model(model: Model) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"every": 0}, "every"),
-        ({"strength": "gaps"}, "strength"),
-        ({"strength": 0.0}, "strength"),
-        ({"colour": "red"}, "colour"),
+        ({"every": 0}, r"^every: Input should be greater than 0, got 0$"),
+        ({"strength": "gaps"}, r"^strength must be gap, .*, random, or greater than 0 and at most 1, got 'gaps'$"),
+        ({"strength": 0.0}, r"^strength must be .* got 0\.0$"),
+        ({"buffers": "blend"}, r"^buffers is no setting of re-learning; did you mean bn_buffers\?$"),
+        ({"restart": 3, "times": -1}, r"restart is no setting of re-learning; did you mean restarts\?"),
+        ({"colour": "red"}, r"^colour is no setting of re-learning$"),
         ({"optimizer_state": "reset"}, "needs optimizer="),
     ],
 )
