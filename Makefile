@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
-# The tests of a file run on one worker, so that what they share, for example Ray, is started once.
-PARALLEL := -n $(WORKERS) --dist loadfile
+# Each worker begins with its part of the tests in their order, and takes half of what another has left when it is done:
+# tests that share something, such as Ray or the runs of a method, mostly stay together, and no file keeps one waiting.
+PARALLEL := -n $(WORKERS) --dist worksteal
 INPUTS ?= 10000
 # make table1 DATASET=digits, or DATA=DIR where the prepared datasets are DIR/cremad and so on; ENGINE=ray spreads the
 # runs, SET='monitor=test training.precision=fp32' changes values of the recipes

@@ -38,7 +38,8 @@ def write_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 
     # A copy on the CPU of each: the package refuses tensors that share memory or have gaps.
     kept = {name: x.detach().cpu().clone(memory_format=torch.contiguous_format) for name, x in tensors.items()}
-    return save(kept, dict(metadata))
+    contents: bytes = save(kept, dict(metadata))
+    return contents
 
 
 def read_safetensors(stream: BufferedReader) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -30,17 +29,20 @@ class MCR(MultiLoss):
     f are the fused logits; those with the features of modality m permuted over the batch tell how much m matters,
 
         J_m = mean over `permutations` random ones of JS(softmax(f), softmax(f with h_m permuted)),  0 to ln 2, in nats
-        L   = CE(z, y) + weight * (sum over m of CE(z_m, y)) + R + contrast * (mean over pairs of S(h_m, h_n))
+        L   = CE(z, y) + weight * (sum over m of CE(z_m, y)) + R + contrast * S
 
     where the gradient of R that reaches encoder i is -lambda * (dJ_i + k * (sum over m != i of dJ_m)): k = -1 greedy
     (other modalities shall matter less), 0 independent, 1 collaborative. It is computed as
 
         R = -lambda * (sum over i of (J_i^i + k * (sum over m != i of J_m^i)))
 
-    J^i with every feature but h_i held constant. S is a supervised contrastive loss: with u, v the unit features of two
-    modalities, -log of the softmax over j of u_i . v_j / 0.1, the mean over all j with the label of i; both ways. Any
-    number of modalities, any late fusion; with one this is joint training. Samples are permuted within the parts of a
-    batch where gradients are accumulated.
+    J^i with every feature but h_i held constant. S is NT-Xent with labels: over the unit features u of all samples and
+    modalities, the mean over all pairs (a, p) of one label, n being all of other labels, of
+
+        -log(exp(u_a . u_p / temperature) / (exp(u_a . u_p / temperature) + sum over n of exp(u_a . u_n / temperature)))
+
+    Any number of modalities, any late fusion; with one this is joint training. Samples are permuted within the parts of
+    a batch where gradients are accumulated.
 
     Differences from the authors' code: its bias is in f but not in the permuted logits, here it is in both; it stores
     two weights as booleans, so that they become 1; the term for reconstructing features, which its paper finds harmful
@@ -54,9 +56,7 @@ class MCR(MultiLoss):
             0.01, alias="lambda", le=1e6, allow_inf_nan=False, description="weight of the regulariser"
         )
         strategy: Literal["greedy", "independent", "collaborative"] = Field(
-            "greedy",
-            description="what an encoder does to the share of the others; greedy: lowers it; independent: nothing; "
-            "collaborative: raises it",
+            "greedy", description="what an encoder does to how much others matter; greedy: less; collaborative: more"
         )
         permutations: PositiveInt = Field(32, le=4096, description="K: random permutations of a batch per modality")
         weight: NonNegativeFloat = Field(
@@ -66,7 +66,7 @@ class MCR(MultiLoss):
             False, description="whether encoders learn nothing from the unimodal losses, as in the authors' code"
         )
         contrast: NonNegativeFloat = Field(
-            1.0, le=1e6, allow_inf_nan=False, description="weight of the contrastive loss of each pair of modalities"
+            1.0, le=1e6, allow_inf_nan=False, description="weight of the contrastive loss"
         )
         temperature: PositiveFloat = Field(0.1, le=1e6, description="divides the similarities of the contrastive loss")
 
@@ -98,8 +98,7 @@ class MCR(MultiLoss):
             losses["regulariser"] = self.settings.lambda_ * self._regulariser(ctx, outputs.features)
         if self.settings.contrast > 0:
             units = [functional.normalize(h, dim=1) for h in outputs.features.values()]
-            pairs = [contrastive(u, v, batch.labels, self.settings.temperature) for u, v in combinations(units, 2)]
-            losses["contrast"] = self.settings.contrast * torch.stack(pairs).mean()
+            losses["contrast"] = self.settings.contrast * contrastive(units, batch.labels, self.settings.temperature)
         return losses
 
     def _regulariser(self, ctx: Context, features: Mapping[str, Tensor]) -> Tensor:
@@ -140,9 +139,12 @@ def jensen_shannon(z: Tensor, other: Tensor) -> Tensor:
     return (logs.exp() * (logs - middle)).sum(dim=2).mean()
 
 
-def contrastive(u: Tensor, v: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Return S, (), of unit features (B, D) of two modalities; rows of equal labels are each other's positives."""
-    same = (labels[:, None] == labels).float()
-    logits = u @ v.T / temperature
-    found = [(z.log_softmax(dim=1) * same).sum(dim=1) / same.sum(dim=1) for z in (logits, logits.T)]
-    return -torch.stack(found).mean()
+def contrastive(units: Sequence[Tensor], labels: Tensor, temperature: float) -> Tensor:
+    """Return S, (), of unit features (B, D) of each modality."""
+    together, every = torch.cat(list(units)), labels.repeat(len(units))
+    logits = together @ together.T / temperature
+    same = every[:, None] == every
+    others = logits.masked_fill(same, -1e9).logsumexp(dim=1, keepdim=True)
+    terms = torch.logaddexp(logits, others) - logits
+    positive = same.float().fill_diagonal_(0)
+    return (terms * positive).sum() / positive.sum()

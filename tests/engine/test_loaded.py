@@ -156,7 +156,7 @@ def test_a_larger_model_than_the_weights_are_of_is_refused_before_memory_is_take
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def widen(state: dict[str, Any]) -> None:
-        state["recipe"]["modalities"]["audio"]["width"] = 4096
+        state["recipe"]["modalities"]["audio"] = {"backbone": "resnet_small", "width": 4096}
 
     built: list[str] = []
     path = _resaved(run, widen)

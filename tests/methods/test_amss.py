@@ -19,20 +19,20 @@ from drcli.methods.amss import AMSS, factors, mask_channels, shares, strengths
 from drcli.methods.base import concatenated
 from drcli.models.fusion import Outputs
 from drcli.recipe.load import recipe_from_dict
-from drcli.recipe.schema import Recipe
 
 TWO = ("audio", "visual")
 THREE = ("audio", "visual", "text")
 
 
 @pytest.fixture
-def trainer(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> Callable[..., Trainer]:
-    """Makes a trainer of amss before its first step."""
+def trainer(toy_dict: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Trainer]:
+    """Makes a trainer of amss on residual networks before its first step."""
 
     def make(modalities: tuple[str, ...] = TWO, fusion: str = "concat", **settings: Any) -> Trainer:
         training = {"epochs": 1, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
-        recipe = toy_recipe(modalities, fusion=fusion, method="amss", methods={"amss": settings}, training=training)
-        return make_trainer(recipe, tmp_path / f"{len(list(tmp_path.iterdir()))}")
+        plain = toy_dict(fusion=fusion, method="amss", methods={"amss": settings}, training=training)
+        plain["modalities"] = {m: {"backbone": "resnet_small", "width": 4} for m in modalities}
+        return make_trainer(recipe_from_dict(plain, where="a test"), tmp_path / f"{len(list(tmp_path.iterdir()))}")
 
     return make
 

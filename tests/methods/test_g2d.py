@@ -87,9 +87,11 @@ def test_features_equal_to_the_teachers_have_no_loss_and_no_gradient(trainer: Ca
     method, batch = method_of(made), a_batch(made)
     losses = method.losses(made.ctx, method.forward(made.ctx, batch), batch)
     extra = losses["features_audio"] + losses["features_visual"]
-    assert extra.item() == 0
+    assert extra.item() == pytest.approx(0, abs=1e-12)  # rounding: one of them is computed with a graph
     extra.backward()
-    assert all(not p.grad.any() for p in made.ctx.model.parameters() if p.grad is not None)
+    gradients = [p.grad for p in made.ctx.model.encoders.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.abs().max() < 1e-6 for gradient in gradients)
 
 
 def test_of_equal_scores_none_is_the_strongest() -> None:

@@ -90,16 +90,25 @@ def test_the_other_terms_are_those_of_the_literal_reference(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     z, other = torch.randn(2, 5, 4, generator=generator).unbind()
     assert jensen_shannon(z, other).item() == pytest.approx(slow_jensen_shannon(z.tolist(), other.tolist()), rel=1e-4)
-    u, v = functional.normalize(torch.randn(2, 6, 3, generator=generator), dim=2).unbind()
+    units = functional.normalize(torch.randn(2 + seed % 2, 6, 3, generator=generator), dim=2)
     labels = torch.tensor([0, 1, 2, 0, 1, 1])
-    expected = slow_contrast(u.tolist(), v.tolist(), labels.tolist(), 0.1)
-    assert contrastive(u, v, labels, 0.1).item() == pytest.approx(expected, rel=1e-4)
+    expected = slow_contrast(units.tolist(), labels.tolist(), 0.1)
+    assert contrastive(units.unbind(), labels, 0.1).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_contrastive_loss_by_hand() -> None:
-    """Two samples of two classes, u = v = identity, temperature 1: log(e + 1) - 1."""
-    found = contrastive(torch.eye(2), torch.eye(2), torch.tensor([0, 1]), 1.0).item()
-    assert found == pytest.approx(math.log(math.e + 1) - 1, abs=1e-6)
+    """Two samples of two classes, u = v = identity, temperature 1: one positive and two negatives, log(e + 2) - 1."""
+    found = contrastive([torch.eye(2), torch.eye(2)], torch.tensor([0, 1]), 1.0).item()
+    assert found == pytest.approx(math.log(math.e + 2) - 1, abs=1e-6)
+
+
+def test_a_batch_of_one_class_has_no_contrast_and_a_gradient_that_is_a_number() -> None:
+    units = torch.eye(3).requires_grad_()
+    value = contrastive([units, units], torch.tensor([1, 1, 1]), 0.1)
+    value.backward()
+    assert value.item() == 0.0
+    assert units.grad is not None
+    assert units.grad.abs().max().item() == 0.0
 
 
 @pytest.mark.parametrize(("strategy", "k"), [("greedy", -1.0), ("independent", 0.0), ("collaborative", 1.0)])

@@ -43,13 +43,14 @@ def slow_divergences(
     return found
 
 
-def slow_contrast(u: Rows, v: Rows, labels: Sequence[int], temperature: float) -> float:
-    """S of unit features of two modalities."""
-    total = 0.0
-    for first, second in ((u, v), (v, u)):
-        for i, row in enumerate(first):
-            sims = [sum(a * b for a, b in zip(row, other, strict=True)) / temperature for other in second]
-            all_of_them = math.log(sum(math.exp(s) for s in sims))
-            positives = [s - all_of_them for j, s in enumerate(sims) if labels[j] == labels[i]]
-            total -= sum(positives) / len(positives) / len(u) / 2
-    return total
+def slow_contrast(units: Sequence[Rows], labels: Sequence[int], temperature: float) -> float:
+    """NT-Xent with labels, of unit features of every modality: the mean over pairs of one label."""
+    rows = [(row, label) for features in units for row, label in zip(features, labels, strict=True)]
+    terms = []
+    for a, (anchor, label) in enumerate(rows):
+        sims = [sum(x * y for x, y in zip(anchor, row, strict=True)) / temperature for row, _ in rows]
+        negatives = sum(math.exp(s) for s, (_, other) in zip(sims, rows, strict=True) if other != label)
+        for p, (_, other) in enumerate(rows):
+            if p != a and other == label:
+                terms.append(-math.log(math.exp(sims[p]) / (math.exp(sims[p]) + negatives)))
+    return sum(terms) / len(terms)
