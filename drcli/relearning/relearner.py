@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from drcli.diagnosis import ModalityDiagnosis, diagnose, snapshot, soft_reinitialise
+from drcli.diagnosis import ModalityDiagnosis, diagnose, snapshot, soft_reinitialise, unequal_shares
 from drcli.relearning.batch_norm import recompute_batch_statistics
 from drcli.relearning.features import (
     Features,
@@ -23,7 +23,7 @@ from drcli.relearning.features import (
     uncompiled,
 )
 from drcli.relearning.loaders import generators_kept, in_order
-from drcli.relearning.rules import strengths
+from drcli.relearning.rules import MEASURE_SHARES, shares_differ, strengths
 from drcli.relearning.settings import Rule, settings_of
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Relearner:
         self.seed = seed
         self.initial = {m: snapshot(encoder) for m, encoder in self.encoders.items()}
         self.events = 0
-        self._is_new = True
+        self._said: set[str] = set()
 
     def is_due(self, epoch: int) -> bool:
         """Return whether an event follows epoch `epoch`, from 0."""
@@ -171,13 +171,19 @@ class Relearner:
 
     def warn(self, stacklevel: int = 2) -> None:
         """Warn where fewer events fit into `epochs` than `times`, once, in one process; the first `step` does it."""
-        if self._is_new and self.epochs is not None and present_world().is_main:
-            for line in self.settings.warnings(self.epochs):
+        if self.epochs is not None:
+            self._say(self.settings.warnings(self.epochs), stacklevel + 1)
+
+    def _say(self, lines: Iterable[str], stacklevel: int) -> None:
+        for line in lines:
+            if line not in self._said and present_world().is_main:
                 warnings.warn(line, stacklevel=stacklevel)
-        self._is_new = False
+            self._said.add(line)
 
     def diagnose(self, train: Source, val: Source) -> dict[str, ModalityDiagnosis]:
         """Return the diagnosis of every modality; nothing is changed.
+
+        It warns once where the class shares of train and validation differ and the rule's gap measures that, too.
 
         Raises:
             ValueError: as `step` says.
@@ -187,7 +193,13 @@ class Relearner:
             found = present_world().on_main(lambda: self._found(on_train, on_val))
         if isinstance(found, str):
             raise ValueError(found)
+        self._say(self._shares(on_train[1], on_val[1]), stacklevel=4)
         return found
+
+    def _shares(self, labels_train: Tensor, labels_val: Tensor) -> Iterator[str]:
+        apart = unequal_shares(labels_train, labels_val) if self.settings.strength in MEASURE_SHARES else None
+        if apart is not None:
+            yield f"{shares_differ(apart)}; strength='adjusted' corrects for it"
 
     def _found(self, train: Features, val: Features) -> dict[str, ModalityDiagnosis] | str:
         """Return the diagnosis, or why there is none: of several processes the others wait for one or the other."""
@@ -198,7 +210,7 @@ class Relearner:
                 labels_train,
                 features_val,
                 labels_val,
-                num_classes=self.num_classes or len(torch.unique(torch.cat([labels_train.cpu(), labels_val.cpu()]))),
+                num_classes=self.num_classes or len({*labels_train.flatten().tolist(), *labels_val.flatten().tolist()}),
                 settings=self.settings,
                 lambda_=self.settings.lambda_,
             )
