@@ -119,8 +119,8 @@ class Relearner:
         seed: int = 0,
         **settings: Any,
     ) -> None:
-        if not encoders:
-            raise ValueError("there must be one encoder at least, such as {'audio': module}")
+        if not isinstance(encoders, Mapping | nn.ModuleDict) or not encoders:
+            raise ValueError("encoders must be a mapping with one encoder at least, such as {'audio': module}")
         self.settings = settings_of(every=every, times=times, lambda_=lambda_, strength=strength, **settings)
         if self.settings.optimizer_state != "keep" and optimizer is None:
             raise ValueError(f"optimizer_state={self.settings.optimizer_state!r} needs optimizer=")
@@ -152,7 +152,7 @@ class Relearner:
             epoch: the epoch that has ended, from 0.
             train: of the training rows; without augmentation, if you can.
             val: of validation rows.
-            again: diagnose once more after the pull, for the event's `left`; not where `train` holds the features.
+            again: diagnose once more after the pull, for the event's `left`; not where features themselves are given.
 
         Returns:
             What was found and done, or None.
@@ -166,7 +166,8 @@ class Relearner:
         found = self.pull(self.diagnose(train, val))
         if self.settings.bn_buffers == "recompute":
             self._recompute(train)
-        left = self.diagnose(train, val) if again and not is_features(train) else {}
+        can_again = not is_features(train) and not is_features(val)
+        left = self.diagnose(train, val) if again and can_again else {}
         return Relearned(epoch, self.events, found, left)
 
     def warn(self, stacklevel: int = 2) -> None:
