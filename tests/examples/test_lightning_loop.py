@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from support.examples import EXAMPLES, Parts, as_drcli_names, example
+from support.examples import EXAMPLES, Parts, as_drcli_names, comparable, example
 from support.training import bits, trained, weights
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from drcli.recipe.schema import Recipe
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("lightning") is None, reason="the package lightning is not installed"),
@@ -26,12 +24,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:GPU available but not used", "ignore:You defined a `validation_step`"),
 ]
 
-TRAINING = {
-    "epochs": 4,
-    "batch_size": 16,
-    "eval_batch_size": 16,
-    "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.0},
-}
 QUIET = {
     "logger": False,
     "enable_progress_bar": False,
@@ -64,9 +56,11 @@ def fit(loop: Any, module: Any, callback: Any, **arguments: Any) -> None:
     trainer.fit(module, rows(0), rows(1))
 
 
-def test_it_ends_with_the_weights_of_drcli_train(loop: Any, toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_it_ends_with_the_weights_of_drcli_train(
+    loop: Any, toy_dict: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
     """And so with those of the plain loop, see test_plain_loop.py; a callback seeds the order of each epoch."""
-    recipe = toy_recipe(method="joint", methods={"joint": {"relearn": {**RELEARN, "lambda": 3.0}}}, training=TRAINING)
+    recipe = comparable(toy_dict())
     parts = Parts.of(recipe, tmp_path / "parts")
 
     class Reseed(loop.Callback):  # type: ignore[misc]
