@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from drcli.diagnosis import ModalityDiagnosis, diagnose, snapshot, soft_reinitialise, unequal_shares
-from drcli.relearning.batch_norm import recompute_batch_statistics
+from drcli.diagnosis.reinitialise import recompute_batch_statistics
 from drcli.relearning.features import (
     Features,
     bare,

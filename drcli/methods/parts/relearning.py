@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from drcli.diagnosis import unequal_shares
+from drcli.diagnosis.reinitialise import recompute_batch_statistics
 from drcli.methods.base import Event
 from drcli.methods.context import Context
 from drcli.relearning import Relearner, RelearnSettings
-from drcli.relearning.batch_norm import recompute_batch_statistics
 from drcli.relearning.features import evaluating
 from drcli.relearning.rules import MEASURE_SHARES, shares_differ
 
