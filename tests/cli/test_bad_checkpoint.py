@@ -133,7 +133,7 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(lacking: str, refused: Refuse
 def test_weights_of_another_model_are_refused(refused: Refused, run_copy: Path) -> None:
     path = run_copy / "checkpoint.pt"
     state = checkpoint.load(path)
-    state["recipe"]["modalities"]["audio"]["width"] = 8
+    state["recipe"]["modalities"]["audio"] = {"backbone": "resnet_small", "width": 2}
     checkpoint.save(path, state)
     said = refused("eval", path, code=3)
     assert said.startswith(f"{path}: model does not fit the model of its recipe: 'encoders.audio.")

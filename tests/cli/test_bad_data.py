@@ -203,5 +203,7 @@ def test_a_checkpoint_without_its_data_is_refused(
 ) -> None:
     nowhere = tmp_path / "nowhere"
     message = refused(command, finished / "checkpoint.pt", f"dataset.root={nowhere}", code=3)
-    assert message.startswith(f"{nowhere}: no prepared dataset here (dataset.json is missing); run `drcli prep")
+    assert message.startswith(
+        f"{nowhere}: no prepared dataset here (dataset.json is missing); name its folder with dataset.root=DIR, or run "
+    )
     assert list(tmp_path.iterdir()) == []

@@ -60,6 +60,6 @@ def test_an_unknown_key_is_one_error_with_the_nearest_spelling(key: str, message
 
 def test_a_narrow_terminal_keeps_every_column(drcli: Drcli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert max(map(len, drcli("show", "digits", "--explain").stdout.splitlines())) == 80
+    assert max(map(len, drcli("show", "digits", "--explain", "training").stdout.splitlines())) == 80
     shown = drcli("show", "digits", "--explain", "training.clip_grad_norm").stdout
     assert all(word in shown for word in ("clip_grad_norm", "number or", "null", "greater than 0", "largest norm"))

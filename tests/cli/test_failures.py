@@ -136,10 +136,10 @@ def test_a_full_disk_while_preparing_leaves_no_half_of_a_dataset(
     assert list(tmp_path.iterdir()) == []
 
 
-# No file may grow beyond 20 kB while drcli runs; what the test runner writes afterwards may.
+# No file may grow beyond 4 kB while drcli runs; what the test runner writes afterwards may.
 LIMITED = """
 import atexit, resource
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, resource.RLIM_INFINITY))
 atexit.register(resource.setrlimit, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 """
 

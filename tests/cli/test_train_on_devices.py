@@ -70,7 +70,7 @@ def test_what_cannot_be_shared_is_refused_before_a_process_starts(
         "train", transformers(), *common, "--engine", "ray", code=2
     )
     message = refused("train", recipe_file(), *common, code=2)
-    assert message.startswith("modalities.audio.backbone = resnet_small: has batch normalisation")
+    assert message.startswith("modalities.audio.backbone = tiny: has batch normalisation")
     assert not (tmp_path / "runs").exists()
 
 
