@@ -21,12 +21,12 @@ from drcli.diagnosis.settings import MeasureSettings
 from drcli.engine.assemble import restore
 from drcli.engine.device import resolve_device, set_determinism
 from drcli.errors import UsageError
-from drcli.methods.parts.relearning import shares_differ
 from drcli.models.multimodal import extract_features
 from drcli.recipe.schema import Recipe, plain
 from drcli.recipe.source import parse_overrides, split_root
 from drcli.recipe.validate import validate_settings
 from drcli.relearning import strengths
+from drcli.relearning.rules import shares_differ
 from drcli.relearning.settings import StrengthSettings
 from drcli.report.figures import diagnosis as diagnosis_figure
 from drcli.report.render import titled

@@ -1,8 +1,8 @@
-"""Soft re-initialisation: pull a module's weights part of the way back to where they started."""
+"""Soft re-initialisation: pull a module's weights part of the way back to where they started, and what follows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Literal
 
@@ -69,3 +69,30 @@ def _blend(tensor: Tensor, initial: Tensor, strength: float) -> None:
         tensor.copy_(initial)
     elif strength > 0.0:
         tensor.mul_(1.0 - strength).add_(initial.to(tensor), alpha=strength)
+
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def recompute_batch_statistics(encoders: Iterable[nn.Module], run: Callable[[], None]) -> None:
+    """Replace the encoders' running statistics by those of one pass over the training rows.
+
+    Only layers of batch normalisation run in training mode, so that nothing random is drawn. Each batch counts
+    the same: means are those of all rows where batches have one size, variances but for rounding of their number.
+
+    Args:
+        encoders: in evaluation mode.
+        run: makes the pass, without gradients.
+    """
+    layers = [layer for encoder in encoders for layer in encoder.modules() if isinstance(layer, BATCH_NORMS)]
+    before = [(layer.momentum, layer.training) for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # cumulative average over the pass
+        layer.train()
+    try:
+        run()
+    finally:
+        for layer, (momentum, training) in zip(layers, before, strict=True):
+            layer.momentum = momentum
+            layer.training = training

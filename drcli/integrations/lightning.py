@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from drcli.relearning import Relearned, Relearner
-from drcli.relearning.features import bare
+from drcli.relearning.features import bare, default_run
 
 Encoders = Mapping[str, str] | Callable[[Any], Mapping[str, nn.Module]]
 
@@ -45,8 +45,8 @@ class RelearnCallback(_callback_class()):  # type: ignore[misc]
 
     The initial weights are those at the start of `fit`. An event follows the validation of its epoch; a checkpoint that
     is chosen by a validation metric is written before it, so that a pull harms no figure. Training and validation rows
-    are passed over in stored order, whatever the loaders do; global generators are left alone. With several processes
-    all of them pull by the same diagnosis, of the rows of all.
+    are passed over in stored order, whatever the loaders do, in the trainer's precision; global generators are left
+    alone. With several processes all of them pull by the same diagnosis, of the rows of all.
 
     Logged at each event: `relearn/<modality>/gap`, `relearn/<modality>/gap_above_floor`,
     `relearn/<modality>/strength`.
@@ -135,17 +135,18 @@ class RelearnCallback(_callback_class()):  # type: ignore[misc]
         return {m: module.get_submodule(name) for m, name in self.encoders.items()}
 
     def _made(self, trainer: Any, module: Any, encoders: Mapping[str, nn.Module]) -> Relearner:
-        optimizers = trainer.optimizers
-        run = self.run
+        optimizers, precision = trainer.optimizers, trainer.precision_plugin
+        run = self.run or _without_module(default_run(encoders, None))
 
-        def run_on_device(batch: Any) -> Tensor:
-            assert run is not None
-            return run(module, trainer.strategy.batch_to_device(batch))
+        def run_as_in_validation(batch: Any) -> Tensor:
+            batch = trainer.strategy.batch_to_device(precision.convert_input(batch))
+            with precision.forward_context():
+                return run(module, batch)
 
         return Relearner(
             encoders,
-            model=None if run is None else module,
-            run=None if run is None else run_on_device,
+            model=module,
+            run=run_as_in_validation,
             optimizer=optimizers[0] if len(optimizers) == 1 else None,
             **self.settings,
         )
@@ -153,6 +154,10 @@ class RelearnCallback(_callback_class()):  # type: ignore[misc]
     def _rows(self, trainer: Any, split: str) -> Any:
         given = getattr(self, split)
         return given if given is not None else single(trainer, split)
+
+
+def _without_module(run: Callable[[Any], Tensor]) -> Callable[[Any, Any], Tensor]:
+    return lambda _module, batch: run(batch)
 
 
 def single(trainer: Any, split: str) -> Iterable[Any]:

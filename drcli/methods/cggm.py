@@ -63,6 +63,7 @@ class CGGM(Window):
     neutral: ClassVar[Mapping[str, Any] | None] = {"ends": -1}
     state: ClassVar[tuple[str, ...]] = ("coefficients", "accuracies", "updates")
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
+    distributed_reason: ClassVar[str] = "its loss is the cosine of gradients of the whole batch"
     moves: ClassVar[str] = "every encoder, the fusion and one classifier per modality, by the optimiser"
 
     settings: Settings

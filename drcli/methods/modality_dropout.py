@@ -80,8 +80,8 @@ class ModalityDropout(Method):
             return super().forward(ctx, batch)
         features = ctx.model.encode(batch.inputs, batch.lengths)
         kept = {m: to_device(self.kept[m][batch.index], ctx.device) for m in features}
-        for m, rows in kept.items():
-            ctx.log(f"coefficient/{m}", rows.float().mean())
+        for m, share in ctx.average({m: rows.float().mean() for m, rows in kept.items()}, batch).items():
+            ctx.log(f"coefficient/{m}", share)
         left = {m: torch.where(kept[m][:, None], h, self._replacement(m, h)) for m, h in features.items()}
         return Outputs(features, ctx.model.fusion(left).float())
 

@@ -64,8 +64,9 @@ class PDF(LateLogits):
         losses = super().losses(ctx, outputs, batch)
         logits = ctx.model.unimodal_logits(outputs.features, self.settings.unimodal_logits)
         confidences = self._confidences(outputs.features)
-        for m, weights in beliefs(confidences).items():
-            ctx.log(f"coefficient/{m}", weights.mean())
+        means = {m: weights.detach().mean() for m, weights in beliefs(confidences).items()}
+        for m, mean in ctx.average(means, batch).items():
+            ctx.log(f"coefficient/{m}", mean)
         for m, z in logits.items():
             right = z.detach().softmax(dim=1).gather(1, batch.labels[:, None])[:, 0]
             losses[f"confidence_{m}"] = (confidences[m] - right).abs().mean()

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from drcli.relearning.loaders import in_order, is_dealt, whole
 from drcli.world import ALONE, World
@@ -45,9 +45,9 @@ def present_world() -> World:
 
 
 def bare(module: nn.Module) -> nn.Module:
-    """Return a module without what `torch.compile` and DistributedDataParallel wrap around it."""
+    """Return a module without what `torch.compile`, DataParallel and DistributedDataParallel wrap around it."""
     while True:
-        if isinstance(module, DistributedDataParallel):
+        if isinstance(module, DataParallel | DistributedDataParallel):
             module = module.module
         elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
             module = inner

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from drcli.diagnosis import ModalityDiagnosis, diagnose, snapshot, soft_reinitialise
-from drcli.relearning.batch_norm import recompute_batch_statistics
+from drcli.diagnosis import ModalityDiagnosis, diagnose, snapshot, soft_reinitialise, unequal_shares
+from drcli.diagnosis.reinitialise import recompute_batch_statistics
 from drcli.relearning.features import (
     Features,
     bare,
     collect,
     default_run,
+    device_of,
     evaluating,
     present_world,
     uncompiled,
 )
 from drcli.relearning.loaders import generators_kept, in_order
-from drcli.relearning.rules import strengths
+from drcli.relearning.rules import MEASURE_SHARES, shares_differ, strengths
 from drcli.relearning.settings import Rule, settings_of
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Relearner:
 
     Args:
         encoders: by modality; modules of the model, not copies. What `torch.compile` and DistributedDataParallel
-            wrap around one is taken off.
+            wrap around one is unwrapped.
         every: H, epochs between two events.
         times: largest number of events.
         lambda_: slope from gap to strength.
@@ -118,8 +119,8 @@ class Relearner:
         seed: int = 0,
         **settings: Any,
     ) -> None:
-        if not encoders:
-            raise ValueError("there must be one encoder at least, such as {'audio': module}")
+        if not isinstance(encoders, Mapping | nn.ModuleDict) or not encoders:
+            raise ValueError("encoders must be a mapping with one encoder at least, such as {'audio': module}")
         self.settings = settings_of(every=every, times=times, lambda_=lambda_, strength=strength, **settings)
         if self.settings.optimizer_state != "keep" and optimizer is None:
             raise ValueError(f"optimizer_state={self.settings.optimizer_state!r} needs optimizer=")
@@ -133,7 +134,7 @@ class Relearner:
         self.seed = seed
         self.initial = {m: snapshot(encoder) for m, encoder in self.encoders.items()}
         self.events = 0
-        self._is_new = True
+        self._said: set[str] = set()
 
     def is_due(self, epoch: int) -> bool:
         """Return whether an event follows epoch `epoch`, from 0."""
@@ -151,7 +152,7 @@ class Relearner:
             epoch: the epoch that has ended, from 0.
             train: of the training rows; without augmentation, if you can.
             val: of validation rows.
-            again: diagnose once more after the pull, for the event's `left`; not where `train` holds the features.
+            again: diagnose once more after the pull, for the event's `left`; not where features themselves are given.
 
         Returns:
             What was found and done, or None.
@@ -165,18 +166,25 @@ class Relearner:
         found = self.pull(self.diagnose(train, val))
         if self.settings.bn_buffers == "recompute":
             self._recompute(train)
-        left = self.diagnose(train, val) if again and not is_features(train) else {}
+        can_again = not is_features(train) and not is_features(val)
+        left = self.diagnose(train, val) if again and can_again else {}
         return Relearned(epoch, self.events, found, left)
 
     def warn(self, stacklevel: int = 2) -> None:
         """Warn where fewer events fit into `epochs` than `times`, once, in one process; the first `step` does it."""
-        if self._is_new and self.epochs is not None and present_world().is_main:
-            for line in self.settings.warnings(self.epochs):
+        if self.epochs is not None:
+            self._say(self.settings.warnings(self.epochs), stacklevel + 1)
+
+    def _say(self, lines: Iterable[str], stacklevel: int) -> None:
+        for line in lines:
+            if line not in self._said and present_world().is_main:
                 warnings.warn(line, stacklevel=stacklevel)
-        self._is_new = False
+            self._said.add(line)
 
     def diagnose(self, train: Source, val: Source) -> dict[str, ModalityDiagnosis]:
         """Return the diagnosis of every modality; nothing is changed.
+
+        It warns once where the class shares of train and validation differ and the rule's gap measures that, too.
 
         Raises:
             ValueError: as `step` says.
@@ -186,7 +194,13 @@ class Relearner:
             found = present_world().on_main(lambda: self._found(on_train, on_val))
         if isinstance(found, str):
             raise ValueError(found)
+        self._say(self._shares(on_train[1], on_val[1]), stacklevel=4)
         return found
+
+    def _shares(self, labels_train: Tensor, labels_val: Tensor) -> Iterator[str]:
+        apart = unequal_shares(labels_train, labels_val) if self.settings.strength in MEASURE_SHARES else None
+        if apart is not None:
+            yield f"{shares_differ(apart)}; strength='adjusted' corrects for it"
 
     def _found(self, train: Features, val: Features) -> dict[str, ModalityDiagnosis] | str:
         """Return the diagnosis, or why there is none: of several processes the others wait for one or the other."""
@@ -197,7 +211,7 @@ class Relearner:
                 labels_train,
                 features_val,
                 labels_val,
-                num_classes=self.num_classes or len(torch.unique(torch.cat([labels_train.cpu(), labels_val.cpu()]))),
+                num_classes=self.num_classes or len({*labels_train.flatten().tolist(), *labels_val.flatten().tolist()}),
                 settings=self.settings,
                 lambda_=self.settings.lambda_,
             )
@@ -246,10 +260,12 @@ class Relearner:
     def _features(self, source: Source) -> Features:
         if callable(source):
             source = source()
-        if not is_features(source):
-            source = collect(source, self.encoders, self.run, self.model)
-        features, labels = source
-        return {m: torch.as_tensor(x) for m, x in features.items()}, torch.as_tensor(labels)
+        if is_features(source):
+            features, labels = source
+            return {m: torch.as_tensor(x) for m, x in features.items()}, torch.as_tensor(labels)
+        features, labels = collect(source, self.encoders, self.run, self.model)
+        device = device_of(self.encoders.values())  # K-means is computed there
+        return {m: x.to(device) for m, x in features.items()}, labels
 
     def _recompute(self, train: Source) -> None:
         if is_features(train) or callable(train):

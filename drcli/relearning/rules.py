@@ -26,6 +26,9 @@ from drcli.relearning.settings import Rule
 Found = Mapping[str, ModalityDiagnosis]
 Strengths = dict[str, float]
 
+MEASURE_SHARES = {"gap", "above_floor", "relative"}
+"""Rules whose gap is not zero where only the class shares of train and validation differ."""
+
 
 def strengths(rule: Rule | float, found: Found, *, lambda_: float, seed: tuple[int, ...] = (0,)) -> Strengths:
     """Return how strongly each modality's encoder is pulled, {m: a_m} in [0, 1].
@@ -46,6 +49,18 @@ def strengths(rule: Rule | float, found: Found, *, lambda_: float, seed: tuple[i
     if not 0.0 <= rule <= 1.0:
         raise ValueError(f"strength must lie in [0, 1], got {rule}")
     return dict.fromkeys(found, float(rule))
+
+
+def shares_differ(apart: float) -> str:
+    """Return the warning that a gap is not the encoder's alone.
+
+    Args:
+        apart: total variation distance of the class shares.
+    """
+    return (
+        f"class shares of train and validation differ (total variation distance {apart:.2f}), and a purity gap "
+        "measures that, too"
+    )
 
 
 def _gap(found: Found, lambda_: float, _: np.random.Generator) -> Strengths:

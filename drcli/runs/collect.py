@@ -14,6 +14,7 @@ from typing import Any
 
 from drcli.errors import DamagedError, DataError, UsageError
 from drcli.names import METHODS
+from drcli.recipe.schema import RELEARN
 from drcli.recipe.text import Key, dotted, excerpt
 from drcli.runs.directory import RESTORING, RunDirectory, without_root
 from drcli.runs.outputs import StoredOutputs
@@ -93,7 +94,7 @@ class RunRecord:
     @property
     def relearns(self) -> bool:
         """Whether its encoders are to be re-learned: its method is D&R, or its block has `relearn:`."""
-        return self.method == "diagnose_relearn" or self.recipe.settings.get("relearn") is not None
+        return self.method == "diagnose_relearn" or self.recipe.settings.get(RELEARN) is not None
 
     @property
     def name(self) -> str:

@@ -90,8 +90,8 @@ def test_show_tells_whose_the_parameters_are(drcli: Drcli, recipe_file: RecipeFi
     shown = drcli("show", recipe_file(), "fusion=mmtm").stdout
     groups = re.findall(r"^#   (\w+): ([\d,]+) \((.*)\)$", shown, flags=re.MULTILINE)
     assert [(group, what) for group, _, what in groups] == [
-        ("audio", "encoder resnet_small"),
-        ("visual", "encoder resnet_small"),
+        ("audio", "encoder tiny"),
+        ("visual", "encoder tiny"),
         ("fusion", "mmtm"),
     ]
     assert groups[0][1] == groups[1][1] != "0"

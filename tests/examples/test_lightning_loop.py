@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from support.examples import EXAMPLES, Parts, as_drcli_names, example
+from support.examples import EXAMPLES, Parts, as_drcli_names, comparable, example
 from support.training import bits, trained, weights
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from drcli.recipe.schema import Recipe
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("lightning") is None, reason="the package lightning is not installed"),
@@ -26,12 +24,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:GPU available but not used", "ignore:You defined a `validation_step`"),
 ]
 
-TRAINING = {
-    "epochs": 4,
-    "batch_size": 16,
-    "eval_batch_size": 16,
-    "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.0},
-}
 QUIET = {
     "logger": False,
     "enable_progress_bar": False,
@@ -59,14 +51,16 @@ def rows(seed: int, *, shuffle: bool = False, count: int = 24) -> DataLoader[tup
     return DataLoader(TensorDataset(*inputs, labels), batch_size=7, shuffle=shuffle)
 
 
-def fit(loop: Any, module: Any, callback: Any) -> None:
-    trainer = loop.Trainer(max_epochs=3, accelerator="cpu", callbacks=[callback], **QUIET)
+def fit(loop: Any, module: Any, callback: Any, **arguments: Any) -> None:
+    trainer = loop.Trainer(max_epochs=3, accelerator="cpu", callbacks=[callback], **QUIET, **arguments)
     trainer.fit(module, rows(0), rows(1))
 
 
-def test_it_ends_with_the_weights_of_drcli_train(loop: Any, toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_it_ends_with_the_weights_of_drcli_train(
+    loop: Any, toy_dict: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
     """And so with those of the plain loop, see test_plain_loop.py; a callback seeds the order of each epoch."""
-    recipe = toy_recipe(method="joint", methods={"joint": {"relearn": {**RELEARN, "lambda": 3.0}}}, training=TRAINING)
+    recipe = comparable(toy_dict())
     parts = Parts.of(recipe, tmp_path / "parts")
 
     class Reseed(loop.Callback):  # type: ignore[misc]
@@ -141,6 +135,19 @@ def test_encoders_loaders_and_batches_may_be_of_any_kind(loop: Any) -> None:
     (event,) = callback.events
     (other,) = loop.train(small(loop), rows(0), rows(1), epochs=3, every=1, times=1, lambda_=0.0).events
     assert event.found == {"audio": other.found["audio"]}
+
+
+@pytest.mark.parametrize(("precision", "weights"), [("bf16-mixed", torch.float32), ("bf16-true", torch.bfloat16)])
+def test_the_diagnosis_computes_in_the_precision_of_the_trainer(
+    precision: str, weights: torch.dtype, loop: Any
+) -> None:
+    module, seen = small(loop), set()
+    module.audio.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
+    callback = loop.RelearnCallback({"audio": "audio", "visual": "visual"}, every=1, times=1, strength=0.5)
+    fit(loop, module, callback, precision=precision)
+    assert len(callback.events) == 1
+    assert seen == {torch.bfloat16}
+    assert {parameter.dtype for parameter in module.parameters()} == {weights}
 
 
 @pytest.mark.parametrize(

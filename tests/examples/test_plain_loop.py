@@ -8,25 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.examples import EXAMPLES, Parts, as_drcli_names, example
+from support.examples import EXAMPLES, Parts, as_drcli_names, comparable, example
 from support.training import StoppedError, bits, log, trained, weights
 
 from drcli.recipe.schema import Recipe
 
 plain_loop = example("plain_loop")
 
-RELEARN = {"every": 1, "times": 2, "lambda": 3.0, "restarts": 2}
-TRAINING = {
-    "epochs": 4,
-    "batch_size": 16,
-    "eval_batch_size": 16,
-    "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.0},
-}
-
 
 @pytest.fixture
-def recipe(toy_recipe: Callable[..., Recipe]) -> Recipe:
-    return toy_recipe(method="joint", methods={"joint": {"relearn": RELEARN}}, training=TRAINING)
+def recipe(toy_dict: Callable[..., dict[str, Any]]) -> Recipe:
+    return comparable(toy_dict())
 
 
 def loop(parts: Parts, checkpoint: Path, seed: Callable[[int], object]) -> Any:

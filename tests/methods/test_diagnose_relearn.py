@@ -21,6 +21,7 @@ from drcli.engine.trainer import Trainer
 from drcli.methods.base import Event
 from drcli.methods.diagnose_relearn import DiagnoseRelearn
 from drcli.models.multimodal import extract_features
+from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
 from drcli.relearning import Relearner
 
@@ -28,13 +29,15 @@ SETTINGS = {"every": 1, "times": 2, "lambda": 3.0, "restarts": 2}
 
 
 @pytest.fixture
-def before_event(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> Callable[..., Trainer]:
+def before_event(toy_dict: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Trainer]:
     """Makes a trainer after one epoch, at an epoch whose end is due for an event."""
 
     def make(modalities: tuple[str, ...] = ("audio", "visual"), optimizer: str = "sgd", **settings: Any) -> Trainer:
         training = {"epochs": 4, "batch_size": 16, "optimizer": {"name": optimizer, "lr": 0.02}}
         methods = {"diagnose_relearn": {**SETTINGS, **settings}}
-        trainer = make_trainer(toy_recipe(modalities, methods=methods, training=training), tmp_path / "run")
+        encoders = {m: {"backbone": "resnet_small", "width": 4} for m in modalities}  # with batch normalisation
+        data = {**toy_dict(methods=methods, training=training), "modalities": encoders}
+        trainer = make_trainer(recipe_from_dict(data, where="the test's recipe"), tmp_path / "run")
         trainer._epoch(0)
         trainer.ctx.epoch = 1
         return trainer

@@ -130,9 +130,9 @@ def test_windows_have_one_wording(name: str) -> None:
     assert fields["starts"].default == 0
 
 
-def test_three_kinds_of_methods_have_a_window() -> None:
+def test_methods_that_act_in_some_epochs_have_a_window() -> None:
     windows = {name for name in METHODS.names() if issubclass(METHODS.load(name), Window)}
-    assert windows == {"agm", "ogm", "ogm_ge", "pmr"}
+    assert windows == {"agm", "amss", "cggm", "ogm", "ogm_ge", "pmr"}
 
 
 class Fragile(Backbone):

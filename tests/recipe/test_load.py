@@ -154,7 +154,7 @@ def test_settings_that_stand_alone_are_validated_like_a_block() -> None:
         "drcli diagnose: 3 problems\n"
         "  restarts = 0   must be from 1 to 10,000\n"
         "  lambda = .nan   must be a finite number\n"
-        "  lamda = 2   unknown key; known: scaler, gap, restarts, match_sizes, kmeans, lambda, monitor_every. "
+        "  lamda = 2   unknown key; known: scaler, gap, restarts, match_sizes, sample, kmeans, lambda, monitor_every. "
         "Did you mean lambda?"
     )
     with pytest.raises(RecipeError, match="a key must be printable text"):

@@ -178,7 +178,7 @@ diagnosis: {gap: abz}
     diagnosis.gap = abz   must be one of: abs, signed. Did you mean abs?
 
 diagnosis: {scalar: per_split}
-    diagnosis.scalar = per_split   unknown key; known: scaler, gap, restarts, match_sizes, kmeans,
+    diagnosis.scalar = per_split   unknown key; known: scaler, gap, restarts, match_sizes, sample, kmeans,
     lambda, monitor_every. Did you mean scaler?
 
 monitor: yes

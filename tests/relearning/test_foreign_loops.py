@@ -167,6 +167,14 @@ def test_an_encoder_that_runs_twice_on_a_batch_is_refused(model: Model) -> None:
         relearner(model, run=run).diagnose(TRAIN, VAL)
 
 
+def test_features_and_labels_that_do_not_fit_are_refused(model: Model) -> None:
+    rows = {"audio": torch.zeros(9, 2), "visual": torch.zeros(9, 2)}
+    with pytest.raises(ValueError, match=r"train: 9 rows of features need as many labels, got \(9, 3\)"):
+        relearner(model).diagnose((rows, torch.zeros(9, 3)), VAL)
+    with pytest.raises(ValueError, match="modalities differ"):
+        relearner(model).diagnose(({"audio": rows["audio"]}, torch.arange(9) % 3), VAL)
+
+
 # Mixed precision, compilation, accumulation, frozen parts
 
 
@@ -264,6 +272,21 @@ def test_a_schedule_that_does_not_fit_is_said_once(
     for _ in range(2):
         ours.step(0, train=TRAIN, val=VAL)
     assert [str(one.message).partition(" (")[0] for one in recwarn] == ([] if said is None else [said])
+
+
+@pytest.mark.parametrize(("rule", "warned"), [("gap", 1), ("adjusted", 0), (0.5, 0)])
+def test_class_shares_that_differ_are_said_once_where_they_make_a_gap(
+    rule: Any, warned: int, model: Model, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Validation lacks the class that makes a third of 60 training rows."""
+    train = DataLoader(data(10, rows=60), 20)
+    val = DataLoader(Subset(data(11, rows=60), [row for row in range(60) if row % 3]), 20)
+    ours = relearner(model, strength=rule)
+    for epoch in (1, 2):
+        ours.step(epoch, train=train, val=val)
+    said = [str(one.message) for one in recwarn]
+    assert len(said) == warned
+    assert all("total variation distance 0.33" in one and "strength='adjusted'" in one for one in said)
 
 
 def test_a_state_that_does_not_fit_changes_nothing(model: Model) -> None:

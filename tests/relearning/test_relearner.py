@@ -250,9 +250,21 @@ def test_settings_that_are_wrong_are_refused(arguments: dict[str, Any], said: st
         Relearner(encoders(model), **arguments)
 
 
-def test_no_encoder_is_refused() -> None:
-    with pytest.raises(ValueError, match="one encoder at least"):
-        Relearner({})
+@pytest.mark.parametrize("encoders", [{}, nn.Linear(2, 2), [nn.Linear(2, 2)]])
+def test_no_mapping_of_encoders_is_refused(encoders: Any) -> None:
+    with pytest.raises(ValueError, match=r"a mapping with one encoder at least, such as \{'audio': module\}"):
+        Relearner(encoders)
+
+
+@pytest.mark.parametrize("given", [("loader", "features"), ("features", "loader")])
+def test_features_that_were_given_are_not_measured_after_the_pull(given: tuple[str, str], model: Model) -> None:
+    """They are those of the weights before it."""
+    train, val = (
+        loader(seed) if kind == "loader" else features(model, seed) for kind, seed in zip(given, (10, 11), strict=True)
+    )
+    event = Relearner(encoders(model), every=1, restarts=2).step(1, train=train, val=val, again=True)
+    assert event is not None
+    assert event.left == {}
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,20 @@ def test_joint_training_of_another_budget_is_not_compared_with(tmp_path: Path) -
     assert (grid.joint, grid.difference((1.0, 5))) == ({}, None)
 
 
+def test_re_learning_on_another_method_has_a_grid_of_its_own(tmp_path: Path) -> None:
+    write_run(tmp_path, 0.7)
+    for value, score in ((1.0, 0.8), (3.0, 0.9)):
+        block = {"method": "multi_loss", "weight": 1.0, "relearn": {"lambda": value, "every": 5, "times": 3}}
+        write_run(tmp_path, score, label="multi_loss_dr", recipe=f"toy-lambda{value:g}", block=block)
+    write_run(tmp_path, 0.8, label="diagnose_relearn", recipe="other", block={"lambda": 1.0, "every": 5})
+    ours, plain = sensitivity.data(collect([tmp_path]))[::-1]
+    if len(ours.lambdas) == 1:
+        ours, plain = plain, ours
+    assert (ours.lambdas, ours.everies) == ([1.0, 3.0], [5])
+    assert ours.difference((3.0, 5)) == pytest.approx(0.2)
+    assert plain.lambdas == [1.0]
+
+
 def test_sensitivity_without_joint_training_is_refused(runs: Runs) -> None:
     with pytest.raises(DataError, match="it needs finished runs of joint training and of D&R"):
         sensitivity.data_beside_joint([run for run in runs if run.method != "joint"])

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from drcli.data.batches import Batches
+from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
 from drcli.seeding import derive
 
@@ -29,6 +30,28 @@ def example(name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def comparable(plain: dict[str, Any]) -> Recipe:
+    """A recipe over "toy" whose steps a loop of another can take: joint training and two events, without weight decay.
+
+    The encoders have batch normalisation, so that buffers are compared, too.
+    """
+    return recipe_from_dict(
+        {
+            **plain,
+            "modalities": {m: {"backbone": "resnet_small", "width": 4} for m in ("audio", "visual")},
+            "method": "joint",
+            "methods": {"joint": {"relearn": {"every": 1, "times": 2, "lambda": 3.0, "restarts": 2}}},
+            "training": {
+                "epochs": 4,
+                "batch_size": 16,
+                "eval_batch_size": 16,
+                "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.0},
+            },
+        },
+        where="the test's recipe",
+    )
 
 
 @dataclass

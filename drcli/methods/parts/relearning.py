@@ -6,14 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from drcli.diagnosis import unequal_shares
+from drcli.diagnosis.reinitialise import recompute_batch_statistics
 from drcli.methods.base import Event
 from drcli.methods.context import Context
 from drcli.relearning import Relearner, RelearnSettings
-from drcli.relearning.batch_norm import recompute_batch_statistics
 from drcli.relearning.features import evaluating
-
-MEASURE_SHARES = {"gap", "above_floor", "relative"}
-"""Rules whose gap is not zero where only the class shares of train and validation differ."""
+from drcli.relearning.rules import MEASURE_SHARES, shares_differ
 
 
 class Relearning:
@@ -70,18 +68,6 @@ class Relearning:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned."""
         self.relearner.load_state_dict(state)
-
-
-def shares_differ(apart: float) -> str:
-    """Return the warning that a gap is not the encoder's alone.
-
-    Args:
-        apart: total variation distance of the class shares.
-    """
-    return (
-        f"class shares of train and validation differ (total variation distance {apart:.2f}), and a purity gap "
-        "measures that, too"
-    )
 
 
 def _recompute(ctx: Context) -> None:

@@ -1,4 +1,4 @@
-"""Figure 5: accuracy of D&R over lambda and the frequency H of re-learning."""
+"""Figure 5: accuracy of D&R, alone or on another method, over lambda and the frequency H of re-learning."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drcli.errors import DataError
+from drcli.recipe.schema import RELEARN
 from drcli.recipe.text import dotted, spelled, walk
 from drcli.report.drawing import draw_heat_map
 from drcli.report.theme import MUTED, Theme
@@ -75,7 +76,7 @@ def data(runs: Iterable[RunRecord]) -> list[Grid]:
     done = finished(runs)
     alike: dict[str, list[RunRecord]] = {}
     for run in done:
-        if all(isinstance(run.recipe.settings.get(key), int | float) for key in VARIED):
+        if all(isinstance(_relearning(run).get(key), int | float) for key in VARIED):
             alike.setdefault(_key(_everything_else(run)), []).append(run)
     groups = list(alike.values())
     joint: dict[str, dict[int, float]] = {}
@@ -107,9 +108,15 @@ def by_cell(runs: Iterable[RunRecord]) -> dict[Cell, dict[int, float]]:
     """Return the test accuracies of runs by (lambda, every) and seed."""
     found: dict[Cell, dict[int, float]] = {}
     for run in runs:
-        settings = run.recipe.settings
+        settings = _relearning(run)
         found.setdefault((settings["lambda"], settings["every"]), {})[run.seed] = run.accuracy
     return found
+
+
+def _relearning(run: RunRecord) -> Mapping[str, Any]:
+    """Return the settings of re-learning: those that the block of the method has in `relearn`, or its own."""
+    block = run.recipe.settings.get(RELEARN)
+    return block if isinstance(block, Mapping) else run.recipe.settings
 
 
 def _key(values: Mapping[str, Any]) -> str:
@@ -125,7 +132,9 @@ def _without_method(run: RunRecord) -> dict[str, Any]:
 
 def _everything_else(run: RunRecord) -> dict[str, Any]:
     """Return `_without_method` with the settings of the method but lambda and every."""
-    settings = {key: value for key, value in run.recipe.settings.items() if key not in VARIED}
+    varied = {key: value for key, value in _relearning(run).items() if key not in VARIED}
+    block = run.recipe.settings
+    settings = {**block, RELEARN: varied} if RELEARN in block else varied
     return {**_without_method(run), "methods": {run.method: settings}}
 
 
