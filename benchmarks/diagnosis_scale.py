@@ -42,7 +42,7 @@ from drcli.recipe.shipped import find_recipe
 from drcli.relearning.features import evaluating
 
 LATENT = 32
-SPREADS = (0.9, 1.2)
+SPREADS = (0.6, 0.8)
 """Deviation of a class around its centre, in deviations of the centres: of train and of validation."""
 
 SHAPES = {"audio": (1, 32, 32), "visual": (1, 16, 16)}
@@ -66,7 +66,7 @@ class Sampled:
         gap_error: the same of the gap.
         seconds: of a diagnosis.
         memory: MiB more than before; None where the system does not tell.
-        share: of an event in the training time; None for all rows.
+        share: of an event in the training time; None for all rows, or where it was not asked for.
     """
 
     sample: int | None
@@ -181,12 +181,12 @@ def share_of(sample: int, cost: Cost, rows: int, classes: int, every: int, devic
     return event / (every * math.ceil(rows / cost.batch) * cost.step)
 
 
-def measure(asked: argparse.Namespace, device: torch.device) -> tuple[Cost, list[Sampled]]:
+def measure(asked: argparse.Namespace, device: torch.device) -> tuple[Cost | None, list[Sampled]]:
     """Measure all rows, then each sample."""
     sets = [features_of(asked.rows, asked.width, asked.classes, seed, spread) for seed, spread in enumerate(SPREADS)]
     (train, val) = ((x.to(device), y) for x, y in sets)
     base = MeasureSettings(restarts=asked.restarts, kmeans=asked.kmeans)
-    cost = cost_of(device, asked.classes, asked.batches)
+    cost = cost_of(device, asked.classes, asked.batches) if asked.batches else None
     (whole,), seconds, memory = sampled(train, val, base, asked.classes, 1, device)
     rows = [Sampled(None, whole.purity_train, whole.gap, 0.0, 0.0, seconds, memory)]
     for sample in asked.samples:
@@ -201,9 +201,10 @@ def measure(asked: argparse.Namespace, device: torch.device) -> tuple[Cost, list
                 fmean(abs(one.gap - whole.gap) for one in found),
                 seconds,
                 memory,
-                share_of(sample, cost, asked.rows, asked.classes, asked.every, device),
+                None if cost is None else share_of(sample, cost, asked.rows, asked.classes, asked.every, device),
             )
         )
+        print(rows[-1], file=sys.stderr)
     return cost, rows
 
 
@@ -233,13 +234,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--restarts", type=int, default=1)
     parser.add_argument("--kmeans", default="torch", choices=("torch", "sklearn"))
     parser.add_argument("--every", type=int, default=20, help="epochs between two events")
-    parser.add_argument("--batches", type=int, default=20, help="training steps that are timed")
+    parser.add_argument("--batches", type=int, default=20, help="training steps that are timed; 0: no share")
     asked = parser.parse_args(argv)
     with polite():
         device = resolve_device(asked.device)
         cost, rows = measure(asked, device)
     show(rows, asked)
-    write_report(asked.json, device, {"cost": asdict(cost), "samples": [asdict(row) for row in rows]})
+    write_report(asked.json, device, {"cost": cost and asdict(cost), "samples": [asdict(row) for row in rows]})
 
 
 if __name__ == "__main__":
