@@ -24,7 +24,9 @@ for package in ("av", "cv2", "h5py"):
 Case = tuple[Callable[[Path], object], list[str], list[str]]
 """What makes the download, and what the recipe's `dataset` and the rest of it are changed to."""
 
-SMALL_SOUND = ["modalities.audio.backbone=resnet_small", "modalities.audio.stem_stride=4"]
+SMALL_ENCODERS = [
+    f"modalities.{m}.{key}" for m in ("audio", "visual") for key in ("backbone=resnet_small", "stem_stride=4")
+]
 SMALL = ["dataset.prepare.frame_size=[64, 85]"]
 TRAINING = ["training.epochs=3", "training.batch_size=8", "methods.diagnose_relearn.every=1"]
 
@@ -35,11 +37,11 @@ def many_recordings(source: Path) -> None:
 
 
 RUNS: dict[str, Case] = {
-    "cremad": (many_recordings, [*SMALL, "dataset.prepare.audio=stft"], ["modalities.visual.size=32", *SMALL_SOUND]),
+    "cremad": (many_recordings, [*SMALL, "dataset.prepare.audio=stft"], ["modalities.visual.size=32", *SMALL_ENCODERS]),
     "kinetics_sounds": (
         make_kinetics,
         [*SMALL, f"dataset.prepare.classes={json.dumps(CLASSES)}"],
-        ["modalities.visual.size=32", *SMALL_SOUND],
+        ["modalities.visual.size=32", *SMALL_ENCODERS],
     ),
     "ucf101": (
         make_ucf101,
