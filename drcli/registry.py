@@ -107,12 +107,13 @@ class Registry:
             summary: what it is, in one line.
         """
         before = self._entries.get(name)
-        self._entries[name] = Entry(target, summary)
+        self._entries[name] = Entry(target, summary)  # a known name keeps its place
         try:
             yield
         finally:
-            del self._entries[name]
-            if before is not None:
+            if before is None:
+                del self._entries[name]
+            else:
                 self._entries[name] = before
 
     def unknown(self, name: str) -> str:

@@ -21,9 +21,9 @@ from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine import trainer as trainer_module
 from drcli.engine.run import execute
-from drcli.methods import diagnose_relearn
 from drcli.names import DATASETS
 from drcli.recipe.schema import Recipe
+from drcli.relearning import relearner as relearner_module
 from drcli.runs.directory import RunDirectory
 from drcli.watch.events import Listener
 
@@ -34,7 +34,7 @@ TARGETS = {
     "log_event": (RunDirectory, "log_event"),
     "truncate": (RunDirectory, "truncate"),
     "run_split": (trainer_module, "run_split"),
-    "soft_reinitialise": (diagnose_relearn, "soft_reinitialise"),
+    "soft_reinitialise": (relearner_module, "soft_reinitialise"),
     "write_outputs": (RunDirectory, "write_outputs"),
     "write_summary": (RunDirectory, "write_summary"),
 }

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from reference.aug import slow_loss, slow_terms
+from support.toy import on_convolutions
 from support.training import bits, log, make_trainer
 
 from drcli import checkpoint
@@ -21,6 +22,12 @@ from drcli.recipe.schema import Recipe
 
 TWO = ("audio", "visual")
 MOMENTUM = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.1}
+
+
+@pytest.fixture
+def toy_dict(toy_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Recipes whose encoders have convolutions."""
+    return on_convolutions(toy_dict)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from reference.data_remixing import slow_choice
+from support.toy import on_convolutions
 from support.training import bits, make_trainer
 
 from drcli.data.batches import Batch
@@ -21,6 +22,12 @@ from drcli.recipe.schema import Recipe
 TWO = ("audio", "visual")
 THREE = ("audio", "text", "visual")
 ADAM = {"name": "adam", "lr": 0.01, "weight_decay": 0.01}
+
+
+@pytest.fixture
+def toy_dict(toy_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Recipes whose encoders have convolutions."""
+    return on_convolutions(toy_dict)
 
 
 @pytest.fixture

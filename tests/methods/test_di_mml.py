@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from reference.di_mml import slow_contrast, slow_effective, slow_prediction
+from support.toy import on_convolutions
 from support.training import bits, make_trainer
 from torch import Tensor
 
@@ -23,6 +24,12 @@ from drcli.recipe.schema import Recipe
 TWO = ("audio", "visual")
 THREE = ("audio", "text", "visual")
 MOMENTUM = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}
+
+
+@pytest.fixture
+def toy_dict(toy_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Recipes whose encoders have convolutions."""
+    return on_convolutions(toy_dict)
 
 
 @pytest.fixture

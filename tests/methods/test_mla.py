@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from reference.mla import slow_prediction, slow_projection
+from support.toy import on_convolutions
 from support.training import bits, make_trainer, trained, weights
 from torch import Tensor
 
@@ -22,6 +23,12 @@ from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
 
 TWO = ("audio", "visual")
+
+
+@pytest.fixture
+def toy_dict(toy_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Recipes whose encoders have convolutions."""
+    return on_convolutions(toy_dict)
 
 
 @pytest.fixture
