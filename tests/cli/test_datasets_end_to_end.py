@@ -70,7 +70,13 @@ def test_the_full_size_trains_too(name: str, drcli: Drcli, tmp_path: Path) -> No
     train_from_download(name, FULL[name], drcli, tmp_path)
 
 
-@pytest.mark.parametrize("name", RUNS)
+QUICK = ("cremad", "kinetics_sounds", "cmu_mosi")
+"""In every test run; the others are slow, optical flow above all."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RUNS]
+)
 def test_a_download_becomes_a_trained_and_diagnosed_model(name: str, drcli: Drcli, tmp_path: Path) -> None:
     train_from_download(name, RUNS[name], drcli, tmp_path)
 

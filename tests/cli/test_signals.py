@@ -28,7 +28,7 @@ def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
     raise AssertionError("".join(said))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_ends_a_run_that_can_go_on(
     number: signal.Signals, process: Process, drcli: Drcli, recipe_file: RecipeFile, tmp_path: Path
 ) -> None:

@@ -217,7 +217,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_preparation_killed_at_random_and_repeated_gives_the_same_bytes(tmp_path: Path, workers: int) -> None:
     source = make_source(tmp_path / "source", broken="c02 c09", seconds=0.0)
     source.prepare(tmp_path / "undisturbed", max_bad=0.5)

@@ -67,6 +67,7 @@ def test_class_folders_and_flat_folders_give_the_same(download: Path, tmp_path: 
         assert path.read_bytes() == (tmp_path / "by_class" / path.relative_to(tmp_path / "flat")).read_bytes()
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(download: Path, tmp_path: Path) -> None:
     infos = [prepare(download, tmp_path / str(n), options={"workers": n}) for n in (1, 2)]
     assert infos[0] == infos[1]

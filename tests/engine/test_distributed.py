@@ -46,6 +46,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 REFUSED = [name for name in METHODS.names() if METHODS.load(name).distributed_reason]
 SHARED = [name for name in METHODS.names() if name not in REFUSED]
 LONG = ("diagnose_relearn", "reconboost")
+QUICK = (
+    "joint", "diagnose_relearn", "pmr", "agm", "ogm", "ogm_ge", "g_blending", "mmpareto", "inforeg", "reconboost", "smv",
+)  # fmt: skip
+"""Methods that reach each seam, tried in every test run; all are tried by the slow tests."""
 IN_PARTS = ("joint", "pmr", "agm", "ogm", "smv")
 # 60 rows are batches of 17, 17, 17 and 9: shares of 9 and 8, then of 5 and 4.
 TRAINING = {"epochs": 2, "batch_size": 17, "eval_batch_size": 13, "optimizer": {"name": "sgd", "lr": 0.05}}
@@ -95,14 +99,20 @@ class Both:
         return run.folder, self.out / "two" / run.folder.relative_to(self.out / "one")
 
 
-@pytest.fixture(scope="module")
-def both(make: Callable[..., Recipe], toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Both:
-    """Every method that several devices can train, some with accumulated gradients, and one resumed run."""
+@pytest.fixture(scope="module", params=["quick", pytest.param("all", marks=pytest.mark.slow)])
+def both(
+    request: pytest.FixtureRequest,
+    make: Callable[..., Recipe],
+    toy_root: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Both:
+    """Methods that several devices can train, some with accumulated gradients, and one resumed run."""
     out, dataset = tmp_path_factory.mktemp("distributed"), open_dataset(toy_root)
 
     def runs(where: str) -> list[PlannedRun]:
         short, in_parts = make(), make(training=ACCUMULATED, name="parts")
-        asked = ((short, [name for name in SHARED if name not in LONG]), (longer, LONG), (in_parts, IN_PARTS))
+        tried = SHARED if request.param == "all" else QUICK
+        asked = ((short, [name for name in tried if name not in LONG]), (longer, LONG), (in_parts, IN_PARTS))
         return [run for recipe, names in asked for run in plan(recipe, names, [0], out / where)]
 
     longer = make(training=LONGER)

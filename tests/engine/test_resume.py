@@ -143,6 +143,7 @@ def kill_later(process: Any, folder: Path, alive: Callable[[], bool], delay: flo
     process.kill()
 
 
+@pytest.mark.slow
 def test_a_run_killed_three_times_ends_with_the_same_bits(digits: Path, tmp_path: Path) -> None:
     """Twice in a fork, which has its own memory and starts at once; once in a process from nothing."""
     whole = result(train(digits, tmp_path / "whole"))

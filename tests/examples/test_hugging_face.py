@@ -15,6 +15,7 @@ from torch import Tensor, nn
 MISSING = [name for name in ("transformers", "accelerate") if importlib.util.find_spec(name) is None]
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]

@@ -144,13 +144,24 @@ ALONE = [Subject(name) for name in METHODS.names()]
 SUBJECTS = [*ALONE, *(Subject(name, relearn=True) for name in METHODS.names() if takes_relearning(name))]
 """With re-learning on top, what it cannot change is not tried again: numbers of modalities, accumulation, precision."""
 
+QUICK = {"joint", "multi_loss", "ogm_ge", "pmr", "agm", "g_blending", "reconboost", "aug", "uni_pretrained"}
+"""With re-learning on top, these are tried in every test run; the others are slow."""
+
+
+def marks(subject: Subject) -> list[pytest.MarkDecorator]:
+    """Return whether a subject takes the place of seconds or of minutes."""
+    return [pytest.mark.slow] if subject.relearn and subject.name not in QUICK else []
+
+
 every_method = pytest.mark.parametrize("name", METHODS.names())
-every_subject = pytest.mark.parametrize("subject", SUBJECTS, ids=str)
 
 
 def of(subjects: Iterable[Subject]) -> pytest.MarkDecorator:
     """Some of the subjects."""
-    return pytest.mark.parametrize("subject", list(subjects), ids=str)
+    return pytest.mark.parametrize("subject", [pytest.param(s, id=str(s), marks=marks(s)) for s in subjects])
+
+
+every_subject = of(SUBJECTS)
 
 
 def allowed(subjects: Iterable[Subject], numbers: tuple[tuple[str, ...], ...]) -> pytest.MarkDecorator:
@@ -159,7 +170,7 @@ def allowed(subjects: Iterable[Subject], numbers: tuple[tuple[str, ...], ...]) -
     for subject in subjects:
         fitting = [modalities for modalities in numbers if subject.allows(modalities)]
         tried = fitting[:1] if subject.relearn else fitting
-        pairs += [pytest.param(subject, modalities, id=f"{subject}-{len(modalities)}") for modalities in tried]
+        pairs += [pytest.param(subject, ms, id=f"{subject}-{len(ms)}", marks=marks(subject)) for ms in tried]
     return pytest.mark.parametrize(("subject", "modalities"), pairs)
 
 
