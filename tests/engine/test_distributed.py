@@ -46,9 +46,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 REFUSED = [name for name in METHODS.names() if METHODS.load(name).distributed_reason]
 SHARED = [name for name in METHODS.names() if name not in REFUSED]
 LONG = ("diagnose_relearn", "reconboost")
-QUICK = (
-    "joint", "diagnose_relearn", "pmr", "agm", "ogm", "ogm_ge", "g_blending", "mmpareto", "inforeg", "reconboost", "smv",
-)  # fmt: skip
+QUICK = ("joint", "diagnose_relearn", "pmr", "agm", "ogm_ge", "g_blending", "mmpareto", "inforeg", "reconboost", "smv")
 """Methods that reach each seam, tried in every test run; all are tried by the slow tests."""
 IN_PARTS = ("joint", "pmr", "agm", "ogm", "smv")
 # 60 rows are batches of 17, 17, 17 and 9: shares of 9 and 8, then of 5 and 4.
