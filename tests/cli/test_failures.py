@@ -144,6 +144,7 @@ atexit.register(resource.setrlimit, resource.RLIMIT_FSIZE, (resource.RLIM_INFINI
 """
 
 
+@pytest.mark.slow
 def test_a_file_that_the_system_refuses_for_real_is_an_error_of_one_message(
     process: Process, recipe_file: RecipeFile, tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ def test_a_process_in_a_window_without_width_prints_what_it_prints_in_a_narrow_o
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a system without /dev/full")
-@pytest.mark.parametrize("arguments", [("ls", "methods"), ("--help",), ("--version",), ("show", "digits")])
+@pytest.mark.parametrize("arguments", [("ls", "methods"), ("--version",)])
 def test_standard_output_on_a_full_disk_is_one_line_and_exit_code_1(arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:
         ended = run(*arguments, stdout=full)
@@ -80,6 +80,7 @@ def test_the_screen_that_matplotlib_would_draw_on_does_not_matter(tmp_path: Path
     assert (tmp_path / "a.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_utf_8_is_spelled_out_on_any_terminal(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9\x1b[31m.yaml")
     ended = run("show", tmp_path / name)

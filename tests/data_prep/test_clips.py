@@ -145,6 +145,7 @@ def test_an_error_leaves_what_was_done_and_the_next_run_goes_on(tmp_path: Path) 
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_its_clip_only(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source", deadly="c07 c18")
     lines: list[str] = []

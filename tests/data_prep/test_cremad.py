@@ -92,6 +92,7 @@ def test_class_order_may_be_that_of_ogm(clone: Path, tmp_path: Path) -> None:
     assert [info.classes[label] for label in labels] == [name[9:12] for name in ids(tmp_path / "out", "test")]
 
 
+@pytest.mark.slow
 def test_two_workers_and_mp4_in_another_folder_change_nothing_but_pictures(clone: Path, tmp_path: Path) -> None:
     prepare(clone, tmp_path / "one")
     prepare(clone, tmp_path / "two", options={"workers": 2})

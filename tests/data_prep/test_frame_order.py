@@ -62,7 +62,9 @@ def in_order(path: Path) -> tuple[NDArray[np.uint8], float]:
     return np.array([[red, green, blue] for green, blue, red in planes]), rate
 
 
-@pytest.mark.parametrize("name", GENUINE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if k % 3 else []) for k, name in enumerate(GENUINE)]
+)
 def test_frame_k_of_a_genuine_clip_is_given_for_its_time(shared: Path, name: str) -> None:
     path = shared / "data" / name
     if not path.is_file():

@@ -73,7 +73,7 @@ def left_alone(toy_run: Callable[[Path], dict[str, Any]], whole: Path) -> dict[s
     return toy_run(whole)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", pytest.param("after", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_stopped_around_any_step_of_an_epochs_end(
     target: str, when: str, toy_run: Callable[[Path], dict[str, Any]], left_alone: dict[str, Any], tmp_path: Path

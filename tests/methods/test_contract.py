@@ -145,20 +145,22 @@ SUBJECTS = [*ALONE, *(Subject(name, relearn=True) for name in METHODS.names() if
 """With re-learning on top, what it cannot change is not tried again: numbers of modalities, accumulation, precision."""
 
 QUICK = {"joint", "multi_loss", "ogm_ge", "pmr", "agm", "g_blending", "reconboost", "aug", "uni_pretrained"}
-"""With re-learning on top, these are tried in every test run; the others are slow."""
+"""These are tried in every test run with re-learning on top, with any number of modalities, and with everything that
+hardly depends on the method; the others only by the slow tests."""
 
 
-def marks(subject: Subject) -> list[pytest.MarkDecorator]:
-    """Return whether a subject takes the place of seconds or of minutes."""
-    return [pytest.mark.slow] if subject.relearn and subject.name not in QUICK else []
+def marks(subject: Subject, *, always: bool = True) -> list[pytest.MarkDecorator]:
+    """Return whether a subject is for every test run, or slow; without `always` one that is not in QUICK is slow."""
+    return [pytest.mark.slow] if subject.name not in QUICK and (subject.relearn or not always) else []
 
 
 every_method = pytest.mark.parametrize("name", METHODS.names())
 
 
-def of(subjects: Iterable[Subject]) -> pytest.MarkDecorator:
-    """Some of the subjects."""
-    return pytest.mark.parametrize("subject", [pytest.param(s, id=str(s), marks=marks(s)) for s in subjects])
+def of(subjects: Iterable[Subject], *, always: bool = True) -> pytest.MarkDecorator:
+    """Some of the subjects; without `always`, what is not in QUICK is slow."""
+    tried = [pytest.param(s, id=str(s), marks=marks(s, always=always)) for s in subjects]
+    return pytest.mark.parametrize("subject", tried)
 
 
 every_subject = of(SUBJECTS)
@@ -170,7 +172,9 @@ def allowed(subjects: Iterable[Subject], numbers: tuple[tuple[str, ...], ...]) -
     for subject in subjects:
         fitting = [modalities for modalities in numbers if subject.allows(modalities)]
         tried = fitting[:1] if subject.relearn else fitting
-        pairs += [pytest.param(subject, ms, id=f"{subject}-{len(ms)}", marks=marks(subject)) for ms in tried]
+        for ms in tried:
+            marked = marks(subject, always=len(ms) == 2)
+            pairs.append(pytest.param(subject, ms, id=f"{subject}-{len(ms)}", marks=marked))
     return pytest.mark.parametrize(("subject", "modalities"), pairs)
 
 
@@ -268,7 +272,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
         assert bits({**ours, "seconds": 0}) == bits({**theirs, "seconds": 0})
 
 
-@of(ALONE)
+@of(ALONE, always=False)
 def test_the_same_run_gives_the_same_bits(subject: Subject, recipe: Make, runs: SharedRuns, tmp_path: Path) -> None:
     first, second = runs(recipe(subject)), train(recipe(subject), tmp_path)
     assert second.bits == first.bits
@@ -276,7 +280,7 @@ def test_the_same_run_gives_the_same_bits(subject: Subject, recipe: Make, runs: 
     assert second.events == first.events
 
 
-@of(ALONE)
+@of(ALONE, always=False)
 def test_another_seed_gives_other_bits(subject: Subject, recipe: Make, runs: SharedRuns) -> None:
     short, other = (runs(recipe(subject, seeds=[seed], training=TWO_EPOCHS)) for seed in (0, 1))
     assert short.bits != other.bits
@@ -338,7 +342,7 @@ def test_permuting_the_modalities_permutes_the_coefficients(
 
 
 @pytest.mark.parametrize("training", [{"accumulate": 3}, {"precision": "bf16"}], ids=str)
-@of(ALONE)
+@of(ALONE, always=False)
 def test_accumulated_gradients_and_bf16_train_too(
     subject: Subject, training: dict[str, Any], recipe: Make, runs: SharedRuns
 ) -> None:

@@ -111,7 +111,7 @@ def batches_of(batches: Any) -> list[tuple[dict[str, Tensor], Tensor]]:
     return [(batch.inputs, batch.labels) for batch in batches]
 
 
-@pytest.mark.parametrize("k", ["audio", "visual", "joint"])
+@pytest.mark.parametrize("k", ["audio", pytest.param("visual", marks=pytest.mark.slow), "joint"])
 def test_growths_agree_with_a_slow_reference(k: str, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     """From the middle of a run on, with momentum, weight decay and a falling learning rate.
 
@@ -164,7 +164,7 @@ class Noisy(nn.Module):
         return functional.dropout(self.inner(x), 0.5, self.training)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adamw", marks=pytest.mark.slow)])
 def test_estimating_leaves_no_trace(optimizer: str, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     """Weights, buffers, gradients, optimiser, modes, cached features, step, generators: bit for bit."""
     training = {"optimizer": {"name": optimizer, "lr": 0.02}}
@@ -256,7 +256,7 @@ def test_schedule(settings: dict[str, Any], expected: list[int]) -> None:
     assert [method.horizon(epoch, 5) for epoch in range(5)] == expected
 
 
-@pytest.mark.parametrize("modalities", [TWO, THREE], ids=len)
+@pytest.mark.parametrize("modalities", [TWO, pytest.param(THREE, marks=pytest.mark.slow)], ids=len)
 def test_every_super_epoch_trains_with_the_weights_of_its_estimation(
     modalities: tuple[str, ...], recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:

@@ -49,7 +49,10 @@ def test_every_fusion_and_backbone_is_tried() -> None:
     assert {backbone for _, backbone in PAIRS} == set(BACKBONES.names())
 
 
-@pytest.mark.parametrize(("fusion", "backbone"), PAIRS)
+@pytest.mark.parametrize(
+    ("fusion", "backbone"),
+    [pytest.param(*pair, marks=[pytest.mark.slow] if pair[1] in {"resnet18", "vit"} else []) for pair in PAIRS],
+)
 def test_an_event_moves_the_parameters_of_every_encoder_and_nothing_else(
     fusion: str,
     backbone: str,

@@ -46,6 +46,7 @@ def relearner(model: Model, /, **settings: Any) -> Relearner:
 # Several processes
 
 
+@pytest.mark.slow
 def test_every_process_pulls_the_same(together: dict[int, dict[str, Any]]) -> None:
     ours, theirs = together[0], together[1]
     assert ours["event"] == theirs["event"]
@@ -55,6 +56,7 @@ def test_every_process_pulls_the_same(together: dict[int, dict[str, Any]]) -> No
         assert all(np.array_equal(ours[when][name], theirs[when][name]) for name in weights)
 
 
+@pytest.mark.slow
 def test_the_diagnosis_is_of_all_rows_each_once(together: dict[int, dict[str, Any]], model: Model) -> None:
     """25 rows on two processes: a DistributedSampler repeats one of them."""
     model.load_state_dict({name: torch.as_tensor(array) for name, array in together[0]["before"].items()})
@@ -64,6 +66,7 @@ def test_the_diagnosis_is_of_all_rows_each_once(together: dict[int, dict[str, An
         assert together[rank]["found"] == {"encoders": alone, "model": alone, "run": alone}
 
 
+@pytest.mark.slow
 def test_a_diagnosis_that_fails_in_one_process_is_an_error_in_all(together: dict[int, dict[str, Any]]) -> None:
     assert [own["refused"] for own in together.values()] == ["features must be finite"] * 2
 

@@ -60,7 +60,7 @@ def made(drawing: Drawing, of: Sequence[RunRecord]) -> Figure:
     return figure
 
 
-@pytest.mark.parametrize("drawing", ["noisy_case", "learning"])
+@pytest.mark.parametrize("drawing", ["noisy_case", pytest.param("learning", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG\r\n"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
 def test_a_figure_is_a_file_of_its_kind_the_same_each_time(
     pair: Runs, tmp_path: Path, drawing: Drawing, suffix: str, start: bytes
