@@ -14,10 +14,9 @@ from torch.nn import functional
 from drcli.data.batches import Batch
 from drcli.methods.base import Last, Window, own_block
 from drcli.methods.context import Context
-from drcli.methods.ogm import Tensors, nothing_selected, selected
+from drcli.methods.parts.encoder_tensors import Tensors, selected, without_selected
 from drcli.methods.parts.unimodal_scores import UnimodalScores
 from drcli.models.fusion import Concat, Fusion, Outputs, Sum
-from drcli.names import BACKBONES
 from drcli.recipe.schema import Recipe
 
 LEAST, MOST = 0.1, 0.9
@@ -66,11 +65,7 @@ class AMSS(Window, UnimodalScores):
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Refuse unimodal logits that the fusion does not offer, and encoders without tensors to mask."""
         yield from super().check(recipe)
-        key, settings = own_block(recipe)
-        for m, block in recipe.modalities.items():
-            encoder = BACKBONES.load(block.backbone).sketch(block.settings)
-            if encoder is not None and not selected(encoder, settings.tensors):
-                yield f"{key}.tensors", nothing_selected(m, encoder)
+        yield from without_selected(recipe, own_block(recipe)[1].tensors)
 
     def is_on(self, ctx: Context) -> bool:
         """Return whether gradients of this epoch are masked; never those of a single modality."""

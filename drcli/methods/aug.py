@@ -16,6 +16,7 @@ from drcli.methods.context import Context
 from drcli.methods.parts.alternating import Alternating
 from drcli.methods.parts.growing import GrowingClassifiers
 from drcli.methods.parts.residual import residual_loss
+from drcli.methods.parts.unimodal_scores import right_probabilities
 from drcli.methods.parts.weighted import Weights, fixed_logits, unfit_weights
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel, over_rows
@@ -118,7 +119,7 @@ class AUG(Alternating):
 
         def right(batch: Batch) -> dict[str, Tensor]:
             logits = self.all_logits(ctx.model.encode_alone(batch.inputs, batch.lengths))
-            return {m: z.softmax(dim=1).gather(1, batch.labels[:, None]) for m, z in logits.items()}
+            return {m: right_probabilities(z, batch.labels)[:, None] for m, z in logits.items()}
 
         with evaluating(ctx.model, self.classifiers):
             return {m: float(p.mean()) for m, p in over_rows(ctx.train, ctx.eval_batch_size, right).items()}

@@ -13,6 +13,7 @@ from torch.nn import functional
 from drcli.data.batches import Batch
 from drcli.methods.base import Event, Last, Losses, Window
 from drcli.methods.context import Context
+from drcli.methods.parts.gradients import scale_gradients
 from drcli.methods.parts.unimodal_scores import apply_heads
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
@@ -107,8 +108,7 @@ class CGGM(Window):
             return
         for m, c in self.coefficients.items():
             ctx.log(f"coefficient/{m}", c)
-            gradients = [p.grad for p in ctx.model.encoders[m].parameters() if p.grad is not None]
-            torch._foreach_mul_(gradients, self.settings.rho * c)
+            scale_gradients(ctx.model.encoders[m].parameters(), self.settings.rho * c)
 
     def on_epoch_end(self, ctx: Context) -> Event | None:
         """Compare this epoch's accuracies with the last one's, if the settings say so."""

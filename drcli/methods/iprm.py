@@ -15,9 +15,9 @@ from drcli.errors import RecipeError
 from drcli.methods.base import Losses
 from drcli.methods.context import Context
 from drcli.methods.parts.late_logits import LateLogits
+from drcli.methods.parts.shared_head import widths_of
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
-from drcli.names import BACKBONES
 from drcli.recipe.schema import Recipe
 
 NEAR = 1 - 1e-6
@@ -57,8 +57,7 @@ class IPRM(LateLogits):
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Refuse fusions without unimodal logits, and encoders of unequal widths where their sketches show these."""
         yield from super().check(recipe)
-        sketches = {m: BACKBONES.load(block.backbone).sketch(block.settings) for m, block in recipe.modalities.items()}
-        widths = {m: encoder.width for m, encoder in sketches.items() if encoder is not None}
+        widths = widths_of(recipe)
         if len(set(widths.values())) > 1:
             yield f"methods.{recipe.method}", unequal(widths)
 

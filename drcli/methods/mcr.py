@@ -16,8 +16,8 @@ from drcli.methods.base import Losses, own_block
 from drcli.methods.context import Context
 from drcli.methods.multi_loss import MultiLoss
 from drcli.methods.parts.late_fusion import not_late
+from drcli.methods.parts.shared_head import widths_of
 from drcli.models.fusion import Fusion, Outputs
-from drcli.names import BACKBONES
 from drcli.recipe.schema import Recipe
 
 SIGNS = {"greedy": -1.0, "independent": 0.0, "collaborative": 1.0}
@@ -82,8 +82,7 @@ class MCR(MultiLoss):
         yield from super().check(recipe)
         yield from not_late(recipe)
         key, settings = own_block(recipe)
-        encoders = {m: BACKBONES.load(b.backbone).sketch(b.settings) for m, b in recipe.modalities.items()}
-        widths = {m: encoder.width for m, encoder in encoders.items() if encoder is not None}
+        widths = widths_of(recipe)
         if settings.contrast > 0 and len(set(widths.values())) > 1:
             listed = ", ".join(f"{m} {width}" for m, width in widths.items())
             yield f"{key}.contrast", f"must be 0 for encoders with unequal numbers of features ({listed})"

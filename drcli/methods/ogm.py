@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
@@ -13,13 +13,11 @@ from drcli.data.batches import Batch
 from drcli.errors import RecipeError
 from drcli.methods.base import Last, Window, own_block
 from drcli.methods.context import Context
-from drcli.methods.parts.gradients import undone_by
+from drcli.methods.parts.encoder_tensors import Tensors, nothing_selected, selected, without_selected
+from drcli.methods.parts.gradients import scale_gradients, undone_by
 from drcli.methods.parts.unimodal_scores import UnimodalScores, right_scores
 from drcli.models.fusion import Outputs
-from drcli.names import BACKBONES
 from drcli.recipe.schema import Recipe
-
-Tensors = Literal["conv4d", "non1d", "all"]
 
 
 class Ogm(Window, UnimodalScores):
@@ -75,11 +73,7 @@ class Ogm(Window, UnimodalScores):
     def check(cls, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Refuse unimodal logits that the fusion does not offer, and encoders without tensors to modulate."""
         yield from super().check(recipe)
-        key, settings = own_block(recipe)
-        for m, block in recipe.modalities.items():
-            encoder = BACKBONES.load(block.backbone).sketch(block.settings)
-            if encoder is not None and not selected(encoder, settings.tensors):
-                yield f"{key}.tensors", nothing_selected(m, encoder)
+        yield from without_selected(recipe, own_block(recipe)[1].tensors)
 
     def setup(self, ctx: Context) -> None:
         """Find the tensors to modulate.
@@ -118,24 +112,11 @@ class Ogm(Window, UnimodalScores):
         scores = right_scores(logits, batch.labels)
         for m, factor in damping(scores, self.settings.alpha, self.settings.boost).items():
             ctx.log(f"coefficient/{m}", factor)
-            torch._foreach_mul_(self.gradients(m), factor)  # one kernel for all of them
+            scale_gradients(self.modulated[m], factor)
 
     def gradients(self, modality: str) -> list[Tensor]:
         """Return the gradients of one encoder that are modulated."""
         return [parameter.grad for parameter in self.modulated[modality] if parameter.grad is not None]
-
-
-def selected(encoder: nn.Module, kind: Tensors) -> list[nn.Parameter]:
-    """Return an encoder's parameters of a kind: of 4 dimensions, of more than one, or all."""
-    parameters = list(encoder.parameters())
-    if kind == "all":
-        return parameters
-    return [parameter for parameter in parameters if parameter.dim() == 4 or (kind == "non1d" and parameter.dim() > 1)]
-
-
-def nothing_selected(modality: str, encoder: nn.Module) -> str:
-    """Return why an encoder without tensors to modulate is refused, and the remedy."""
-    return f"the encoder of {modality} ({type(encoder).__name__}) has no such weights; use non1d"
 
 
 def count(parameters: Iterable[nn.Parameter]) -> int:

@@ -14,6 +14,7 @@ from drcli.data.batches import Batch
 from drcli.methods.base import Losses
 from drcli.methods.context import Context
 from drcli.methods.parts.late_logits import LateLogits
+from drcli.methods.parts.unimodal_scores import right_probabilities
 from drcli.methods.parts.weighted import softmax_over, weighted_logits
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
@@ -68,7 +69,7 @@ class PDF(LateLogits):
         for m, mean in ctx.average(means, batch).items():
             ctx.log(f"coefficient/{m}", mean)
         for m, z in logits.items():
-            right = z.detach().softmax(dim=1).gather(1, batch.labels[:, None])[:, 0]
+            right = right_probabilities(z.detach(), batch.labels)
             losses[f"confidence_{m}"] = (confidences[m] - right).abs().mean()
         return losses
 

@@ -14,6 +14,8 @@ from torch.nn import functional
 from drcli.data.batches import Batch
 from drcli.methods.base import Event, Last, Losses, Window
 from drcli.methods.context import Context, Features
+from drcli.methods.parts.class_means import class_means
+from drcli.methods.parts.divergence import entropies
 from drcli.methods.parts.unimodal_scores import right_scores
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import extract_features
@@ -144,12 +146,6 @@ def draw_rows(labels: Tensor, fraction: float, generator: torch.Generator) -> Te
     return torch.cat(drawn).sort().values
 
 
-def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Return the mean feature of each class, (C, D), of features (N, D); 0 for a class without rows."""
-    sums = features.new_zeros(num_classes, features.shape[1]).index_add_(0, labels, features)
-    return sums / torch.bincount(labels, minlength=num_classes).clamp(min=1)[:, None]
-
-
 def similarities(features: Tensor, prototypes: Tensor) -> Tensor:
     """Return q[i, j] = -|h_i - c_j|, (B, C), of features (B, D) and prototypes (C, D).
 
@@ -174,8 +170,7 @@ def factors_behind(scores: Mapping[str, Tensor], form: Literal["clip", "hard"]) 
 
 def entropy(similarity: Tensor) -> Tensor:
     """Return the mean entropy of softmax(q), shape (), of similarities (B, C); in nats."""
-    log = similarity.log_softmax(dim=1)
-    return -(log.exp() * log).sum(dim=1).mean()
+    return entropies(similarity).mean()
 
 
 def features_of_part(ctx: Context, fraction: float, draw: int) -> Features:

@@ -246,7 +246,7 @@ def _of_fusion(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, str
         return
     if recipe.training.compile == GRAPHS and not fusion.graphs:
         yield "training.compile", f"CUDA graphs overwrite the averages that {recipe.fusion.name} keeps; use default"
-    encoders = {m: BACKBONES.load(block.backbone).sketch(block.settings) for m, block in recipe.modalities.items()}
+    encoders = sketches(recipe)
     if None not in encoders.values():  # building the model will tell of a backbone that gives no sketch
         yield from fusion.check(recipe.fusion.settings, encoders)
 
@@ -267,6 +267,11 @@ def _of_methods(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, st
         if block.relearn is not None and (reason := unfit_for_relearning(method)):
             yield f"{key}.{RELEARN}", f"{block.method} {reason}; leave it out"
         yield from method.check(recipe.for_run(label, recipe.seeds[0]))
+
+
+def sketches(recipe: Recipe) -> dict[str, Any]:
+    """Return an encoder of each modality, {m: module}, that shows its weights and widths; None where it shows none."""
+    return {m: BACKBONES.load(block.backbone).sketch(block.settings) for m, block in recipe.modalities.items()}
 
 
 def unfit_for_relearning(method: Any) -> str:

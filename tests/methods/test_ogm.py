@@ -18,7 +18,8 @@ from drcli.data.batches import Batch
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
 from drcli.methods.base import concatenated
-from drcli.methods.ogm import Ogm, damping, noise, selected
+from drcli.methods.ogm import Ogm, damping, noise
+from drcli.methods.parts.encoder_tensors import selected
 from drcli.methods.parts.unimodal_scores import right_scores
 from drcli.models.fusion import Outputs
 from drcli.names import BACKBONES

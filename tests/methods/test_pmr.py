@@ -18,10 +18,10 @@ from drcli.data.batches import Batch
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
 from drcli.methods import pmr as pmr_module
+from drcli.methods.parts.class_means import class_means
 from drcli.methods.parts.unimodal_scores import right_scores
 from drcli.methods.pmr import (
     PMR,
-    class_means,
     draw_rows,
     entropy,
     factors_behind,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.methods.parts.class_means import class_means
 from drcli.methods.parts.shared_head import shared_width
 from drcli.methods.parts.unimodal_scores import linear_heads
 from drcli.methods.parts.weighted import softmax_over
@@ -55,10 +56,8 @@ def effective(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
         labels: y (N,); a class without rows has no mean.
         num_classes: C.
     """
-    counts = torch.bincount(labels, minlength=num_classes)
-    sums = features.new_zeros(num_classes, features.shape[1]).index_add_(0, labels, features)
-    present = (counts > 0).nonzero()[:, 0]
-    means = sums[present] / counts[present][:, None]
+    present = labels.unique()
+    means = class_means(features, labels, num_classes)[present]
     right = torch.zeros(features.shape[1], dtype=torch.int64)
     for rows, own in zip(features.split(CHUNK), labels.split(CHUNK), strict=True):
         distances = torch.stack([(rows - mean).abs() for mean in means])

@@ -36,7 +36,12 @@ def mean_divergence(pairs: Sequence[tuple[Tensor, ...]], kind: Literal["js", "re
     return torch.stack([divergence(first, second, kind) for first, second in pairs]).mean()
 
 
+def entropies(logits: Tensor) -> Tensor:
+    """Return H(softmax(z)) of each sample, (B,), of logits (B, C); in nats, 0 to ln C."""
+    log = logits.log_softmax(dim=1)
+    return -(log.exp() * log).sum(dim=1)
+
+
 def to_uniform(logits: Tensor) -> Tensor:
     """Return KL(softmax(z) || uniform) of each sample, (B,), of logits (B, C); in nats, 0 to ln C."""
-    log = logits.log_softmax(dim=1)
-    return (log.exp() * log).sum(dim=1) + math.log(logits.shape[1])
+    return math.log(logits.shape[1]) - entropies(logits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -14,9 +14,18 @@ from drcli.recipe.schema import Recipe
 
 def not_late(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield what is wrong if the fusion exchanges between encoders, so that features are not those of one modality."""
-    if not is_late(recipe.fusion.name):
-        able = [name for name in FUSIONS.names() if is_late(name)]
-        yield "fusion.name", f"must be {' or '.join(able)} for {recipe.methods[recipe.method].method}: a late fusion"
+    return _other_than(recipe, is_late, "a late fusion")
+
+
+def not_additive(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong if the fused logits are not a sum over modalities, each through a weight of its own."""
+    return _other_than(recipe, is_additive, "an additive fusion")
+
+
+def _other_than(recipe: Recipe, fits: Callable[[str], bool], kind: str) -> Iterator[tuple[str, str]]:
+    if not fits(recipe.fusion.name):
+        able = " or ".join(name for name in FUSIONS.names() if fits(name))
+        yield "fusion.name", f"must be {able} for {recipe.methods[recipe.method].method}: {kind}"
 
 
 def is_late(name: str) -> bool:
@@ -28,16 +37,6 @@ def is_late(name: str) -> bool:
 def without(features: Mapping[str, Tensor], absent: str) -> dict[str, Tensor]:
     """Return features {m: (B, D_m)} with those of one modality set to 0."""
     return {m: torch.zeros_like(x) if m == absent else x for m, x in features.items()}
-
-
-def not_additive(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong if the fused logits are not a sum over modalities, each through a weight of its own."""
-    if not is_additive(recipe.fusion.name):
-        able = [name for name in FUSIONS.names() if is_additive(name)]
-        yield (
-            "fusion.name",
-            f"must be {' or '.join(able)} for {recipe.methods[recipe.method].method}: an additive fusion",
-        )
 
 
 def is_additive(name: str) -> bool:

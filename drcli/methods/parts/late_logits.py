@@ -50,9 +50,7 @@ class LateLogits(Method):
 
     def forward(self, ctx: Context, batch: Batch) -> Outputs:
         """Run the model on a batch; its logits are the weighted ones."""
-        features = ctx.model.encode(batch.inputs, batch.lengths)
-        logits = ctx.model.unimodal_logits(features, self.settings.unimodal_logits)
-        return Outputs(features, weighted_logits(logits, self._weights(logits, features)))
+        return self._weighted(ctx.model, batch)
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
         """Return the loss of the weighted logits and those of each modality's, each of shape ()."""
@@ -62,6 +60,9 @@ class LateLogits(Method):
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
         """Return the weighted logits (B, C), and the encoders' features."""
+        return self._weighted(model, batch)
+
+    def _weighted(self, model: MultimodalModel, batch: Batch) -> Outputs:
         features = model.encode(batch.inputs, batch.lengths)
         logits = model.unimodal_logits(features, self.settings.unimodal_logits)
         return Outputs(features, weighted_logits(logits, self._weights(logits, features)))

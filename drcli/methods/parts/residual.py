@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from drcli.methods.parts.unimodal_scores import right_probabilities
+
 
 def residual_loss(logits: Tensor, others: Tensor, labels: Tensor, taken_off: float) -> Tensor:
     """Return -mean over i of (1 - t softmax(others)_i(y_i)) log softmax(logits)_i(y_i), shape ().
@@ -15,6 +17,6 @@ def residual_loss(logits: Tensor, others: Tensor, labels: Tensor, taken_off: flo
         labels: y (B,).
         taken_off: t, how much of the cross-entropy the others' probability of the true class takes off.
     """
-    right = others.detach().softmax(dim=1).gather(1, labels[:, None])[:, 0]
+    right = right_probabilities(others.detach(), labels)
     losses = functional.cross_entropy(logits, labels, reduction="none")
     return ((1 - taken_off * right) * losses).mean()

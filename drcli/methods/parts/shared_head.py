@@ -6,13 +6,18 @@ from collections.abc import Iterator
 
 from drcli.models.fusion import backbone_key
 from drcli.models.multimodal import MultimodalModel
-from drcli.names import BACKBONES
 from drcli.recipe.schema import Recipe
+from drcli.recipe.validate import sketches
 
 
 def shared_width(model: MultimodalModel) -> int:
     """Return D, the width of every modality's features, where `unequal_widths` has found nothing."""
     return next(iter(model.fusion.widths.values()))
+
+
+def widths_of(recipe: Recipe) -> dict[str, int]:
+    """Return the width of each modality's features, {m: D_m}, of the encoders whose sketches show it."""
+    return {m: sketch.width for m, sketch in sketches(recipe).items() if sketch is not None}
 
 
 def unequal_widths(recipe: Recipe, why: str = "shares one head between the modalities") -> Iterator[tuple[str, str]]:
@@ -22,8 +27,7 @@ def unequal_widths(recipe: Recipe, why: str = "shares one head between the modal
         recipe: of one run.
         why: what the method does that needs equal widths, after its name.
     """
-    sketches = {m: BACKBONES.load(block.backbone).sketch(block.settings) for m, block in recipe.modalities.items()}
-    widths = {m: sketch.width for m, sketch in sketches.items() if sketch is not None}
+    widths = widths_of(recipe)
     first, *others = widths or {"": 0}
     for m in (m for m in others if widths[m] != widths[first]):
         name = recipe.methods[recipe.method].method

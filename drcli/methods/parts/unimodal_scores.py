@@ -37,13 +37,18 @@ def apply_heads(heads: nn.ModuleDict, features: Mapping[str, Tensor]) -> dict[st
     return {m: heads[m](x) for m, x in features.items()}
 
 
+def right_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return softmax(z)_i[y_i], (B,), from z (B, C) and y (B,)."""
+    return logits.softmax(dim=1).gather(1, labels[:, None])[:, 0]
+
+
 def right_scores(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
     """Return S_m = sum over i of softmax(z_m)_i[y_i], {m: ()}, from z {m: (B, C)} and y (B,).
 
     OGM takes it of logits (Peng et al. 2022, arXiv 2203.15332), PMR of similarities to prototypes (Fan et
     al. 2023, arXiv 2211.07089).
     """
-    return {m: z.softmax(dim=1).gather(1, labels[:, None]).sum() for m, z in logits.items()}
+    return {m: right_probabilities(z, labels).sum() for m, z in logits.items()}
 
 
 def response_loss(response: Tensor, labels: Tensor) -> Tensor:
@@ -51,8 +56,7 @@ def response_loss(response: Tensor, labels: Tensor) -> Tensor:
 
     AGM (Li et al. 2023, arXiv 2308.07686): a loss, so that lower is better.
     """
-    right = functional.softmax(response, dim=1).gather(1, labels[:, None])
-    return -right.clamp(min=FLOOR).log().mean()
+    return -right_probabilities(response, labels).clamp(min=FLOOR).log().mean()
 
 
 def ratios(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from drcli.methods.parts.divergence import entropies
+
 Weights = Annotated[
     dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None,
     Field(description="weight of each modality's logits in the prediction; null: 1 / M"),
@@ -31,8 +33,7 @@ def entropy_weights(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     exp(max over n of H_n - H_m) over its sum (Zhang et al. 2024, arXiv 2311.10707) is the same.
     """
-    logs = {m: z.log_softmax(dim=1) for m, z in logits.items()}
-    return softmax_over({m: (log.exp() * log).sum(dim=1) for m, log in logs.items()})
+    return softmax_over({m: -entropies(z) for m, z in logits.items()})
 
 
 def softmax_over(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
