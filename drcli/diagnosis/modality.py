@@ -13,7 +13,7 @@ from torch import Tensor
 
 from drcli.diagnosis.clustering import cluster, in_precision, scale_features
 from drcli.diagnosis.sampling import stratified_rows
-from drcli.diagnosis.settings import MARGIN, MeasureSettings
+from drcli.diagnosis.settings import MARGIN, MeasureSettings, above_floor, at_floor
 
 PERMUTATIONS = 20  # label permutations that the floor is averaged over
 
@@ -174,12 +174,12 @@ class ModalityDiagnosis:
     @property
     def gap_above_floor(self) -> float:
         """What of the gap permuted labels do not explain; 0 where they explain all of it."""
-        return max(self.gap - self.gap_permuted, 0.0)
+        return above_floor(self.gap, self.gap_permuted)
 
     @property
     def is_at_floor(self) -> bool:
         """Whether permuted labels have a gap as large, give or take what another start of K-means changes."""
-        return self.gap <= self.gap_permuted + MARGIN
+        return at_floor(self.gap, self.gap_permuted)
 
     def to_dict(self) -> dict[str, float]:
         """Return the numbers by name."""

@@ -1,14 +1,77 @@
-"""The settings of a diagnosis, as a recipe gives them; the defaults are what the authors' code does."""
+"""How a diagnosis is measured, as a recipe says it, and how it is put into words: nothing that needs torch.
+
+The defaults of the settings are what the authors' code does.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 MARGIN = 0.05
 """A gap must exceed that of permuted labels by this much to mean anything: another start of K-means or other samples
 move purities by a few hundredths."""
+
+
+def above_floor(gap: float, permuted: float) -> float:
+    """Return what of a gap that of permuted labels does not explain; 0 where it explains all."""
+    return max(gap - permuted, 0.0)
+
+
+def at_floor(gap: float, permuted: float) -> bool:
+    """Return whether permuted labels have a gap as large, give or take MARGIN."""
+    return gap <= permuted + MARGIN
+
+
+class State(Protocol):
+    """What a diagnosis found in one modality, as far as it is put into words."""
+
+    @property
+    def purity_train(self) -> float:
+        """Of the clusters of train."""
+
+    @property
+    def purity_val(self) -> float:
+        """Of the clusters of validation."""
+
+    @property
+    def gap(self) -> float:
+        """Of the two purities."""
+
+    @property
+    def strength(self) -> float:
+        """How far the encoder is pulled back."""
+
+    @property
+    def gap_above_floor(self) -> float | None:
+        """What of the gap permuted labels do not explain; None where they were not tried."""
+
+    @property
+    def is_at_floor(self) -> bool:
+        """Whether permuted labels explain the gap."""
+
+
+def in_words(found: Mapping[str, State], left: Mapping[str, float]) -> str:
+    """Return a diagnosis in one line: purities, gap, what of it chance does not explain, and strength.
+
+    Args:
+        found: by modality.
+        left: gaps that a re-learning left, of the modalities that were measured again.
+    """
+    parts = [f"{m} {_state(one)}" + (f", gap left {left[m]:.3f}" if m in left else "") for m, one in found.items()]
+    floor = "; every gap is at the floor of permuted labels" if all(one.is_at_floor for one in found.values()) else ""
+    return "; ".join(parts) + floor
+
+
+def _state(found: State) -> str:
+    above = found.gap_above_floor
+    return (
+        f"purity {found.purity_train:.3f} / {found.purity_val:.3f}, gap {found.gap:.3f}"
+        + ("" if above is None else f" ({above:.3f} above the floor)")
+        + f", strength {found.strength:.3f}"
+    )
 
 
 class MeasureSettings(BaseModel, extra="forbid", frozen=True):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from drcli.models.fusion import Features, Fusion
-from drcli.models.transformer import EPSILON, SPREAD, Dropout, Feedforward, Heads, Layers, check_heads
+from drcli.models.transformer import EPSILON, SPREAD, Dropout, Feedforward, Heads, Layers, with_even_heads
 
 
 class LateTransformer(Fusion):
@@ -32,10 +31,7 @@ class LateTransformer(Fusion):
         feedforward: Feedforward = 128
         dropout: Dropout = 0.1
 
-        @model_validator(mode="after")
-        def _divides(self) -> Self:
-            check_heads(self.dim, self.heads)
-            return self
+        _divides = model_validator(mode="after")(with_even_heads)
 
     settings: Settings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -22,6 +22,25 @@ Dropout = Annotated[
 
 SPREAD = 0.02  # standard deviation of the initial positions
 EPSILON = 1e-6  # of the layer normalisations
+
+
+class _Headed(Protocol):
+    dim: int
+    heads: int
+
+
+Headed = TypeVar("Headed", bound=_Headed)
+
+
+def with_even_heads(settings: Headed) -> Headed:
+    """Refuse a width that attention heads cannot share evenly: what settings with `dim` and `heads` are validated by.
+
+    Raises:
+        ValueError: it is no multiple of their number.
+    """
+    if settings.dim % settings.heads:
+        raise ValueError(f"dim {settings.dim} is not a multiple of heads {settings.heads}")
+    return settings
 
 
 class Transformer(Backbone):
@@ -53,10 +72,7 @@ class Transformer(Backbone):
             "last", description="features of a sample; last: its last valid step; mean: the mean of its valid steps"
         )
 
-        @model_validator(mode="after")
-        def _divides(self) -> Self:
-            check_heads(self.dim, self.heads)
-            return self
+        _divides = model_validator(mode="after")(with_even_heads)
 
     settings: Settings
 
@@ -102,16 +118,6 @@ class Transformer(Backbone):
         """Reduce (B, L, dim) to (B, dim): the last valid step or the mean; 0 where there is none."""
         assert isinstance(hidden, Tokens)
         return pool_steps(hidden.values, hidden.lengths(), self.settings.pooling)
-
-
-def check_heads(dim: int, heads: int) -> None:
-    """Refuse a width that attention heads cannot share evenly.
-
-    Raises:
-        ValueError: it is no multiple of their number.
-    """
-    if dim % heads:
-        raise ValueError(f"dim {dim} is not a multiple of heads {heads}")
 
 
 def sinusoids(num_steps: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -170,10 +176,7 @@ class ViT(Backbone):
             "cls", description="features of a sample; cls: a token added for this; mean: the mean of all tokens"
         )
 
-        @model_validator(mode="after")
-        def _divides(self) -> Self:
-            check_heads(self.dim, self.heads)
-            return self
+        _divides = model_validator(mode="after")(with_even_heads)
 
     settings: Settings
 

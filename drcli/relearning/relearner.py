@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from drcli.diagnosis import ModalityDiagnosis, diagnose, snapshot, soft_reinitialise, unequal_shares
 from drcli.diagnosis.reinitialise import recompute_batch_statistics
+from drcli.diagnosis.settings import in_words
 from drcli.relearning.features import (
     Features,
     bare,
@@ -50,14 +51,8 @@ class Relearned:
     left: Mapping[str, ModalityDiagnosis] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        parts = [
-            f"{m} purity {one.purity_train:.3f} / {one.purity_val:.3f}, gap {one.gap:.3f} "
-            f"({one.gap_above_floor:.3f} above the floor), strength {one.strength:.3f}"
-            + (f", gap left {self.left[m].gap:.3f}" if m in self.left else "")
-            for m, one in self.found.items()
-        ]
-        floor = "; every gap is at the floor of permuted labels" if self.is_at_floor else ""
-        return f"epoch {self.epoch}: re-learning {self.number}: " + "; ".join(parts) + floor
+        left = {m: one.gap for m, one in self.left.items()}
+        return f"epoch {self.epoch}: re-learning {self.number}: {in_words(self.found, left)}"
 
     @property
     def is_at_floor(self) -> bool:

@@ -355,7 +355,7 @@ def _unfinished(runs: Sequence[RunRecord]) -> str:
 
 def _without_events(runs: Sequence[RunRecord]) -> str:
     """Name the runs with re-learning that were over before one was due: they are training without it."""
-    without = [run for run in runs if run.relearns and run.done.events == 0]
+    without = [run for run in runs if run.relearning is not None and run.done.events == 0]
     return f"No re-learning happened in {named(without, runs)}: it is training without it." if without else ""
 
 

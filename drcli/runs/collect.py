@@ -92,9 +92,12 @@ class RunRecord:
         return str(self.recipe.settings.get("method", self.label))
 
     @property
-    def relearns(self) -> bool:
-        """Whether its encoders are to be re-learned: its method is D&R, or its block has `relearn:`."""
-        return self.method == "diagnose_relearn" or self.recipe.settings.get(RELEARN) is not None
+    def relearning(self) -> Mapping[str, Any] | None:
+        """The settings by which its encoders are re-learned: `relearn:` of its block, or that of D&R; else None."""
+        settings = self.recipe.settings
+        own = settings if self.method == "diagnose_relearn" else None
+        found: Mapping[str, Any] | None = settings.get(RELEARN, own)
+        return found
 
     @property
     def name(self) -> str:

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from drcli.diagnosis.settings import MARGIN
+from drcli.diagnosis.settings import above_floor, at_floor
 
 FORMAT = 2
 """Version of the files that this drcli writes. Version 1 had none, and no validation scores in its summary."""
@@ -146,12 +146,12 @@ class LearningState(Purities):
     @property
     def gap_above_floor(self) -> float | None:
         """What of the gap permuted labels do not explain; None where they were not tried."""
-        return None if self.gap_permuted is None else max(self.gap - self.gap_permuted, 0.0)
+        return None if self.gap_permuted is None else above_floor(self.gap, self.gap_permuted)
 
     @property
     def is_at_floor(self) -> bool:
         """Whether permuted labels have a gap as large, give or take what another start of K-means changes."""
-        return self.gap_permuted is not None and self.gap <= self.gap_permuted + MARGIN
+        return self.gap_permuted is not None and at_floor(self.gap, self.gap_permuted)
 
 
 class Event(Record):

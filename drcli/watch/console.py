@@ -22,8 +22,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from drcli.diagnosis.settings import in_words
 from drcli.runs.planned import PlannedRun
-from drcli.runs.records import EpochRecord, LearningState, Summary
+from drcli.runs.records import EpochRecord, Summary
 from drcli.runs.records import Event as DiagnosisRecord
 from drcli.runs.wording import duration, how_selected, percent
 from drcli.watch.events import (
@@ -202,21 +203,8 @@ def epoch_cells(record: EpochRecord) -> tuple[str, ...]:
 def event_line(event: DiagnosisRecord) -> str:
     """Return a diagnosis in words: purities, gap and strength by modality."""
     title = f"re-learning {event.event}" if event.kind == "relearn" else "diagnosis"
-    states = event.modalities.values()
-    parts = [f"{m} {state_line(found)}" for m, found in event.modalities.items()]
-    floor = "; every gap is at the floor of permuted labels" if all(found.is_at_floor for found in states) else ""
-    return f"  epoch {event.epoch}: {title}: " + "; ".join(parts) + floor
-
-
-def state_line(found: LearningState) -> str:
-    """Return the diagnosis of a modality in words: purities, gap, what of it chance does not explain, strength."""
-    above = found.gap_above_floor
-    return (
-        f"purity {found.purity_train:.3f} / {found.purity_val:.3f}, gap {found.gap:.3f}"
-        + ("" if above is None else f" ({above:.3f} above the floor)")
-        + f", strength {found.strength:.3f}"
-        + ("" if found.after is None else f", gap left {found.after.gap:.3f}")
-    )
+    left = {m: found.after.gap for m, found in event.modalities.items() if found.after is not None}
+    return f"  epoch {event.epoch}: {title}: {in_words(event.modalities, left)}"
 
 
 def run_line(run: PlannedRun, summary: Summary, *, stored: bool) -> str:

@@ -76,7 +76,8 @@ def data(runs: Iterable[RunRecord]) -> list[Grid]:
     done = finished(runs)
     alike: dict[str, list[RunRecord]] = {}
     for run in done:
-        if all(isinstance(_relearning(run).get(key), int | float) for key in VARIED):
+        settings = run.relearning or {}
+        if all(isinstance(settings.get(key), int | float) for key in VARIED):
             alike.setdefault(_key(_everything_else(run)), []).append(run)
     groups = list(alike.values())
     joint: dict[str, dict[int, float]] = {}
@@ -108,15 +109,9 @@ def by_cell(runs: Iterable[RunRecord]) -> dict[Cell, dict[int, float]]:
     """Return the test accuracies of runs by (lambda, every) and seed."""
     found: dict[Cell, dict[int, float]] = {}
     for run in runs:
-        settings = _relearning(run)
+        settings = run.relearning or {}
         found.setdefault((settings["lambda"], settings["every"]), {})[run.seed] = run.accuracy
     return found
-
-
-def _relearning(run: RunRecord) -> Mapping[str, Any]:
-    """Return the settings of re-learning: those that the block of the method has in `relearn`, or its own."""
-    block = run.recipe.settings.get(RELEARN)
-    return block if isinstance(block, Mapping) else run.recipe.settings
 
 
 def _key(values: Mapping[str, Any]) -> str:
@@ -132,7 +127,7 @@ def _without_method(run: RunRecord) -> dict[str, Any]:
 
 def _everything_else(run: RunRecord) -> dict[str, Any]:
     """Return `_without_method` with the settings of the method but lambda and every."""
-    varied = {key: value for key, value in _relearning(run).items() if key not in VARIED}
+    varied = {key: value for key, value in (run.relearning or {}).items() if key not in VARIED}
     block = run.recipe.settings
     settings = {**block, RELEARN: varied} if RELEARN in block else varied
     return {**_without_method(run), "methods": {run.method: settings}}
