@@ -54,14 +54,17 @@ def toy_dataset(toy_root: Path) -> PreparedDataset:
 
 
 @pytest.fixture
-def toy_dict(toy: None, toy_root: Path) -> Callable[..., dict[str, Any]]:
+def toy_dict(request: pytest.FixtureRequest, toy: None, toy_root: Path) -> Callable[..., dict[str, Any]]:
     """A recipe over "toy" as plain data; keyword arguments replace its blocks."""
+
+    marked = request.node.get_closest_marker("convolutions")
+    encoder: dict[str, Any] = {"backbone": "resnet_small", "width": 4} if marked else {"backbone": "tiny"}
 
     def make(modalities: tuple[str, ...] = ("audio", "visual"), **blocks: Any) -> dict[str, Any]:
         return {
             "name": "toy",
             "dataset": {"name": "toy", "root": str(toy_root)},
-            "modalities": {m: {"backbone": "tiny"} for m in modalities},
+            "modalities": {m: dict(encoder) for m in modalities},
             "method": "diagnose_relearn",
             "methods": {
                 "joint": {},

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from reference.aug import slow_loss, slow_terms
-from support.toy import on_convolutions
 from support.training import bits, log, make_trainer
 
 from drcli import checkpoint
@@ -20,14 +19,10 @@ from drcli.methods.aug import AUG, behind
 from drcli.methods.parts.residual import residual_loss
 from drcli.recipe.schema import Recipe
 
+pytestmark = pytest.mark.convolutions
+
 TWO = ("audio", "visual")
 MOMENTUM = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.1}
-
-
-@pytest.fixture
-def toy_dict(toy_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Recipes whose encoders have convolutions."""
-    return on_convolutions(toy_dict)
 
 
 @pytest.fixture

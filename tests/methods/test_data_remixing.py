@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from reference.data_remixing import slow_choice
-from support.toy import on_convolutions
 from support.training import bits, make_trainer
 
 from drcli.data.batches import Batch
@@ -19,15 +18,11 @@ from drcli.methods.data_remixing import DataRemixing, alone, least_certain
 from drcli.methods.parts.divergence import to_uniform
 from drcli.recipe.schema import Recipe
 
+pytestmark = pytest.mark.convolutions
+
 TWO = ("audio", "visual")
 THREE = ("audio", "text", "visual")
 ADAM = {"name": "adam", "lr": 0.01, "weight_decay": 0.01}
-
-
-@pytest.fixture
-def toy_dict(toy_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Recipes whose encoders have convolutions."""
-    return on_convolutions(toy_dict)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from reference.di_mml import slow_contrast, slow_effective, slow_prediction
-from support.toy import on_convolutions
 from support.training import bits, make_trainer
 from torch import Tensor
 
@@ -21,15 +20,11 @@ from drcli.methods.parts.detached import FUSED, effective, lessons, one_way_cont
 from drcli.methods.parts.weighted import softmax_over
 from drcli.recipe.schema import Recipe
 
+pytestmark = pytest.mark.convolutions
+
 TWO = ("audio", "visual")
 THREE = ("audio", "text", "visual")
 MOMENTUM = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}
-
-
-@pytest.fixture
-def toy_dict(toy_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Recipes whose encoders have convolutions."""
-    return on_convolutions(toy_dict)
 
 
 @pytest.fixture

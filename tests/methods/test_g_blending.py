@@ -12,7 +12,6 @@ from typing import Any, cast
 import pytest
 import torch
 from reference.g_blending import slow_growth, slow_weights
-from support.toy import on_convolutions
 from support.training import StopAfter, StoppedError, bits, log, make_trainer, trained, weights
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,16 +26,12 @@ from drcli.optim import learning_rate
 from drcli.recipe.schema import Recipe
 from drcli.seeding import derive, generator
 
+pytestmark = pytest.mark.convolutions
+
 TWO = ("audio", "visual")
 THREE = ("audio", "visual", "text")
 SGD = {"epochs": 4, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
 FIXED = {"audio": 0.2, "visual": 0.5, "joint": 0.3}
-
-
-@pytest.fixture
-def toy_dict(toy_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Recipes whose encoders have convolutions."""
-    return on_convolutions(toy_dict)
 
 
 @pytest.fixture

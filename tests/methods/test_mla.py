@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from reference.mla import slow_prediction, slow_projection
-from support.toy import on_convolutions
 from support.training import bits, make_trainer, trained, weights
 from torch import Tensor
 
@@ -22,13 +21,9 @@ from drcli.methods.parts.weighted import entropy_weights, softmax_over
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
 
+pytestmark = pytest.mark.convolutions
+
 TWO = ("audio", "visual")
-
-
-@pytest.fixture
-def toy_dict(toy_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Recipes whose encoders have convolutions."""
-    return on_convolutions(toy_dict)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from reference.ogm import slow_coefficients, slow_scores, slow_sliced_logits
-from support.toy import on_convolutions
 from support.training import bits, log, make_trainer, trained, weights
 from torch import Tensor
 
@@ -25,14 +24,10 @@ from drcli.models.fusion import Outputs
 from drcli.names import BACKBONES
 from drcli.recipe.schema import Recipe
 
+pytestmark = pytest.mark.convolutions
+
 THREE = ("audio", "visual", "text")
 SGD = {"epochs": 4, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
-
-
-@pytest.fixture
-def toy_dict(toy_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Recipes whose encoders have convolutions."""
-    return on_convolutions(toy_dict)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.toy import on_convolutions
 from support.training import bits, log, make_trainer, trained, weights
 from torch import nn
 
@@ -17,11 +16,7 @@ from drcli.errors import RecipeError
 from drcli.methods.ogm import Ogm
 from drcli.recipe.schema import Recipe
 
-
-@pytest.fixture
-def toy_dict(toy_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Recipes whose encoders have convolutions."""
-    return on_convolutions(toy_dict)
+pytestmark = pytest.mark.convolutions
 
 
 def ogm_of(trainer: Trainer) -> Ogm:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import PositiveInt
@@ -42,13 +41,3 @@ class Toy(EmbeddedPreparer):
                 noise = generator.normal(scale=1.5, size=(len(labels), 1, 8, 8))
                 part.array(m, (1, 8, 8), "float16")[:] = patterns[number][labels] + noise
         return Filled(writer, {})
-
-
-def on_convolutions(make: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Make recipes over "toy" with small residual networks, which have convolutions and batch normalisation."""
-
-    def made(modalities: tuple[str, ...] = ("audio", "visual"), **blocks: Any) -> dict[str, Any]:
-        encoders = {m: {"backbone": "resnet_small", "width": 4} for m in modalities}
-        return {**make(modalities), "modalities": encoders, **blocks}
-
-    return made
