@@ -21,6 +21,7 @@ from drcli.data.format import (
     data_files,
     file_sha256,
     lengths_file,
+    pool_files,
     read_info,
 )
 from drcli.data.info_checks import SMALLEST_STD
@@ -51,6 +52,7 @@ class SplitWriter:
         self.kinds: dict[str, str] = {}
         self.constants: dict[str, Statistics] = {}
         self.steps: dict[str, NDArray[np.int64]] = {}
+        self.pools: dict[str, NDArray[Any]] = {}
         allocate(folder / LABELS_FILE, (self.rows,), "int64")[:] = labels
         (folder / IDS_FILE).write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
 
@@ -87,9 +89,25 @@ class SplitWriter:
         self.steps[modality] = np.asarray(lengths, dtype=np.int64)
         allocate(self.folder / lengths_file(modality), (self.rows,), "int64")[:] = self.steps[modality]
 
+    def pool(self, modality: str, labels: Sequence[int]) -> NDArray[Any]:
+        """A memory map (P, *shape) for rows of a modality beyond the split's pairs, to be filled.
+
+        Only the training split may have one. The modality's array must have been opened.
+
+        Args:
+            modality: its name.
+            labels: (P,) class index of each row; every class of the split must occur.
+        """
+        assert self.kinds[modality] != "sequence"
+        array, classes = (self.folder / name for name in pool_files(modality))
+        allocate(classes, (len(labels),), "int64")[:] = labels
+        paired = self.arrays[modality]
+        self.pools[modality] = allocate(array, (len(labels), *paired.shape[1:]), paired.dtype.name)
+        return self.pools[modality]
+
     def sync(self) -> None:
         """Force everything written to the disk."""
-        for array in self.arrays.values():
+        for array in [*self.arrays.values(), *self.pools.values()]:
             assert isinstance(array, np.memmap)
             array.flush()
         for path in self.folder.iterdir():
@@ -133,6 +151,10 @@ class DatasetWriter:
             for modality, array in writer.arrays.items():
                 _check_finite(f"modality {modality}", array, split)
         train = self._splits["train"]
+        assert not any(writer.pools for writer in self._splits.values() if writer is not train)
+        for modality, array in train.pools.items():
+            _check_finite(f"the pool of {modality}", array, "train")
+        pools = {m: len(array) for m, array in train.pools.items()}
         modalities = {m: _describe(m, array, train) for m, array in train.arrays.items()}
         info = DatasetInfo(
             name=self.name,
@@ -142,7 +164,8 @@ class DatasetWriter:
             samples={split: writer.samples for split, writer in self._splits.items()},
             settings=dict(settings),
             source=dict(source),
-            sha256={path: file_sha256(self.root / path) for path in data_files(modalities)},
+            sha256={path: file_sha256(self.root / path) for path in data_files(modalities, pools)},
+            pools=pools,
         )
         (self.root / INFO_FILE).write_text(info.to_json(), encoding="utf-8")
         sync(self.root / INFO_FILE)
