@@ -62,7 +62,8 @@ def test_every_picture_of_cremad_is_stored_in_the_decoders_order(
     assert {e: len(pictures) for e, (pictures, _) in decoded.items()} == FRAMES
     for name, _, visual, label in rows(out):
         pictures, rate = decoded[name[9:12]]
-        assert (rate, EMOTIONS[label]) == (pytest.approx(30000 / 1001, abs=0.001), name[9:12])
+        assert rate == pytest.approx(30000 / 1001, abs=0.001)
+        assert EMOTIONS[label] == name[9:12]
         wanted = (np.arange(STORED) + 0.5) * len(pictures) / STORED  # in frames; the container counts in milliseconds
         places = [
             next(k for k in (int(w), int(w + 0.05), int(w - 0.05)) if np.array_equal(pictures[k], picture))

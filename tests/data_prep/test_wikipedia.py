@@ -59,7 +59,8 @@ def test_dimensions_are_standardised_by_the_training_rows_alone(source: Path, tm
 
 def test_validation_is_drawn_from_the_training_part_by_class_share_and_seed(source: Path, tmp_path: Path) -> None:
     drawn = {}
-    for name, settings in {"a": {}, "b": {"seed": 1}, "c": {"val_share": 0.5}}.items():
+    chosen: dict[str, dict[str, float]] = {"a": {}, "b": {"seed": 1}, "c": {"val_share": 0.5}}
+    for name, settings in chosen.items():
         prepared(source, tmp_path / name, **settings)
         _, _, labels, ids = rows(tmp_path / name, "val")
         drawn[name] = set(ids)
@@ -179,7 +180,7 @@ def test_the_text_of_the_genuine_set_says_more_than_the_picture(genuine: Path, t
     accuracy = {}
     for k, (m, spec) in enumerate(info.modalities.items()):
         train, test = (rows(tmp_path / "out", split) for split in ("train", "test"))
-        x, y = ((part[k] - spec.mean) / spec.std for part in (train, test))
+        x, y = ((np.asarray(part[k]) - spec.mean) / spec.std for part in (train, test))
         means = np.stack([x[np.array(train[2]) == label].mean(axis=0) for label in range(10)])
         means /= np.linalg.norm(means, axis=1, keepdims=True)
         accuracy[m] = np.mean((y @ means.T).argmax(axis=1) == test[2])
