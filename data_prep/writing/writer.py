@@ -180,7 +180,7 @@ def _check_finite(what: str, array: NDArray[Any], split: str) -> None:
 def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> ModalityInfo:
     """Shape, type, kind, mean and standard deviation of a modality."""
     kind = writer.kinds[modality]
-    if _is_constant(array, writer.steps.get(modality)):
+    if _is_constant(array, kind, writer.steps.get(modality)):
         raise DataError(
             f"modality {modality} is constant over the training split and says nothing about the class; check the "
             "source files, or leave the modality out"
@@ -188,7 +188,10 @@ def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> Modali
     if modality in writer.constants:
         mean, std = writer.constants[modality]
     elif kind == "sequence":
-        mean, std = _step_statistics(array, writer.steps[modality])
+        valid = np.arange(array.shape[1]) < writer.steps[modality][:, None]
+        mean, std = _dimension_statistics(array[valid])
+    elif kind == "vector":
+        mean, std = _dimension_statistics(array)
     else:
         mean, std = _statistics(array)
     for center, spread in zip(mean, std, strict=True):
@@ -200,10 +203,14 @@ def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> Modali
     return ModalityInfo(array.shape[1:], array.dtype.name, tuple(mean), tuple(std), kind)
 
 
-def _is_constant(array: NDArray[Any], lengths: NDArray[np.int64] | None) -> bool:
-    """Whether all values are equal; of a sequence, all valid steps. Small values are values like others."""
+def _is_constant(array: NDArray[Any], kind: str, lengths: NDArray[np.int64] | None) -> bool:
+    """Whether all values are equal; of a sequence, all valid steps, of a vector, all rows.
+
+    Small values are values like others.
+    """
     if lengths is None:
-        return all(bool((piece == array.flat[0]).all()) for _, piece in _raw_pieces(array))
+        first = array[0] if kind == "vector" else array.flat[0]
+        return all(bool((piece == first).all()) for _, piece in _raw_pieces(array))
     first = array[lengths.argmax(), 0]
     valid = np.arange(array.shape[1]) < lengths[:, None]
     return all(bool((piece == first)[valid[start : start + len(piece)]].all()) for start, piece in _raw_pieces(array))
@@ -216,11 +223,10 @@ def _statistics(array: NDArray[Any]) -> Statistics:
     return (mean,), (float(np.sqrt(variance)),)
 
 
-def _step_statistics(array: NDArray[Any], lengths: NDArray[np.int64]) -> Statistics:
-    """Mean and standard deviation of each dimension over valid steps; a constant one is left unscaled."""
-    valid = np.arange(array.shape[1]) < lengths[:, None]
-    steps = array[valid].astype(np.float64)
-    mean, std = steps.mean(axis=0), steps.std(axis=0)
+def _dimension_statistics(vectors: NDArray[Any]) -> Statistics:
+    """Mean and standard deviation of each dimension of (n, D); a constant one is left unscaled."""
+    values = vectors.astype(np.float64)
+    mean, std = values.mean(axis=0), values.std(axis=0)
     return tuple(mean.tolist()), tuple(np.where(std > _ROUNDING * np.abs(mean), std, 1.0).tolist())
 
 

@@ -38,7 +38,7 @@ IDS_FILE = "ids.txt"
 KINDS = tuple(checks.RANKS)
 """array: (C, H, W), an image or a spectrogram. frames: (T, 3, H, W), pictures in the order of time.
 flow: (T, 2, H, W), horizontal and vertical optical flow. sequence: (L, D), padded at its end, with the
-number of valid steps in a file of its own."""
+number of valid steps in a file of its own. vector: (D,)."""
 
 DECODING = 2
 """Rises when the same clip gives other pictures or samples, so that no preparation is resumed across it, and `train`

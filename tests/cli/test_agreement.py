@@ -34,8 +34,9 @@ SMALL: Mapping[str, dict[str, Any]] = {
     "resnet_small": {"width": 2},
     "vit": {"dim": 4, "heads": 1, "layers": 3, "feedforward": 4},
     "transformer": {"dim": 4, "heads": 1, "layers": 3, "feedforward": 4},
+    "mlp": {"hidden": (4, 4, 4)},
 }
-SHAPES = {2: (3, 4), 3: (1, 8, 8)}
+SHAPES = {1: (6,), 2: (3, 4), 3: (1, 8, 8)}
 CLASSES = 3
 
 
