@@ -14,6 +14,19 @@ import typer
 from drcli import __version__, terminal
 from drcli.errors import DataError, DrcliError, RunError
 from drcli.files import reason
+from drcli.options import (
+    AddressOpt,
+    CpusOpt,
+    DeviceOpt,
+    DevicesOpt,
+    EngineOpt,
+    GpusOpt,
+    JobsOpt,
+    JsonOpt,
+    OverridesArg,
+    RecipeArg,
+    ReferenceOpt,
+)
 from drcli.reading import LESS_MEMORY, is_memory_shortage, one_line, printable
 from drcli.terminal import EXIT_CODE, MESSAGE, leaving_at_once, raising_again
 
@@ -28,31 +41,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-RecipeArg = Annotated[str, typer.Argument(help="A recipe: a path, or the name of one that `drcli ls recipes` lists.")]
-OverridesArg = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Values in place of the recipe's, such as training.epochs=5."),
-]
-DeviceOpt = Annotated[str, typer.Option(help="auto, cpu or cuda; auto: a GPU if there is one, else the CPU.")]
-DevicesOpt = Annotated[
-    int | None, typer.Option(min=1, help="GPUs, or processes on the CPU, that train each run together; default: 1.")
-]
-EngineOpt = Annotated[
-    str,
-    typer.Option(help="local: one run after another; ray: many at once, on nodes that share the working directory."),
-]
-AddressOpt = Annotated[
-    str | None, typer.Option(help="Ray cluster, such as auto; default: RAY_ADDRESS, or this machine alone.")
-]
-CpusOpt = Annotated[int | None, typer.Option(min=1, help="Cores and threads per run on Ray; default: 1.")]
-GpusOpt = Annotated[
-    float | None, typer.Option(min=0, max=1, help="GPUs per run on Ray, such as 0.25; default: 1 if there is any.")
-]
-ReferenceOpt = Annotated[
-    str | None, typer.Option(metavar="LABEL", help="Label that differences are to; default: joint training.")
-]
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
@@ -203,6 +191,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     out: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     device: DeviceOpt = "auto",
     devices: DevicesOpt = None,
+    jobs: JobsOpt = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete runs that are in the folder, and start over.")] = False,
     engine: EngineOpt = "local",
     address: AddressOpt = None,
@@ -224,6 +213,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
         gpus_per_run=gpus_per_run,
         devices=devices,
         fresh=fresh,
+        jobs=jobs,
     )
     request = command.TrainRequest(recipe, overrides or [], method, seeds, out, options, reference)
     result = command.train(request, terminal.console(stderr=True))
@@ -365,6 +355,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     figures: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("reproduced"),
     device: DeviceOpt = "auto",
     devices: DevicesOpt = None,
+    jobs: JobsOpt = None,
     engine: EngineOpt = "local",
     address: AddressOpt = None,
     cpus_per_run: CpusOpt = None,
@@ -387,6 +378,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
         cpus_per_run=cpus_per_run,
         gpus_per_run=gpus_per_run,
         devices=devices,
+        jobs=jobs,
     )
     request = command.ReproduceRequest(name, Choice(overrides or [], dataset, data, seeds, out), figures, options)
     plans = command.planned(request)

@@ -1,0 +1,41 @@
+"""What the command line takes: arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+RecipeArg = Annotated[str, typer.Argument(help="A recipe: a path, or the name of one that `drcli ls recipes` lists.")]
+OverridesArg = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Values in place of the recipe's, such as training.epochs=5."),
+]
+DeviceOpt = Annotated[str, typer.Option(help="auto, cpu or cuda; auto: a GPU if there is one, else the CPU.")]
+DevicesOpt = Annotated[
+    int | None, typer.Option(min=1, help="GPUs, or processes on the CPU, that train each run together; default: 1.")
+]
+EngineOpt = Annotated[
+    str,
+    typer.Option(
+        help="local: this machine, see --jobs; ray: as many at once as there is room, on nodes that share files."
+    ),
+]
+AddressOpt = Annotated[
+    str | None, typer.Option(help="Ray cluster, such as auto; default: RAY_ADDRESS, or this machine alone.")
+]
+CpusOpt = Annotated[int | None, typer.Option(min=1, help="Cores and threads per run on Ray; default: 1.")]
+GpusOpt = Annotated[
+    float | None, typer.Option(min=0, max=1, help="GPUs per run on Ray, such as 0.25; default: 1 if there is any.")
+]
+JobsOpt = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Runs trained at once on this machine, which share its cores; default: as many as pay, see docs/jobs.md.",
+    ),
+]
+ReferenceOpt = Annotated[
+    str | None, typer.Option(metavar="LABEL", help="Label that differences are to; default: joint training.")
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
