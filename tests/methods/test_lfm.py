@@ -67,9 +67,10 @@ def test_equal_logits_are_aligned_and_opposite_ones_are_ln_2_apart() -> None:
 
 @pytest.mark.parametrize(
     ("epoch", "weight"),
-    [(0, 0.204620), (10, 0.247755), (50, 0.436652), (100, 0.538790), (150, 0.819566), (199, 0.910775)],
+    [(0, 0.204624), (10, 0.247759), (50, 0.436681), (100, 0.539155), (150, 0.821314), (199, 0.915989), (183, 1.0)],
 )
 def test_the_fitted_schedule_is_that_of_the_authors(epoch: int, weight: float) -> None:
+    """What their function returns; in epoch 183 it returns 1.0105, by which the alignment would count negatively."""
     assert fitted_weight(epoch) == pytest.approx(weight, abs=1e-6)
 
 
@@ -92,7 +93,7 @@ def test_the_fitted_weight_follows_the_run(trainer: Callable[..., Trainer]) -> N
     made = trainer(schedule="fitted")
     made.ctx.epoch = 2
     method_of(made).on_epoch_start(made.ctx)
-    assert method_of(made).alignment == pytest.approx(1 - 0.538790, abs=1e-6)
+    assert method_of(made).alignment == pytest.approx(1 - 0.539155, abs=1e-6)
 
 
 def test_the_slope_is_that_of_the_loss_after_a_step_in_float_differences(trainer: Callable[..., Trainer]) -> None:
