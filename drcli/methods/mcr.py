@@ -36,7 +36,8 @@ class MCR(MultiLoss):
 
         R = -lambda * (sum over i of (J_i^i + k * (sum over m != i of J_m^i)))
 
-    J^i with every feature but h_i held constant. S is NT-Xent with labels: over the unit features u of all samples and
+    J^i with every feature but h_i held constant; for k = 1 as -lambda * (sum over m of J_m), nothing held constant, so
+    that the fusion's gradient counts once. S is NT-Xent with labels: over the unit features u of all samples and
     modalities, the mean over all pairs (a, p) of one label, n being all of other labels, of
 
         -log(exp(u_a . u_p / temperature) / (exp(u_a . u_p / temperature) + sum over n of exp(u_a . u_n / temperature)))
@@ -45,8 +46,8 @@ class MCR(MultiLoss):
     a batch where gradients are accumulated.
 
     Differences from the authors' code: its bias is in f but not in the permuted logits, here it is in both; it stores
-    two weights as booleans, so that they become 1; the term for reconstructing features, which its paper finds harmful
-    without pre-training, is left out. With three modalities, it perturbs pairs too; here each is permuted by itself.
+    two weights as booleans, so that they become 1; the term for reconstructing features, harmful without pre-training
+    by its paper, is left out. Of three modalities, it permutes pairs too; here each is permuted by itself.
     """
 
     class Settings(MultiLoss.Settings):
@@ -104,11 +105,11 @@ class MCR(MultiLoss):
         """Return R / lambda, ()."""
         sign, orders = SIGNS[self.settings.strategy], self._orders(ctx, features)
         total = []
-        for own in features:
-            seen = {m: h if m == own else h.detach() for m, h in features.items()}
+        for own in [None] if sign == 1 else features:  # None: no feature is held constant
+            seen = {m: h if own in (m, None) else h.detach() for m, h in features.items()}
             for m, value in divergences(ctx.model.fusion, seen, orders).items():
-                total.append(-value if m == own else -sign * value)
-                if m == own:
+                total.append(-value if own in (m, None) else -sign * value)
+                if own in (m, None):
                     ctx.log(f"coefficient/{m}", value)
         return torch.stack(total).sum()
 

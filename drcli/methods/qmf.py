@@ -34,8 +34,9 @@ class QMF(LateLogits):
     cross-entropy with care.
 
     Differences: where all losses are equal, k is 0. The authors' code has the distance with the wrong sign
-    (`margin: released`): only pairs that are in the wrong order by more than it have a loss. Their script for RGB-D
-    selects on the test split.
+    (`margin: released`): only pairs that are in the wrong order by more than it have a loss. In CRL (Moon et al., ICML
+    2020, eq. 2), whose ranking this is with losses for correctness, it is added. Their script for RGB-D selects on the
+    test split, and their code for texts holds w constant in z.
     """
 
     class Settings(LateLogits.Settings):

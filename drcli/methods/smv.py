@@ -38,9 +38,9 @@ class SMV(Method):
     modalities. Late fusions only. Valuing costs a pass over the training rows per epoch, without gradients. A modality
     alone does not run the other encoders if nothing of them is seen in the whole batch.
 
-    Differences from the authors' code: rows are valued without augmentation; any number of modalities, whose
-    largest gap and mean difference are ours for more than two; a run of its modality_level.py ends at the first
-    checkpoint, whose name takes arguments that do not exist.
+    Differences from the authors' code: rows are valued without augmentation, and drawn at level modality without
+    replacement; any number of modalities, whose largest gap and mean difference are ours for more than two; a run
+    of its modality_level.py ends at the first checkpoint, whose name takes arguments that do not exist.
     """
 
     class Settings(Method.Settings):

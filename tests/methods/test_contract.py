@@ -230,7 +230,11 @@ def test_trains_what_it_declares_and_nothing_else(
 
 @every_subject
 def test_training_does_not_open_the_test_split(subject: Subject, recipe: Make, runs: SharedRuns) -> None:
-    assert sorted(runs(recipe(subject)).opened) == ["train", "val"]
+    """Neither through the dataset, nor past it by the names of its files."""
+    found = runs(recipe(subject))
+    assert sorted(found.opened) == ["train", "val"]
+    assert [file for file in found.files if file.is_relative_to(Path(recipe(subject).dataset.root) / "test")] == []
+    assert any(file.is_relative_to(found.trainer.directory.folder) for file in found.files)  # it does listen
 
 
 @every_subject
