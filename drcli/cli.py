@@ -226,6 +226,49 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
 
 @app.command()
 @reports_errors
+def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
+    recipe: RecipeArg,
+    overrides: OverridesArg = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Labels of the recipe's methods, NAME[,NAME], or all; default: its `method`."),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(min=1, max=999, help="Trials of each method; the first has the recipe's own values.")
+    ] = 16,
+    tune_seeds: Annotated[
+        str, typer.Option(help="Seeds of each trial; none of those that the recipe's final runs have.")
+    ] = "100,101",
+    sampler: Annotated[
+        str, typer.Option(help="random, or tpe: Optuna's estimator, which learns from earlier trials.")
+    ] = "random",
+    out: Annotated[
+        Path, typer.Option(help="Folder in which tuned/<recipe>.yaml and the study, tuned/<recipe>/, are written.")
+    ] = Path(),
+    device: DeviceOpt = "auto",
+    engine: EngineOpt = "local",
+    address: AddressOpt = None,
+    cpus_per_run: CpusOpt = None,
+    gpus_per_run: GpusOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Tune methods alike, on the validation split alone; a study that was stopped goes on."""
+    with leaving_at_once():
+        from drcli.commands import tune as command
+        from drcli.commands.train import EngineOptions
+
+    options = EngineOptions(
+        device=device, name=engine, address=address, cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run
+    )
+    request = command.TuneRequest(recipe, overrides or [], method, trials, tune_seeds, sampler, out, options)
+    done = command.tune(request, terminal.console(stderr=True))
+    if as_json or done.found:
+        _emit(as_json, lambda: command.to_json(done), lambda: command.show(done))
+    _end_failed([f"{label}: {why}" for label, why in done.study.failed.items()])
+
+
+@app.command()
+@reports_errors
 def diagnose(
     checkpoint: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT.pt|FEATURES.npz", help="What to diagnose.")],
     overrides: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from drcli.data.format import (
     verify_files,
 )
 from drcli.data.rows import MappedFile, open_array
-from drcli.errors import DataError, UsageError
+from drcli.errors import DataError, RunError, UsageError
 from drcli.names import DATASETS
 from drcli.reading import read_text
 
@@ -74,11 +74,13 @@ class PreparedDataset:
         info: its `dataset.json`.
         warnings: what the user should know, one line each (a class absent from val or test,
             clips that were decoded wrongly).
+        closed: splits that must not be opened.
     """
 
     root: Path
     info: DatasetInfo
     warnings: tuple[str, ...]
+    closed: frozenset[str] = frozenset()
 
     @property
     def num_classes(self) -> int:
@@ -90,7 +92,12 @@ class PreparedDataset:
 
         Args:
             name: train, val or test.
+
+        Raises:
+            RunError: it is closed.
         """
+        if name in self.closed:
+            raise RunError(f"{self.root}: the split {name} is closed to this run; it belongs to the final evaluation")
         folder, rows = self.root / name, self.info.rows[name]
         sample = torch.from_numpy(_sample_numbers(folder / IDS_FILE))
         paths = {m: folder / f"{m}.npy" for m in self.info.modalities}
@@ -104,6 +111,10 @@ class PreparedDataset:
             lengths={m: _read_column(folder / lengths_file(m), rows) for m in self._sequences()},
             files={m: MappedFile(path, path.stat().st_size) for m, path in paths.items()},
         )
+
+    def without(self, name: str) -> PreparedDataset:
+        """Return the same dataset with one more split closed."""
+        return replace(self, closed=self.closed | {name})
 
     def _sequences(self) -> list[str]:
         return [m for m, spec in self.info.modalities.items() if spec.kind == "sequence"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.errors import RecipeError
 from drcli.methods.base import Losses
@@ -43,7 +44,9 @@ class IPRM(LateLogits):
     class Settings(LateLogits.Settings):
         """The recipe block of `iprm`."""
 
-        momentum: float = Field(0.8, ge=0, lt=1, description="part of lambda that is kept from batch to batch")
+        momentum: Annotated[float, Search(0, 0.95)] = Field(
+            0.8, ge=0, lt=1, description="part of lambda that is kept from batch to batch"
+        )
 
     year: ClassVar[int | None] = 2025
     state: ClassVar[tuple[str, ...]] = ("kept", "probed")

@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch, Batches
 from drcli.methods.base import Losses, Method, own_block
 from drcli.methods.context import Context
@@ -64,11 +65,15 @@ class LFM(Method):
         schedule: Literal["learned", "fitted", "fixed"] = Field(
             "learned", description="how the weight of the alignment changes from epoch to epoch; fixed: it stays"
         )
-        start: Share = Field(0.95, description="weight of the alignment at first; the cross-entropy has 1 less this")
+        start: Annotated[Share, Search(0.5, 0.99)] = Field(
+            0.95, description="weight of the alignment at first; the cross-entropy has 1 less this"
+        )
         low: Annotated[float, Field(ge=0, le=0.5)] = Field(
             0.05, description="schedule learned: least weight of either loss"
         )
-        rate: NonNegativeFloat = Field(1e-4, le=1e6, description="schedule learned: step size of the weight")
+        rate: Annotated[NonNegativeFloat, Search(1e-5, 0.1, log=True, when={"schedule": "learned"})] = Field(
+            1e-4, le=1e6, description="schedule learned: step size of the weight"
+        )
         halve: Annotated[int, Field(gt=0, le=1_000_000)] = Field(
             20, description="schedule learned: epochs after which the step size is halved, again and again"
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, own_block
 from drcli.methods.context import Context
@@ -53,23 +54,25 @@ class MCR(MultiLoss):
     class Settings(MultiLoss.Settings):
         """The recipe block of `mcr`; the defaults are the authors' on CREMA-D."""
 
-        lambda_: NonNegativeFloat = Field(
+        lambda_: Annotated[NonNegativeFloat, Search(1e-3, 1, log=True)] = Field(
             0.01, alias="lambda", le=1e6, allow_inf_nan=False, description="weight of the regulariser"
         )
         strategy: Literal["greedy", "independent", "collaborative"] = Field(
             "greedy", description="what an encoder does to how much others matter; greedy: less; collaborative: more"
         )
         permutations: PositiveInt = Field(32, le=4096, description="K: random permutations of a batch per modality")
-        weight: NonNegativeFloat = Field(
+        weight: Annotated[NonNegativeFloat, Search(1e-3, 1, log=True)] = Field(
             0.01, le=1e6, allow_inf_nan=False, description="weight of each unimodal loss; the fused loss has weight 1"
         )
         detached: bool = Field(
             False, description="whether encoders learn nothing from the unimodal losses, as in the authors' code"
         )
-        contrast: NonNegativeFloat = Field(
+        contrast: Annotated[NonNegativeFloat, Search(0.1, 10, log=True)] = Field(
             1.0, le=1e6, allow_inf_nan=False, description="weight of the contrastive loss"
         )
-        temperature: PositiveFloat = Field(0.1, le=1e6, description="divides the similarities of the contrastive loss")
+        temperature: Annotated[PositiveFloat, Search(0.05, 1, log=True)] = Field(
+            0.1, le=1e6, description="divides the similarities of the contrastive loss"
+        )
 
     year: ClassVar[int | None] = 2025
     neutral: ClassVar[Mapping[str, Any] | None] = {"lambda": 0.0, "weight": 0.0, "contrast": 0.0}

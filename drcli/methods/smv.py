@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
+from drcli.bases import Search
 from drcli.data.batches import Batch, Selection
 from drcli.errors import RecipeError
 from drcli.methods.base import Losses, Method
@@ -48,10 +49,12 @@ class SMV(Method):
 
         level: Literal["sample", "modality"] = Field("sample", description="whose value decides which rows come again")
         warmup: NonNegativeInt = Field(5, le=1_000_000, description="epochs of joint training at first")
-        share: Annotated[float, Field(gt=0, le=1)] = Field(
+        share: Annotated[Annotated[float, Field(gt=0, le=1)], Search(0.05, 0.5, when={"level": "modality"})] = Field(
             0.2, description="level modality: part of the rows that the mean values are taken over"
         )
-        alpha: NonNegativeFloat = Field(1.0, le=1e6, description="level modality: factor of the number of rows")
+        alpha: Annotated[NonNegativeFloat, Search(0.1, 2, when={"level": "modality"})] = Field(
+            1.0, le=1e6, description="level modality: factor of the number of rows"
+        )
         rows: Literal["equal", "enlarged"] = Field(
             "equal", description="rows of an epoch; equal: as many as the split has; enlarged: all that are listed"
         )

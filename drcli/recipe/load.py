@@ -18,6 +18,7 @@ from drcli.recipe.schema import (
     OPTIMIZERS,
     RELEARN,
     SCHEDULES,
+    TRAINING,
     DatasetBlock,
     DatasetScalars,
     FusionBlock,
@@ -29,6 +30,7 @@ from drcli.recipe.schema import (
     TrainingScalars,
     named,
 )
+from drcli.recipe.search import checked_search
 from drcli.recipe.source import Override, Source, apply_overrides, parse_overrides, read_source
 from drcli.recipe.text import Key, excerpt
 from drcli.recipe.validate import Checker, conflicts, excessive, unfit
@@ -38,7 +40,7 @@ from drcli.relearning.settings import RelearnSettings
 Settings = TypeVar("Settings", bound=BaseModel)
 Labels = Callable[[Recipe], Sequence[str]]
 
-BLOCKS = ("dataset", "modalities", "corrupt", "fusion", "methods", "training", "diagnosis")
+BLOCKS = ("dataset", "modalities", "corrupt", "fusion", "methods", "training", "diagnosis", "search")
 """Keys of a recipe that hold a block of their own."""
 
 # `--method all` means every label. The parameters of the fusion are a group beside the modalities', its loss
@@ -144,9 +146,10 @@ def _assemble(checker: Checker) -> Recipe | None:
     dataset = _dataset(checker)
     modalities, corrupt = _modalities(checker), _corrupt(checker)
     fusion = checker.configured(("fusion",), "name", FUSIONS, default="concat")
-    methods = _methods(checker)
     training = _training(checker)
+    methods = _methods(checker, training)
     diagnosis = checker.settings(DiagnosisSettings, ("diagnosis",))
+    search = checked_search(checker)
     if top is None or dataset is None or modalities is None or corrupt is None or fusion is None:
         return None
     if methods is None or training is None or diagnosis is None:
@@ -165,6 +168,7 @@ def _assemble(checker: Checker) -> Recipe | None:
         selection=top.selection,
         monitor=top.monitor,
         seeds=top.seeds,
+        search=search,
     )
 
 
@@ -235,7 +239,7 @@ def _with_waveform_noise(checker: Checker, dataset: DatasetBlock, corrupt: Mappi
     return dataset
 
 
-def _methods(checker: Checker) -> dict[str, MethodBlock] | None:
+def _methods(checker: Checker, training: Training | None) -> dict[str, MethodBlock] | None:
     labels = checker.block(("methods",))
     if labels == {}:
         checker.add(("methods",), "required: at least one, such as {joint: {}}")
@@ -245,10 +249,12 @@ def _methods(checker: Checker) -> dict[str, MethodBlock] | None:
         _check_name(checker, key)
         if label == _RESERVED_LABEL:
             checker.add(key, f"{_RESERVED_LABEL!r} means every label on the command line; choose another label")
-        found = checker.configured(key, "method", METHODS, default=label, besides=(RELEARN,))
+        found = checker.configured(key, "method", METHODS, default=label, besides=(RELEARN, TRAINING))
         relearn = _relearn(checker, (*key, RELEARN))
+        own = checker.block((*key, TRAINING)) or {}
+        changed = own_training(checker, key, own) if own and training is not None else None
         if found is not None:
-            blocks[label] = MethodBlock(*found, relearn)
+            blocks[label] = MethodBlock(*found, relearn, changed, own)
     method = checker.data.get("method")
     if labels and isinstance(method, str) and method not in labels:
         checker.add(("method",), f"must be a label of methods; {known(method, labels)}", method)
@@ -270,6 +276,28 @@ def _training(checker: Checker) -> Training | None:
     if scalars is None or optimizer is None or schedule is None:
         return None
     return Training(**scalars.model_dump(), optimizer=optimizer, schedule=schedule)
+
+
+def own_training(checker: Checker, key: Key, own: Mapping[str, Any]) -> Training | None:
+    """Return how a method is trained whose block has values of its own in place of those of `training`.
+
+    Args:
+        checker: of the recipe; its `training` is valid.
+        key: of the method's block.
+        own: the values.
+    """
+    merged = Checker({TRAINING: merge(checker.block((TRAINING,)) or {}, own)})
+    found = _training(merged)
+    checker.problems += [replace(problem, key=(*key, *problem.key)) for problem in merged.problems]
+    return found
+
+
+def merge(block: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a block with the values of another in it; where that names another variant, its block as it is."""
+    if own.get("name", block.get("name")) != block.get("name"):
+        return dict(own)
+    inner = {k: merge(block[k], v) for k, v in own.items() if isinstance(v, Mapping) and isinstance(block.get(k), dict)}
+    return {**block, **own, **inner}
 
 
 def _variant(

@@ -178,8 +178,8 @@ def collect(folders: Iterable[Path]) -> list[RunRecord]:
 
 
 def finished(runs: Iterable[RunRecord]) -> list[RunRecord]:
-    """Return the runs that have a summary, order kept."""
-    return [run for run in runs if run.summary is not None]
+    """Return the runs that have test scores, order kept."""
+    return [run for run in runs if run.summary is not None and run.summary.tested is not None]
 
 
 def by_recipe(runs: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:

@@ -53,6 +53,9 @@ STARTING_OVER = "delete the folder, or train with --fresh, to start over; or cho
 RESTORING = "restore it, or leave its folder out"
 
 _RECIPE = "recipe.yaml"
+STUDY = "study.json"
+"""In a folder of `drcli tune`: what it holds are trials, no runs to be reported."""
+
 _R = TypeVar("_R", bound=Record)
 
 
@@ -84,8 +87,9 @@ class RunDirectory:
 
     @staticmethod
     def below(folder: Path) -> list[Path]:
-        """Return the run directories at or below a folder, in the order of their names."""
-        return [path.parent for path in sorted(folder.rglob(_RECIPE))]
+        """Return the run directories at or below a folder, in the order of their names; a study's trials are none."""
+        studies = {path.parent for path in folder.rglob(STUDY)}
+        return [path.parent for path in sorted(folder.rglob(_RECIPE)) if studies.isdisjoint(path.parents)]
 
     @property
     def exists(self) -> bool:
