@@ -14,8 +14,8 @@ import torch
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
-from drcli.engine.device import compile_forward, environment, set_determinism, source_of
-from drcli.engine.evaluate import Evaluation, evaluate_split
+from drcli.engine.device import PeakMemory, compile_forward, environment, set_determinism, source_of
+from drcli.engine.evaluate import Evaluation, evaluate_split, num_parameters
 from drcli.engine.trainer import Trainer
 from drcli.errors import DrcliError, PeerError, RunError
 from drcli.files import locked, make_folder
@@ -25,6 +25,7 @@ from drcli.models.weight_files import digest
 from drcli.models.weights import load_pretrained
 from drcli.reading import is_memory_shortage, one_line
 from drcli.runs.directory import RunDirectory
+from drcli.runs.measures import Cost
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import FORMAT, Failure, Scores, Summary
 from drcli.watch.events import Listener, Note, RunFinished, RunStarted
@@ -153,6 +154,7 @@ def _train(
     world: World,
 ) -> Summary:
     set_determinism(run.recipe.training.deterministic)
+    memory = PeakMemory(device)
     assembly = assemble(run.recipe, run.modalities, dataset, device, world)
     wanted = {m: run.recipe.modalities[m].input.weights for m in run.modalities}
     digests = load_pretrained(assembly.model, {m: weights for m, weights in wanted.items() if weights is not None})
@@ -171,7 +173,7 @@ def _train(
         trainer.train()
     except RunError as error:
         raise RunError(f"{run.folder}: {error}\n  {_left(directory)}") from error
-    return _finish(run, assembly, directory, trainer.seconds)
+    return _finish(run, assembly, directory, trainer.seconds, memory)
 
 
 def _left(directory: RunDirectory) -> str:
@@ -194,22 +196,34 @@ def load_teacher(folder: Path, dataset: PreparedDataset) -> Teacher:
     return Teacher.of(restored.assembly.model)
 
 
-def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, seconds: float) -> Summary:
+def _finish(
+    run: PlannedRun, assembly: Assembly, directory: RunDirectory, trained: float, memory: PeakMemory
+) -> Summary:
     """Use the test split: once, with the selected epoch."""
     started = time.perf_counter()
     state = checkpoint.load(directory.checkpoint)
     check_identity(assembly, state, directory.checkpoint)
     load_weights(assembly, state, directory.checkpoint)
     found = evaluate_split(assembly, "test")
-    epoch, seconds = int(state["epoch"]), seconds + time.perf_counter() - started
-    return assembly.world.on_main(lambda: _conclude(run, assembly, directory, found, epoch=epoch, seconds=seconds))
+    epoch, seconds = int(state["epoch"]), trained + time.perf_counter() - started
+    epochs = run.recipe.training.epochs if assembly.method.trains else 0
+    cost = Cost(
+        parameters=num_parameters(assembly),
+        seconds_per_epoch=trained / epochs if epochs else None,
+        seconds_per_1000=found.seconds_per_1000,
+        peak_memory=memory.of_process(),
+        peak_gpu_memory=memory.of_gpu(),
+    )
+    known: dict[str, Any] = {"selected_epoch": epoch, "epochs": epochs, "seconds": seconds, "cost": cost}
+    return assembly.world.on_main(lambda: _conclude(run, assembly, directory, found, known))
 
 
 def _conclude(
-    run: PlannedRun, assembly: Assembly, directory: RunDirectory, found: Evaluation, *, epoch: int, seconds: float
+    run: PlannedRun, assembly: Assembly, directory: RunDirectory, found: Evaluation, known: dict[str, Any]
 ) -> Summary:
-    """Write the test outputs and the summary of a run, and return the latter."""
-    directory.write_outputs(found.outputs.stored(assembly.dataset.info.classes))
+    """Write the test outputs and the summary of a run, of which some is known, and return the latter."""
+    dataset = assembly.dataset
+    directory.write_outputs(found.outputs.stored(dataset.info.classes, dataset.ids("test")))
     summary = Summary(
         format=FORMAT,
         method=run.recipe.method,
@@ -217,9 +231,6 @@ def _conclude(
         seed=run.seed,
         selection=run.recipe.selection,
         monitor=run.recipe.monitor,
-        selected_epoch=epoch,
-        epochs=run.recipe.training.epochs if assembly.method.trains else 0,
-        seconds=seconds,
         teacher_seconds=_seconds_of(run.teachers.values()),
         events=directory.count_events("relearn"),
         first_event=directory.first_event("relearn"),
@@ -227,6 +238,8 @@ def _conclude(
         test=_record(found.outputs.scores()),
         unimodal=found.probes,
         fused_probe=found.fused_probe,
+        measures=found.measures(dataset.info.classes),
+        **known,
     )
     directory.write_summary(summary)
     return summary
