@@ -16,6 +16,7 @@ from drcli.errors import DataError, DrcliError, RunError
 from drcli.files import reason
 from drcli.options import (
     AddressOpt,
+    ColumnsOpt,
     CpusOpt,
     DeviceOpt,
     DevicesOpt,
@@ -198,6 +199,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     cpus_per_run: CpusOpt = None,
     gpus_per_run: GpusOpt = None,
     reference: ReferenceOpt = None,
+    columns: ColumnsOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Train methods and seeds; finished runs are shown, unfinished ones are resumed."""
@@ -215,12 +217,13 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
         fresh=fresh,
         jobs=jobs,
     )
-    request = command.TrainRequest(recipe, overrides or [], method, seeds, out, options, reference)
+    keys = None if columns is None else columns.split(",")
+    request = command.TrainRequest(recipe, overrides or [], method, seeds, out, options, reference, keys)
     result = command.train(request, terminal.console(stderr=True))
     if result is None:
         return  # the main process of torchrun shows it
     if as_json or result.runs:  # where every run failed there is nothing to compare
-        _emit(as_json, lambda: command.to_json(result, reference), lambda: command.tables(result, reference))
+        _emit(as_json, lambda: command.to_json(result, reference), lambda: command.tables(result, request))
     _end_failed(result.messages, result.exit_code)
 
 
@@ -355,21 +358,10 @@ def report(  # noqa: PLR0913, PLR0917 - one argument for each option
     reference: Annotated[
         str | None, typer.Option(metavar="LABEL", help="Label that differences are to; default: joint training.")
     ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY[,KEY]",
-            help="Columns of the tables: seeds, val, accuracy, macro_f1, probes, fused_probe, difference, "
-            "bootstrap, seconds, published; default: all.",
-        ),
-    ] = None,
+    columns: ColumnsOpt = None,
     second_hand: Annotated[
         bool,
-        typer.Option(
-            "--second-hand",
-            help="Also show published figures that are quoted, copied or unpublished: not read where their authors "
-            "published them.",
-        ),
+        typer.Option("--second-hand", help="Also show published figures that were quoted, copied or not published."),
     ] = False,
 ) -> None:
     """Report runs as one HTML page that needs no network, or as tables."""
@@ -377,7 +369,7 @@ def report(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands import report as command
 
     labels = maps.split(",") if maps is not None else []
-    keys = None if columns is None else [key.strip() for key in columns.split(",")]
+    keys = None if columns is None else columns.split(",")
     request = command.ReportRequest(folders, out, form, figures, png, labels, no_maps, reference, keys, second_hand)
     typer.echo(command.report(request, terminal.console(stderr=True)), nl=False)
 

@@ -35,6 +35,15 @@ JobsOpt = Annotated[
         help="Runs trained at once on this machine, which share its cores; default: as many as pay, see docs/jobs.md.",
     ),
 ]
+ColumnsOpt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY[,KEY]",
+        help="Columns of the tables: seeds, val, accuracy, macro_f1, probes, fused_probe, difference, p, bootstrap, "
+        "seconds, published; balanced_accuracy, nll, ece, brier, temperature, nll_scaled, ece_scaled, brier_scaled; "
+        "parameters, seconds_per_epoch, seconds_per_1000, peak_memory, peak_gpu_memory.",
+    ),
+]
 ReferenceOpt = Annotated[
     str | None, typer.Option(metavar="LABEL", help="Label that differences are to; default: joint training.")
 ]

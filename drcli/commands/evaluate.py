@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ from rich.table import Table
 from drcli.data.format import SPLITS
 from drcli.engine.assemble import restore
 from drcli.engine.device import resolve_device, set_determinism
-from drcli.engine.evaluate import evaluate_split
-from drcli.errors import UsageError
+from drcli.engine.evaluate import evaluate_split, num_parameters
+from drcli.errors import DataError, UsageError
 from drcli.recipe.source import parse_overrides, split_root
 from drcli.report.render import titled
-from drcli.runs.directory import checkpoint_at
-from drcli.runs.wording import Selected, how_selected, percent
+from drcli.runs.directory import RunDirectory, checkpoint_at
+from drcli.runs.measures import MEASURES, Cost, Measure, Measures
+from drcli.runs.wording import Selected, how_selected, mean_and_spread, percent
 
 
 def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str) -> dict[str, Any]:
@@ -45,6 +48,7 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
     assembly = restored.assembly
     set_determinism(assembly.recipe.training.deterministic)
     found = evaluate_split(assembly, split)
+    measures = found.measures(assembly.dataset.info.classes)
     return {
         "checkpoint": str(checkpoint),
         "split": split,
@@ -55,7 +59,22 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], split: str, device: str
         **found.outputs.scores().to_dict(),
         "unimodal": {m: probe.to_dict() for m, probe in found.probes.items()},
         **({} if found.fused_probe is None else {"fused_probe": found.fused_probe}),
+        **({} if measures is None else {"measures": measures.to_dict()}),
+        "cost": _cost(checkpoint, num_parameters(assembly)).to_dict(),
     }
+
+
+def _cost(checkpoint: Path, parameters: int) -> Cost:
+    """Return what the run of a checkpoint took, as it was measured then, so that a command repeats its output.
+
+    Of a checkpoint that lies elsewhere, or in a run that is not finished, the parameters alone are known.
+    """
+    directory = RunDirectory(checkpoint.parent)
+    with suppress(DataError):  # of a damaged summary: the checkpoint is what is scored
+        summary = directory.summary() if directory.exists else None
+        if summary is not None and summary.cost is not None and summary.cost.parameters == parameters:
+            return summary.cost
+    return Cost(parameters=parameters)
 
 
 def table(result: dict[str, Any]) -> Group:
@@ -71,7 +90,27 @@ def table(result: dict[str, Any]) -> Group:
         out.add_row(f"{m} linear probe", percent(found["probe_accuracy"]))
     if "fused_probe" in result:
         out.add_row("fused linear probe", percent(result["fused_probe"]))
+    for one, value in _measured(result):
+        out.add_row(one.title, mean_and_spread(value, scale=one.scale, digits=one.digits))
     return titled(title, out)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The parts of a result that measures are read from."""
+
+    measures: Measures | None
+    cost: Cost | None
+
+
+def _measured(result: Mapping[str, Any]) -> Iterator[tuple[Measure, float]]:
+    """Yield what was measured beside accuracy and probes."""
+    measures = Measures.model_validate(result["measures"]) if "measures" in result else None
+    shown = _Shown(measures, Cost.model_validate(result["cost"]))
+    for one in MEASURES:
+        value = one.value(shown)
+        if value is not None:
+            yield one, value
 
 
 def _which_epoch(result: dict[str, Any]) -> str:

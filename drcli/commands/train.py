@@ -35,7 +35,7 @@ from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
 from drcli.registry import known
 from drcli.report.render import rich_table, unbroken
-from drcli.report.tables import NARROW, comparison_tables
+from drcli.report.tables import NARROW, check_columns, comparison_tables
 from drcli.runs.collect import RunRecord, by_recipe
 from drcli.runs.comparison import Row, compare, row_values
 from drcli.runs.directory import RunDirectory
@@ -212,6 +212,7 @@ class TrainRequest:
     out: Path
     engine: EngineOptions
     reference: str | None = None
+    columns: Sequence[str] | None = None
 
 
 def train(request: TrainRequest, progress: Console) -> GridResult | None:
@@ -258,6 +259,7 @@ def _train_launched(world: World, request: TrainRequest, progress: Console) -> G
 
 
 def _planned(request: TrainRequest) -> tuple[Engine, list[PlannedRun], Recipe]:
+    check_columns(request.columns or ())
     engine = select_engine(request.engine)
     recipe = load_recipe(
         find_recipe(request.recipe), request.overrides, lambda found: select_labels(found, request.method)
@@ -342,10 +344,10 @@ def row_json(row: Row) -> dict[str, Any]:
     }
 
 
-def tables(result: GridResult, reference: str | None = None) -> Group:
+def tables(result: GridResult, request: TrainRequest) -> Group:
     """Return the comparison of each recipe's finished runs, of which there is at least one."""
     place = os.path.commonpath([run.folder for run in result.runs])
-    shown = comparison_tables(result.runs, reference, NARROW)
+    shown = comparison_tables(result.runs, request.reference, request.columns or NARROW)
     return Group(*map(rich_table, shown), unbroken(f"runs, with their checkpoint.pt: {place}", "dim"))
 
 

@@ -116,6 +116,10 @@ class PreparedDataset:
         """Return the same dataset with one more split closed."""
         return replace(self, closed=self.closed | {name})
 
+    def ids(self, split: str) -> list[str]:
+        """Return the id of each row's sample of a split, in stored order; draws of one sample share theirs."""
+        return _ids(self.root / split / IDS_FILE)
+
     def _sequences(self) -> list[str]:
         return [m for m, spec in self.info.modalities.items() if spec.kind == "sequence"]
 
@@ -238,6 +242,10 @@ def _check_classes(root: Path, info: DatasetInfo, split: str, labels: NDArray[np
 
 def _sample_numbers(path: Path) -> NDArray[np.int64]:
     """(N,) for each line of ids.txt the number of its id, counted by first appearance."""
-    ids = read_text(path, remedy="prepare again with --fresh", limit=10**9).removesuffix("\n").split("\n")
+    ids = _ids(path)
     number = {name: index for index, name in enumerate(dict.fromkeys(ids))}
     return np.array([number[name] for name in ids], dtype=np.int64)
+
+
+def _ids(path: Path) -> list[str]:
+    return read_text(path, remedy="prepare again with --fresh", limit=10**9).removesuffix("\n").split("\n")

@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from drcli.relearning.features import evaluating
 from drcli.runs.records import FORMAT, Environment
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "scipy")
+
+_PROCESS = Path("/proc/self")
 
 CALLS = 3
 """CUDA graphs warm up at the first call, record at the second, and replay from the third on."""
@@ -83,6 +86,45 @@ def environment(recipe: Recipe, fingerprint: str, device: torch.device, devices:
         command=[*sys.argv],
         method_source=source_of(recipe),
     )
+
+
+class PeakMemory:
+    """The most memory in use from now on.
+
+    Where the kernel can forget its own mark (Linux), it is asked to; elsewhere the process's mark since its start
+    counts.
+
+    Args:
+        device: where a run is trained.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        with suppress(OSError):  # another system, or a read-only /proc
+            (_PROCESS / "clear_refs").write_text("5")
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def of_process(self) -> int | None:
+        """Return bytes of main memory that this process held at most; None where the system does not tell."""
+        try:
+            lines = (_PROCESS / "status").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return _peak_by_rusage()
+        return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+
+    def of_gpu(self) -> int | None:
+        """Return bytes that tensors took on the GPU at most; None on a CPU."""
+        return torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
+
+
+def _peak_by_rusage() -> int | None:
+    """Return the same since the process began; None on Windows, which has no such call."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def source_of(recipe: Recipe) -> str:

@@ -14,8 +14,8 @@ import torch
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
-from drcli.engine.device import compile_forward, environment, set_determinism, source_of
-from drcli.engine.evaluate import Evaluation, evaluate_split
+from drcli.engine.device import PeakMemory, compile_forward, environment, set_determinism, source_of
+from drcli.engine.evaluate import Evaluation, evaluate_split, num_parameters
 from drcli.engine.trainer import Trainer
 from drcli.errors import DrcliError, OutOfMemoryError, PeerError, RunError
 from drcli.files import locked, make_folder
@@ -25,6 +25,7 @@ from drcli.models.weight_files import digest
 from drcli.models.weights import load_pretrained
 from drcli.reading import is_memory_shortage, one_line
 from drcli.runs.directory import RunDirectory
+from drcli.runs.measures import Cost
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import FORMAT, Failure, Scores, Summary
 from drcli.watch.events import Listener, Note, RunFinished, RunStarted
@@ -159,6 +160,7 @@ def _train(
     world: World,
 ) -> Summary:
     set_determinism(run.recipe.training.deterministic)
+    memory = PeakMemory(device)
     opened = dataset if run.opens_test else dataset.without("test")
     assembly = assemble(run.recipe, run.modalities, opened, device, world)
     wanted = {m: run.recipe.modalities[m].input.weights for m in run.modalities}
@@ -180,7 +182,7 @@ def _train(
         raise type(error)(f"{run.folder}: {error}\n  {_left(directory)}") from error
     if not run.opens_test:
         return world.on_main(lambda: _validated(run, assembly, directory, trainer))
-    return _finish(run, assembly, directory, trainer.seconds)
+    return _finish(run, assembly, directory, trainer.seconds, memory)
 
 
 def _left(directory: RunDirectory) -> str:
@@ -203,32 +205,44 @@ def load_teacher(folder: Path, dataset: PreparedDataset) -> Teacher:
     return Teacher.of(restored.assembly.model)
 
 
-def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, seconds: float) -> Summary:
+def _finish(
+    run: PlannedRun, assembly: Assembly, directory: RunDirectory, trained: float, memory: PeakMemory
+) -> Summary:
     """Use the test split: once, with the selected epoch."""
     started = time.perf_counter()
     state = checkpoint.load(directory.checkpoint)
     check_identity(assembly, state, directory.checkpoint)
     load_weights(assembly, state, directory.checkpoint)
     found = evaluate_split(assembly, "test")
-    epoch, seconds = int(state["epoch"]), seconds + time.perf_counter() - started
-    return assembly.world.on_main(lambda: _conclude(run, assembly, directory, found, epoch=epoch, seconds=seconds))
+    epoch, seconds = int(state["epoch"]), trained + time.perf_counter() - started
+    epochs = _epochs(run, assembly)
+    cost = Cost(
+        parameters=num_parameters(assembly),
+        seconds_per_epoch=trained / epochs if epochs else None,
+        seconds_per_1000=found.seconds_per_1000,
+        peak_memory=memory.of_process(),
+        peak_gpu_memory=memory.of_gpu(),
+    )
+    known: dict[str, Any] = {"selected_epoch": epoch, "seconds": seconds, "cost": cost}
+    return assembly.world.on_main(lambda: _conclude(run, assembly, directory, found, known))
 
 
 def _conclude(
-    run: PlannedRun, assembly: Assembly, directory: RunDirectory, found: Evaluation, *, epoch: int, seconds: float
+    run: PlannedRun, assembly: Assembly, directory: RunDirectory, found: Evaluation, known: dict[str, Any]
 ) -> Summary:
-    """Write the test outputs and the summary of a run, and return the latter."""
-    directory.write_outputs(found.outputs.stored(assembly.dataset.info.classes))
+    """Write the test outputs and the summary of a run, of which some is known, and return the latter."""
+    dataset = assembly.dataset
+    directory.write_outputs(found.outputs.stored(dataset.info.classes, dataset.ids("test")))
     summary = _summary(
         run,
         assembly,
         directory,
-        selected_epoch=epoch,
-        seconds=seconds,
         val=_record(found.val.scores()),
         test=_record(found.outputs.scores()),
         unimodal=found.probes,
         fused_probe=found.fused_probe,
+        measures=found.measures(dataset.info.classes),
+        **known,
     )
     directory.write_summary(summary)
     return summary
@@ -252,12 +266,16 @@ def _summary(run: PlannedRun, assembly: Assembly, directory: RunDirectory, **sco
         seed=run.seed,
         selection=run.recipe.selection,
         monitor=run.recipe.monitor,
-        epochs=run.recipe.training.epochs if assembly.method.trains else 0,
+        epochs=_epochs(run, assembly),
         teacher_seconds=_seconds_of(run.teachers.values()),
         events=directory.count_events("relearn"),
         first_event=directory.first_event("relearn"),
         **scores,
     )
+
+
+def _epochs(run: PlannedRun, assembly: Assembly) -> int:
+    return run.recipe.training.epochs if assembly.method.trains else 0
 
 
 def _record(scores: Measured) -> Scores:

@@ -5,34 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from string import ascii_lowercase
 
 from drcli.errors import UsageError
 from drcli.registry import known
-from drcli.report.published import Published, beside, name_in_print
+from drcli.report.published import Beside, beside
 from drcli.report.render import TableText
 from drcli.report.wording import Methods, in_print, name_recipe
 from drcli.runs.collect import RunRecord, by_name, by_recipe, by_variant, finished, named, unequal
-from drcli.runs.comparison import (
-    Mean,
-    Row,
-    average_ranks,
-    compare,
-    find_reference,
-    one_recipe_per_dataset,
-    paired_differences,
-    t_interval,
-)
+from drcli.runs.comparison import Mean, Row, average_ranks, compare, find_reference, one_recipe_per_dataset
+from drcli.runs.measures import MEASURES, QUALITY, Measure, meanings
+from drcli.runs.statistics import paired_differences, t_interval
 from drcli.runs.wording import ABSENT, interval, mean_and_spread, points, seconds_of, selected_on, untouched
 
 SELECTED_ON_TEST, TEST_WATCHED = "†", "‡"
-Setting = tuple[str, str, str]
 
-KEYS = (
+STANDARD = (
     *("method", "seeds", "val", "accuracy", "macro_f1", "probes", "fused_probe", "difference", "bootstrap", "seconds"),
     "published",
 )
-"""Keys of all columns; `probes` has one per modality, `published` one per publication and setting."""
+"""Keys of the columns of a report; `probes` has one per modality, `published` one per publication and setting."""
+KEYS = (*STANDARD, *(one.key for one in MEASURES))
+"""Keys of all columns."""
 NARROW = ("method", "seeds", "val", "accuracy", "probes", "fused_probe", "difference", "seconds")
 """Columns that fit into a terminal."""
 BOLD = (
@@ -64,7 +57,7 @@ def check_columns(columns: Iterable[str]) -> None:
     Raises:
         UsageError: there is such a key; the nearest is offered.
     """
-    for key in columns:
+    for key in map(str.strip, columns):
         if key not in KEYS:
             raise UsageError(f"--columns {key}: no such column; {known(key, KEYS)}")
 
@@ -85,7 +78,7 @@ def comparison_tables(
         runs: at least one.
         reference: label that differences are to; None for joint training.
         columns: keys of the columns, in their order; that of the names comes first, those of publications come last.
-            None for all.
+            None for STANDARD.
         for_print: with the names of a paper for methods, and the best in bold.
         second_hand: with the published figures that were not read where they were published.
 
@@ -120,8 +113,8 @@ def comparison_table(
     rows = {row.name: row for row in compare(runs, reference)}
     to = find_reference(methods, reference)
     shown = _chosen(_columns(rows, to, call), columns)
-    with_published = columns is None or "published" in columns
-    theirs = _Beside(beside(runs, second_hand=second_hand) if with_published else [], runs)
+    with_published = columns is None or "published" in map(str.strip, columns)
+    theirs = Beside(beside(runs, second_hand=second_hand) if with_published else [], runs)
     body = [[*(column.cell(row) for column in shown), *theirs.cells(name)] for name, row in rows.items()]
     body += [[name, *[ABSENT] * (len(shown) - 1), *cells] for name, cells in theirs.rows(rows, call)]
     bold = _bold(shown, methods) if for_print else ()
@@ -132,7 +125,7 @@ def comparison_table(
 
 def _chosen(columns: Sequence[Column], keys: Sequence[str] | None) -> list[Column]:
     """Return the columns of these keys in their order, that of the names first."""
-    wanted = [column.key for column in columns] if keys is None else ["method", *keys]
+    wanted = STANDARD if keys is None else ["method", *map(str.strip, keys)]
     return [column for key in dict.fromkeys(wanted) for column in columns if column.key == key]
 
 
@@ -186,7 +179,31 @@ def _columns(rows: Mapping[str, Row], reference: str | None, call: Callable[[str
     ]
     if any(row.difference is not None and row.difference.bootstrap95 is not None for row in rows.values()):
         found.append(Column("bootstrap", "bootstrap", lambda row: _bootstrap(row, rows)))
-    return [*found, Column("seconds", "s / run", lambda row: seconds_of(row.seconds, row.teacher_seconds))]
+    found.append(Column("seconds", "s / run", lambda row: seconds_of(row.seconds, row.teacher_seconds)))
+    return [*found, *map(_measure_column, MEASURES)]
+
+
+def _measure_column(of: Measure) -> Column:
+    score = of.value if of.more_is_better else None
+    return Column(
+        of.key,
+        of.heading,
+        lambda row: measure_cell(of, row),
+        None if score is None else lambda run: score(run.done),
+    )
+
+
+def measure_cell(of: Measure, row: Row) -> str:
+    """Return what a table shows of a measure."""
+    found = row.more.get(of.key)
+    if found is None:
+        return ABSENT
+    marked = of in QUALITY and of.key != "temperature"
+    return _number(of, found) + (_mark([row]) if marked else "")
+
+
+def _number(of: Measure, found: Mean) -> str:
+    return mean_and_spread(found.mean, found.std if of.spread else None, scale=of.scale, digits=of.digits)
 
 
 def _val_accuracy(run: RunRecord) -> float | None:
@@ -205,52 +222,6 @@ def _fused_column() -> Column:
     return Column(
         "fused_probe", "fused probe", lambda row: _mean(row.fused_probe, _mark([row])), lambda run: run.done.fused_probe
     )
-
-
-class _Beside:
-    """The columns of published figures, one per publication and setting; none for no figures.
-
-    Args:
-        figures: what is shown.
-        runs: of one recipe.
-    """
-
-    def __init__(self, figures: Sequence[Published], runs: Sequence[RunRecord]) -> None:
-        self._figures = figures
-        settings = dict.fromkeys(figure.setting for figure in self._figures)
-        self._letters = dict(zip(settings, ascii_lowercase, strict=False))
-        self._printed = _names_in_print(runs)
-        self._known = {(one.method, one.setting): mean_and_spread(one.value, one.std) for one in self._figures}
-
-    def headings(self) -> list[str]:
-        return [f"published {letter}" for letter in self._letters.values()]
-
-    def cells(self, name: str) -> list[str]:
-        """Return what is known of one of our names."""
-        return self._of(self._printed.get(name, ""))
-
-    def _of(self, method: str) -> list[str]:
-        return [self._known.get((method, setting), ABSENT) for setting in self._letters]
-
-    def rows(self, ours: Iterable[str], call: Callable[[str], str]) -> list[tuple[str, list[str]]]:
-        """Return names and figures of the methods that no run of ours has."""
-        printed = set(self._printed.values())
-        theirs = [name for name in dict.fromkeys(one.method for one in self._figures) if name not in printed]
-        taken = set(ours)
-        return [(f"{call(name)} (published)" if name in taken else call(name), self._of(name)) for name in theirs]
-
-    def notes(self) -> list[str]:
-        return _published_notes(self._letters, self._figures)
-
-
-def _names_in_print(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """Return which published method is beside each of ours.
-
-    Where several labels are of one method, its figure is beside the label of the same name, if there is one.
-    """
-    multimodal = [run for run in finished(runs) if run.modality is None]
-    found = {name: name_in_print(group[0]) for name, group in by_name(multimodal).items()}
-    return {name: method for name, method in found.items() if name == method or found.get(method) != method}
 
 
 def rank_tables(runs: Sequence[RunRecord], *, for_print: bool = False) -> list[TableText]:
@@ -340,7 +311,7 @@ def _notes(
             f"minus {call(reference)}: accuracy minus that of {call(reference)}, paired by seed, "
             "with the 95 % interval of Student's t."
         )
-    notes += [meaning for key, meaning in _MEANINGS.items() if key in keys]
+    notes += [*(meaning for key, meaning in _MEANINGS.items() if key in keys), *meanings(set(keys))]
     if any(row.teacher_seconds for row in rows) and "seconds" in keys:
         notes.append("s / run: seconds of a run, + those of the unimodal runs that it starts from and shares.")
     notes += filter(None, [unequal(done), _unfinished(runs), _without_events(done)])
@@ -365,16 +336,3 @@ def _marked(rows: Sequence[Row]) -> list[str]:
         TEST_WATCHED: "The test split was watched while training; it selected nothing by that.",
     }
     return [f"{mark} {meaning}" for mark, meaning in marks.items() if mark in _mark(rows)]
-
-
-def _published_notes(letters: Mapping[Setting, str], figures: Sequence[Published]) -> list[str]:
-    """Where each column of published figures comes from, and what to know about single figures."""
-    notes = []
-    for (source, backbone, selection), letter in letters.items():
-        selected = f"selected on {selection}" if selection else "the source does not say how epochs are selected"
-        notes.append(f"published {letter}: {source}; {backbone}; {selected}.")
-    warned: dict[tuple[str, str], list[str]] = {}
-    for figure in figures:
-        if figure.note:
-            warned.setdefault((letters[figure.setting], figure.note), []).append(figure.method)
-    return [*notes, *(f"{', '.join(names)} in {letter}: {note}." for (letter, note), names in warned.items())]

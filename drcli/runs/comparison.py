@@ -9,73 +9,19 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean, stdev
+from dataclasses import dataclass, field
+from statistics import fmean
 
 from drcli.errors import UsageError
 from drcli.registry import known
 from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
+from drcli.runs.measures import MEASURES, measured
 from drcli.runs.records import Summary
-
-RESAMPLES = 10_000
-"""Draws of `bootstrap_interval`."""
+from drcli.runs.statistics import bootstrap_interval, paired_differences, ranks, spread, t_interval
 
 FEWEST_RESAMPLED = 5
 """Seeds from which on the bootstrap says something: of three there are only ten distinct resamples."""
-
-
-def spread(values: Sequence[float]) -> float | None:
-    """Return the sample standard deviation (n - 1), or None for fewer than two values."""
-    return stdev(values) if len(values) > 1 else None
-
-
-def paired_differences(values: Mapping[int, float], reference: Mapping[int, float]) -> list[float]:
-    """Return value minus reference for every seed that both have, in the order of the values."""
-    return [value - reference[seed] for seed, value in values.items() if seed in reference]
-
-
-def t_interval(differences: Sequence[float], confidence: float = 0.95) -> list[float] | None:
-    """Return [low, high] of Student's t interval for the mean of paired differences.
-
-    None for fewer than two differences.
-    """
-    if len(differences) < 2:
-        return None
-    from scipy.stats import t
-
-    mean = fmean(differences)
-    error = stdev(differences) / math.sqrt(len(differences))
-    reach = float(t.ppf(0.5 + confidence / 2, len(differences) - 1)) * error
-    return [mean - reach, mean + reach]
-
-
-def bootstrap_interval(
-    differences: Sequence[float], confidence: float = 0.95, *, resamples: int = RESAMPLES, seed: int = 0
-) -> list[float] | None:
-    """Return [low, high] of the percentile bootstrap for the mean of paired differences (Efron 1979).
-
-    With few seeds it is too narrow: of three there are ten distinct resamples. It is shown beside
-    `t_interval`, which it replaces where differences are far from normal and seeds are many.
-
-    None for fewer than two differences.
-    """
-    if len(differences) < 2:
-        return None
-    import numpy as np
-
-    values = np.asarray(differences, dtype=np.float64)
-    draws = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    limits = np.quantile(values[draws].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return [float(limit) for limit in limits]
-
-
-def ranks(values: Sequence[float]) -> list[float]:
-    """Return the rank of each value, 1 for the largest; equal values share the mean of their ranks."""
-    return [
-        sum(other > value for other in values) + (1 + sum(other == value for other in values)) / 2 for value in values
-    ]
 
 
 @dataclass(frozen=True)
@@ -130,6 +76,8 @@ class Row:
         selections: splits that epochs were selected on.
         watched: whether the test split was scored while training.
         untouched: number of runs whose selected weights are from before their first re-learning.
+        more: what else was measured in every run, by its key in `drcli.runs.measures.MEASURES`.
+        classes: accuracy on the samples of each class that has some, by name; none where a run did not measure it.
     """
 
     name: str
@@ -147,6 +95,8 @@ class Row:
     selections: frozenset[str]
     watched: bool
     untouched: int = 0
+    more: Mapping[str, Mean] = field(default_factory=dict)
+    classes: Mapping[str, Mean] = field(default_factory=dict)
 
     @property
     def all_seconds(self) -> float:
@@ -207,7 +157,20 @@ def _row(name: str, runs: Sequence[RunRecord], reference: Sequence[RunRecord]) -
         selections=frozenset(summary.selection for summary in summaries),
         watched=any(summary.monitor == "test" for summary in summaries),
         untouched=sum(summary.is_untouched for summary in summaries),
+        more=_by_key(map(measured, summaries)),
+        classes=_by_key(map(_of_classes, summaries)),
     )
+
+
+def _of_classes(summary: Summary) -> dict[str, float]:
+    classes = {} if summary.measures is None else summary.measures.classes
+    return {name: found.accuracy for name, found in classes.items() if found.accuracy is not None}
+
+
+def _by_key(found: Iterable[Mapping[str, float]]) -> dict[str, Mean]:
+    """Return the means over all seeds of what each of them has."""
+    seeds = list(found)
+    return {key: Mean.of([seed[key] for seed in seeds]) for key in seeds[0] if all(key in seed for seed in seeds)}
 
 
 def _of_all(values: Sequence[float | None]) -> Mean | None:
@@ -293,14 +256,18 @@ def row_values(row: Row) -> dict[str, object]:
 
 
 def comparison_csv(rows: Mapping[str, Sequence[Row]]) -> str:
-    """Return the rows of several recipes, as `row_values` gives them, with the probes; absent values are empty.
+    """Return the rows of several recipes, as `row_values` gives them, with the probes and all that was measured.
+
+    Absent values are empty.
 
     Args:
         rows: rows by name of the recipe; at least one.
     """
-    modalities = dict.fromkeys(m for of_one in rows.values() for row in of_one for m in row.probes)
+    everyone = [row for of_one in rows.values() for row in of_one]
+    modalities = dict.fromkeys(m for row in everyone for m in row.probes)
+    classes = dict.fromkeys(name for row in everyone for name in row.classes)
     plain = [
-        {"recipe": recipe, **row_values(row), **_probe_values(row, modalities)}
+        {"recipe": recipe, **row_values(row), **_probe_values(row, modalities), **_measured_values(row, classes)}
         for recipe, of_one in rows.items()
         for row in of_one
     ]
@@ -315,4 +282,13 @@ def _probe_values(row: Row, modalities: Iterable[str]) -> dict[str, float | None
     found: dict[str, float | None] = {}
     for m in modalities:
         found[f"probe_{m}"], found[f"probe_{m}_std"] = _of_mean(row.probes.get(m))
+    return found
+
+
+def _measured_values(row: Row, classes: Iterable[str]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for one in MEASURES:
+        found[f"{one.key}_mean"], found[f"{one.key}_std"] = _of_mean(row.more.get(one.key))
+    for name in classes:
+        found[f"accuracy_of_{name}"] = _of_mean(row.classes.get(name))[0]
     return found

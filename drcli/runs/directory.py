@@ -6,7 +6,8 @@ metrics.jsonl      one line per epoch
 events.jsonl       one line per diagnosis
 checkpoint.pt      the selected epoch
 last.pt            the last finished epoch, for resuming
-test_outputs.npz   the selected epoch's logits and features of the test split
+test_outputs.npz   the selected epoch's logits and features of the test split, with the ids of its samples
+test_predictions.csv  id, true and predicted class of the same rows
 summary.json       test scores; written last
 failure.json       what ended the run, until it is trained again
 tensorboard/       the same curves as event files
@@ -20,6 +21,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,18 +38,8 @@ from drcli.recipe.plain_yaml import read_yaml
 from drcli.recipe.schema import Recipe
 from drcli.recipe.text import differences
 from drcli.runs.outputs import StoredOutputs, narrowed
-from drcli.runs.records import (
-    FORMAT,
-    Environment,
-    EpochRecord,
-    Event,
-    Failure,
-    Record,
-    RecordError,
-    RunRecipe,
-    Summary,
-    parse,
-)
+from drcli.runs.record import Record, RecordError, parse
+from drcli.runs.records import FORMAT, Environment, EpochRecord, Event, Failure, RunRecipe, Summary
 
 STARTING_OVER = "delete the folder, or train with --fresh, to start over; or choose another --out, or name=NAME"
 RESTORING = "restore it, or leave its folder out"
@@ -82,6 +74,7 @@ class RunDirectory:
         self._metrics = folder / "metrics.jsonl"
         self._events = folder / "events.jsonl"
         self._outputs = folder / "test_outputs.npz"
+        self._predictions = folder / "test_predictions.csv"
         self._summary = folder / "summary.json"
         self.failure_file = folder / "failure.json"
 
@@ -204,12 +197,15 @@ class RunDirectory:
         append_json_line(self._events, event.to_dict())
 
     def write_outputs(self, outputs: StoredOutputs) -> None:
-        """Keep what the model gives for the test split; features as float16 where that is wide enough."""
-        narrow = {m: narrowed(x) for m, x in outputs.features.items()}
-        kept = StoredOutputs(outputs.labels, outputs.weight, outputs.logits, outputs.classes, narrow)
+        """Keep what the model gives for the test split; features as float16 where that is wide enough.
+
+        Beside it comes a table of the predictions.
+        """
+        kept = replace(outputs, features={m: narrowed(x) for m, x in outputs.features.items()})
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **kept.arrays())
         self._replace(self._outputs, buffer.getvalue())
+        self._replace(self._predictions, outputs.predictions_csv().encode())
 
     def write_summary(self, summary: Summary) -> None:
         """Write the test scores, which make the run a finished one."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, rankdata, ttest_rel
 
-from drcli.runs.comparison import bootstrap_interval, ranks, spread, t_interval
+from drcli.runs.statistics import bootstrap_interval, ranks, spread, t_interval
 
 OURS = [0.86, 0.85, 0.88, 0.84, 0.87]
 THEIRS = [0.84, 0.85, 0.83, 0.84, 0.85]

@@ -15,7 +15,7 @@ from drcli.report.page import provenance
 from drcli.report.page.figure import Drawing, inline, to_svg
 from drcli.report.page.marks import marks
 from drcli.report.page.markup import Html, element, escaped, joined
-from drcli.report.page.results import cost, rankings, results
+from drcli.report.page.results import cost, quality, rankings, results
 from drcli.report.page.sections import (
     Row,
     Section,
@@ -151,7 +151,8 @@ def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
         figures = []
         if place < MOST_DRAWN:
             figures = [curves(recipe, records, theme), *_figures(methods, shown, theme, with_maps=with_maps)]
-        sections = [compared, *(section for section in figures if section is not None), cost(methods, records)]
+        found = [compared, *figures, quality(methods), cost(methods, records)]
+        sections = [section for section in found if section is not None]
         yield Part(recipe, " ".join(notes), sections)
     origin = (provenance.unfinished, provenance.commands, provenance.environments, provenance.recipes)
     yield Part("Provenance", "", [section for make in origin if (section := make(runs)) is not None])

@@ -1,4 +1,4 @@
-"""The sections of the page that compare runs: results, average ranks, run times."""
+"""The sections of the page that compare runs: results, average ranks, calibration and classes, run times."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from drcli.report.drawing import LEFT, add_legend, panel, shortened
 from drcli.report.figures import comparison
 from drcli.report.figures.accuracy import Records
 from drcli.report.page.figure import Drawing
-from drcli.report.page.markup import to_html
+from drcli.report.page.markup import folded, to_html
 from drcli.report.page.sections import Section
 from drcli.report.render import TableText
-from drcli.report.tables import comparison_table, rank_tables
+from drcli.report.tables import comparison_table, measure_cell, rank_tables
 from drcli.report.theme import Theme
 from drcli.report.wording import Methods
 from drcli.runs.collect import RunRecord
-from drcli.runs.wording import ABSENT
+from drcli.runs.comparison import Mean, Row, compare
+from drcli.runs.measures import COST, QUALITY, meanings
+from drcli.runs.wording import ABSENT, mean_and_spread
 
 LINE_HEIGHT = 0.24  # inches per method
 
@@ -89,32 +91,65 @@ COLUMNS = (
     "of these, encoders before",
     "minutes in all",
     "samples / s",
+    *(one.heading for one in COST),
     "device",
 )
 
 
 def cost(methods: Methods, records: Mapping[str, Records]) -> Section:
     """Return the section of the run times of a recipe's finished runs, of which `records` are the epochs."""
-    rows = [_cost(name, runs, records[name]) for name, runs in methods.items()]
-    table = TableText("Run times", COLUMNS, rows, ["Means over seeds."])
+    compared = {row.name: row for row in compare(run for runs in methods.values() for run in runs)}
+    rows = [_cost(compared[name], runs, records[name]) for name, runs in methods.items()]
+    notes = ["Means over seeds.", *meanings({one.key for one in COST})]
     intro = "Training with its diagnoses and the scoring of validation; other work on the machine counts too."
-    return Section("Run times", intro, [to_html(table)])
+    return Section("Run times", intro, [to_html(TableText("Run times", COLUMNS, rows, notes))])
 
 
-def _cost(name: str, runs: Sequence[RunRecord], records: Records) -> list[str]:
+def quality(methods: Methods) -> Section | None:
+    """Return the section of calibration and single classes, or None where no finished run measured them."""
+    rows = compare(run for runs in methods.values() for run in runs)
+    if not any(row.classes for row in rows):
+        return None
+    notes = ["Mean ± standard deviation over seeds.", *meanings({one.key for one in QUALITY})]
+    cells = [[row.name, *(measure_cell(one, row) for one in QUALITY)] for row in rows]
+    table = TableText("Calibration", ("method", *(one.heading for one in QUALITY)), cells, notes)
+    intro = "Whether probabilities can be taken at their word, on the test split, before and after temperature scaling."
+    return Section("Calibration and classes", intro, [to_html(table), folded(_classes(methods, rows))])
+
+
+def _classes(methods: Methods, rows: Sequence[Row]) -> TableText:
+    """Return the accuracy of each method on the samples of each class, and how many there are."""
+    support = {
+        name: found.n
+        for runs in methods.values()
+        for run in runs
+        if run.done.measures is not None
+        for name, found in run.done.measures.classes.items()
+    }
+    cells = [[name, str(n), *(_mean_of(row.classes.get(name)) for row in rows)] for name, n in support.items()]
+    notes = ["Per cent of the class's samples that are predicted right; mean ± standard deviation over seeds."]
+    return TableText("Accuracy by class", ("class", "samples", *(row.name for row in rows)), cells, notes)
+
+
+def _mean_of(found: Mean | None) -> str:
+    return ABSENT if found is None else mean_and_spread(found.mean, found.std)
+
+
+def _cost(row: Row, runs: Sequence[RunRecord], records: Records) -> list[str]:
     summaries = [run.done for run in runs]
     before = [summary.teacher_seconds for summary in summaries]
     seconds = [summary.all_seconds for summary in summaries]
     speeds = [record.samples_per_second for seed in records for record in seed]
     epochs = sorted({summary.epochs for summary in summaries})
     return [
-        name,
+        row.name,
         str(len(runs)),
         ", ".join(map(str, epochs)),
         f"{fmean(seconds):.1f}",
         f"{fmean(before):.1f}" if any(before) else ABSENT,
         f"{sum(seconds) / 60:.1f}",
         f"{fmean(speeds):.0f}" if speeds else ABSENT,
+        *(measure_cell(one, row) for one in COST),
         ", ".join(dict.fromkeys(map(device, runs))),
     ]
 
