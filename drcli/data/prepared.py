@@ -44,6 +44,7 @@ class Split:
         weight: (N,) float64, 1 / draws of the row's sample: a mean over rows with these weights is
             the mean over samples.
         files: what the memory maps read from, by modality.
+        present: (N,) bool, whether a row has a modality, by modality that some rows may lack.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Split:
     weight: Tensor
     lengths: Mapping[str, Tensor] = field(default_factory=dict)
     files: Mapping[str, MappedFile] = field(default_factory=dict)
+    present: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:
