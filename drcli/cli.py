@@ -12,6 +12,8 @@ from typing import Annotated, Any, NoReturn, ParamSpec
 import typer
 
 from drcli import __version__, terminal
+from drcli import cli_options as options
+from drcli.cli_options import AddressOpt, CpusOpt, DevicesOpt, EngineOpt, GpusOpt
 from drcli.errors import DataError, DrcliError, RunError
 from drcli.files import reason
 from drcli.reading import LESS_MEMORY, is_memory_shortage, one_line, printable
@@ -35,20 +37,6 @@ OverridesArg = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Values in place of the recipe's, such as training.epochs=5."),
 ]
 DeviceOpt = Annotated[str, typer.Option(help="auto, cpu or cuda; auto: a GPU if there is one, else the CPU.")]
-DevicesOpt = Annotated[
-    int | None, typer.Option(min=1, help="GPUs, or processes on the CPU, that train each run together; default: 1.")
-]
-EngineOpt = Annotated[
-    str,
-    typer.Option(help="local: one run after another; ray: many at once, on nodes that share the working directory."),
-]
-AddressOpt = Annotated[
-    str | None, typer.Option(help="Ray cluster, such as auto; default: RAY_ADDRESS, or this machine alone.")
-]
-CpusOpt = Annotated[int | None, typer.Option(min=1, help="Cores and threads per run on Ray; default: 1.")]
-GpusOpt = Annotated[
-    float | None, typer.Option(min=0, max=1, help="GPUs per run on Ray, such as 0.25; default: 1 if there is any.")
-]
 ReferenceOpt = Annotated[
     str | None, typer.Option(metavar="LABEL", help="Label that differences are to; default: joint training.")
 ]
@@ -261,7 +249,7 @@ def diagnose(
 
 @app.command("eval")
 @reports_errors
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
     checkpoint: Annotated[
         Path, typer.Argument(metavar="RUN|CHECKPOINT.pt", help="What to evaluate: a run directory, or a file in it.")
     ],
@@ -269,14 +257,20 @@ def evaluate(
         list[str] | None, typer.Argument(metavar="[dataset.root=DIR]", help="Where the data was moved.")
     ] = None,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    subsets: options.SubsetsOpt = None,
+    missing: options.MissingOpt = None,
+    noise: options.NoiseOpt = None,
+    absent: options.AbsentOpt = "zero",
+    draws: options.DrawsOpt = 3,
     device: DeviceOpt = "auto",
     as_json: JsonOpt = False,
 ) -> None:
-    """Score a checkpoint, and its frozen encoders, each and all together, by linear probes."""
+    """Score a checkpoint, and its frozen encoders by linear probes; or runs without modalities and under noise."""
     with leaving_at_once():
         from drcli.commands import evaluate as command
 
-    result = command.evaluate(checkpoint, overrides or [], split, device)
+    asked = command.Asked(subsets, missing or [], noise or [], absent, draws)
+    result = command.evaluate(checkpoint, overrides or [], split, device, asked)
     _emit(as_json, lambda: result, lambda: command.table(result))
 
 

@@ -311,6 +311,8 @@ class Batches:
             labels = self._labels[to_device(draws.whole, self.device)]
             whole = Batch({}, labels, draws.whole, seen=draws.seen_whole)
         present = lacking_only({m: rows[draws.index] for m, rows in self.present.items()})
+        for m, rows in present.items():  # whatever a method does with it, there is nothing in it
+            inputs[m][to_device(~rows, self.device)] = 0
         return Batch(inputs, self._labels[where], draws.index, lengths, whole, draws.seen, present)
 
     def _input(self, modality: str, stored: Tensor, draws: Draws, lengths: Tensor | None) -> Tensor:

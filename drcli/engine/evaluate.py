@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drcli.data.batches import Batch
+from drcli.data.batches import Batch, Batches
 from drcli.data.prepared import Split
 from drcli.engine.assemble import Assembly
 from drcli.engine.probe import concatenated, probe_accuracy
@@ -55,14 +55,25 @@ class SplitOutputs:
 def run_split(assembly: Assembly, split: str) -> SplitOutputs:
     """Run the model over a split, once, in evaluation mode."""
     batches = assembly.batches(split)
+    found = run_batches(assembly, batches)
+    return SplitOutputs(batches.split, found.pop(LOGITS), found)
+
+
+def run_batches(assembly: Assembly, batches: Batches, rows: Tensor | None = None) -> dict[str, Tensor]:
+    """Return the logits (N, C) by the name LOGITS and the features {m: (N, D_m)} of a split's rows, on the CPU.
+
+    Args:
+        assembly: whose model runs, in evaluation mode.
+        batches: the split.
+        rows: row numbers (N,); None: all rows in stored order.
+    """
 
     def predict(batch: Batch) -> dict[str, Tensor]:
         outputs = assembly.method.predict(assembly.model, batch)
         return {LOGITS: outputs.logits.float(), **outputs.features}
 
     with evaluating(assembly.model, assembly.extras):
-        found = over_rows(batches, assembly.eval_batch_size, predict)
-    return SplitOutputs(batches.split, found.pop(LOGITS), found)
+        return over_rows(batches, assembly.eval_batch_size, predict, rows)
 
 
 def probe_modalities(outputs: Mapping[str, SplitOutputs], split: str, device: torch.device) -> dict[str, Probe]:
