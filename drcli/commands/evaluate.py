@@ -164,7 +164,7 @@ def _tables(runs: Sequence[Mapping[str, Any]], split: str) -> list[Group]:
     methods: dict[str, list[Seed]] = {}
     for run in runs:
         shown = {key: run[key] for key in KEYS if key in run}
-        found = Conditions.model_validate({"split": split, "epoch": 0, "absent": None, **shown})
+        found = Conditions.model_validate({"split": split, "epoch": 0, **shown})
         name = f"{run['recipe']} {run['name']}" if several else run["name"]
         methods.setdefault(name, []).append(Seed(found, run.get("accuracy")))
     return [rich_table(found) for found in condition_tables(methods)]

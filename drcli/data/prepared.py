@@ -22,6 +22,7 @@ from drcli.data.format import (
     absence,
     differences,
     lengths_file,
+    present_file,
     read_info,
     verify_files,
 )
@@ -105,6 +106,11 @@ class PreparedDataset:
             weight=1.0 / torch.bincount(sample).to(torch.float64)[sample],
             lengths={m: _read_column(folder / lengths_file(m), rows) for m in self._sequences()},
             files={m: MappedFile(path, path.stat().st_size) for m, path in paths.items()},
+            present={
+                m: torch.from_numpy(open_array(folder / present_file(m), (rows,), "bool")).clone()
+                for m, spec in specs.items()
+                if spec.masked
+            },
         )
 
     def _sequences(self) -> list[str]:
@@ -187,6 +193,7 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
         open_array(root / split / f"{m}.npy", (info.rows[split], *spec.shape), spec.dtype)
         if spec.kind == "sequence":
             _check_lengths(root / split / lengths_file(m), info.rows[split], spec.shape[0])
+    _check_present(root, info, split)
     labels_path = root / split / LABELS_FILE
     labels = open_array(labels_path, (info.rows[split],), "int64")
     sample = _sample_numbers(root / split / IDS_FILE)
@@ -216,6 +223,28 @@ def _check_lengths(path: Path, rows: int, longest: int) -> None:
             f"{path}: lengths run from {lengths.min()} to {lengths.max()}, allowed are 0 to {longest}; "
             "prepare the dataset again with --fresh"
         )
+
+
+def _check_present(root: Path, info: DatasetInfo, split: str) -> None:
+    """Refuse a row that lacks every modality, and a modality of which K-means has too few rows."""
+    masks = {
+        m: open_array(root / split / present_file(m), (info.rows[split],), "bool")
+        for m, spec in info.modalities.items()
+        if spec.masked
+    }
+    for m, mask in masks.items():
+        if mask.sum() < (1 if split == "test" else len(info.classes)):
+            raise DataError(
+                f"{root / split / present_file(m)}: {mask.sum()} rows have the modality, for {len(info.classes)} "
+                "classes; K-means needs at least as many rows as classes: give more, or leave the modality out"
+            )
+    if masks and len(masks) == len(info.modalities):
+        lacking = ~np.any(list(masks.values()), axis=0)
+        if lacking.any():
+            raise DataError(
+                f"{root / split}: row {int(lacking.argmax())} lacks every modality; leave such rows out, and prepare "
+                "the dataset again with --fresh"
+            )
 
 
 def _check_classes(root: Path, info: DatasetInfo, split: str, labels: NDArray[np.int64]) -> list[str]:

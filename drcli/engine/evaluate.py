@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,6 +40,15 @@ class SplitOutputs:
     def scores(self) -> Scores:
         """Return the scores of the predictions."""
         return score(self.logits, self.split.labels, self.split.weight)
+
+    def having(self, modality: str) -> tuple[Tensor, Split]:
+        """Return the features (n, D_m) of the rows that have a modality, and labels and weights of these."""
+        features, split = self.features[modality], self.split
+        if modality not in split.present:
+            return features, split
+        rows = split.present[modality]
+        part = {"labels": split.labels[rows], "sample": split.sample[rows], "weight": split.weight[rows]}
+        return features[rows], replace(split, arrays={}, lengths={}, files={}, present={}, **part)
 
     def stored(self, classes: Sequence[str]) -> StoredOutputs:
         """Return the outputs as the run directory keeps them."""
@@ -79,7 +88,7 @@ def run_batches(assembly: Assembly, batches: Batches, rows: Tensor | None = None
 def probe_modalities(outputs: Mapping[str, SplitOutputs], split: str, device: torch.device) -> dict[str, Probe]:
     """Return the linear-probe accuracy of each frozen encoder on a split (the unimodal evaluation).
 
-    The probe is fitted on train and its strength is chosen on val.
+    The probe is fitted on train and its strength is chosen on val. Rows that lack the modality are left out.
 
     Args:
         outputs: of "train", "val" and `split`.
@@ -89,7 +98,7 @@ def probe_modalities(outputs: Mapping[str, SplitOutputs], split: str, device: to
     return {
         m: Probe(
             probe_accuracy=probe_accuracy(
-                {name: (found.features[m], found.split) for name, found in outputs.items()}, split, device=device
+                {name: found.having(m) for name, found in outputs.items()}, split, device=device
             )
         )
         for m in outputs[split].features

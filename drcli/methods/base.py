@@ -116,6 +116,9 @@ class Method:
     distributed_reason: ClassVar[str] = ""
     """Why several devices cannot train one run together; empty: they can."""
 
+    masks_reason: ClassVar[str] = ""
+    """Why it cannot be trained on data whose rows lack modalities; empty: it can."""
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         refuse_misspelt(cls, Method)

@@ -55,7 +55,7 @@ class Conditions(Record):
     format: int = FORMAT
     split: str
     epoch: NonNegativeInt
-    absent: Absent | None
+    absent: Absent | None = None
     subsets: Series = Field(default_factory=dict)
     missing: dict[str, Series] = Field(default_factory=dict)
     noise: dict[str, Series] = Field(default_factory=dict)
