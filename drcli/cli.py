@@ -15,18 +15,23 @@ from drcli import __version__, terminal
 from drcli.errors import DataError, DrcliError, RunError
 from drcli.files import reason
 from drcli.options import (
+    AbsentOpt,
     AddressOpt,
     ColumnsOpt,
     CpusOpt,
     DeviceOpt,
     DevicesOpt,
+    DrawsOpt,
     EngineOpt,
     GpusOpt,
     JobsOpt,
     JsonOpt,
+    MissingOpt,
+    NoiseOpt,
     OverridesArg,
     RecipeArg,
     ReferenceOpt,
+    SubsetsOpt,
 )
 from drcli.reading import LESS_MEMORY, is_memory_shortage, one_line, printable
 from drcli.terminal import EXIT_CODE, MESSAGE, leaving_at_once, raising_again
@@ -297,7 +302,7 @@ def diagnose(
 
 @app.command("eval")
 @reports_errors
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
     checkpoint: Annotated[
         Path, typer.Argument(metavar="RUN|CHECKPOINT.pt", help="What to evaluate: a run directory, or a file in it.")
     ],
@@ -305,14 +310,20 @@ def evaluate(
         list[str] | None, typer.Argument(metavar="[dataset.root=DIR]", help="Where the data was moved.")
     ] = None,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    subsets: SubsetsOpt = None,
+    missing: MissingOpt = None,
+    noise: NoiseOpt = None,
+    absent: AbsentOpt = "zero",
+    draws: DrawsOpt = 3,
     device: DeviceOpt = "auto",
     as_json: JsonOpt = False,
 ) -> None:
-    """Score a checkpoint, and its frozen encoders, each and all together, by linear probes."""
+    """Score a checkpoint, and its frozen encoders by linear probes; or runs without modalities and under noise."""
     with leaving_at_once():
         from drcli.commands import evaluate as command
 
-    result = command.evaluate(checkpoint, overrides or [], split, device)
+    asked = command.Asked(subsets, missing or [], noise or [], absent, draws)
+    result = command.evaluate(checkpoint, overrides or [], split, device, asked)
     _emit(as_json, lambda: result, lambda: command.table(result))
 
 

@@ -48,3 +48,26 @@ ReferenceOpt = Annotated[
     str | None, typer.Option(metavar="LABEL", help="Label that differences are to; default: joint training.")
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+SubsetsOpt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="all|NAMES",
+        help="Score without the other modalities: audio,audio+visual, or all for every subset of them.",
+    ),
+]
+AbsentOpt = Annotated[
+    str, typer.Option(help="Features in the place of an absent modality: zero, or mean, their mean over training.")
+]
+MissingOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODALITY=SHARE[,SHARE]", help="Score where a share of the samples lacks a modality: audio=0.3."
+    ),
+]
+NoiseOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODALITY=DB[,DB]", help="Score with white noise on a modality's inputs, in dB: audio=20,10,0,-10."
+    ),
+]
+DrawsOpt = Annotated[int, typer.Option(min=1, max=1000, help="Draws of the noise, and of the samples that lack it.")]

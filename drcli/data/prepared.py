@@ -22,6 +22,7 @@ from drcli.data.format import (
     absence,
     differences,
     lengths_file,
+    present_file,
     read_info,
     verify_files,
 )
@@ -44,6 +45,7 @@ class Split:
         weight: (N,) float64, 1 / draws of the row's sample: a mean over rows with these weights is
             the mean over samples.
         files: what the memory maps read from, by modality.
+        present: (N,) bool, whether a row has a modality, by modality that some rows may lack.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Split:
     weight: Tensor
     lengths: Mapping[str, Tensor] = field(default_factory=dict)
     files: Mapping[str, MappedFile] = field(default_factory=dict)
+    present: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:
@@ -110,6 +113,11 @@ class PreparedDataset:
             weight=1.0 / torch.bincount(sample).to(torch.float64)[sample],
             lengths={m: _read_column(folder / lengths_file(m), rows) for m in self._sequences()},
             files={m: MappedFile(path, path.stat().st_size) for m, path in paths.items()},
+            present={
+                m: torch.from_numpy(open_array(folder / present_file(m), (rows,), "bool")).clone()
+                for m, spec in specs.items()
+                if spec.masked
+            },
         )
 
     def without(self, name: str) -> PreparedDataset:
@@ -200,6 +208,7 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
         open_array(root / split / f"{m}.npy", (info.rows[split], *spec.shape), spec.dtype)
         if spec.kind == "sequence":
             _check_lengths(root / split / lengths_file(m), info.rows[split], spec.shape[0])
+    _check_present(root, info, split)
     labels_path = root / split / LABELS_FILE
     labels = open_array(labels_path, (info.rows[split],), "int64")
     sample = _sample_numbers(root / split / IDS_FILE)
@@ -229,6 +238,28 @@ def _check_lengths(path: Path, rows: int, longest: int) -> None:
             f"{path}: lengths run from {lengths.min()} to {lengths.max()}, allowed are 0 to {longest}; "
             "prepare the dataset again with --fresh"
         )
+
+
+def _check_present(root: Path, info: DatasetInfo, split: str) -> None:
+    """Refuse a row that lacks every modality, and a modality of which K-means has too few rows."""
+    masks = {
+        m: open_array(root / split / present_file(m), (info.rows[split],), "bool")
+        for m, spec in info.modalities.items()
+        if spec.masked
+    }
+    for m, mask in masks.items():
+        if mask.sum() < (1 if split == "test" else len(info.classes)):
+            raise DataError(
+                f"{root / split / present_file(m)}: {mask.sum()} rows have the modality, for {len(info.classes)} "
+                "classes; K-means needs at least as many rows as classes: give more, or leave the modality out"
+            )
+    if masks and len(masks) == len(info.modalities):
+        lacking = ~np.any(list(masks.values()), axis=0)
+        if lacking.any():
+            raise DataError(
+                f"{root / split}: row {int(lacking.argmax())} lacks every modality; leave such rows out, and prepare "
+                "the dataset again with --fresh"
+            )
 
 
 def _check_classes(root: Path, info: DatasetInfo, split: str, labels: NDArray[np.int64]) -> list[str]:

@@ -145,6 +145,8 @@ def compile_forward(ctx: Context, method: Method) -> str | None:
     mode = ctx.training.compile
     if mode == "off":
         return None
+    if ctx.train.present:
+        return "rows lack modalities, so that each batch has other numbers of them; the model runs uncompiled"
     model = ctx.model
     buffers = {name: (buffer, buffer.clone()) for name, buffer in model.named_buffers()}
     try:

@@ -109,7 +109,7 @@ class AGM(Window):
             for coalition in coalitions(ctx.model.modalities):
                 if coalition != everyone:
                     inputs = {m: x if m in coalition else torch.zeros_like(x) for m, x in batch.inputs.items()}
-                    values[coalition] = ctx.model(inputs, batch.lengths).logits
+                    values[coalition] = ctx.model(inputs, batch.lengths, batch.present).logits
         return {m: weighted_sum(weights, values) for m, weights in self.weights.items()}
 
     def _kappa(self, ctx: Context, responses: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:

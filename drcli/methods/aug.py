@@ -63,6 +63,7 @@ class AUG(Alternating):
         hidden: PositiveInt = Field(256, le=65_536, description="width of each hidden layer")
         weights: Weights = None
 
+    leaves_out: ClassVar[bool] = True
     year: ClassVar[int | None] = 2025
     neutral: ClassVar[Mapping[str, Any] | None] = None
     neutral_reason: ClassVar[str] = "it never trains fused logits: every modality takes steps of its own"
@@ -121,7 +122,7 @@ class AUG(Alternating):
         """Return the mean of softmax(z_m)(y) over the training rows, by modality."""
 
         def right(batch: Batch) -> dict[str, Tensor]:
-            logits = self.all_logits(ctx.model.encode_alone(batch.inputs, batch.lengths))
+            logits = self.all_logits(ctx.model.encode_alone(batch.inputs, batch.lengths, batch.present))
             return {m: right_probabilities(z, batch.labels)[:, None] for m, z in logits.items()}
 
         with evaluating(ctx.model, self.classifiers):
@@ -129,8 +130,8 @@ class AUG(Alternating):
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
         """Return the weighted sum of the modalities' logits (B, C), and the encoders' features."""
-        features = model.encode_alone(batch.inputs, batch.lengths)
-        return Outputs(features, fixed_logits(self.all_logits(features), self.settings.weights))
+        features = model.encode_alone(batch.inputs, batch.lengths, batch.present)
+        return Outputs(features, fixed_logits(self.all_logits(features), self.settings.weights, batch.present))
 
 
 def behind(scores: Mapping[str, float], sigma: float, tau: float) -> str | None:

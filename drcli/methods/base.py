@@ -104,6 +104,9 @@ class Method:
     per_modality: ClassVar[bool] = False
     """Whether the method trains one run per modality instead of one run over all."""
 
+    leaves_out: ClassVar[bool] = False
+    """Whether `predict` leaves a modality out that a row lacks; if not, the fusion does with it what it can."""
+
     trains: ClassVar[bool] = True
     """Whether there are epochs; if not, the model is evaluated as `setup` leaves it."""
 
@@ -112,6 +115,9 @@ class Method:
 
     distributed_reason: ClassVar[str] = ""
     """Why several devices cannot train one run together; empty: they can."""
+
+    masks_reason: ClassVar[str] = ""
+    """Why it cannot be trained on data whose rows lack modalities; empty: it can."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -202,7 +208,7 @@ class Method:
         """Run the model on a batch, with features of 0 where the batch's selection does not let a modality be seen."""
         if batch.seen:
             return ctx.model.forward_seen(batch)
-        outputs: Outputs = ctx.model(batch.inputs, batch.lengths)
+        outputs: Outputs = ctx.model(batch.inputs, batch.lengths, batch.present)
         return outputs
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
@@ -230,8 +236,12 @@ class Method:
         """
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
-        """Return the logits (B, C) that the method predicts with, and the encoders' features."""
-        outputs: Outputs = model(batch.inputs, batch.lengths)
+        """Return the logits (B, C) that the method predicts with, and the encoders' features.
+
+        `batch.present` says which rows lack a modality. Features of 0, or a stand-in, are in its place; a method
+        that joins logits of single modalities by itself leaves those out, as `leaves_out` says.
+        """
+        outputs: Outputs = model(batch.inputs, batch.lengths, batch.present)
         return outputs
 
     def state_dict(self) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class DGL(Method):
         """Return the fused loss, which ends at the features, and the unimodal ones."""
         if len(outputs.features) == 1:
             return super().losses(ctx, outputs, batch)
-        fused = ctx.model.fuse({m: h.detach() for m, h in outputs.features.items()})
+        fused = ctx.model.fuse({m: h.detach() for m, h in outputs.features.items()}, batch.present)
         unimodal = ctx.model.unimodal_logits(outputs.features, "zero_others")
         alone = {m: self.settings.alpha * functional.cross_entropy(z, batch.labels) for m, z in unimodal.items()}
         return {"joint": functional.cross_entropy(fused, batch.labels), **alone}

@@ -146,10 +146,11 @@ class DIMML(Method):
         terms = [one_way_contrast(h[n], h[m], dimensions, tau) for (m, n), dimensions in self.lessons.items()]
         return {**losses, "contrast": torch.stack(terms).sum()} if terms else losses
 
-    def _weighted(self, logits: Mapping[str, Tensor]) -> Tensor:
-        return weighted_logits(logits, self.heads.certainties(logits, self.settings.certainty))
+    def _weighted(self, logits: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        return weighted_logits(logits, self.heads.certainties(logits, self.settings.certainty, present))
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
         """Return the logits (B, C) weighted by certainty, and the encoders' features."""
-        features = model.encode(batch.inputs, batch.lengths)
-        return Outputs(features, self._weighted({**apply_heads(self.heads.own, features), FUSED: model.fuse(features)}))
+        features = model.encode(batch.inputs, batch.lengths, batch.present)
+        logits = {**apply_heads(self.heads.own, features), FUSED: model.fuse(features, batch.present)}
+        return Outputs(features, self._weighted(logits, batch.present))

@@ -255,7 +255,7 @@ def _loss(trial: Context, batches: Batches) -> float:
     """Mean cross-entropy over the samples of a whole split, in evaluation mode."""
 
     def predict(batch: Batch) -> dict[str, Tensor]:
-        return {"logits": trial.model(batch.inputs, batch.lengths).logits}
+        return {"logits": trial.model(batch.inputs, batch.lengths, batch.present).logits}
 
     with evaluating(trial.model):
         found = over_rows(batches, trial.eval_batch_size, predict)

@@ -145,7 +145,7 @@ class LFM(Method):
         """Return outputs and labels of `rows` rows of a split."""
         generator = ctx.generator("lfm", batches.split.name)
         batch = batches.take(torch.randperm(len(batches), generator=generator)[: self.settings.rows])
-        return ctx.model(batch.inputs, batch.lengths), batch.labels
+        return ctx.model(batch.inputs, batch.lengths, batch.present), batch.labels
 
 
 def fitted_weight(epoch: float) -> float:

@@ -79,7 +79,7 @@ class ModalityDropout(Method):
         """Run the model on a batch, without what is dropped of it."""
         if self.settings.p == 0:
             return super().forward(ctx, batch)
-        features = ctx.model.encode(batch.inputs, batch.lengths)
+        features = ctx.model.encode(batch.inputs, batch.lengths, batch.present)
         kept = {m: to_device(self.kept[m][batch.index], ctx.device) for m in features}
         for m, share in ctx.average({m: rows.float().mean() for m, rows in kept.items()}, batch).items():
             ctx.log(f"coefficient/{m}", share)

@@ -90,7 +90,7 @@ class OPM(UnimodalScores):
         for m, q in drop.items():
             ctx.log(f"coefficient/{m}", q)
         kept = {m: self.draws[m][batch.index].to(q.device) >= q for m, q in drop.items()}
-        return Outputs(outputs.features, ctx.model.fuse(dropped(outputs.features, kept, drop)))
+        return Outputs(outputs.features, ctx.model.fuse(dropped(outputs.features, kept, drop), batch.present))
 
     def _probabilities(self, ctx: Context, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return q_m, {m: ()}; 0 in the batches in which nothing is dropped."""

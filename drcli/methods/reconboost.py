@@ -69,6 +69,7 @@ class ReconBoost(Method):
             "picked", description="who takes part in the sum; picked: from its first stage on; all: from the start"
         )
 
+    leaves_out: ClassVar[bool] = True
     year: ClassVar[int | None] = 2024
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
     neutral: ClassVar[Mapping[str, Any] | None] = None
@@ -127,8 +128,8 @@ class ReconBoost(Method):
 
     def forward(self, ctx: Context, batch: Batch) -> Outputs:
         """Run the encoders of the members, and sum."""
-        features = ctx.model.encode_alone({m: batch.inputs[m] for m in self.members(ctx)}, batch.lengths)
-        return Outputs(features, self.boosted(features))
+        features = ctx.model.encode_alone({m: batch.inputs[m] for m in self.members(ctx)}, batch.lengths, batch.present)
+        return Outputs(features, self.boosted(features, present=batch.present))
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
         """Return the loss of the picked modality with its agreement, or the cross-entropy of the sum."""
@@ -138,7 +139,7 @@ class ReconBoost(Method):
         picked = self.picked(ctx)
         logits = self.boosted.head(outputs.features[picked])
         with torch.no_grad():
-            others = self.boosted(outputs.features, without={picked})
+            others = self.boosted(outputs.features, without={picked}, present=batch.present)
         w1, w2 = self.settings.w1, self.settings.w2
         losses = {"residual": w1 / logits.shape[1] * residual_loss(logits, others, batch.labels, w2 / w1)}
         before = self.picked(ctx, back=1)
@@ -150,5 +151,5 @@ class ReconBoost(Method):
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
         """Return the boosted sum (B, C), and all encoders' features."""
-        features = model.encode_alone(batch.inputs, batch.lengths)
-        return Outputs(features, self.boosted(features))
+        features = model.encode_alone(batch.inputs, batch.lengths, batch.present)
+        return Outputs(features, self.boosted(features, present=batch.present))

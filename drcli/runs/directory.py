@@ -9,6 +9,7 @@ last.pt            the last finished epoch, for resuming
 test_outputs.npz   the selected epoch's logits and features of the test split, with the ids of its samples
 test_predictions.csv  id, true and predicted class of the same rows
 summary.json       test scores; written last
+conditions.json    test scores without modalities and under noise, if `drcli eval` was asked for them
 failure.json       what ended the run, until it is trained again
 tensorboard/       the same curves as event files
 
@@ -37,6 +38,7 @@ from drcli.recipe.load import with_defaults
 from drcli.recipe.plain_yaml import read_yaml
 from drcli.recipe.schema import Recipe
 from drcli.recipe.text import differences
+from drcli.runs.conditions import Conditions
 from drcli.runs.outputs import StoredOutputs, narrowed
 from drcli.runs.record import Record, RecordError, parse
 from drcli.runs.records import FORMAT, Environment, EpochRecord, Event, Failure, RunRecipe, Summary
@@ -76,6 +78,7 @@ class RunDirectory:
         self._outputs = folder / "test_outputs.npz"
         self._predictions = folder / "test_predictions.csv"
         self._summary = folder / "summary.json"
+        self._conditions = folder / "conditions.json"
         self.failure_file = folder / "failure.json"
 
     @staticmethod
@@ -212,6 +215,10 @@ class RunDirectory:
         self._write(self._summary, summary)
         self.failure_file.unlink(missing_ok=True)
 
+    def write_conditions(self, found: Conditions) -> None:
+        """Keep scores without modalities and under noise."""
+        self._write(self._conditions, found)
+
     def write_failure(self, failure: Failure) -> None:
         """Keep what ended the run."""
         self._write(self.failure_file, failure)
@@ -252,6 +259,10 @@ class RunDirectory:
     def summary(self) -> Summary | None:
         """Return the scores of a finished run, or None; see `recipe` for errors."""
         return self._versioned(self._summary, Summary) if self._summary.exists() else None
+
+    def conditions(self) -> Conditions | None:
+        """Return the scores without modalities and under noise, or None; see `recipe` for errors."""
+        return self._versioned(self._conditions, Conditions) if self._conditions.exists() else None
 
     def failure(self) -> Failure | None:
         """Return what ended the run, or None; see `recipe` for errors."""

@@ -175,7 +175,7 @@ def test_another_version_is_refused(tmp_path: Path, version: Any) -> None:
     raw = {**json.loads(INFO.to_json()), "format_version": version}
     (tmp_path / "dataset.json").write_text(json.dumps(raw))
     with pytest.raises(
-        DataError, match=rf"format_version is {version!r}, this drcli reads 1 and 2; prepare .* --fresh"
+        DataError, match=rf"format_version is {version!r}, this drcli reads 1, 2 and 3; prepare .* --fresh"
     ):
         read_info(tmp_path)
 

@@ -39,7 +39,7 @@ class Alternating(Method):
 
     def forward(self, ctx: Context, batch: Batch) -> Outputs:
         """Run the encoder of the present turn."""
-        features = ctx.model.encode_alone({self.turn: batch.inputs[self.turn]}, batch.lengths)
+        features = ctx.model.encode_alone({self.turn: batch.inputs[self.turn]}, batch.lengths, batch.present)
         return Outputs(features, self.logits_of(self.turn, features[self.turn]))
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
