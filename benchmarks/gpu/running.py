@@ -191,7 +191,8 @@ class Session:
         return [option.replace(SCRATCH, str(self.place.scratch)) for option in every]
 
     def _environment(self) -> dict[str, str]:
-        return environment(self.place.site)
+        one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        return environment(self.place.site) | (one_thread if self.place.tiny else {})
 
     def _result(self, step: Step, status: str, **more: Any) -> Result:
         place = self.place

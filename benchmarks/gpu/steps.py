@@ -30,9 +30,10 @@ COMPILED = ("drcli", "drcli compile=reduce-overhead", "drcli compile=default")
 SCRATCH = "{scratch}"
 """Stands for the folder of made-up arrays."""
 
+NARROW = tuple(f"modalities.{m}.{field}" for m in ("audio", "visual") for field in ("width=4", "stem_stride=4"))
 SMALL = (
-    *(f"modalities.{m}.{field}" for m in ("audio", "visual") for field in ("backbone=resnet_small", "width=4")),
-    "modalities.audio.stem_stride=4",
+    *(f"modalities.{m}.backbone=resnet_small" for m in ("audio", "visual")),
+    *NARROW,
     "modalities.visual.size=16",
     "training.batch_size=8",
     "training.precision=fp32",
@@ -167,7 +168,15 @@ def all_steps() -> tuple[Step, ...]:
                 Length(60, ("--repeats", "1")),
                 Length(35, ("--repeats", "1", "--epochs", "10"), "10 epochs, the whole is projected"),
             ),
-            ("--epochs", "3", "--repeats", "1", f"dataset.root={SCRATCH}/digits", "dataset.prepare.draws=2"),
+            (
+                "--epochs",
+                "3",
+                "--repeats",
+                "1",
+                f"dataset.root={SCRATCH}/tiny-digits",
+                "dataset.prepare.draws=2",
+                *NARROW,
+            ),
         ),
         Step(
             "compiled",

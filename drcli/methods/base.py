@@ -190,7 +190,7 @@ class Method:
             self.backward(ctx, losses if fraction == 1 else {name: fraction * loss for name, loss in losses.items()})
             for name, loss in losses.items():
                 scalars[f"loss_{name}"] = scalars.get(f"loss_{name}", 0) + fraction * loss.detach()
-            parts.append(concatenated([outputs]))  # a copy: CUDA graphs write the next part's over it
+            parts.append(outputs)
         outputs = ctx.all_gather(concatenated(parts), batch)
         ctx.world.sum_gradients(ctx.trainable)
         self.modulate(ctx, outputs, batch.whole)
