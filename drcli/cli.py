@@ -26,12 +26,17 @@ from drcli.options import (
     GpusOpt,
     JobsOpt,
     JsonOpt,
+    MethodOpt,
     MissingOpt,
     NoiseOpt,
     OverridesArg,
     RecipeArg,
     ReferenceOpt,
+    SamplerOpt,
     SubsetsOpt,
+    TrialsOpt,
+    TunedOpt,
+    TuneSeedsOpt,
 )
 from drcli.reading import LESS_MEMORY, is_memory_shortage, one_line, printable
 from drcli.terminal import EXIT_CODE, MESSAGE, leaving_at_once, raising_again
@@ -189,10 +194,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
 def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     recipe: RecipeArg,
     overrides: OverridesArg = None,
-    method: Annotated[
-        str | None,
-        typer.Option(help="Labels of the recipe's methods, NAME[,NAME], or all; default: its `method`."),
-    ] = None,
+    method: MethodOpt = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2; default: those of the recipe.")] = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     device: DeviceOpt = "auto",
@@ -237,23 +239,13 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
 def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
     recipe: RecipeArg,
     overrides: OverridesArg = None,
-    method: Annotated[
-        str | None,
-        typer.Option(help="Labels of the recipe's methods, NAME[,NAME], or all; default: its `method`."),
-    ] = None,
-    trials: Annotated[
-        int, typer.Option(min=1, max=999, help="Trials of each method; the first has the recipe's own values.")
-    ] = 16,
-    tune_seeds: Annotated[
-        str, typer.Option(help="Seeds of each trial; none of those that the recipe's final runs have.")
-    ] = "100,101",
-    sampler: Annotated[
-        str, typer.Option(help="random, or tpe: Optuna's estimator, which learns from earlier trials.")
-    ] = "random",
-    out: Annotated[
-        Path, typer.Option(help="Folder in which tuned/<recipe>.yaml and the study, tuned/<recipe>/, are written.")
-    ] = Path(),
+    method: MethodOpt = None,
+    trials: TrialsOpt = 16,
+    tune_seeds: TuneSeedsOpt = "100,101",
+    sampler: SamplerOpt = "random",
+    out: TunedOpt = Path(),
     device: DeviceOpt = "auto",
+    jobs: JobsOpt = None,
     engine: EngineOpt = "local",
     address: AddressOpt = None,
     cpus_per_run: CpusOpt = None,
@@ -265,9 +257,7 @@ def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands import tune as command
         from drcli.commands.train import EngineOptions
 
-    options = EngineOptions(
-        device=device, name=engine, address=address, cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run
-    )
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, jobs=jobs)
     request = command.TuneRequest(recipe, overrides or [], method, trials, tune_seeds, sampler, out, options)
     done = command.tune(request, terminal.console(stderr=True))
     if as_json or done.found:

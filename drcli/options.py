@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -71,3 +72,19 @@ NoiseOpt = Annotated[
     ),
 ]
 DrawsOpt = Annotated[int, typer.Option(min=1, max=1000, help="Draws of the noise, and of the samples that lack it.")]
+MethodOpt = Annotated[
+    str | None, typer.Option(help="Labels of the recipe's methods, NAME[,NAME], or all; default: its `method`.")
+]
+TrialsOpt = Annotated[
+    int, typer.Option(min=1, max=999, help="Trials of each method; the first has the recipe's own values.")
+]
+TuneSeedsOpt = Annotated[
+    str, typer.Option(help="Seeds of each trial; none of those that the recipe's final runs have.")
+]
+SamplerOpt = Annotated[
+    str,
+    typer.Option(help="How values are drawn: random, or tpe, Optuna's estimator, which learns from earlier trials."),
+]
+TunedOpt = Annotated[
+    Path, typer.Option(help="Folder in which tuned/<recipe>.yaml and the study, tuned/<recipe>/, are written.")
+]

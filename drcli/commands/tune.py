@@ -11,7 +11,9 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from drcli.commands.train import EngineOptions, check_weights, open_or_prepare, select_engine
+from drcli.engine.device import resolve_device
 from drcli.engine.distributed import launched
+from drcli.engine.sharing import share_out
 from drcli.errors import UsageError
 from drcli.files import make_folder, write_atomic, write_json
 from drcli.recipe.load import load_source
@@ -22,12 +24,15 @@ from drcli.registry import known
 from drcli.report.render import render, rich_table, unbroken
 from drcli.runs.planned import plan, select_labels, select_seeds
 from drcli.runs.wording import percent
-from drcli.tuning import picture, result
+from drcli.tuning import result
 from drcli.tuning.search import SAMPLERS, import_optuna
 from drcli.tuning.study import Study, Trial, TrialRecord
 
 EVERYTHING = 1_000_000
-"""Trials that are run together where an engine has a queue of its own."""
+"""Trials that are given to an engine together where it has a queue of its own."""
+
+QUEUED = 16
+"""The same for each run at once on one machine: processes start anew with each such part of a study."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +79,22 @@ def tune(request: TuneRequest, progress: Console) -> TuneResult:
     for label in study.labels:
         check_weights(plan(study.recipe, [label], study.seeds, study.folder / "runs" / label))
     dataset = open_or_prepare(study.recipe, progress)
-    silent = progress if progress.is_terminal else Console(quiet=True)
+    at_once = together(request.engine)
+    heard = progress if progress.is_terminal or at_once > 1 else Console(quiet=True)
 
     def told(trial: Trial, record: TrialRecord) -> None:
         progress.print(Text(line(trial, record, study.trials)), soft_wrap=True)
 
-    study.run(dataset.info.fingerprint, lambda runs: engine(runs, dataset, silent), told, together(request.engine))
+    study.run(dataset.info.fingerprint, lambda runs: engine(runs, dataset, heard), told, at_once)
     return _written(study, data)
 
 
 def together(options: EngineOptions) -> int:
-    """Return how many trials an engine is given at once: more than it runs at a time, where it runs several."""
-    return 1 if options.name == "local" else EVERYTHING
+    """Return how many trials an engine is given together: more than it runs at once, where it runs several."""
+    if options.name != "local":
+        return EVERYTHING
+    jobs = share_out(options.jobs, resolve_device(options.device), EVERYTHING).jobs
+    return 1 if jobs == 1 else jobs * QUEUED
 
 
 def _study(request: TuneRequest) -> tuple[Study, dict[str, Any]]:
@@ -144,7 +153,7 @@ def _written(study: Study, data: dict[str, Any]) -> TuneResult:
     text = "\n".join(render(table, "markdown") for table in result.tables(study, found))
     write_atomic(study.folder / "tables.md", text.encode(), follow=False)
     write_json(study.folder / "result.json", result.to_json(study, found), follow=False)
-    return TuneResult(study, found, path, picture.write(study.folder, found))
+    return TuneResult(study, found, path, result.write_picture(study.folder, found))
 
 
 def to_json(done: TuneResult) -> dict[str, Any]:

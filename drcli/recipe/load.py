@@ -146,14 +146,15 @@ def _assemble(checker: Checker) -> Recipe | None:
     dataset = _dataset(checker)
     modalities, corrupt = _modalities(checker), _corrupt(checker)
     fusion = checker.configured(("fusion",), "name", FUSIONS, default="concat")
+    methods = _methods(checker)
     training = _training(checker)
-    methods = _methods(checker, training)
     diagnosis = checker.settings(DiagnosisSettings, ("diagnosis",))
     search = checked_search(checker)
     if top is None or dataset is None or modalities is None or corrupt is None or fusion is None:
         return None
     if methods is None or training is None or diagnosis is None:
         return None
+    methods = _with_own_training(checker, methods)
     dataset = _with_waveform_noise(checker, dataset, corrupt)
     return Recipe(
         name=top.name,
@@ -239,7 +240,7 @@ def _with_waveform_noise(checker: Checker, dataset: DatasetBlock, corrupt: Mappi
     return dataset
 
 
-def _methods(checker: Checker, training: Training | None) -> dict[str, MethodBlock] | None:
+def _methods(checker: Checker) -> dict[str, MethodBlock] | None:
     labels = checker.block(("methods",))
     if labels == {}:
         checker.add(("methods",), "required: at least one, such as {joint: {}}")
@@ -252,9 +253,8 @@ def _methods(checker: Checker, training: Training | None) -> dict[str, MethodBlo
         found = checker.configured(key, "method", METHODS, default=label, besides=(RELEARN, TRAINING))
         relearn = _relearn(checker, (*key, RELEARN))
         own = checker.block((*key, TRAINING)) or {}
-        changed = own_training(checker, key, own) if own and training is not None else None
         if found is not None:
-            blocks[label] = MethodBlock(*found, relearn, changed, own)
+            blocks[label] = MethodBlock(*found, relearn, own=own)
     method = checker.data.get("method")
     if labels and isinstance(method, str) and method not in labels:
         checker.add(("method",), f"must be a label of methods; {known(method, labels)}", method)
@@ -278,7 +278,15 @@ def _training(checker: Checker) -> Training | None:
     return Training(**scalars.model_dump(), optimizer=optimizer, schedule=schedule)
 
 
-def own_training(checker: Checker, key: Key, own: Mapping[str, Any]) -> Training | None:
+def _with_own_training(checker: Checker, methods: Mapping[str, MethodBlock]) -> dict[str, MethodBlock]:
+    """Add to each method that has values of `training` of its own how it is trained."""
+    return {
+        label: replace(block, training=_own_training(checker, ("methods", label), block.own)) if block.own else block
+        for label, block in methods.items()
+    }
+
+
+def _own_training(checker: Checker, key: Key, own: Mapping[str, Any]) -> Training | None:
     """Return how a method is trained whose block has values of its own in place of those of `training`.
 
     Args:

@@ -5,19 +5,28 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from drcli.recipe.text import spelled
+from drcli.report.drawing import Curve, add_legend, draw_curve
 from drcli.report.render import TableText
+from drcli.report.theme import PAPER, Theme, write_figure
 from drcli.runs.comparison import Mean
 from drcli.runs.wording import ABSENT, mean_and_spread, points, seconds_of
 from drcli.tuning.search import put
 from drcli.tuning.study import Study, TrialRecord
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SUFFIX = "-tuned"
 """What the name of a recipe with the winners ends in, so that its runs have a folder of their own."""
+
+SUFFIXES = (".svg", ".png")
 
 NOTES = (
     "default: the recipe's own values, which are the first trial; tuned: the best trial, of equal ones the first.",
@@ -133,7 +142,7 @@ def _words(one: Tuned) -> str:
     return f"{scores} % ({len(one.trials)} trials, trial {one.best.number} is the best)"
 
 
-# Tables
+# Tables and picture
 
 
 def tables(study: Study, found: Sequence[Tuned]) -> list[TableText]:
@@ -212,3 +221,33 @@ def _json(one: Tuned) -> dict[str, Any]:
         "teacher_seconds": teacher_seconds,
         "history": [trial.to_dict() for trial in one.trials],
     }
+
+
+def write_picture(folder: Path, found: Sequence[Tuned]) -> list[Path]:
+    """Write the picture into a folder and return its files; none where no trial was drawn.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    shown = [one for one in found if len(one.trials) > 1]
+    theme = PAPER.with_methods(one.label for one in shown)
+    paths = [folder / f"expected_best{suffix}" for suffix in SUFFIXES] if shown else []
+    for path in paths:
+        write_figure(path, theme, partial(draw_curves, found=shown, theme=theme))
+    return paths
+
+
+def draw_curves(figure: Figure, found: Sequence[Tuned], theme: Theme) -> None:
+    """Draw the curve of each method, in per cent."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure.set_size_inches(7.5, 4.2 + 0.08 * len(found))
+    axes = figure.subplots()
+    keys = []
+    for one in found:
+        mean = [100 * value for value in one.curve]
+        curve = Curve(range(1, len(mean) + 1), mean, [0.0] * len(mean))
+        keys.append((draw_curve(axes, curve, theme.look(one.label), "-", theme), one.label))
+    axes.set(xlabel="trials n", ylabel="expected best of n (validation, %)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    add_legend(figure, keys, theme)

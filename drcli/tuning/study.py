@@ -29,7 +29,8 @@ from drcli.recipe.schema import Recipe
 from drcli.recipe.text import differences, excerpt
 from drcli.runs.directory import STUDY, RunDirectory, without_root
 from drcli.runs.planned import PlannedRun, plan
-from drcli.runs.records import Failure, Record, RecordError, Seconds, Share, Summary, parse
+from drcli.runs.record import Record, RecordError, Seconds, Share, parse
+from drcli.runs.records import Failure, Summary
 from drcli.tuning.search import Sampler, Space, Told, Values, draw, present_values, space_of, with_values
 
 FORMAT = 1

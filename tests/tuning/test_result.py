@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from drcli.recipe.load import load_recipe
-from drcli.tuning import picture
-from drcli.tuning.result import Tuned, expected_best, steps_of, tuned_recipe
+from drcli.tuning.result import Tuned, expected_best, steps_of, tuned_recipe, write_picture
 from drcli.tuning.study import TrialRecord
 
 
@@ -104,9 +103,9 @@ def test_the_tuned_recipe_is_an_ordinary_one_with_the_winners(tmp_path: Path, to
 @pytest.mark.slow
 def test_the_picture_has_a_line_and_a_name_for_each_method(tmp_path: Path) -> None:
     found = [tuned(0.5, 0.4, 0.6, label="ogm"), tuned(0.5, 0.2, 0.3, label="pmr")]
-    svg, png = picture.write(tmp_path, found)
+    svg, png = write_picture(tmp_path, found)
     assert png.read_bytes().startswith(b"\x89PNG")
     first = svg.read_bytes()
-    picture.write(tmp_path, found)
+    write_picture(tmp_path, found)
     assert svg.read_bytes() == first
-    assert picture.write(tmp_path, [tuned(0.5)]) == []
+    assert write_picture(tmp_path, [tuned(0.5)]) == []

@@ -26,7 +26,7 @@ from drcli.tuning.study import Study, Trial, TrialRecord
 pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'drcli[tune]'")
 
 Make = Callable[..., Recipe]
-METHODS = {"joint": {}, "unimodal": {}, "umt": {}}
+METHODS: dict[str, dict[str, Any]] = {"joint": {}, "unimodal": {}, "umt": {}}
 DATA = "f" * 64
 
 
@@ -60,7 +60,7 @@ class Runner:
                 files.log_epoch(epoch_record(0))  # of 2 seconds
                 continue
             accuracy = 1 / (1 + abs(math.log10(rate / 0.1)))
-            made = {"modality": run.modality, "val": scores(accuracy), "test": None, "seconds": 7.0}
+            made: dict[str, Any] = {"modality": run.modality, "val": scores(accuracy), "test": None, "seconds": 7.0}
             files.write_summary(summary_record(method=run.recipe.method, seed=run.seed, probes={}, **made))
         return GridResult([], failed)
 

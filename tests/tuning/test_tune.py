@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -13,12 +14,13 @@ from typing import Any
 
 import pytest
 import yaml
-from support.command_line import invoke, start
+from support.command_line import ROOT, invoke, start
 from support.names import toy_names
 from support.ray_workers import register_toy
 
 from drcli.data import prepared
 from drcli.data.prepared import PreparedDataset
+from drcli.data.rows import open_array
 from drcli.errors import RunError
 from drcli.names import METHODS
 from drcli.recipe.load import load_recipe
@@ -61,7 +63,7 @@ def lasting(found: dict[str, Any]) -> dict[str, Any]:
 def closed_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """A data set whose test split raises, once it was checked, whoever opens it; yields the splits that were opened."""
     opened: list[str] = []
-    whole, array = PreparedDataset.split, prepared.open_array
+    whole, array = PreparedDataset.split, open_array
 
     def split(self: PreparedDataset, name: str) -> Any:
         opened.append(name)
@@ -172,11 +174,42 @@ def test_no_method_opens_the_test_split_in_a_trial(
     assert found["methods"][name]["default"] is not None, found
 
 
+ASKED = ("--method", "all", "--trials", 3, "--sampler", "tpe", "--tune-seeds", 7)
+
+# drcli with the dataset "toy", also in the processes that it starts: those import this file, but do not run it.
+PROGRAM = """
+from support.ray_workers import register_toy
+
+register_toy()
+if __name__ == "__main__":
+    import torch
+    from drcli.__main__ import main
+    torch.set_num_threads(2)  # cores that may be used; each of two runs has one
+    main()
+"""
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_give_the_table_of_one_after_another(recipe: Any) -> None:
+    path = recipe()
+    program = path.parent / "program.py"
+    program.write_text(PROGRAM, encoding="utf-8")
+    found = []
+    for jobs in (1, 2):
+        options = ("--jobs", jobs, "--out", path.parent / str(jobs), "--device", "cpu", "--json")
+        command = [sys.executable, program, "tune", path, *ASKED, *options]
+        places = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True, env=places)
+        assert ("2 runs at once" in done.stderr) == (jobs == 2)
+        found.append(lasting(json.loads(done.stdout)))
+    # Two at once have one thread each: what is drawn is the same, and so are the bits at equal threads alone.
+    assert found[0] == found[1]
+
+
 @pytest.mark.slow
 def test_local_and_ray_give_the_same_table(recipe: Any) -> None:
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'drcli[cluster]'")
-    path = recipe(seeds=[0])
-    asked = ("--method", "all", "--trials", 3, "--sampler", "tpe", "--tune-seeds", 7)
+    path, asked = recipe(), ASKED
     local = tune(path, *asked, "--out", path.parent / "local")
     places = {"PYTHONPATH": ":".join(sys.path)}
     ray.init(
