@@ -39,7 +39,7 @@ from drcli.report.tables import NARROW, check_columns, comparison_tables, splits
 from drcli.runs.collect import RunRecord, by_recipe
 from drcli.runs.comparison import Row, compare
 from drcli.runs.directory import RunDirectory
-from drcli.runs.planned import PlannedRun, plan, select_labels, select_seeds
+from drcli.runs.planned import PlannedRun, of_modalities, plan, select_labels, select_seeds, split_names
 from drcli.runs.values import row_values
 from drcli.watch.console import ConsoleListener, GridConsole
 from drcli.watch.events import Listener, Listeners
@@ -262,13 +262,21 @@ def _train_launched(world: World, request: TrainRequest, progress: Console) -> G
 def _planned(request: TrainRequest) -> tuple[Engine, list[PlannedRun], Recipe]:
     check_columns(request.columns or ())
     engine = select_engine(request.engine)
-    recipe = load_recipe(
-        find_recipe(request.recipe), request.overrides, lambda found: select_labels(found, request.method)
-    )
-    labels, seeds = select_labels(recipe, request.method), select_seeds(recipe, request.seeds)
-    runs = plan(recipe, labels, seeds, request.out)
+    return engine, *requested(request)
+
+
+def requested(request: TrainRequest) -> tuple[list[PlannedRun], Recipe]:
+    """Return the runs that a request asks for, and their recipe; nothing is prepared or trained.
+
+    Raises:
+        DrcliError: bad usage or recipe.
+    """
+    asked, _ = split_names(request.method)
+    recipe = load_recipe(find_recipe(request.recipe), request.overrides, lambda found: select_labels(found, asked))
+    labels, seeds = select_labels(recipe, asked), select_seeds(recipe, request.seeds)
+    runs = of_modalities(plan(recipe, labels, seeds, request.out), request.method)
     check_reference(request.reference, runs)
-    return engine, runs, recipe
+    return runs, recipe
 
 
 def check_reference(label: str | None, runs: Sequence[PlannedRun]) -> None:
