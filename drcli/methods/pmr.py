@@ -68,6 +68,7 @@ class PMR(Window):
         ema: float = Field(0.2, ge=0, lt=1, description="weight of the old prototypes at an update")
         ends: Last = 100
 
+    masks_reason: ClassVar[str] = "its prototypes would be means over rows that lack the modality"
     year: ClassVar[int | None] = 2023
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0, "per_weight": 0.0}
     state: ClassVar[tuple[str, ...]] = ("prototypes", "updates")
