@@ -126,10 +126,15 @@ def test_the_diagnosis_is_that_of_the_rows_that_have_the_modality(trainer: Make)
     settings = run.recipe.diagnosis
     found = run.ctx.diagnose(settings, 3.0)
     (train, labels), (val, labels_val) = run.ctx.features("train"), run.ctx.features("val")
-    alone = {"num_classes": 3, "settings": settings, "lambda_": 3.0}
-    audio = diagnose({"audio": train["audio"][mask]}, labels[mask], {"audio": val["audio"]}, labels_val, **alone)[
-        "audio"
-    ]
+    audio = diagnose(
+        {"audio": train["audio"][mask]},
+        labels[mask],
+        {"audio": val["audio"]},
+        labels_val,
+        num_classes=3,
+        settings=settings,
+        lambda_=3.0,
+    )["audio"]
     assert found["audio"] == audio
     assert (found["audio"].num_train, found["visual"].num_train) == (40, 60)
 
