@@ -298,8 +298,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
     """Score a checkpoint, and its frozen encoders by linear probes; or runs without modalities and under noise."""
     with leaving_at_once():
         from drcli.commands import evaluate as command
+        from drcli.commands.conditions import Asked
 
-    asked = command.Asked(subsets, missing or [], noise or [], absent, draws)
+    asked = Asked(subsets, missing or [], noise or [], absent, draws)
     result = command.evaluate(checkpoint, overrides or [], split, device, asked)
     _emit(as_json, lambda: result, lambda: command.table(result))
 

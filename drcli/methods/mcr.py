@@ -73,6 +73,7 @@ class MCR(MultiLoss):
             0.1, le=1e6, description="divides the similarities of the contrastive loss"
         )
 
+    masks_reason: ClassVar[str] = "it exchanges modalities between rows, of which each must have them"
     year: ClassVar[int | None] = 2025
     neutral: ClassVar[Mapping[str, Any] | None] = {"lambda": 0.0, "weight": 0.0, "contrast": 0.0}
     distributed_reason: ClassVar[str] = "it permutes and compares all samples of a batch"
