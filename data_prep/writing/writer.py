@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drcli.data.format import (
+    FORMAT_VERSION,
     IDS_FILE,
     INFO_FILE,
     KINDS,
     LABELS_FILE,
+    MASKED_VERSION,
     DatasetInfo,
     ModalityInfo,
     Statistics,
@@ -22,6 +24,7 @@ from drcli.data.format import (
     file_sha256,
     lengths_file,
     pool_files,
+    present_file,
     read_info,
 )
 from drcli.data.info_checks import SMALLEST_STD
@@ -52,6 +55,7 @@ class SplitWriter:
         self.kinds: dict[str, str] = {}
         self.constants: dict[str, Statistics] = {}
         self.steps: dict[str, NDArray[np.int64]] = {}
+        self.masks: dict[str, NDArray[np.bool_]] = {}
         self.pools: dict[str, NDArray[Any]] = {}
         allocate(folder / LABELS_FILE, (self.rows,), "int64")[:] = labels
         (folder / IDS_FILE).write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
@@ -88,6 +92,12 @@ class SplitWriter:
         assert len(lengths) == self.rows
         self.steps[modality] = np.asarray(lengths, dtype=np.int64)
         allocate(self.folder / lengths_file(modality), (self.rows,), "int64")[:] = self.steps[modality]
+
+    def present(self, modality: str, mask: NDArray[np.bool_]) -> None:
+        """Write which rows have a modality, (N,); the others are to hold zeros, and sequences 0 valid steps."""
+        assert mask.shape == (self.rows,)
+        self.masks[modality] = mask
+        allocate(self.folder / present_file(modality), (self.rows,), "bool")[:] = mask
 
     def pool(self, modality: str, labels: Sequence[int]) -> NDArray[Any]:
         """A memory map (P, *shape) for rows of a modality beyond the split's pairs, to be filled.
@@ -165,6 +175,7 @@ class DatasetWriter:
             settings=dict(settings),
             source=dict(source),
             sha256={path: file_sha256(self.root / path) for path in data_files(modalities, pools)},
+            format_version=MASKED_VERSION if train.masks else FORMAT_VERSION,
             pools=pools,
         )
         (self.root / INFO_FILE).write_text(info.to_json(), encoding="utf-8")
@@ -202,8 +213,8 @@ def _check_finite(what: str, array: NDArray[Any], split: str) -> None:
 
 def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> ModalityInfo:
     """Shape, type, kind, mean and standard deviation of a modality."""
-    kind = writer.kinds[modality]
-    if _is_constant(array, kind, writer.steps.get(modality)):
+    kind, mask = writer.kinds[modality], writer.masks.get(modality)
+    if _is_constant(array, kind, writer.steps.get(modality), mask):
         raise DataError(
             f"modality {modality} is constant over the training split and says nothing about the class; check the "
             "source files, or leave the modality out"
@@ -214,35 +225,39 @@ def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> Modali
         valid = np.arange(array.shape[1]) < writer.steps[modality][:, None]
         mean, std = _dimension_statistics(array[valid])
     elif kind == "vector":
-        mean, std = _dimension_statistics(array)
+        mean, std = _dimension_statistics(array if mask is None else array[mask])
     else:
-        mean, std = _statistics(array)
+        mean, std = _statistics(array, mask)
     for center, spread in zip(mean, std, strict=True):
         if not spread >= max(SMALLEST_STD, _ROUNDING * abs(center)):
             raise DataError(
                 f"modality {modality} varies by {spread:g} around {center:g} over the training split, less than "
                 "float32 can resolve; subtract the offset, or give it in other units"
             )
-    return ModalityInfo(array.shape[1:], array.dtype.name, tuple(mean), tuple(std), kind)
+    return ModalityInfo(array.shape[1:], array.dtype.name, tuple(mean), tuple(std), kind, mask is not None)
 
 
-def _is_constant(array: NDArray[Any], kind: str, lengths: NDArray[np.int64] | None) -> bool:
-    """Whether all values are equal; of a sequence, all valid steps, of a vector, all rows.
+def _is_constant(
+    array: NDArray[Any], kind: str, lengths: NDArray[np.int64] | None, mask: NDArray[np.bool_] | None
+) -> bool:
+    """Whether all values are equal; of a sequence, all valid steps, of a vector, all rows that are there.
 
     Small values are values like others.
     """
     if lengths is None:
-        first = array[0] if kind == "vector" else array.flat[0]
-        return all(bool((piece == first).all()) for _, piece in _raw_pieces(array))
+        row = array[0 if mask is None else mask.argmax()]
+        first_value = row if kind == "vector" else row.flat[0]
+        return all(bool((piece == first_value).all()) for _, piece in _raw_pieces(array, mask))
     first = array[lengths.argmax(), 0]
     valid = np.arange(array.shape[1]) < lengths[:, None]
     return all(bool((piece == first)[valid[start : start + len(piece)]].all()) for start, piece in _raw_pieces(array))
 
 
-def _statistics(array: NDArray[Any]) -> Statistics:
-    """Mean and standard deviation over everything; two passes in float64, a piece at a time."""
-    mean = sum(float(piece.sum()) for piece in _pieces(array)) / array.size
-    variance = sum(float(np.square(piece - mean).sum()) for piece in _pieces(array)) / array.size
+def _statistics(array: NDArray[Any], mask: NDArray[np.bool_] | None) -> Statistics:
+    """Mean and standard deviation over everything that is there; two passes in float64, a piece at a time."""
+    size = array.size if mask is None else array[0].size * int(mask.sum())
+    mean = sum(float(piece.sum()) for piece in _pieces(array, mask)) / size
+    variance = sum(float(np.square(piece - mean).sum()) for piece in _pieces(array, mask)) / size
     return (mean,), (float(np.sqrt(variance)),)
 
 
@@ -253,11 +268,13 @@ def _dimension_statistics(vectors: NDArray[Any]) -> Statistics:
     return tuple(mean.tolist()), tuple(np.where(std > _ROUNDING * np.abs(mean), std, 1.0).tolist())
 
 
-def _pieces(array: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-    return (piece.astype(np.float64) for _, piece in _raw_pieces(array))
+def _pieces(array: NDArray[Any], mask: NDArray[np.bool_] | None) -> Iterator[NDArray[np.float64]]:
+    return (piece.astype(np.float64) for _, piece in _raw_pieces(array, mask))
 
 
-def _raw_pieces(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """(number of the first row, rows), of at most `_CHUNK_BYTES` as float64."""
+def _raw_pieces(array: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
+    """(number of the first row, rows), of at most `_CHUNK_BYTES` as float64; of a mask, the rows that are there."""
     step = max(1, _CHUNK_BYTES // (8 * int(np.prod(array.shape[1:]))))
-    return ((start, array[start : start + step]) for start in range(0, len(array), step))
+    for start in range(0, len(array), step):
+        rows = slice(start, start + step)
+        yield start, array[rows] if mask is None else array[rows][mask[rows]]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from drcli.data import transforms
+from drcli.data.input import Corruption
 from drcli.data.pairs import draw_partners
 from drcli.data.plan import PICTURES, InputPlan, norm, normalised
 from drcli.data.prepared import Split
@@ -56,6 +58,7 @@ class Batch:
         share_of: labels, row numbers and what is seen of the whole batch, where these are the rows of one of
             several processes; else None.
         seen: of which rows a modality is seen, {m: (B,)}, bool, on the CPU; of one that is left out, every row is.
+        present: which rows have a modality, {m: (B,)}, bool, on the CPU; of one that is left out, every row has.
     """
 
     inputs: dict[str, Tensor]
@@ -64,6 +67,7 @@ class Batch:
     lengths: dict[str, Tensor] = field(default_factory=dict)
     share_of: Batch | None = None
     seen: dict[str, Tensor] = field(default_factory=dict)
+    present: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def whole(self) -> Batch:
@@ -90,7 +94,8 @@ class Batch:
         inputs = {m: x[span] for m, x in self.inputs.items()}
         lengths = {m: x[span] for m, x in self.lengths.items()}
         seen = {m: x[span] for m, x in self.seen.items()}
-        return Batch(inputs, self.labels[span], self.index[span], lengths, seen=seen)
+        present = {m: x[span] for m, x in self.present.items()}
+        return Batch(inputs, self.labels[span], self.index[span], lengths, seen=seen, present=present)
 
 
 @dataclass(frozen=True)
@@ -175,6 +180,35 @@ class Batches:
         self._labels = split.labels.to(device)
         self._lengths = {m: steps.to(device) for m, steps in split.lengths.items() if m in self.plans}
         self._fixed_noise: dict[str, Tensor] = {}
+        self._noise_names: tuple[str | int, ...] = ()
+        self.present = {m: rows for m, rows in split.present.items() if m in self.plans}
+
+    def without(self, present: Mapping[str, Tensor]) -> Batches:
+        """Return the same batches of rows that lack more: those not in {m: (N,)}, bool, on the CPU."""
+        found = copy.copy(self)
+        found.present = {m: rows & self.present[m] if m in self.present else rows for m, rows in present.items()}
+        found.present = {**self.present, **found.present}
+        return found
+
+    def noisy(self, modality: str, draw: int = 0) -> Callable[[float], Batches]:
+        """Return what maps a signal-to-noise ratio in dB to the same batches, with white noise on a modality's inputs.
+
+        The noise is in place of what the recipe adds; see `drcli.data.transforms.add_noise`.
+
+        Args:
+            modality: whose inputs.
+            draw: number of the noise, from 0; at every ratio it is the same up to its scale.
+        """
+        kept: dict[str, Tensor] = {}
+
+        def at(snr_db: float) -> Batches:
+            found = copy.copy(self)
+            noise = Corruption(snr_db=snr_db, splits=(self.split.name,))
+            found.plans = {**self.plans, modality: replace(self.plans[modality], corruption=noise)}
+            found._fixed_noise, found._noise_names = kept, ("draw", draw) if draw else ()  # noqa: SLF001 - of its class
+            return found
+
+        return at
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -306,7 +340,10 @@ class Batches:
         if draws.whole is not None:
             labels = self._labels[to_device(draws.whole, self.device)]
             whole = Batch({}, labels, draws.whole, seen=draws.seen_whole)
-        return Batch(inputs, self._labels[where], draws.index, lengths, whole, draws.seen)
+        present = lacking_only({m: rows[draws.index] for m, rows in self.present.items()})
+        for m, rows in present.items():  # whatever a method does with it, there is nothing in it
+            inputs[m][to_device(~rows, self.device)] = 0
+        return Batch(inputs, self._labels[where], draws.index, lengths, whole, draws.seen, present)
 
     def _input(self, modality: str, stored: Tensor, draws: Draws, lengths: Tensor | None) -> Tensor:
         plan = self.plans[modality]
@@ -341,10 +378,15 @@ class Batches:
 
     def _noise_of(self, modality: str, rows: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Tensor:
         """Return the rows' own noise (B, *shape) on a device; it is drawn on the CPU, which need not hold it all."""
-        noise = torch.empty(len(rows), *shape, device=device)
+        noise, names = torch.empty(len(rows), *shape, device=device), ("noise", self.split.name, modality)
         for place, row in zip(noise, rows, strict=True):
-            place.copy_(torch.randn(*shape, generator=generator(0, "noise", self.split.name, modality, row)))
+            place.copy_(torch.randn(*shape, generator=generator(0, *names, row, *self._noise_names)))
         return noise
+
+
+def lacking_only(present: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return of {m: (B,)} those of the modalities that a row lacks."""
+    return {m: rows for m, rows in present.items() if not bool(rows.all())}
 
 
 def _pool(modality: str) -> str:
