@@ -171,6 +171,7 @@ class Avmnist(DownloadPreparer):
         size = min(number for number in sizes if number is not None)
         if size == 0:
             return
+        job.note(f"visual: {size} training images are kept beside the pairs, for training.pairs=each_epoch")
         labels = everything.labels[images]
         chosen = images[stratified_order(labels, row_generator(self.settings.seed, "pool"))[:size]]
         pool = part.pool("visual", everything.labels[chosen].tolist())

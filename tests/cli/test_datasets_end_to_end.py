@@ -18,6 +18,7 @@ from support.genuine import link_cremad
 from support.kinetics_tree import CLASSES, make_kinetics
 from support.mosi_tree import csd_download, mosi_download
 from support.ucf101_tree import make_ucf101
+from support.wikipedia_tree import make_wikipedia
 
 for package in ("av", "cv2", "h5py"):
     pytest.importorskip(package, reason=f"{package} comes with drcli[media]")
@@ -49,6 +50,7 @@ RUNS: dict[str, Case] = {
         [*SMALL, "dataset.prepare.flow=dis", "dataset.prepare.positions=4", "dataset.prepare.val_groups=[24]"],
         [f"modalities.{m}.{key}" for m in ("rgb", "flow") for key in ("size=32", "weights=null")],
     ),
+    "wikipedia": (make_wikipedia, [], []),
     "cmu_mosi": (mosi_download, [], [f"modalities.{m}.layers=1" for m in ("text", "audio", "visual")]),
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.genuine import link
 
 from data_prep.avmnist import Avmnist, read_images
 from data_prep.media.audio import log_mel
@@ -118,6 +119,27 @@ def test_a_pool_holds_every_image_that_the_other_splits_leave(
     assert set(nearest(rows(tmp_path / "out", "train")[0], images.vectors)) <= set(pool)
     spare = set(range(300)) - others  # of the training files, or of t10k alone
     assert (sorted(pool), info.pools) == (sorted(spare), {"visual": len(spare)})
+
+
+@pytest.mark.slow
+def test_all_of_mnist_is_kept_beside_the_real_recordings(shared: Path, tmp_path: Path) -> None:
+    """By 60,000 - 4 draws of 300 recordings for validation: 58,800."""
+    source = tmp_path / "download"
+    link(shared / "data" / "avmnist" / "recordings", source / "recordings")
+    for folder, part in (("mnist", "train"), ("avmnist", "t10k")):
+        for kind in ("images-idx3", "labels-idx1"):
+            link(shared / "data" / folder / f"{part}-{kind}-ubyte.gz", source / f"{part}-{kind}-ubyte.gz")
+    notes: list[str] = []
+    warnings: list[str] = []
+    run = Avmnist(Avmnist.Settings(pool=None)).run
+    info = run(source=source, out=tmp_path / "out", warn=warnings.append, note=notes.append)
+    assert warnings == []
+    assert notes == ["visual: 58800 training images are kept beside the pairs, for training.pairs=each_epoch"]
+    assert info.samples == {"train": 2400, "val": 300, "test": 300}
+    assert (info.pools, info.source["images"]) == ({"visual": 58_800}, 70_000)
+    counts = np.bincount(np.load(tmp_path / "out" / "train" / "visual_pool_labels.npy"))
+    published = np.array([5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])  # of each digit, in training
+    assert (published - counts).tolist() == [120] * 10
 
 
 def test_a_smaller_pool_has_the_classes_in_their_shares(make_download: Make, tmp_path: Path) -> None:
