@@ -202,6 +202,7 @@ def conflicts(recipe: Recipe, labels: Sequence[str]) -> Iterator[Problem]:
     data = recipe.to_dict()
     for path, message in [
         *_of_training(recipe.training),
+        *_of_pairs(recipe),
         *_of_own_training(recipe, labels),
         *_of_weights(recipe),
         *_of_fusion(recipe, labels),
@@ -212,6 +213,12 @@ def conflicts(recipe: Recipe, labels: Sequence[str]) -> Iterator[Problem]:
         for part in key:
             value = value.get(part, ABSENT) if isinstance(value, dict) else ABSENT
         yield Problem(key, message, value)
+
+
+def _of_pairs(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """What a dataset's setting `pool` shows; of others, the prepared dataset tells whether it has rows to pair."""
+    if recipe.training.pairs == "each_epoch" and getattr(recipe.dataset.prepare, "pool", None) == 0:
+        yield "training.pairs", "needs rows to pair: dataset.prepare.pool must be null or greater than 0"
 
 
 def _of_training(training: Training) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from support.command_line import tree
@@ -14,6 +15,7 @@ from data_prep.cremad import Cremad
 from data_prep.kinetics_sounds import KineticsSounds
 from data_prep.media import read_audio
 from data_prep.media.audio import fbank
+from data_prep.media.length import video_seconds
 from data_prep.ucf101 import Ucf101
 from drcli.data.format import SPLITS, DatasetInfo
 
@@ -50,6 +52,17 @@ def rows(out: Path) -> list[tuple[str, np.ndarray, np.ndarray, int]]:
         audio, visual, labels = (np.load(out / split / f"{name}.npy") for name in ("audio", "visual", "labels"))
         found += list(zip((out / split / "ids.txt").read_text().split(), audio, visual, labels.tolist(), strict=True))
     return found
+
+
+def test_the_genuine_recordings_of_cremad_are_in_the_published_formats(shared: Path) -> None:
+    data = existing(shared / "data" / "cremad")
+    for emotion, count in FRAMES.items():
+        path = data / "VideoFlash" / f"1001_DFA_{emotion}_XX.flv"
+        with av.open(str(path)) as container:
+            video, sound = container.streams.video[0], container.streams.audio[0]
+            assert (video.codec_context.name, video.width, video.height) == ("vp6f", 480, 360)
+            assert (sound.codec_context.name, sound.rate, sound.channels) == ("mp3float", 44100, 1)
+        assert video_seconds(path) == pytest.approx(count * 1001 / 30000, abs=0.04)
 
 
 @pytest.mark.slow
