@@ -183,16 +183,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands import train as command
         from drcli.commands.train import EngineOptions
 
-    options = EngineOptions(
-        device=device,
-        name=engine,
-        address=address,
-        cpus_per_run=cpus_per_run,
-        gpus_per_run=gpus_per_run,
-        devices=devices,
-        fresh=fresh,
-        jobs=jobs,
-    )
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, fresh, jobs)
     keys = None if columns is None else columns.split(",")
     request = command.TrainRequest(recipe, overrides or [], method, seeds, out, options, reference, keys)
     if plan or emit_jobs is not None:
