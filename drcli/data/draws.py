@@ -1,4 +1,4 @@
-"""What is random in a batch, drawn before its rows are read."""
+"""The random choices that one batch is made by."""
 
 from __future__ import annotations
 
