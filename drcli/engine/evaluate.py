@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drcli.data.batches import Batch
+from drcli.data.batches import Batch, Batches
 from drcli.data.prepared import Split
 from drcli.engine.assemble import Assembly
 from drcli.engine.probe import concatenated, probe_accuracy
@@ -65,6 +65,15 @@ class SplitOutputs:
         found = calibration(self.logits, self.split.labels, self.split.weight, temperature)
         return Calibration(**asdict(found))
 
+    def having(self, modality: str) -> tuple[Tensor, Split]:
+        """Return the features (n, D_m) of the rows that have a modality, and labels and weights of these."""
+        features, split = self.features[modality], self.split
+        if modality not in split.present:
+            return features, split
+        rows = split.present[modality]
+        labels, sample, weight = (of_rows[rows] for of_rows in (split.labels, split.sample, split.weight))
+        return features[rows], Split(split.name, {}, labels, sample, weight)
+
     def stored(self, classes: Sequence[str], ids: Sequence[str] | None = None) -> StoredOutputs:
         """Return the outputs as the run directory keeps them.
 
@@ -85,20 +94,31 @@ class SplitOutputs:
 def run_split(assembly: Assembly, split: str) -> SplitOutputs:
     """Run the model over a split, once, in evaluation mode."""
     batches = assembly.batches(split)
+    found = run_batches(assembly, batches)
+    return SplitOutputs(batches.split, found.pop(LOGITS), found)
+
+
+def run_batches(assembly: Assembly, batches: Batches, rows: Tensor | None = None) -> dict[str, Tensor]:
+    """Return the logits (N, C) by the name LOGITS and the features {m: (N, D_m)} of a split's rows, on the CPU.
+
+    Args:
+        assembly: whose model runs, in evaluation mode.
+        batches: the split.
+        rows: row numbers (N,); None: all rows in stored order.
+    """
 
     def predict(batch: Batch) -> dict[str, Tensor]:
         outputs = assembly.method.predict(assembly.model, batch)
         return {LOGITS: outputs.logits.float(), **outputs.features}
 
     with evaluating(assembly.model, assembly.extras):
-        found = over_rows(batches, assembly.eval_batch_size, predict)
-    return SplitOutputs(batches.split, found.pop(LOGITS), found)
+        return over_rows(batches, assembly.eval_batch_size, predict, rows)
 
 
 def probe_modalities(outputs: Mapping[str, SplitOutputs], split: str, device: torch.device) -> dict[str, Probe]:
     """Return the linear-probe accuracy of each frozen encoder on a split (the unimodal evaluation).
 
-    The probe is fitted on train and its strength is chosen on val.
+    The probe is fitted on train and its strength is chosen on val. Rows that lack the modality are left out.
 
     Args:
         outputs: of "train", "val" and `split`.
@@ -108,7 +128,7 @@ def probe_modalities(outputs: Mapping[str, SplitOutputs], split: str, device: to
     return {
         m: Probe(
             probe_accuracy=probe_accuracy(
-                {name: (found.features[m], found.split) for name, found in outputs.items()}, split, device=device
+                {name: found.having(m) for name, found in outputs.items()}, split, device=device
             )
         )
         for m in outputs[split].features

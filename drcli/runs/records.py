@@ -152,7 +152,8 @@ class Summary(Record):
         events: how many times encoders were re-learned.
         first_event: epoch at whose end they were re-learned first; None without, and in files of old.
         val: scores of the selected epoch on validation; None in files of version 1.
-        test: scores of the selected epoch on test.
+        tested: scores of the selected epoch on test, "test" in the file; None for a trial of `drcli tune`, which never
+            opens the test split.
         unimodal: linear probes by modality.
         fused_probe: accuracy of a linear probe on the features of all modalities together; None for one modality,
             and in files of before it was measured.
@@ -174,7 +175,7 @@ class Summary(Record):
     events: NonNegativeInt
     first_event: NonNegativeInt | None = None
     val: Scores | None = None
-    test: Scores
+    tested: Scores | None = Field(None, alias="test")
     unimodal: dict[str, Probe]
     fused_probe: Share | None = None
     measures: Measures | None = None
@@ -185,6 +186,12 @@ class Summary(Record):
         if self.selected_epoch >= max(self.epochs, 1):
             raise ValueError(f"selected_epoch is {self.selected_epoch}, of {self.epochs} epochs")
         return self
+
+    @property
+    def test(self) -> Scores:
+        """Scores of the selected epoch on test, of a run that has them; see `tested`."""
+        assert self.tested is not None
+        return self.tested
 
     @property
     def is_untouched(self) -> bool:

@@ -12,6 +12,7 @@ from string import Template
 
 from drcli.report.figures.accuracy import read_epochs
 from drcli.report.page import provenance
+from drcli.report.page.conditions import conditions
 from drcli.report.page.figure import Drawing, inline, to_svg
 from drcli.report.page.marks import marks
 from drcli.report.page.markup import Html, element, escaped, joined
@@ -150,7 +151,8 @@ def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
         compared = results(everyone[recipe], theme, options.reference, options.columns, second_hand=options.second_hand)
         figures = []
         if place < MOST_DRAWN:
-            figures = [curves(recipe, records, theme), *_figures(methods, shown, theme, with_maps=with_maps)]
+            figures = [conditions(methods, theme), curves(recipe, records, theme)]
+            figures += _figures(methods, shown, theme, with_maps=with_maps)
         found = [compared, *figures, quality(methods), cost(methods, records)]
         sections = [section for section in found if section is not None]
         yield Part(recipe, " ".join(notes), sections)
