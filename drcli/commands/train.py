@@ -35,7 +35,7 @@ from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
 from drcli.registry import known
 from drcli.report.render import rich_table, unbroken
-from drcli.report.tables import NARROW, check_columns, comparison_tables, splits_note
+from drcli.report.tables import NARROW, check_columns, comparison_tables, split_warnings
 from drcli.runs.collect import RunRecord, by_recipe
 from drcli.runs.comparison import Row, compare
 from drcli.runs.directory import RunDirectory
@@ -330,13 +330,9 @@ def to_json(result: GridResult, reference: str | None = None) -> dict[str, Any]:
     return {
         "runs": [_run_json(run) for run in result.runs],
         "summary": [row_json(row) for of_one in by_recipe(result.runs).values() for row in compare(of_one, reference)],
-        **({"warnings": warnings} if (warnings := _warnings(result)) else {}),
+        **({"warnings": warnings} if (warnings := split_warnings(result.runs)) else {}),
         **({"failed": result.messages} if result.messages else {}),
     }
-
-
-def _warnings(result: GridResult) -> list[str]:
-    return [*filter(None, map(splits_note, by_recipe(result.runs).values()))]
 
 
 def _run_json(run: RunRecord) -> dict[str, Any]:

@@ -148,6 +148,12 @@ def splits_note(runs: Sequence[RunRecord]) -> str:
     return splits_apart(found) if found is not None and found.are_apart else ""
 
 
+def split_warnings(runs: Iterable[RunRecord]) -> list[str]:
+    """Return these warnings for the recipes of finished runs, each with the name of its recipe."""
+    notes = {recipe: splits_note(group) for recipe, group in by_recipe(finished(runs)).items()}
+    return [f"{recipe}: {note}" for recipe, note in notes.items() if note]
+
+
 def _chosen(columns: Sequence[Column], keys: Sequence[str] | None) -> list[Column]:
     """Return the columns of these keys in their order, that of the names first."""
     wanted = STANDARD if keys is None else ["method", *map(str.strip, keys)]

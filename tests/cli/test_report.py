@@ -167,3 +167,13 @@ def test_a_folder_that_is_not_there_is_refused(refused: Refused, tmp_path: Path)
 def test_a_path_that_cannot_be_looked_at_is_refused(refused: Refused) -> None:
     said = refused("report", "x" * 300, code=3)
     assert said == f"{'x' * 300}: File name too long; check the path and its permissions\n"
+
+
+def test_validation_that_test_does_not_bear_out_is_said_on_the_screen_too(drcli: Drcli, tmp_path: Path) -> None:
+    root = write_runs(tmp_path / "runs", [MadeRun(gap=0.15), MadeRun(recipe="other")])
+    said = drcli("report", root, "--out", tmp_path / "report.html", "--no-maps").stderr
+    assert "digits: Validation and test differ by more than sampling explains: " in said
+    assert "other: " not in said
+    table = drcli("report", root, "--format", "markdown")
+    assert table.stdout.count("- **Validation and test differ") == 1
+    assert table.stderr == ""

@@ -15,8 +15,9 @@ from support.records import COST, measures, scores
 from support.run_folders import write_run
 
 from drcli.errors import UsageError
+from drcli.report.ranking import rank_tables
 from drcli.report.render import TableText
-from drcli.report.tables import comparison_tables, rank_tables
+from drcli.report.tables import comparison_tables
 from drcli.runs.collect import by_recipe, collect
 from drcli.runs.comparison import Ranking, average_ranks, compare, find_reference, ranking, resolution, splits_of
 from drcli.runs.values import comparison_csv

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from drcli.report.page.markup import Html, element
 from drcli.report.page.results import device
-from drcli.report.tables import splits_note
+from drcli.report.tables import split_warnings
 from drcli.runs.collect import RunRecord, by_name, by_recipe, finished, unequal
 
 WARNING, FINE = "warning", "fine"
@@ -41,9 +41,7 @@ def _says(run: RunRecord, key: str, value: str) -> bool:
 
 
 def _splits(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
-    for recipe, group in by_recipe(runs).items():
-        if note := splits_note(group):
-            yield WARNING, f"{recipe}: {note}"
+    yield from ((WARNING, warning) for warning in split_warnings(runs))
 
 
 def _seeds(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:

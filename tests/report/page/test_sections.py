@@ -366,9 +366,9 @@ def test_the_picture_of_ranks_has_a_line_for_each_method_and_bars_for_groups_and
     axes = figure.add_subplot()
     ranks.draw(axes, found, PAGE.with_methods(found.means))
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c", "d", "e"]
-    bars = [line.get_xdata() for line in axes.get_lines() if line.get_linewidth() == 3]
-    assert [[round(float(end), 2) for end in ends] for ends in bars] == [[0.96, 2.29], [0.96, 2.04], [1.46, 2.74]]
-    points = [line.get_xdata()[0] for line in axes.get_lines() if line.get_linewidth() != 3]
+    bars = [np.asarray(line.get_xdata()) for line in axes.get_lines() if line.get_linewidth() == 3]
+    assert [ends.round(2).tolist() for ends in bars] == [[0.96, 2.29], [0.96, 2.04], [1.46, 2.74]]
+    points = [float(np.asarray(line.get_xdata())[0]) for line in axes.get_lines() if line.get_linewidth() != 3]
     assert points == list(found.means.values())
 
 
