@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from drcli import __version__, terminal
-from drcli.errors import DataError, DrcliError, RunError
-from drcli.files import reason
-from drcli.options import (
+from drcli.command_line import (
     AbsentOpt,
     AddressOpt,
     ColumnsOpt,
@@ -22,6 +18,7 @@ from drcli.options import (
     DeviceOpt,
     DevicesOpt,
     DrawsOpt,
+    EmitOpt,
     EngineOpt,
     GpusOpt,
     JobsOpt,
@@ -30,61 +27,31 @@ from drcli.options import (
     MissingOpt,
     NoiseOpt,
     OverridesArg,
+    PlanOpt,
     RecipeArg,
     ReferenceOpt,
     SamplerOpt,
+    SeedsOpt,
     SubsetsOpt,
     TrialsOpt,
     TunedOpt,
     TuneSeedsOpt,
+    reports_errors,
 )
-from drcli.reading import LESS_MEMORY, is_memory_shortage, one_line, printable
-from drcli.terminal import EXIT_CODE, MESSAGE, leaving_at_once, raising_again
+from drcli.errors import UsageError
+from drcli.terminal import leaving_at_once
 
-P = ParamSpec("P")
+if TYPE_CHECKING:
+    from drcli.commands.train import TrainRequest
 
 app = typer.Typer(
     name="drcli",
     help="Diagnosing & Re-learning: train, diagnose and evaluate multimodal models, from one recipe.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Let a command end in one message and the exit code of its error, without a traceback."""
-
-    @functools.wraps(command)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            with raising_again():
-                command(*args, **kwargs)
-        except DrcliError as error:
-            _end(str(error), error.exit_code)
-        except OSError as error:
-            if error.filename is None:
-                raise
-            # Of a path that cannot even be looked at: its name is too long, or a folder above it is closed.
-            path = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
-            _end(f"{path}: {reason(error)}; check the path and its permissions", DataError.exit_code)
-        except (MemoryError, RuntimeError) as error:
-            if not is_memory_shortage(error):
-                raise
-            _end(f"not enough memory ({one_line(error)}); {LESS_MEMORY}", RunError.exit_code)
-        except KeyboardInterrupt:
-            typer.echo(MESSAGE, err=True)
-            raise typer.Exit(EXIT_CODE) from None
-
-    return wrapper
-
-
-def _end(message: str, code: int) -> NoReturn:
-    """Say what is wrong and end; characters of a file or path that would steer the terminal are spelled out."""
-    typer.echo(f"drcli: {printable(message)}", err=True)
-    raise typer.Exit(code) from None
 
 
 def _emit(as_json: bool, value: Callable[[], Any], table: Callable[[], Any]) -> None:
@@ -195,7 +162,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     recipe: RecipeArg,
     overrides: OverridesArg = None,
     method: MethodOpt = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2; default: those of the recipe.")] = None,
+    seeds: SeedsOpt = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     device: DeviceOpt = "auto",
     devices: DevicesOpt = None,
@@ -207,6 +174,8 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     gpus_per_run: GpusOpt = None,
     reference: ReferenceOpt = None,
     columns: ColumnsOpt = None,
+    plan: PlanOpt = False,
+    emit_jobs: EmitOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Train methods and seeds; finished runs are shown, unfinished ones are resumed."""
@@ -226,12 +195,30 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     )
     keys = None if columns is None else columns.split(",")
     request = command.TrainRequest(recipe, overrides or [], method, seeds, out, options, reference, keys)
+    if plan or emit_jobs is not None:
+        _prepare_to_train(request, emit_jobs, plan=plan, as_json=as_json)
+        return
     result = command.train(request, terminal.console(stderr=True))
     if result is None:
         return  # the main process of torchrun shows it
     if as_json or result.runs:  # where every run failed there is nothing to compare
         _emit(as_json, lambda: command.to_json(result, reference), lambda: command.tables(result, request))
     _end_failed(result.messages, result.exit_code)
+
+
+def _prepare_to_train(request: TrainRequest, folder: Path | None, *, plan: bool, as_json: bool) -> None:
+    """Show what would be trained, or write it down as jobs; nothing is trained."""
+    if plan and folder is not None:
+        raise UsageError(f"--emit-jobs {folder}: --plan writes nothing; leave one of them out")
+    if folder is not None:
+        from drcli.commands.emit import emit_jobs
+
+        typer.echo("\n".join(emit_jobs(request, folder, terminal.console(stderr=True))))
+        return
+    from drcli.commands import plan as command
+
+    found = command.planned(request)
+    _emit(as_json, lambda: command.to_json(found), lambda: command.table(found))
 
 
 @app.command()
@@ -311,8 +298,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
     """Score a checkpoint, and its frozen encoders by linear probes; or runs without modalities and under noise."""
     with leaving_at_once():
         from drcli.commands import evaluate as command
+        from drcli.commands.conditions import Asked
 
-    asked = command.Asked(subsets, missing or [], noise or [], absent, draws)
+    asked = Asked(subsets, missing or [], noise or [], absent, draws)
     result = command.evaluate(checkpoint, overrides or [], split, device, asked)
     _emit(as_json, lambda: result, lambda: command.table(result))
 
@@ -386,7 +374,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     data: Annotated[
         Path | None, typer.Option(help="Folder of the prepared datasets, DIR/<dataset>; default: dataset.root.")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2; default: those of the recipe.")] = None,
+    seeds: SeedsOpt = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     figures: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("reproduced"),
     device: DeviceOpt = "auto",
@@ -396,9 +384,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     address: AddressOpt = None,
     cpus_per_run: CpusOpt = None,
     gpus_per_run: GpusOpt = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Show what would be run and how long it takes; run nothing.")
-    ] = False,
+    plan: PlanOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Make a table or figure of the paper; runs that are finished are not trained again."""

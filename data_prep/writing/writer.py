@@ -23,6 +23,7 @@ from drcli.data.format import (
     data_files,
     file_sha256,
     lengths_file,
+    pool_files,
     present_file,
     read_info,
 )
@@ -55,6 +56,7 @@ class SplitWriter:
         self.constants: dict[str, Statistics] = {}
         self.steps: dict[str, NDArray[np.int64]] = {}
         self.masks: dict[str, NDArray[np.bool_]] = {}
+        self.pools: dict[str, NDArray[Any]] = {}
         allocate(folder / LABELS_FILE, (self.rows,), "int64")[:] = labels
         (folder / IDS_FILE).write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
 
@@ -97,9 +99,25 @@ class SplitWriter:
         self.masks[modality] = mask
         allocate(self.folder / present_file(modality), (self.rows,), "bool")[:] = mask
 
+    def pool(self, modality: str, labels: Sequence[int]) -> NDArray[Any]:
+        """A memory map (P, *shape) for rows of a modality beyond the split's pairs, to be filled.
+
+        Only the training split may have one. The modality's array must have been opened.
+
+        Args:
+            modality: its name.
+            labels: (P,) class index of each row; every class of the split must occur.
+        """
+        assert self.kinds[modality] != "sequence"
+        array, classes = (self.folder / name for name in pool_files(modality))
+        allocate(classes, (len(labels),), "int64")[:] = labels
+        paired = self.arrays[modality]
+        self.pools[modality] = allocate(array, (len(labels), *paired.shape[1:]), paired.dtype.name)
+        return self.pools[modality]
+
     def sync(self) -> None:
         """Force everything written to the disk."""
-        for array in self.arrays.values():
+        for array in [*self.arrays.values(), *self.pools.values()]:
             assert isinstance(array, np.memmap)
             array.flush()
         for path in self.folder.iterdir():
@@ -143,6 +161,10 @@ class DatasetWriter:
             for modality, array in writer.arrays.items():
                 _check_finite(f"modality {modality}", array, split)
         train = self._splits["train"]
+        assert not any(writer.pools for writer in self._splits.values() if writer is not train)
+        for modality, array in train.pools.items():
+            _check_finite(f"the pool of {modality}", array, "train")
+        pools = {m: len(array) for m, array in train.pools.items()}
         modalities = {m: _describe(m, array, train) for m, array in train.arrays.items()}
         info = DatasetInfo(
             name=self.name,
@@ -152,8 +174,9 @@ class DatasetWriter:
             samples={split: writer.samples for split, writer in self._splits.items()},
             settings=dict(settings),
             source=dict(source),
-            sha256={path: file_sha256(self.root / path) for path in data_files(modalities)},
+            sha256={path: file_sha256(self.root / path) for path in data_files(modalities, pools)},
             format_version=MASKED_VERSION if train.masks else FORMAT_VERSION,
+            pools=pools,
         )
         (self.root / INFO_FILE).write_text(info.to_json(), encoding="utf-8")
         sync(self.root / INFO_FILE)

@@ -35,11 +35,12 @@ from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
 from drcli.registry import known
 from drcli.report.render import rich_table, unbroken
-from drcli.report.tables import NARROW, check_columns, comparison_tables
+from drcli.report.tables import NARROW, check_columns, comparison_tables, splits_note
 from drcli.runs.collect import RunRecord, by_recipe
-from drcli.runs.comparison import Row, compare, row_values
+from drcli.runs.comparison import Row, compare
 from drcli.runs.directory import RunDirectory
-from drcli.runs.planned import PlannedRun, plan, select_labels, select_seeds
+from drcli.runs.planned import PlannedRun, of_modalities, plan, select_labels, select_seeds, split_names
+from drcli.runs.values import row_values
 from drcli.watch.console import ConsoleListener, GridConsole
 from drcli.watch.events import Listener, Listeners
 from drcli.watch.tensorboard import TensorBoardListener
@@ -261,13 +262,21 @@ def _train_launched(world: World, request: TrainRequest, progress: Console) -> G
 def _planned(request: TrainRequest) -> tuple[Engine, list[PlannedRun], Recipe]:
     check_columns(request.columns or ())
     engine = select_engine(request.engine)
-    recipe = load_recipe(
-        find_recipe(request.recipe), request.overrides, lambda found: select_labels(found, request.method)
-    )
-    labels, seeds = select_labels(recipe, request.method), select_seeds(recipe, request.seeds)
-    runs = plan(recipe, labels, seeds, request.out)
+    return engine, *requested(request)
+
+
+def requested(request: TrainRequest) -> tuple[list[PlannedRun], Recipe]:
+    """Return the runs that a request asks for, and their recipe; nothing is prepared or trained.
+
+    Raises:
+        DrcliError: bad usage or recipe.
+    """
+    asked, _ = split_names(request.method)
+    recipe = load_recipe(find_recipe(request.recipe), request.overrides, lambda found: select_labels(found, asked))
+    labels, seeds = select_labels(recipe, asked), select_seeds(recipe, request.seeds)
+    runs = of_modalities(plan(recipe, labels, seeds, request.out), request.method)
     check_reference(request.reference, runs)
-    return engine, runs, recipe
+    return runs, recipe
 
 
 def check_reference(label: str | None, runs: Sequence[PlannedRun]) -> None:
@@ -321,8 +330,13 @@ def to_json(result: GridResult, reference: str | None = None) -> dict[str, Any]:
     return {
         "runs": [_run_json(run) for run in result.runs],
         "summary": [row_json(row) for of_one in by_recipe(result.runs).values() for row in compare(of_one, reference)],
+        **({"warnings": warnings} if (warnings := _warnings(result)) else {}),
         **({"failed": result.messages} if result.messages else {}),
     }
+
+
+def _warnings(result: GridResult) -> list[str]:
+    return [*filter(None, map(splits_note, by_recipe(result.runs).values()))]
 
 
 def _run_json(run: RunRecord) -> dict[str, Any]:
@@ -340,6 +354,8 @@ def row_json(row: Row) -> dict[str, Any]:
         **{key: found[key] for key in kept},
         "difference_to_joint": difference and difference.mean,
         "difference_ci95": difference and difference.t95,
+        "difference_p": difference and difference.p,
+        "difference_p_holm": difference and difference.p_holm,
         "reference": difference and difference.to,
     }
 

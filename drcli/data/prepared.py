@@ -22,10 +22,12 @@ from drcli.data.format import (
     absence,
     differences,
     lengths_file,
+    pool_files,
     present_file,
     read_info,
     verify_files,
 )
+from drcli.data.pairs import Pool
 from drcli.data.rows import MappedFile, open_array
 from drcli.errors import DataError, RunError, UsageError
 from drcli.names import DATASETS
@@ -46,6 +48,7 @@ class Split:
             the mean over samples.
         files: what the memory maps read from, by modality.
         present: (N,) bool, whether a row has a modality, by modality that some rows may lack.
+        pools: rows beyond the pairs, by modality that has any; of train alone.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Split:
     lengths: Mapping[str, Tensor] = field(default_factory=dict)
     files: Mapping[str, MappedFile] = field(default_factory=dict)
     present: Mapping[str, Tensor] = field(default_factory=dict)
+    pools: Mapping[str, Pool] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:
@@ -118,6 +122,7 @@ class PreparedDataset:
                 for m, spec in specs.items()
                 if spec.masked
             },
+            pools={m: open_pool(self.root, self.info, m) for m in self.info.pools} if name == "train" else {},
         )
 
     def without(self, name: str) -> PreparedDataset:
@@ -130,6 +135,18 @@ class PreparedDataset:
 
     def _sequences(self) -> list[str]:
         return [m for m, spec in self.info.modalities.items() if spec.kind == "sequence"]
+
+
+def open_pool(root: Path, info: DatasetInfo, modality: str) -> Pool:
+    """Open the rows that a modality has beyond the pairs of the training split.
+
+    Raises:
+        DataError: a file is not as `dataset.json` says.
+    """
+    array, labels = (root / "train" / name for name in pool_files(modality))
+    spec, rows = info.modalities[modality], info.pools[modality]
+    opened = torch.from_numpy(open_array(array, (rows, *spec.shape), spec.dtype))
+    return Pool(opened, _read_column(labels, rows), MappedFile(array, array.stat().st_size))
 
 
 def _read_column(path: Path, rows: int) -> Tensor:
@@ -228,7 +245,20 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
             f"{labels_path}: labels run from {labels.min()} to {labels.max()}, allowed are 0 to "
             f"{num_classes - 1}; prepare the dataset again with --fresh"
         )
+    if split == "train":
+        _check_pools(root, info, labels)
     return _check_classes(root, info, split, labels)
+
+
+def _check_pools(root: Path, info: DatasetInfo, labels: NDArray[np.int64]) -> None:
+    """Refuse a pool without rows of a class of the training split, or with rows of none."""
+    for m in info.pools:
+        found = set(open_pool(root, info, m).labels.tolist())
+        absent = [info.classes[label] for label in sorted(set(labels.tolist()) - found)]
+        if absent or not found <= set(range(len(info.classes))):
+            wrong = absence(absent, "it") if absent else "it has labels of no class"
+            path = root / "train" / pool_files(m)[1]
+            raise DataError(f"{path}: {wrong}; prepare the dataset again with --fresh")
 
 
 def _check_lengths(path: Path, rows: int, longest: int) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from drcli import __version__
+from drcli.checkpoint import copied
 from drcli.errors import UsageError
 from drcli.methods.base import Method
 from drcli.methods.context import Context
@@ -51,9 +52,9 @@ def resolve_device(name: str) -> torch.device:
 
 def set_determinism(deterministic: bool) -> None:
     """Make torch repeat itself bit for bit on one device and thread count, or stop insisting on it."""
-    if deterministic:
-        # cuBLAS reads this when it is first used; without it torch refuses deterministic mode.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # torch looks at this once, at the first matrix product on a GPU, and refuses deterministic mode ever after where it
+    # was not there then: a run without the mode must not spoil those that follow it in the process.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # The same switch as use_deterministic_algorithms, which would import torch's compiler: seconds.
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
     # Filling memory that no result reads costs time and changes nothing.
@@ -136,8 +137,8 @@ def source_of(recipe: Recipe) -> str:
 def compile_forward(ctx: Context, method: Method) -> str | None:
     """Compile the model's forward pass as the recipe asks, and try it on a batch of train and one of val.
 
-    The trial leaves parameters, buffers and the global generator as they were. Where it fails, the model
-    runs uncompiled.
+    The trial leaves parameters, buffers, the method's state and the global generator as they were. Where it fails, the
+    model runs uncompiled.
 
     Returns:
         Why the model is not compiled, in a line; None where it is, or was not asked to be.
@@ -149,10 +150,13 @@ def compile_forward(ctx: Context, method: Method) -> str | None:
         return "rows lack modalities, so that each batch has other numbers of them; the model runs uncompiled"
     model = ctx.model
     buffers = {name: (buffer, buffer.clone()) for name, buffer in model.named_buffers()}
+    state = copied(method.state_dict())
     try:
         # As `torch.use_deterministic_algorithms` would set it: kernels are not chosen by what is fastest today.
         inductor: Any = importlib.import_module("torch._inductor.config")
         inductor.deterministic = ctx.training.deterministic
+        # Methods that compare the gradients of several losses go back through one forward pass more than once.
+        importlib.import_module("torch._functorch.config").donated_buffer = False  # type: ignore[attr-defined]
         model.compile(mode=None if mode == "default" else mode)
         with torch.random.fork_rng(devices=[ctx.device] if ctx.device.type == "cuda" else []):
             _try(ctx, method)
@@ -161,6 +165,8 @@ def compile_forward(ctx: Context, method: Method) -> str | None:
         return f"torch.compile failed ({type(error).__name__}: {_first_line(error)}); the model runs uncompiled"
     finally:
         _restore(model, buffers)
+        method.load_state_dict(state)
+        ctx.take_logged()
         model.train()
         ctx.optimizer.zero_grad(set_to_none=True)
     return None

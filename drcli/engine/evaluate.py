@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -71,8 +71,8 @@ class SplitOutputs:
         if modality not in split.present:
             return features, split
         rows = split.present[modality]
-        part = {"labels": split.labels[rows], "sample": split.sample[rows], "weight": split.weight[rows]}
-        return features[rows], replace(split, arrays={}, lengths={}, files={}, present={}, **part)
+        labels, sample, weight = (of_rows[rows] for of_rows in (split.labels, split.sample, split.weight))
+        return features[rows], Split(split.name, {}, labels, sample, weight)
 
     def stored(self, classes: Sequence[str], ids: Sequence[str] | None = None) -> StoredOutputs:
         """Return the outputs as the run directory keeps them.

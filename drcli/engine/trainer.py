@@ -141,6 +141,7 @@ class Trainer:
             self.recipe.training.epochs,
         )
         set_learning_rate(ctx.optimizer, rate)
+        ctx.train.pair_anew(generator(self.seed, "pairs", epoch))
         ctx.model.train()
         self.assembly.extras.train()
         begin_stage(self.assembly, ctx, method.stage(ctx))

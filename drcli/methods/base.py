@@ -14,6 +14,7 @@ from torch.nn import functional
 from drcli.bases import Settings as BaseSettings
 from drcli.bases import refuse_misspelt
 from drcli.data.batches import EVERY_ROW, Batch, Selection
+from drcli.data.rows import to_device
 from drcli.diagnosis import ModalityDiagnosis
 from drcli.methods.context import Context
 from drcli.models.fusion import Outputs
@@ -281,6 +282,15 @@ def concatenated(parts: Sequence[Outputs]) -> Outputs:
     return Outputs(features, torch.cat([part.logits.detach() for part in parts]))
 
 
+def cross_entropy_of(logits: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
+    """Return the mean cross-entropy, shape (), of logits (B, C) over some rows (B,), bool; None: all; 0 where none."""
+    if rows is None:
+        return functional.cross_entropy(logits, labels)
+    weights = to_device(rows, logits.device).to(logits.dtype)
+    losses = functional.cross_entropy(logits, labels, reduction="none")
+    return (losses * weights).sum() / weights.sum().clamp(min=1)
+
+
 class Unimodal(Method):
     """One encoder and one linear head trained alone, under the data and budget of joint training.
 
@@ -292,6 +302,11 @@ class Unimodal(Method):
     neutral_reason: ClassVar[str] = "it trains one modality; with one modality it is joint training"
     moves: ClassVar[str] = "one encoder and its head, by the optimiser"
     per_modality: ClassVar[bool] = True
+
+    def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
+        """Return the cross-entropy of the rows that have the modality."""
+        (modality,) = ctx.model.modalities
+        return {"joint": cross_entropy_of(outputs.logits, batch.labels, batch.present.get(modality))}
 
 
 class Window(Method):

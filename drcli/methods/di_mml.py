@@ -68,6 +68,7 @@ class DIMML(Method):
             "epoch", description="when effective dimensions are found; once: before epoch contrast_from alone"
         )
 
+    masks_reason: ClassVar[str] = "its contrasts compare two modalities of the same row"
     year: ClassVar[int | None] = 2024
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
     neutral: ClassVar[Mapping[str, Any] | None] = None

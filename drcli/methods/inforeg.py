@@ -130,7 +130,7 @@ class InfoReg(UnimodalScores):
 
     def _note(self, modality: str, *, wanted: bool) -> None:
         """Add the squares of the present gradients of an encoder to its trace, if they are wanted."""
-        if wanted:
+        if wanted and any(parameter.grad is not None for parameter in self.encoders[modality]):
             self.sums[modality] += trace(self.encoders[modality], self.settings.form)
 
 

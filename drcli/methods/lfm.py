@@ -85,6 +85,7 @@ class LFM(Method):
             "slice", description="where the logits of one modality come from: the fusion, if it offers them"
         )
 
+    masks_reason: ClassVar[str] = "it aligns the predictions of a row's modalities, of which each must have them all"
     year: ClassVar[int | None] = 2024
     neutral: ClassVar[Mapping[str, Any] | None] = {"schedule": "fixed", "start": 0.0}
     state: ClassVar[tuple[str, ...]] = ("alignment",)

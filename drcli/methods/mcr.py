@@ -43,8 +43,7 @@ class MCR(MultiLoss):
 
         -log(exp(u_a . u_p / temperature) / (exp(u_a . u_p / temperature) + sum over n of exp(u_a . u_n / temperature)))
 
-    Any number of modalities, any late fusion; with one this is joint training. Samples are permuted within the parts of
-    a batch where gradients are accumulated.
+    Any number of modalities, any late fusion; with one this is joint training. Accumulated, parts are permuted.
 
     Differences from the authors' code: its bias is in f but not in the permuted logits, here it is in both; it stores
     two weights as booleans, so that they become 1; the term for reconstructing features, harmful without pre-training
@@ -74,6 +73,7 @@ class MCR(MultiLoss):
             0.1, le=1e6, description="divides the similarities of the contrastive loss"
         )
 
+    masks_reason: ClassVar[str] = "it exchanges modalities between rows, of which each must have them"
     year: ClassVar[int | None] = 2025
     neutral: ClassVar[Mapping[str, Any] | None] = {"lambda": 0.0, "weight": 0.0, "contrast": 0.0}
     distributed_reason: ClassVar[str] = "it permutes and compares all samples of a batch"

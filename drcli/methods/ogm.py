@@ -159,7 +159,8 @@ class OgmGe(Ogm):
             added[m] = [noise(gradient, generator) for gradient in self.gradients(m)]
         super().modulate(ctx, outputs, batch)
         for m, tensors in added.items():
-            torch._foreach_add_(self.gradients(m), tensors)
+            if tensors:  # a batch may lack the modality
+                torch._foreach_add_(self.gradients(m), tensors)
 
 
 def noise(gradient: Tensor, generator: torch.Generator) -> Tensor:

@@ -73,6 +73,7 @@ class PMR(Window):
         )
         ends: Last = 100
 
+    masks_reason: ClassVar[str] = "its prototypes would be means over rows that lack the modality"
     year: ClassVar[int | None] = 2023
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0, "per_weight": 0.0}
     state: ClassVar[tuple[str, ...]] = ("prototypes", "updates")

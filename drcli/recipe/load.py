@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,8 +119,31 @@ def _validated(source: Source, labels: Labels | None = None) -> Recipe:
     if recipe is not None and not checker.problems:
         checker.problems += conflicts(recipe, list(recipe.methods) if labels is None else labels(recipe))
     if recipe is None or checker.problems:
-        raise refusal(source.where, checker.problems, source.places)
+        raise refusal(source.where, [_pointed(problem, source.data) for problem in checker.problems], source.places)
     return recipe
+
+
+def _pointed(problem: Problem, data: Mapping[str, Any]) -> Problem:
+    """Say of an unknown key where it belongs, if one key of its name is known: of lr, training.optimizer.lr."""
+    if not problem.message.startswith("unknown key"):
+        return problem
+    found = [path for path in _training_keys(data) if path.rpartition(".")[2] == problem.key[-1]]
+    if len(found) != 1:
+        return problem
+    return replace(problem, message=f"{problem.message.partition(' Did you mean')[0]} Did you mean {found[0]}?")
+
+
+def _training_keys(data: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the dotted keys of what many look for in other blocks: training, its optimiser and schedule, diagnosis."""
+    training = data.get("training")
+    yield from (f"training.{key}" for key in keys_of(TrainingScalars))
+    yield from (f"diagnosis.{key}" for key in keys_of(DiagnosisSettings))
+    for block, variants, default in (("optimizer", OPTIMIZERS, "sgd"), ("schedule", SCHEDULES, "constant")):
+        yield f"training.{block}"
+        chosen = training.get(block) if isinstance(training, Mapping) else None
+        name = chosen.get("name") if isinstance(chosen, Mapping) else None
+        model = variants.get(name if isinstance(name, str) else default)
+        yield from (f"training.{block}.{key}" for key in (keys_of(model) if model is not None else ()) if key != "name")
 
 
 def _written_out(override: Override) -> Override:

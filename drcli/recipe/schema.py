@@ -156,6 +156,11 @@ class TrainingScalars(Block):
         description="resident: all arrays stay on the device; stream: batches are read from disk during training; "
         "auto: resident on a GPU if they take at most half of its free memory",
     )
+    pairs: Literal["stored", "each_epoch"] = Field(
+        "stored",
+        description="each_epoch: in every epoch each training sample gets another row of its class, for the modalities "
+        "of which the dataset keeps more rows than pairs (avmnist, dataset.prepare.pool); stored: samples as prepared",
+    )
     clip_grad_norm: Rate | None = Field(
         None, description="largest norm of all gradients together; larger ones are scaled down; null: no limit"
     )

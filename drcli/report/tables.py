@@ -9,19 +9,37 @@ from statistics import fmean
 from drcli.errors import UsageError
 from drcli.registry import known
 from drcli.report.published import Beside, beside
+from drcli.report.ranking import rank_tables
 from drcli.report.render import TableText
-from drcli.report.wording import Methods, in_print, name_recipe
-from drcli.runs.collect import RunRecord, by_name, by_recipe, by_variant, finished, named, unequal
-from drcli.runs.comparison import Mean, Row, average_ranks, compare, find_reference, one_recipe_per_dataset
+from drcli.report.wording import Methods, in_print, mark, marked, name_recipe
+from drcli.runs.collect import RunRecord, by_name, by_recipe, finished, named, unequal
+from drcli.runs.comparison import (
+    Mean,
+    Row,
+    compare,
+    find_reference,
+    resolution,
+    splits_of,
+)
 from drcli.runs.measures import MEASURES, QUALITY, Measure, meanings
-from drcli.runs.statistics import paired_differences, t_interval
-from drcli.runs.wording import ABSENT, interval, mean_and_spread, points, seconds_of, selected_on, untouched
-
-SELECTED_ON_TEST, TEST_WATCHED = "†", "‡"
+from drcli.runs.statistics import LEVEL, paired_differences, t_interval
+from drcli.runs.wording import (
+    ABSENT,
+    interval,
+    mean_and_spread,
+    p_value,
+    points,
+    seconds_of,
+    selected_on,
+    shown_by_seeds,
+    significant,
+    splits_apart,
+    untouched,
+)
 
 STANDARD = (
-    *("method", "seeds", "val", "accuracy", "macro_f1", "probes", "fused_probe", "difference", "bootstrap", "seconds"),
-    "published",
+    *("method", "seeds", "val", "accuracy", "macro_f1", "probes", "fused_probe", "difference", "p", "bootstrap"),
+    *("seconds", "published"),
 )
 """Keys of the columns of a report; `probes` has one per modality, `published` one per publication and setting."""
 KEYS = (*STANDARD, *(one.key for one in MEASURES))
@@ -120,7 +138,14 @@ def comparison_table(
     bold = _bold(shown, methods) if for_print else ()
     notes = [*_notes(runs, list(rows.values()), to, shown, call), *([BOLD] if bold else []), *theirs.notes()]
     headings = [*(column.heading for column in shown), *theirs.headings()]
-    return TableText(f"{name_recipe(runs)}: test scores in per cent", headings, body, notes, bold)
+    title = f"{name_recipe(runs)}: test scores in per cent"
+    return TableText(title, headings, body, notes, bold, [*filter(None, [splits_note(runs)])])
+
+
+def splits_note(runs: Sequence[RunRecord]) -> str:
+    """Return the warning that one recipe's runs do otherwise on validation than on test; "" where they do not."""
+    found = splits_of(runs)
+    return splits_apart(found) if found is not None and found.are_apart else ""
 
 
 def _chosen(columns: Sequence[Column], keys: Sequence[str] | None) -> list[Column]:
@@ -171,12 +196,14 @@ def _columns(rows: Mapping[str, Row], reference: str | None, call: Callable[[str
         Column("method", "method", lambda row: call(row.name)),
         Column("seeds", "seeds", lambda row: str(row.n)),
         Column("val", "val", lambda row: _mean(row.val_accuracy), _val_accuracy),
-        Column("accuracy", "accuracy", lambda row: _mean(row.accuracy, _mark([row])), lambda run: run.accuracy),
-        Column("macro_f1", "macro-F1", lambda row: _mean(row.macro_f1, _mark([row])), lambda r: r.done.test.macro_f1),
+        Column("accuracy", "accuracy", lambda row: _mean(row.accuracy, mark([row])), lambda run: run.accuracy),
+        Column("macro_f1", "macro-F1", lambda row: _mean(row.macro_f1, mark([row])), lambda r: r.done.test.macro_f1),
         *(_probe_column(m) for m in modalities),
         *([_fused_column()] if any(row.fused_probe is not None for row in rows.values()) else []),
         Column("difference", f"minus {call(reference or 'joint')}", lambda row: _difference(row, rows)),
     ]
+    if any(row.difference is not None and row.difference.p_holm is not None for row in rows.values()):
+        found.append(Column("p", "p", lambda row: _p_value(row, rows)))
     if any(row.difference is not None and row.difference.bootstrap95 is not None for row in rows.values()):
         found.append(Column("bootstrap", "bootstrap", lambda row: _bootstrap(row, rows)))
     found.append(Column("seconds", "s / run", lambda row: seconds_of(row.seconds, row.teacher_seconds)))
@@ -199,7 +226,7 @@ def measure_cell(of: Measure, row: Row) -> str:
     if found is None:
         return ABSENT
     marked = of in QUALITY and of.key != "temperature"
-    return _number(of, found) + (_mark([row]) if marked else "")
+    return _number(of, found) + (mark([row]) if marked else "")
 
 
 def _number(of: Measure, found: Mean) -> str:
@@ -215,55 +242,13 @@ def _probe_column(modality: str) -> Column:
         found = run.done.unimodal.get(modality)
         return None if found is None else found.probe_accuracy
 
-    return Column("probes", f"{modality} probe", lambda row: _mean(row.probes.get(modality), _mark([row])), score)
+    return Column("probes", f"{modality} probe", lambda row: _mean(row.probes.get(modality), mark([row])), score)
 
 
 def _fused_column() -> Column:
     return Column(
-        "fused_probe", "fused probe", lambda row: _mean(row.fused_probe, _mark([row])), lambda run: run.done.fused_probe
+        "fused_probe", "fused probe", lambda row: _mean(row.fused_probe, mark([row])), lambda run: run.done.fused_probe
     )
-
-
-def rank_tables(runs: Sequence[RunRecord], *, for_print: bool = False) -> list[TableText]:
-    """Return tables of average ranks over datasets, one per variant such as `noisy` of `digits-noisy`.
-
-    A variant has one where its finished runs are of several datasets, which have two methods in common.
-    """
-    groups = by_variant(finished(runs)).values()
-    several = [group for group in groups if len({run.dataset for run in group}) > 1]
-    tables = [_rank_table(group, in_print if for_print else str) for group in several]
-    return [table for table in tables if len(table.rows) > 1]
-
-
-def _rank_table(runs: Sequence[RunRecord], call: Callable[[str], str]) -> TableText:
-    """Rank methods over one recipe per dataset; there are no rows where no method is in all of them."""
-    chosen = {group[0].recipe_name: group for group in one_recipe_per_dataset(runs).values()}
-    rows = {recipe: compare(group) for recipe, group in chosen.items()}
-    found = average_ranks(rows)
-    used = [row for of_one in rows.values() for row in of_one if row.name in found]
-    marks = {name: _mark([row for row in used if row.name == name]) for name in found}
-    notes = [
-        (
-            "1 is the best; methods that every dataset has, ranked by mean accuracy; "
-            "methods of equal accuracy share their mean rank."
-        )
-    ]
-    counts = sorted({row.n for row in used})
-    notes += [f"Means are over {counts[0]} to {counts[-1]} seeds."] if len(counts) > 1 else []
-    others = [recipe for recipe in by_recipe(runs) if recipe not in chosen]
-    notes += [f"Left out, another recipe of the dataset is here: {', '.join(others)}."] if others else []
-    return TableText(
-        f"Average rank over {', '.join(rows)}",
-        ("method", "rank"),
-        [(call(name), f"{rank:.2f}{marks[name]}") for name, rank in found.items()],
-        [*notes, *filter(None, map(unequal, chosen.values())), *_marked(used)],
-    )
-
-
-def _mark(rows: Sequence[Row]) -> str:
-    """What to know of a figure that these rows are behind."""
-    on_test = any("test" in row.selections for row in rows)
-    return (SELECTED_ON_TEST if on_test else "") + (TEST_WATCHED if any(row.watched for row in rows) else "")
 
 
 def _mean(mean: Mean | None, mark: str = "") -> str:
@@ -277,20 +262,28 @@ def _difference(row: Row, rows: Mapping[str, Row]) -> str:
         return ABSENT
     fewer = f" (n = {found.n})" if found.n < row.n else ""
     limits = f" {interval(found.t95)}" if found.t95 is not None else ""
-    return f"{points(found.mean)}{limits}{_mark([row, rows[found.to]])}{fewer}"
+    return f"{points(found.mean)}{limits}{mark([row, rows[found.to]])}{fewer}"
+
+
+def _p_value(row: Row, rows: Mapping[str, Row]) -> str:
+    found = row.difference
+    if found is None or found.p_holm is None:
+        return ABSENT
+    return p_value(found.p_holm) + mark([row, rows[found.to]])
 
 
 def _bootstrap(row: Row, rows: Mapping[str, Row]) -> str:
     found = row.difference
     if found is None or found.bootstrap95 is None:
         return ABSENT
-    return interval(found.bootstrap95) + _mark([row, rows[found.to]])
+    return interval(found.bootstrap95) + mark([row, rows[found.to]])
 
 
 _MEANINGS = {
     "val": "val: accuracy of the same epochs on validation, by which settings may be chosen.",
     "probes": "probe: accuracy of a linear classifier on the frozen encoder of that modality.",
     "fused_probe": "fused probe: the same on the features of all modalities together.",
+    "p": "p: of the paired t-test, corrected for the number of differences in the column by Holm's method.",
     "bootstrap": "bootstrap: the 95 % interval of the percentile bootstrap.",
 }
 
@@ -311,12 +304,20 @@ def _notes(
             f"minus {call(reference)}: accuracy minus that of {call(reference)}, paired by seed, "
             "with the 95 % interval of Student's t."
         )
+        notes += [_holm_note(rows, call), shown_by_seeds(resolution(rows), call(reference))]
     notes += [*(meaning for key, meaning in _MEANINGS.items() if key in keys), *meanings(set(keys))]
     if any(row.teacher_seconds for row in rows) and "seconds" in keys:
         notes.append("s / run: seconds of a run, + those of the unimodal runs that it starts from and shares.")
     notes += filter(None, [unequal(done), _unfinished(runs), _without_events(done)])
     notes += [untouched(call(row.name), row.untouched, row.n) for row in rows if row.untouched]
-    return [*notes, *_marked(rows)]
+    return [*filter(None, notes), *marked(rows)]
+
+
+def _holm_note(rows: Sequence[Row], call: Callable[[str], str]) -> str:
+    """Name the differences that are significant even though there are several; "" for fewer than two."""
+    tested = {row.name: row.difference.p_holm for row in rows if row.difference and row.difference.p_holm is not None}
+    left = [call(name) for name, p in tested.items() if p < LEVEL]
+    return significant(left, len(tested)) if len(tested) > 1 else ""
 
 
 def _unfinished(runs: Sequence[RunRecord]) -> str:
@@ -328,11 +329,3 @@ def _without_events(runs: Sequence[RunRecord]) -> str:
     """Name the runs with re-learning that were over before one was due: they are training without it."""
     without = [run for run in runs if run.relearning is not None and run.done.events == 0]
     return f"No re-learning happened in {named(without, runs)}: it is training without it." if without else ""
-
-
-def _marked(rows: Sequence[Row]) -> list[str]:
-    marks = {
-        SELECTED_ON_TEST: "The epoch was selected on the test split: the score is optimistic.",
-        TEST_WATCHED: "The test split was watched while training; it selected nothing by that.",
-    }
-    return [f"{mark} {meaning}" for mark, meaning in marks.items() if mark in _mark(rows)]

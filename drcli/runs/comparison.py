@@ -7,18 +7,30 @@ The seed is the unit of all statistics.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import fmean
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean, median
 
 from drcli.errors import UsageError
 from drcli.registry import known
 from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
-from drcli.runs.measures import MEASURES, measured
+from drcli.runs.measures import measured
 from drcli.runs.records import Summary
-from drcli.runs.statistics import bootstrap_interval, paired_differences, ranks, spread, t_interval
+from drcli.runs.statistics import (
+    APART,
+    bootstrap_interval,
+    critical_difference,
+    detectable,
+    friedman_p,
+    holm,
+    paired_differences,
+    paired_p,
+    proportions_p,
+    ranks,
+    seeds_for,
+    spread,
+    t_interval,
+)
 
 FEWEST_RESAMPLED = 5
 """Seeds from which on the bootstrap says something: of three there are only ten distinct resamples."""
@@ -47,6 +59,9 @@ class Difference:
         mean: mean difference, a fraction.
         t95: [low, high] of Student's t, None for one seed.
         bootstrap95: [low, high] of the percentile bootstrap, None for fewer than 5 seeds.
+        std: sample standard deviation of the differences, None for one seed.
+        p: of the paired t-test, two-sided; None for one seed.
+        p_holm: the same, corrected for all the comparisons of the recipe's rows.
     """
 
     to: str
@@ -54,6 +69,9 @@ class Difference:
     mean: float
     t95: list[float] | None
     bootstrap95: list[float] | None
+    std: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +134,18 @@ def compare(runs: Iterable[RunRecord], reference: str | None = None) -> list[Row
     """
     groups = by_name(finished(runs))
     to = find_reference(groups, reference)
-    return [_row(name, group, [] if to in {None, name} else groups[to]) for name, group in groups.items()]
+    return _corrected([_row(name, group, [] if to in {None, name} else groups[to]) for name, group in groups.items()])
+
+
+def _corrected(rows: Sequence[Row]) -> list[Row]:
+    """Correct the p-values of a recipe's rows for their number."""
+    corrected = holm({row.name: row.difference.p for row in rows if row.difference and row.difference.p is not None})
+    return [
+        replace(row, difference=replace(row.difference, p_holm=corrected[row.name]))
+        if row.difference is not None and row.name in corrected
+        else row
+        for row in rows
+    ]
 
 
 def find_reference(methods: Mapping[str, Sequence[RunRecord]], wanted: str | None = None) -> str | None:
@@ -184,7 +213,9 @@ def _difference(runs: Sequence[RunRecord], reference: Sequence[RunRecord]) -> Di
     if not found:
         return None
     bootstrap = bootstrap_interval(found) if len(found) >= FEWEST_RESAMPLED else None
-    return Difference(reference[0].name, len(found), fmean(found), t_interval(found), bootstrap)
+    return Difference(
+        reference[0].name, len(found), fmean(found), t_interval(found), bootstrap, spread(found), paired_p(found)
+    )
 
 
 def _accuracies(runs: Iterable[RunRecord]) -> dict[int, float]:
@@ -215,80 +246,118 @@ def average_ranks(rows: Mapping[str, Sequence[Row]]) -> dict[str, float]:
     Args:
         rows: rows by dataset.
     """
+    return ranking(rows).means
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Methods over datasets.
+
+    Attributes:
+        means: mean rank by name, best first; see `average_ranks`.
+        datasets: their number N.
+        critical: how far mean ranks must be apart to differ; None for fewer than two methods.
+        friedman: p-value of Friedman's test that all ranks are equal; None for fewer than three methods.
+    """
+
+    means: dict[str, float]
+    datasets: int
+    critical: float | None
+    friedman: float | None
+
+    @property
+    def alike(self) -> list[list[str]]:
+        """The largest groups of two methods or more of which no two differ by the critical difference."""
+        names = list(self.means)
+        groups = [self._near(names[place:]) for place in range(len(names))]
+        ends = [place + len(group) for place, group in enumerate(groups)]
+        return [
+            group
+            for place, group in enumerate(groups)
+            if len(group) > 1 and (place == 0 or ends[place] > ends[place - 1])
+        ]
+
+    def _near(self, names: Sequence[str]) -> list[str]:
+        """The first name, and those behind it that do not differ from it."""
+        assert self.critical is not None
+        return [name for name in names if self.means[name] - self.means[names[0]] < self.critical]
+
+
+def ranking(rows: Mapping[str, Sequence[Row]]) -> Ranking:
+    """Return the mean ranks by accuracy over datasets, and what is needed to tell them apart; see `average_ranks`."""
     accuracies = [{row.name: row.accuracy.mean for row in of_one if row.modality is None} for of_one in rows.values()]
     shared = [name for name in accuracies[0] if all(name in found for found in accuracies)] if accuracies else []
     places = [ranks([found[name] for name in shared]) for found in accuracies]
     means = {name: fmean(place[number] for place in places) for number, name in enumerate(shared)}
-    return dict(sorted(means.items(), key=lambda item: item[1]))
+    return Ranking(
+        dict(sorted(means.items(), key=lambda item: item[1])),
+        len(rows),
+        critical_difference(len(shared), len(rows)) if len(shared) > 1 else None,
+        friedman_p(places) if places else None,
+    )
 
 
-def _of_mean(value: Mean | None) -> tuple[float | None, float | None]:
-    return (None, None) if value is None else (value.mean, value.std)
+@dataclass(frozen=True)
+class Resolution:
+    """What so many seeds can show.
 
-
-def _limits(limits: Sequence[float] | None) -> tuple[float | None, float | None]:
-    return (None, None) if limits is None else (limits[0], limits[1])
-
-
-_PAIRS: Mapping[str, Callable[[Row], tuple[object, object]]] = {
-    "accuracy_mean accuracy_std": lambda row: _of_mean(row.accuracy),
-    "val_accuracy_mean val_accuracy_std": lambda row: _of_mean(row.val_accuracy),
-    "macro_f1_mean macro_f1_std": lambda row: _of_mean(row.macro_f1),
-    "fused_probe_mean fused_probe_std": lambda row: _of_mean(row.fused_probe),
-    "difference_to_joint difference_n": lambda row: (
-        (row.difference.mean, row.difference.n) if row.difference else (None, None)
-    ),
-    "difference_t95_low difference_t95_high": lambda row: _limits(row.difference.t95 if row.difference else None),
-    "difference_bootstrap95_low difference_bootstrap95_high": lambda row: _limits(
-        row.difference.bootstrap95 if row.difference else None
-    ),
-    "seconds teacher_seconds": lambda row: (row.seconds, row.teacher_seconds),
-    "selection test_watched": lambda row: ("+".join(sorted(row.selections)), str(row.watched).lower()),
-}
-
-
-def row_values(row: Row) -> dict[str, object]:
-    """Return a row as plain data in full precision, fractions, absent values None."""
-    found: dict[str, object] = {"method": row.name, "n": row.n}
-    for names, values in _PAIRS.items():
-        found |= dict(zip(names.split(), values(row), strict=True))
-    return found | {"reference": row.difference.to if row.difference else None}
-
-
-def comparison_csv(rows: Mapping[str, Sequence[Row]]) -> str:
-    """Return the rows of several recipes, as `row_values` gives them, with the probes and all that was measured.
-
-    Absent values are empty.
-
-    Args:
-        rows: rows by name of the recipe; at least one.
+    Attributes:
+        seeds: pairs that most methods share with the reference.
+        deviation: median over methods of the standard deviation of their paired differences, a fraction.
+        detectable: the least mean difference that these seeds show, a fraction.
+        for_one_point: seeds that would show a difference of one point; None for more than 10,000.
     """
-    everyone = [row for of_one in rows.values() for row in of_one]
-    modalities = dict.fromkeys(m for row in everyone for m in row.probes)
-    classes = dict.fromkeys(name for row in everyone for name in row.classes)
-    plain = [
-        {"recipe": recipe, **row_values(row), **_probe_values(row, modalities), **_measured_values(row, classes)}
-        for recipe, of_one in rows.items()
-        for row in of_one
-    ]
-    stream = io.StringIO()
-    out = csv.DictWriter(stream, list(plain[0]) if plain else ["recipe"], lineterminator="\n")
-    out.writeheader()
-    out.writerows(plain)
-    return stream.getvalue()
+
+    seeds: int
+    deviation: float
+    detectable: float
+    for_one_point: int | None
 
 
-def _probe_values(row: Row, modalities: Iterable[str]) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    for m in modalities:
-        found[f"probe_{m}"], found[f"probe_{m}_std"] = _of_mean(row.probes.get(m))
-    return found
+def resolution(rows: Iterable[Row]) -> Resolution | None:
+    """Return what the seeds of one recipe can show by paired t-tests; None where no method has two pairs or a spread.
+
+    Methods on all modalities are looked at, those of a single one where there is no other.
+    """
+    compared = [row for row in rows if row.difference is not None and row.difference.std is not None]
+    of_all = [row for row in compared if row.modality is None] or compared
+    found = [row.difference for row in of_all if row.difference is not None]
+    deviation = median(one.std or 0.0 for one in found) if found else 0.0
+    if deviation == 0:
+        return None
+    counts = [one.n for one in found]
+    seeds = max(sorted(set(counts)), key=counts.count)
+    return Resolution(seeds, deviation, detectable(seeds, deviation), seeds_for(0.01, deviation))
 
 
-def _measured_values(row: Row, classes: Iterable[str]) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    for one in MEASURES:
-        found[f"{one.key}_mean"], found[f"{one.key}_std"] = _of_mean(row.more.get(one.key))
-    for name in classes:
-        found[f"accuracy_of_{name}"] = _of_mean(row.classes.get(name))[0]
-    return found
+@dataclass(frozen=True)
+class Splits:
+    """Mean accuracy of runs on validation and on test, fractions, and the samples of each."""
+
+    val: float
+    test: float
+    n_val: int
+    n_test: int
+
+    @property
+    def are_apart(self) -> bool:
+        """Whether they differ by more than sampling explains: two-proportion test, at the level APART.
+
+        All runs score the same samples, so that these are counted once, however many runs there are.
+        """
+        return proportions_p(self.val, self.n_val, self.test, self.n_test) < APART
+
+
+def splits_of(runs: Iterable[RunRecord]) -> Splits | None:
+    """Return how one recipe's finished runs do on validation and on test, on average; None where val was not kept."""
+    pairs = [(run.done.val, run.done.test) for run in finished(runs)]
+    known_pairs = [(val, test) for val, test in pairs if val is not None]
+    if not known_pairs:
+        return None
+    vals, tests = zip(*known_pairs, strict=True)
+    return Splits(
+        fmean(val.accuracy for val in vals),
+        fmean(test.accuracy for test in tests),
+        min(val.n for val in vals),
+        min(test.n for test in tests),
+    )

@@ -33,11 +33,11 @@ import yaml
 from drcli.errors import CheckpointError, DamagedError, DataError, RecipeError
 from drcli.files import Lock, append_json_line, write_atomic, write_json
 from drcli.npz_file import read_npz
-from drcli.reading import ContentsError, one_line, read_json_lines, read_json_object, storable
+from drcli.reading import ContentsError, differing, one_line, read_json_lines, read_json_object, storable
 from drcli.recipe.load import with_defaults
 from drcli.recipe.plain_yaml import read_yaml
 from drcli.recipe.schema import Recipe
-from drcli.recipe.text import differences
+from drcli.recipe.text import Change, differences_in_words, proposed_name
 from drcli.runs.conditions import Conditions
 from drcli.runs.outputs import StoredOutputs, narrowed
 from drcli.runs.record import Record, RecordError, parse
@@ -117,26 +117,38 @@ class RunDirectory:
             RecipeError: another recipe was trained here; the differences are shown.
             DataError: other data was used here, or the files are damaged.
         """
-        if not (self.last.exists() or self._summary.exists()):
+        if not self.is_begun:
             return False
-        changed = self._differences(recipe)
+        changed = self.changes(recipe)
         if changed:
-            lines = "\n".join(f"  {line}" for line in changed)
-            raise RecipeError(f"{self.folder}: holds a run of another recipe; {self.remedy}\n{lines}")
+            lines = "\n".join(f"  {line}" for line in differences_in_words(changed))
+            remedy = self.remedy.replace("name=NAME", f"name={proposed_name(recipe.name, changed)}")
+            raise RecipeError(f"{self.folder}: holds a run of another recipe; {remedy}\n{lines}")
         if self.environment().dataset_fingerprint != fingerprint:
             raise DataError(f"{self.folder}: this run was started on other data than the recipe's now; {self.remedy}")
         return True
 
     def is_finished(self, recipe: Recipe) -> bool:
         """Return whether this recipe's run has its test scores here."""
-        return self._summary.exists() and self.exists and not self._differences(recipe)
+        return self._summary.exists() and self.exists and not self.changes(recipe)
 
-    def _differences(self, recipe: Recipe) -> list[str]:
-        """Lines on what the recipe that was trained here has otherwise."""
+    @property
+    def is_begun(self) -> bool:
+        """Whether a run has finished an epoch here."""
+        return self.last.exists() or self._summary.exists()
+
+    def changes(self, recipe: Recipe) -> list[Change]:
+        """Return what the recipe of the run that was begun here has otherwise; nothing where none has an epoch.
+
+        Raises:
+            DamagedError: it is unknown which recipe that was.
+        """
+        if not self.is_begun:
+            return []
         if not self.exists:
             raise DamagedError(f"{self._recipe}: missing beside a trained run, so it is unknown which; {self.remedy}")
         there = with_defaults(self._recipe_mapping())
-        return differences(without_root(there), without_root(recipe.to_dict()))
+        return list(differing(without_root(there), without_root(recipe.to_dict())))
 
     def claim_weights(self, digests: Mapping[str, str]) -> None:
         """Write down which pre-trained weights the run starts from, or check that they are the same.

@@ -112,6 +112,31 @@ def _with_teacher(recipe: Recipe, label: str) -> tuple[Recipe, str]:
     return replace(recipe, methods=methods), own
 
 
+def split_names(asked: str | None) -> tuple[str | None, list[tuple[str, str]]]:
+    """Return the labels of `--method`, and the pairs of label and modality among them: "unimodal:audio"."""
+    parts = [] if asked is None else [part.strip() for part in asked.split(",")]
+    pairs = [(label, m) for label, colon, m in (part.partition(":") for part in parts) if colon]
+    return (asked if not pairs else ",".join(part.partition(":")[0] for part in parts)), pairs
+
+
+def of_modalities(runs: Sequence[PlannedRun], asked: str | None) -> list[PlannedRun]:
+    """Return the runs of `--method`; of a label that it names with modalities only those, and what others start from.
+
+    Raises:
+        UsageError: no run has this label and modality.
+    """
+    _, pairs = split_names(asked)
+    names = dict.fromkeys(run.name for run in runs)
+    for label, m in pairs:
+        if name_in_tables(label, m) not in names:
+            raise UsageError(f"--method {label}:{m}: no run of this name; {known(f'{label}:{m}', names)}")
+    whole = {part.strip() for part in (asked or "").split(",")}
+    only = {label: {m for other, m in pairs if other == label} for label, _ in pairs if label not in whole}
+    kept = [run for run in runs if run.modality is None or run.modality in only.get(run.recipe.method, {run.modality})]
+    needed = {folder for run in kept for folder in run.teachers.values()}
+    return [run for run in runs if run in kept or run.folder in needed]
+
+
 def select_labels(recipe: Recipe, asked: str | None) -> list[str]:
     """Return the labels of `--method`: a list "a,b", "all", or by default the recipe's `method`.
 

@@ -21,10 +21,11 @@ from support.run_folders import MODALITIES, write_run
 from drcli.errors import DrcliError
 from drcli.report.tables import comparison_tables
 from drcli.runs.collect import RunRecord, collect
-from drcli.runs.comparison import compare, comparison_csv
+from drcli.runs.comparison import compare
 from drcli.runs.directory import RunDirectory
 from drcli.runs.outputs import StoredOutputs
 from drcli.runs.records import Scores
+from drcli.runs.values import comparison_csv
 
 FILES = (
     "summary.json",

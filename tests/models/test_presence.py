@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import pytest
@@ -58,8 +59,8 @@ def inputs_of(model: MultimodalModel, seed: int = 1) -> dict[str, Tensor]:
     return {m: torch.randn(6, 1, *([64] if flat else [8, 8]), generator=generator) for m in model.modalities}
 
 
-MODELS = {
-    **{name: lambda name=name: of_tiny(name) for name in ("concat", "sum", "film", "gated", "mmtm", "centralnet")},
+MODELS: dict[str, Model] = {
+    **{name: partial(of_tiny, name) for name in ("concat", "sum", "film", "gated", "mmtm", "centralnet")},
     "late_transformer": lambda: of_tiny("late_transformer"),
     "mbt token": of_transformers,
     "mbt gap": lambda: of_transformers("gap"),

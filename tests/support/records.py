@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 from drcli.runs.measures import Calibration, ClassScores, Cost, Measures
@@ -19,13 +20,15 @@ CLOCK = {"seconds", "teacher_seconds", "cost"}
 
 def measures(more: float = 0.0) -> Measures:
     """Measures of three classes, of which test has no sample of the last."""
+    found = measures_of({"a": 0.8 + more, "b": 0.6 + more}, n=15, more=more)
+    return found.model_copy(update={"classes": {**found.classes, "c": ClassScores(n=0)}})
+
+
+def measures_of(classes: Mapping[str, float], *, n: int, more: float = 0.0) -> Measures:
+    """Measures of classes of so many samples with these accuracies; `more` is added to the numbers of calibration."""
     return Measures(
-        balanced_accuracy=0.7 + more,
-        classes={
-            "a": ClassScores(accuracy=0.8 + more, n=20),
-            "b": ClassScores(accuracy=0.6 + more, n=10),
-            "c": ClassScores(n=0),
-        },
+        balanced_accuracy=fmean(classes.values()),
+        classes={name: ClassScores(accuracy=accuracy, n=n) for name, accuracy in classes.items()},
         calibration=Calibration(nll=0.9 + more, ece=0.1 + more, brier=0.3 + more),
         temperature=1.5,
         scaled=Calibration(nll=0.8 + more, ece=0.05 + more, brier=0.25 + more),

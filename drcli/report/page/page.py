@@ -135,7 +135,7 @@ def _lead(runs: Sequence[RunRecord]) -> str:
 def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
     done, everyone = finished(runs), by_recipe(runs)
     theme = PAGE.with_methods(run.name for run in runs)
-    overall = [section for section in (rankings(done), sensitivities(done, theme)) if section is not None]
+    overall = [section for section in (rankings(done, theme), sensitivities(done, theme)) if section is not None]
     if overall:
         yield Part("All recipes", "", overall)
     drawn_maps = 0

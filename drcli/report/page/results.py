@@ -6,19 +6,20 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from drcli.report.drawing import LEFT, add_legend, panel, shortened
-from drcli.report.figures import comparison
+from drcli.report.figures import comparison, ranks
 from drcli.report.figures.accuracy import Records
 from drcli.report.page.figure import Drawing
 from drcli.report.page.markup import folded, to_html
 from drcli.report.page.sections import Section
+from drcli.report.ranking import OverDatasets, over_datasets, rank_tables
 from drcli.report.render import TableText
-from drcli.report.tables import comparison_table, measure_cell, rank_tables
+from drcli.report.tables import comparison_table, measure_cell
 from drcli.report.theme import Theme
 from drcli.report.wording import Methods
 from drcli.runs.collect import RunRecord
 from drcli.runs.comparison import Mean, Row, compare
-from drcli.runs.measures import COST, QUALITY, meanings
-from drcli.runs.wording import ABSENT, mean_and_spread
+from drcli.runs.measures import COST, QUALITY, Measure, meanings
+from drcli.runs.wording import ABSENT, how_selected, mean_and_spread
 
 LINE_HEIGHT = 0.24  # inches per method
 
@@ -76,11 +77,27 @@ def _probes(recipe: str, found: comparison.Comparison, theme: Theme) -> Drawing:
     return Drawing(f"{recipe}-probes", figure, caption)
 
 
-def rankings(runs: Sequence[RunRecord]) -> Section | None:
+def rankings(runs: Sequence[RunRecord], theme: Theme) -> Section | None:
     """Return the section of average ranks, or None where there are not several datasets."""
-    tables = rank_tables(runs)
-    intro = "The order of methods by mean accuracy, over datasets."
-    return Section("Average rank", intro, [to_html(table) for table in tables]) if tables else None
+    tables = map(to_html, rank_tables(runs))
+    drawings = [[_ranks(found, theme)] for found in over_datasets(runs)]
+    content = [part for pair in zip(tables, drawings, strict=True) for part in pair]
+    return (
+        Section("Average rank", "The order of methods by mean accuracy, over datasets.", content) if content else None
+    )
+
+
+def _ranks(found: OverDatasets, theme: Theme) -> Drawing:
+    longest = max(len(shortened(name)) for name in found.ranking.means)
+    with theme.applied():
+        figure, axes = panel(0.2 + LINE_HEIGHT * ranks.height(found.ranking), left=0.25 + 0.075 * longest)
+        ranks.draw(axes, found.ranking, theme)
+    selected = how_selected(run.done for runs in found.chosen.values() for run in runs)
+    caption = (
+        f"{found.title}; a bar joins methods whose ranks do not differ by the critical difference of Nemenyi's test; "
+        f"epochs {selected}."
+    )
+    return Drawing("-".join(["ranks", *found.chosen]), figure, caption)
 
 
 COLUMNS = (
@@ -91,28 +108,33 @@ COLUMNS = (
     "of these, encoders before",
     "minutes in all",
     "samples / s",
-    *(one.heading for one in COST),
     "device",
 )
 
 
 def cost(methods: Methods, records: Mapping[str, Records]) -> Section:
     """Return the section of the run times of a recipe's finished runs, of which `records` are the epochs."""
-    compared = {row.name: row for row in compare(run for runs in methods.values() for run in runs)}
-    rows = [_cost(compared[name], runs, records[name]) for name, runs in methods.items()]
-    notes = ["Means over seeds.", *meanings({one.key for one in COST})]
+    rows = [_cost(name, runs, records[name]) for name, runs in methods.items()]
+    times = TableText("Run times", COLUMNS, rows, ["Means over seeds."])
     intro = "Training with its diagnoses and the scoring of validation; other work on the machine counts too."
-    return Section("Run times", intro, [to_html(TableText("Run times", COLUMNS, rows, notes))])
+    more = _measures("Size, speed and memory", compare(run for runs in methods.values() for run in runs), COST)
+    return Section("Run times", intro, [to_html(times), *([to_html(more)] if more is not None else [])])
+
+
+def _measures(title: str, rows: Sequence[Row], of: Sequence[Measure]) -> TableText | None:
+    """Return the table of some measures, those that a method has; None where no method has any."""
+    there = [one for one in of if any(one.key in row.more for row in rows)]
+    cells = [[row.name, *(measure_cell(one, row) for one in there)] for row in rows]
+    notes = ["Mean ± standard deviation over seeds.", *meanings({one.key for one in there})]
+    return TableText(title, ("method", *(one.heading for one in there)), cells, notes) if there else None
 
 
 def quality(methods: Methods) -> Section | None:
     """Return the section of calibration and single classes, or None where no finished run measured them."""
     rows = compare(run for runs in methods.values() for run in runs)
-    if not any(row.classes for row in rows):
+    table = _measures("Calibration", rows, QUALITY)
+    if table is None:
         return None
-    notes = ["Mean ± standard deviation over seeds.", *meanings({one.key for one in QUALITY})]
-    cells = [[row.name, *(measure_cell(one, row) for one in QUALITY)] for row in rows]
-    table = TableText("Calibration", ("method", *(one.heading for one in QUALITY)), cells, notes)
     intro = "Whether probabilities can be taken at their word, on the test split, before and after temperature scaling."
     return Section("Calibration and classes", intro, [to_html(table), folded(_classes(methods, rows))])
 
@@ -135,21 +157,20 @@ def _mean_of(found: Mean | None) -> str:
     return ABSENT if found is None else mean_and_spread(found.mean, found.std)
 
 
-def _cost(row: Row, runs: Sequence[RunRecord], records: Records) -> list[str]:
+def _cost(name: str, runs: Sequence[RunRecord], records: Records) -> list[str]:
     summaries = [run.done for run in runs]
     before = [summary.teacher_seconds for summary in summaries]
     seconds = [summary.all_seconds for summary in summaries]
     speeds = [record.samples_per_second for seed in records for record in seed]
     epochs = sorted({summary.epochs for summary in summaries})
     return [
-        row.name,
+        name,
         str(len(runs)),
         ", ".join(map(str, epochs)),
         f"{fmean(seconds):.1f}",
         f"{fmean(before):.1f}" if any(before) else ABSENT,
         f"{sum(seconds) / 60:.1f}",
         f"{fmean(speeds):.0f}" if speeds else ABSENT,
-        *(measure_cell(one, row) for one in COST),
         ", ".join(dict.fromkeys(map(device, runs))),
     ]
 
