@@ -23,10 +23,17 @@ from drcli.data.rows import open_array
 from drcli.errors import RunError
 from drcli.names import METHODS
 from drcli.recipe.load import load_recipe
+from drcli.tuning import result
 
 pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'drcli[tune]'")
 
 ONE_EPOCH = {"epochs": 1, "batch_size": 32, "optimizer": {"name": "sgd", "lr": 0.05}}
+
+
+@pytest.fixture(autouse=True)
+def _without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a test of its own, and takes longer than what is tested here."""
+    monkeypatch.setattr(result, "write_picture", lambda *_: [])
 
 
 @pytest.fixture
@@ -86,7 +93,7 @@ def test_no_trial_opens_the_test_split_and_the_tuned_recipe_trains(
     """Method and teachers alike; the final run opens it, so that the check could have failed."""
     path = recipe()
     with closed_test(monkeypatch) as opened:
-        found = tune(path, "--method", "umt", "--trials", 2, "--tune-seeds", 7)
+        found = tune(path, "--method", "umt", "--trials", 1, "--tune-seeds", 7)
         assert set(opened) == {"train", "val"}
         with pytest.raises(AssertionError, match="the test split was opened"):
             invoke("train", path, "--seeds", 0, "--out", path.parent / "runs", "--device", "cpu")
@@ -190,7 +197,7 @@ if __name__ == "__main__":
         import ray
         places = {"PYTHONPATH": os.environ["PYTHONPATH"]}
         hook = {"env_vars": places, "worker_process_setup_hook": register_toy}
-        ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False, runtime_env=hook)
+        ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, runtime_env=hook)
     main()
 """
 
