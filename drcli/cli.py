@@ -183,16 +183,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands import train as command
         from drcli.commands.train import EngineOptions
 
-    options = EngineOptions(
-        device=device,
-        name=engine,
-        address=address,
-        cpus_per_run=cpus_per_run,
-        gpus_per_run=gpus_per_run,
-        devices=devices,
-        fresh=fresh,
-        jobs=jobs,
-    )
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, fresh, jobs)
     keys = None if columns is None else columns.split(",")
     request = command.TrainRequest(recipe, overrides or [], method, seeds, out, options, reference, keys)
     if plan or emit_jobs is not None:
@@ -344,9 +335,7 @@ def report(  # noqa: PLR0913, PLR0917 - one argument for each option
     no_maps: Annotated[
         bool, typer.Option("--no-maps", help="Leave out the maps, which take most of the time.")
     ] = False,
-    reference: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="Label that differences are to; default: joint training.")
-    ] = None,
+    reference: ReferenceOpt = None,
     columns: ColumnsOpt = None,
     second_hand: Annotated[
         bool,
@@ -393,15 +382,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands.train import EngineOptions
         from drcli.reproduce.target import Choice
 
-    options = EngineOptions(
-        device=device,
-        name=engine,
-        address=address,
-        cpus_per_run=cpus_per_run,
-        gpus_per_run=gpus_per_run,
-        devices=devices,
-        jobs=jobs,
-    )
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, jobs=jobs)
     request = command.ReproduceRequest(name, Choice(overrides or [], dataset, data, seeds, out), figures, options)
     plans = command.planned(request)
     if plan:

@@ -377,7 +377,7 @@ def test_a_method_without_neutral_settings_says_why(name: str) -> None:
     assert len(METHODS.load(name).neutral_reason.split()) > 3
 
 
-@of(ALONE)
+@of(ALONE, always=False)
 def test_a_diagnosis_that_changes_nothing_changes_nothing(subject: Subject, recipe: Make, runs: SharedRuns) -> None:
     """Neither a weight nor the order of the data that follows it."""
     plain = runs(recipe(subject))
