@@ -94,9 +94,9 @@ def space_of(recipe: Recipe, label: str) -> Space:
             raise RecipeError(f"search: {label} has no {key}; leave it out, or name a key of its block or of training")
         if said is not None:
             found[key] = _axis(said, present[key])
-    for key, axis in found.items():
-        for end in axis.ends():
-            with_values(recipe, label, {key: end})
+    ends = {key: axis.ends() for key, axis in found.items()}
+    for place in range(max(map(len, ends.values()), default=0)):
+        with_values(recipe, label, {key: values[min(place, len(values) - 1)] for key, values in ends.items()})
     return found
 
 

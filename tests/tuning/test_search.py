@@ -11,8 +11,10 @@ from pydantic import BaseModel
 from drcli.bases import SEARCH, Search
 from drcli.errors import RecipeError
 from drcli.names import METHODS
+from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shape import schema_of
+from drcli.recipe.shipped import find_recipe, shipped_recipes
 from drcli.relearning.settings import RelearnSettings
 from drcli.tuning.search import Choice, Range, Sampler, Space, Told, draw, space_of, with_values
 
@@ -162,3 +164,13 @@ def test_tpe_learns_from_what_it_is_told_and_random_does_not() -> None:
 def test_tpe_is_told_of_the_recipes_own_value_even_where_it_is_out_of_its_range() -> None:
     space: Space = {"lr": Range(0.2, 1.0), "p": Range(0, 1)}
     assert set(draw(space, "tpe", ("joint", 1), [Told({"lr": 0.05, "p": 0.5}, 0.4)])) == {"lr", "p"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_method_of_a_shipped_recipe_can_be_tuned(name: str) -> None:
+    recipe = load_recipe(find_recipe(name))
+    for label in recipe.methods:
+        found = space_of(recipe, label)
+        assert "training.optimizer.lr" in found
+        assert draw(found, "random", (label, 1), []).keys() == found.keys()

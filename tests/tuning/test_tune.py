@@ -16,7 +16,6 @@ import pytest
 import yaml
 from support.command_line import ROOT, invoke, start
 from support.names import toy_names
-from support.ray_workers import register_toy
 
 from drcli.data import prepared
 from drcli.data.prepared import PreparedDataset
@@ -24,10 +23,17 @@ from drcli.data.rows import open_array
 from drcli.errors import RunError
 from drcli.names import METHODS
 from drcli.recipe.load import load_recipe
+from drcli.tuning import result
 
 pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'drcli[tune]'")
 
 ONE_EPOCH = {"epochs": 1, "batch_size": 32, "optimizer": {"name": "sgd", "lr": 0.05}}
+
+
+@pytest.fixture(autouse=True)
+def _without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a test of its own, and takes longer than what is tested here."""
+    monkeypatch.setattr(result, "write_picture", lambda *_: [])
 
 
 @pytest.fixture
@@ -87,7 +93,7 @@ def test_no_trial_opens_the_test_split_and_the_tuned_recipe_trains(
     """Method and teachers alike; the final run opens it, so that the check could have failed."""
     path = recipe()
     with closed_test(monkeypatch) as opened:
-        found = tune(path, "--method", "umt", "--trials", 2, "--tune-seeds", 7)
+        found = tune(path, "--method", "umt", "--trials", 1, "--tune-seeds", 7)
         assert set(opened) == {"train", "val"}
         with pytest.raises(AssertionError, match="the test split was opened"):
             invoke("train", path, "--seeds", 0, "--out", path.parent / "runs", "--device", "cpu")
@@ -174,55 +180,44 @@ def test_no_method_opens_the_test_split_in_a_trial(
     assert found["methods"][name]["default"] is not None, found
 
 
-ASKED = ("--method", "all", "--trials", 3, "--sampler", "tpe", "--tune-seeds", 7)
-
-# drcli with the dataset "toy", also in the processes that it starts: those import this file, but do not run it.
+# drcli with the dataset "toy", also in the processes that it starts: those import this file, but do not run it. A Ray
+# that is there already is used.
 PROGRAM = """
+import os
+import sys
+
 from support.ray_workers import register_toy
 
 register_toy()
 if __name__ == "__main__":
     import torch
     from drcli.__main__ import main
-    torch.set_num_threads(2)  # cores that may be used; each of two runs has one
+    torch.set_num_threads(1)
+    if "ray" in sys.argv:
+        import ray
+        places = {"PYTHONPATH": os.environ["PYTHONPATH"]}
+        hook = {"env_vars": places, "worker_process_setup_hook": register_toy}
+        ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, runtime_env=hook)
     main()
 """
 
 
 @pytest.mark.slow
-def test_two_runs_at_once_give_the_table_of_one_after_another(recipe: Any) -> None:
+def test_one_after_another_two_at_once_and_on_ray_give_the_same_table(recipe: Any) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'drcli[cluster]'")
     path = recipe()
     program = path.parent / "program.py"
     program.write_text(PROGRAM, encoding="utf-8")
+    places = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    asked = ("--method", "all", "--trials", 3, "--sampler", "tpe", "--tune-seeds", 7, "--device", "cpu", "--json")
     found = []
-    for jobs in (1, 2):
-        options = ("--jobs", jobs, "--out", path.parent / str(jobs), "--device", "cpu", "--json")
-        command = [sys.executable, program, "tune", path, *ASKED, *options]
-        places = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True, env=places)
-        assert ("2 runs at once" in done.stderr) == (jobs == 2)
+    for name, value in (("--jobs", 1), ("--jobs", 2), ("--engine", "ray")):
+        command = (sys.executable, program, "tune", path, *asked, name, value, "--out", path.parent / str(value))
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=places)
+        assert done.returncode == 0, done.stderr
+        assert ("2 runs at once" in done.stderr) == (value == 2)
         found.append(lasting(json.loads(done.stdout)))
-    # Two at once have one thread each: what is drawn is the same, and so are the bits at equal threads alone.
-    assert found[0] == found[1]
-
-
-@pytest.mark.slow
-def test_local_and_ray_give_the_same_table(recipe: Any) -> None:
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'drcli[cluster]'")
-    path, asked = recipe(), ASKED
-    local = tune(path, *asked, "--out", path.parent / "local")
-    places = {"PYTHONPATH": ":".join(sys.path)}
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": places, "worker_process_setup_hook": register_toy},
-    )
-    try:
-        there = tune(path, *asked, "--out", path.parent / "ray", "--engine", "ray")
-    finally:
-        ray.shutdown()
-    assert lasting(there) == lasting(local)
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.slow
