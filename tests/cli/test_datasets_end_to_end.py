@@ -15,7 +15,7 @@ import pytest
 from support.command_line import Drcli
 from support.cremad_tree import make_cremad, stems
 from support.kinetics_tree import CLASSES, make_kinetics
-from support.mosi_tree import csd_download, mosi_download
+from support.mosi_tree import csd_download, mosi_download, utterance_download
 from support.ucf101_tree import make_ucf101
 
 for package in ("av", "cv2", "h5py"):
@@ -49,6 +49,7 @@ RUNS: dict[str, Case] = {
         [f"modalities.{m}.{key}" for m in ("rgb", "flow") for key in ("size=32", "weights=null")],
     ),
     "cmu_mosi": (mosi_download, [], [f"modalities.{m}.layers=1" for m in ("text", "audio", "visual")]),
+    "cmu_mosi_utterances": (utterance_download, ["dataset.prepare.val_videos=2"], []),
 }
 
 
