@@ -191,6 +191,9 @@ DATASETS = Registry(
             "data_prep.kinetics_sounds:KineticsSounds", "31 classes of Kinetics-400; audio, visual"
         ),
         "ucf101": Entry("data_prep.ucf101:Ucf101", "101 actions; RGB pictures and optical flow"),
+        "wikipedia": Entry(
+            "data_prep.wikipedia:Wikipedia", "Wikipedia's articles: features of text and picture; ten categories"
+        ),
         "arrays": Entry("data_prep.arrays:Arrays", "your own arrays, from train.npz, val.npz and test.npz"),
     },
     group="drcli.datasets",

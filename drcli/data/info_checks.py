@@ -67,6 +67,11 @@ def class_names(field: str, value: Any) -> tuple[str, ...]:
     return names
 
 
+def flag(field: str, value: Any) -> bool:
+    """True or false."""
+    return value if isinstance(value, bool) else refuse(field, value, "true or false")
+
+
 def whole(field: str, value: Any) -> int:
     """A whole number from 1."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**63:

@@ -104,9 +104,35 @@ def test_noises_have_the_asked_size(make_download: Make, tmp_path: Path) -> None
     assert np.median(late) == pytest.approx(np.median(log_mel(wave, rate=8000)[:, :, 40:50]), abs=0.1)
 
 
+@pytest.mark.parametrize("parts", [pytest.param(("t10k",), marks=pytest.mark.slow), ("train", "t10k")])
+def test_a_pool_holds_every_image_that_the_other_splits_leave(
+    make_download: Make, tmp_path: Path, parts: tuple[str, ...]
+) -> None:
+    source = make_download(parts=parts)
+    info = prepare(source, tmp_path / "out", image_energy=1.0, draws=2, pool=None)
+    images = read_images(source)
+    labels = np.load(tmp_path / "out" / "train" / "visual_pool_labels.npy")
+    pool = nearest(np.load(tmp_path / "out" / "train" / "visual_pool.npy"), images.vectors)
+    assert images.labels[pool].tolist() == labels.tolist()
+    others = {k for split in ("val", "test") for k in nearest(rows(tmp_path / "out", split)[0], images.vectors)}
+    assert set(nearest(rows(tmp_path / "out", "train")[0], images.vectors)) <= set(pool)
+    spare = set(range(300)) - others  # of the training files, or of t10k alone
+    assert (sorted(pool), info.pools) == (sorted(spare), {"visual": len(spare)})
+
+
+def test_a_smaller_pool_has_the_classes_in_their_shares(make_download: Make, tmp_path: Path) -> None:
+    source = make_download(parts=("train", "t10k"))
+    for name, pool, size in (("asked", 40, 40), ("limited", None, 60), ("none", 0, 0)):
+        info = prepare(source, tmp_path / name, pool=pool, limit=60, image_noise=0.1)
+        assert info.pools == ({"visual": size} if size else {})
+        if size:
+            labels = np.load(tmp_path / name / "train" / "visual_pool_labels.npy")
+            assert np.bincount(labels).tolist() == [size // 10] * 10
+
+
 def test_two_runs_are_equal_byte_for_byte(make_download: Make, tmp_path: Path) -> None:
     source = make_download()
-    first, second = (prepare(source, tmp_path / name, audio_snr_db=3.0) for name in ("one", "two"))
+    first, second = (prepare(source, tmp_path / name, audio_snr_db=3.0, pool=20) for name in ("one", "two"))
     assert first == second
     for path in (tmp_path / "one").rglob("*.*"):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from support.names import toy_names
+from support.records import CLOCK
 from support.several import Job, fail_alone, train
 from support.training import CPU, bits, log
 
@@ -150,9 +151,11 @@ def test_diagnosis_and_test_scores_are_those_of_one_process(both: Both) -> None:
         one, two = (log(folder / "events.jsonl") for folder in both.folders(run))
         assert two == one
         summaries = [json.loads((folder / "summary.json").read_text()) for folder in both.folders(run)]
-        clock = {"seconds", "teacher_seconds"}
-        theirs, ours = ({k: v for k, v in found.items() if k not in clock} for found in summaries)
+        theirs, ours = ({k: v for k, v in found.items() if k not in CLOCK} for found in summaries)
         assert ours.pop("test") == pytest.approx(theirs.pop("test"), rel=1e-3)
+        one, other = ours.pop("measures"), theirs.pop("measures")
+        assert one["calibration"]["nll"] == pytest.approx(other["calibration"]["nll"], rel=1e-3)
+        assert one["classes"] == other["classes"]
         assert ours == theirs
     (relearnt,) = (run for run in both.runs if run.recipe.method == "diagnose_relearn")
     assert [event["kind"] for event in log(relearnt.folder / "events.jsonl")] == ["relearn"]
