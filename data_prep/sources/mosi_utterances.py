@@ -162,7 +162,7 @@ def _transcripts(path: Path) -> list[_Said]:
     rows = list(_rows(path, 4))
     known = frozenset().union(*FOLDS.values())
     for where, (name, _, _, label) in rows:
-        if not re.fullmatch(r"[\w-]{11}_[1-9]\d{0,3}", name) or name[:11] not in known:
+        if not re.fullmatch(r"[\w-]{11}_[1-9]\d{0,3}", name, re.ASCII) or name[:11] not in known:
             raise DataError(f"{where}: {shown(name)} is no <video>_<number> of CMU-MOSI; download the folder again")
         if label not in {"0", "1"}:
             raise DataError(f"{where}: the label of {name} is {shown(label)}, expected 0 or 1; download it again")
@@ -203,6 +203,9 @@ def _vectors(path: Path, chosen: Sequence[_Said]) -> NDArray[np.float64]:
 
 def _numbers(where: str, fields: Sequence[str]) -> NDArray[np.float64]:
     try:
+        together = "".join(fields)
+        if "_" in together or not together.isascii():
+            raise ValueError("a character that no number has")
         return np.array(fields, dtype=np.float64)
     except ValueError as error:
         raise DataError(f"{where}: holds what is not a number ({error}); download it again") from error

@@ -16,7 +16,7 @@ from support.command_line import Drcli
 from support.cremad_tree import ACTORS, make_cremad, stems
 from support.genuine import link_cremad
 from support.kinetics_tree import CLASSES, make_kinetics
-from support.mosi_tree import csd_download, mosi_download
+from support.mosi_tree import csd_download, mosi_download, utterance_download
 from support.ucf101_tree import make_ucf101
 from support.wikipedia_tree import make_wikipedia
 
@@ -52,6 +52,7 @@ RUNS: dict[str, Case] = {
     ),
     "wikipedia": (make_wikipedia, [], []),
     "cmu_mosi": (mosi_download, [], [f"modalities.{m}.layers=1" for m in ("text", "audio", "visual")]),
+    "cmu_mosi_utterances": (utterance_download, ["dataset.prepare.val_videos=2"], []),
 }
 
 

@@ -61,7 +61,8 @@ def test_other_samples_are_flattened(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("setting", ["dropout", "input_dropout"])
 def test_dropout_acts_in_training_alone(setting: str) -> None:
-    encoder, plain, x = make(**{setting: 0.5}), make(), torch.randn(8, 5)
+    settings: dict[str, Any] = {setting: 0.5}
+    encoder, plain, x = make((5,), **settings), make(), torch.randn(8, 5)
     assert not torch.equal(encoder(x), plain(x))
     torch.testing.assert_close(encoder.eval()(x), plain.eval()(x), rtol=0, atol=0)
 
