@@ -27,7 +27,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.datasets import MADE, add_arrays, made_or_kept  # noqa: E402
+from benchmarks.datasets import add_arrays, made_or_kept, root_of  # noqa: E402
 from benchmarks.generated import CREMAD_AUDIO, CREMAD_CLIPS, cremad_like  # noqa: E402
 from benchmarks.measuring import parser_of, peak_memory, polite, write_report  # noqa: E402
 from benchmarks.profiling import profile, schedule_of, shortened, show  # noqa: E402
@@ -39,7 +39,7 @@ from drcli.recipe.shipped import find_recipe  # noqa: E402
 
 def measure(asked: argparse.Namespace, device: torch.device, folder: Path) -> dict[str, Any]:
     """Make the arrays, do the run, print the table and return the numbers."""
-    root = (asked.arrays or folder) / MADE
+    root = root_of(asked, folder, asked.audio)
     own = [f"dataset.root={root}", f"dataset.prepare.audio={asked.audio}"]
     recipe = load_recipe(find_recipe("cremad"), [*own, *asked.overrides])
     made = cremad_like(asked.clips, asked.audio, prepare_settings(recipe))

@@ -22,9 +22,6 @@ from drcli.recipe.shipped import find_recipe
 
 CREMAD_SIZE = "cremad-size"
 
-MADE = "made-up-arrays"
-"""Folder of made-up arrays, in one that is temporary or that --arrays names."""
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Let a parser ask for the data."""
@@ -38,6 +35,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def add_arrays(parser: argparse.ArgumentParser) -> None:
     """Let a parser ask where made-up arrays are kept."""
     parser.add_argument("--arrays", type=Path, help="folder that keeps made-up arrays for the next benchmark")
+
+
+def root_of(asked: argparse.Namespace, folder: Path, audio: str) -> Path:
+    """Return the folder of made-up arrays with a kind of spectrogram: in a temporary one, or that which keeps them."""
+    return (asked.arrays or folder) / f"cremad-size-{audio}"
 
 
 @contextmanager
@@ -61,9 +63,9 @@ def data_of(asked: argparse.Namespace, folder: Path, *, times: int = 1) -> tuple
     if asked.dataset != CREMAD_SIZE:
         recipe = load_recipe(find_recipe(asked.dataset), asked.overrides)
         return list(asked.overrides), open_or_prepare(recipe, Console(stderr=True))
-    root = (asked.arrays or folder) / MADE
+    settings = prepare_settings(load_recipe(find_recipe("cremad"), asked.overrides))
+    root = root_of(asked, folder, settings["audio"])
     overrides = [f"dataset.root={root}", *asked.overrides]
-    settings = prepare_settings(load_recipe(find_recipe("cremad"), overrides))
     made = cremad_like(asked.clips, settings["audio"], settings)
     return overrides, made_or_kept(root, made, folder, times=times)
 

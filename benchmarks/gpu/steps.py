@@ -16,7 +16,9 @@ WORKERS = 16
 WORKER_MEMORY = 200e6
 """Bytes of shared memory that a worker's batches take."""
 
-CREMAD = ("--dataset", "cremad-size")
+CREMAD = ("--dataset", "cremad-size", "dataset.prepare.audio=stft")
+"""The spectrogram of `cremad_size.py`, so that all steps share the arrays."""
+
 LOOPS = ("conventional", "conventional bf16 channels_last", "drcli")
 WITHOUT = (
     "drcli channels_last=false",
