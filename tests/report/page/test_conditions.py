@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from support.run_folders import write_run
 
-from drcli.report.conditions import Seed, condition_tables, panels
-from drcli.report.page.conditions import conditions, read_conditions, strength_curve
+from drcli.report.conditions import Seed, condition_tables, measured_tables, panels, read_conditions
+from drcli.report.page.conditions import conditions, strength_curve
 from drcli.report.page.page import Options, build
 from drcli.report.theme import PAGE
 from drcli.runs.collect import by_name, collect
@@ -61,6 +61,13 @@ def test_tables_have_a_row_per_method_and_a_column_per_condition(folder: Path) -
     assert [list(row) for row in missing.rows] == [["joint", "81.0 ± 1.4", "71.0 ± 1.4", "56.0 ± 1.4"]]
     assert list(noise.columns) == ["method", "as it is", "10 dB", "-10 dB"]
     assert "Mean of 3 draws." in noise.notes
+
+
+def test_tables_of_several_recipes_name_them(folder: Path) -> None:
+    RunDirectory(write_run(folder, 0.6, recipe="other")).write_conditions(found(missing={}, noise={}))
+    titles = [table.title for table in measured_tables(collect([folder]))]
+    assert titles[0] == "other: accuracy in per cent with these modalities alone"
+    assert [title.partition(":")[0] for title in titles] == ["other", "toy", "toy", "toy"]
 
 
 def test_of_one_seed_the_deviation_is_that_of_the_draws() -> None:
