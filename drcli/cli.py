@@ -292,7 +292,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands.conditions import Asked
 
     asked = Asked(subsets, missing or [], noise or [], absent, draws)
-    result = command.evaluate(checkpoint, overrides or [], split, device, asked)
+    tell = functools.partial(typer.echo, err=True)
+    result = command.evaluate(checkpoint, overrides or [], split, device, asked, tell)
     _emit(as_json, lambda: result, lambda: command.table(result))
 
 

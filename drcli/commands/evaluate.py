@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+=======
+from collections.abc import Callable, Mapping, Sequence
+>>>>>>> subsets
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +37,12 @@ KEYS = ("absent", "subsets", "missing", "noise")
 
 
 def evaluate(
-    checkpoint: Path, overrides: Sequence[str], split: str, device: str, asked: Asked = NOTHING
+    checkpoint: Path,
+    overrides: Sequence[str],
+    split: str,
+    device: str,
+    asked: Asked = NOTHING,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Return the object of `drcli eval --json`.
 
@@ -46,12 +55,13 @@ def evaluate(
         split: train, val or test.
         device: auto, cpu or cuda.
         asked: subsets, missing samples and noise.
+        tell: is told of each of several runs before it is scored.
 
     Raises:
         DrcliError: bad usage, a damaged checkpoint, or missing data.
     """
     if asks_for_many(checkpoint, asked):
-        return evaluate_grid(checkpoint, overrides, split, device, asked)
+        return evaluate_grid(checkpoint, overrides, split, device, asked, tell)
     wanted, root = asked.wanted(), _checked(checkpoint, overrides, split)
     restored, folder = _restored(checkpoint, root, device), checkpoint
     assembly = restored.assembly
@@ -81,6 +91,7 @@ def evaluate_grid(
     split: str,
     device: str,
     asked: Asked,
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Return scores without modalities and under noise of every finished run below a folder, and keep them there.
 
@@ -90,10 +101,13 @@ def evaluate_grid(
         split: as for `evaluate`.
         device: as for `evaluate`.
         asked: subsets, missing samples and noise.
+        tell: as for `evaluate`.
     """
     wanted, root = asked.wanted(), _checked(folder, overrides, split)
-    runs = []
-    for run in runs_below(folder, wanted):
+    runs: list[dict[str, Any]] = []
+    below = runs_below(folder, wanted)
+    for run in below:
+        tell(f"[{len(runs) + 1}/{len(below)}] {run.folder}")
         restored = _restored(run.folder, root, device)
         found = _measured(restored, split, wanted.of(run.modalities), run.folder)
         named = {"run": str(run.folder), "recipe": run.recipe_name, "name": run.name, "seed": run.seed}

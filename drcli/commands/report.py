@@ -12,6 +12,7 @@ from rich.text import Text
 
 from drcli.errors import RunError, UsageError
 from drcli.files import reason, write_atomic
+from drcli.report.conditions import measured_tables
 from drcli.report.render import Format, render
 from drcli.report.tables import check_columns, comparison_tables, split_warnings
 from drcli.runs.collect import RunRecord, by_recipe, collect, finished
@@ -77,7 +78,7 @@ def report(request: ReportRequest, progress: Console) -> str:
     tables = comparison_tables(
         runs, request.reference, request.columns, for_print=latex, second_hand=request.second_hand
     )
-    text = "\n".join(render(table, form) for table in tables)
+    text = "\n".join(render(table, form) for table in [*tables, *measured_tables(runs)])
     if request.out is None:
         return text
     _write(request.out, text.encode("utf-8"))

@@ -84,7 +84,7 @@ class ModalityDropout(Method):
         for m, share in ctx.average({m: rows.float().mean() for m, rows in kept.items()}, batch).items():
             ctx.log(f"coefficient/{m}", share)
         left = {m: torch.where(kept[m][:, None], h, self._replacement(m, h)) for m, h in features.items()}
-        return Outputs(features, ctx.model.fuse(left))
+        return Outputs(features, ctx.model.fuse(left, batch.present))
 
     def _replacement(self, modality: str, features: Tensor) -> Tensor:
         if self.settings.replacement == "zero":

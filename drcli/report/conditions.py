@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from drcli.report.render import TableText
+from drcli.report.wording import Methods
+from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
 from drcli.runs.comparison import Mean
 from drcli.runs.conditions import ABSENT_IN_WORDS, Absent, Condition, Conditions, Series
 from drcli.runs.wording import ABSENT, mean_and_spread
@@ -28,6 +30,24 @@ class Seed:
 
 Seeds = Mapping[str, Sequence[Seed]]
 """What was measured, by method."""
+
+
+def read_conditions(methods: Methods) -> Seeds:
+    """Return what was measured of finished runs by method, without the methods of which nothing was."""
+    seeds = {
+        name: [Seed(found, run.accuracy) for run in runs if (found := run.conditions()) is not None]
+        for name, runs in methods.items()
+    }
+    return {name: found for name, found in seeds.items() if found}
+
+
+def measured_tables(runs: Sequence[RunRecord]) -> list[TableText]:
+    """Return the tables of what was measured of runs, their titles after the names of the recipes."""
+    return [
+        replace(table, title=f"{recipe}: {table.title[0].lower()}{table.title[1:]}")
+        for recipe, group in by_recipe(finished(runs)).items()
+        for table in condition_tables(read_conditions(by_name(group)))
+    ]
 
 
 @dataclass(frozen=True)

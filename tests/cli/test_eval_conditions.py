@@ -50,7 +50,9 @@ def test_a_checkpoint_or_another_split_is_scored_without_a_trace(drcli: Drcli, r
 
 
 def test_the_finished_runs_of_a_folder_are_scored(drcli: Drcli, grid: Path) -> None:
-    found = json.loads(drcli("eval", grid, "--subsets", "visual", "--missing", "audio=0.5", "--json").stdout)
+    done = drcli("eval", grid, "--subsets", "visual", "--missing", "audio=0.5", "--json")
+    found = json.loads(done.stdout)
+    assert done.stderr == f"[1/1] {grid / 'seed0'}\n"
     (run,) = found["runs"]
     assert (run["run"], run["name"], run["seed"]) == (str(grid / "seed0"), "joint", 0)
     assert (list(run["subsets"]), list(run["missing"]["audio"])) == (["visual"], ["0.5"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from drcli.report.conditions import Panel, Seed, Seeds, condition_tables, panels
+from drcli.report.conditions import Panel, condition_tables, panels, read_conditions
 from drcli.report.drawing import Curve, add_legend, draw_curve
 from drcli.report.drawing import panel as panel_of
 from drcli.report.page.figure import Drawing
@@ -29,15 +29,6 @@ def conditions(methods: Methods, theme: Theme) -> Section | None:
     content: list[Html | Row] = [to_html(table) for table in condition_tables(found)]
     content += [[_drawing(recipe, panel, theme) for panel in curves]] if curves else []
     return Section("Without modalities, and under noise", INTRO, content) if content else None
-
-
-def read_conditions(methods: Methods) -> Seeds:
-    """Return what was measured by method, without the methods of which nothing was."""
-    seeds = {
-        name: [Seed(found, run.accuracy) for run in runs if (found := run.conditions()) is not None]
-        for name, runs in methods.items()
-    }
-    return {name: found for name, found in seeds.items() if found}
 
 
 def _drawing(recipe: str, panel: Panel, theme: Theme) -> Drawing:
