@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-=======
-from collections.abc import Callable, Mapping, Sequence
->>>>>>> subsets
 from pathlib import Path
 from typing import Any
 

@@ -13,7 +13,6 @@ from rich.text import Text
 from drcli.commands.train import TrainRequest, requested
 from drcli.errors import DamagedError
 from drcli.names import METHODS
-from drcli.recipe.text import differences_in_words
 from drcli.reproduce.target import Grid, Speeds, Work, speeds, total, work
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
@@ -56,11 +55,10 @@ def _blocked(run: PlannedRun) -> str | None:
     """Why a run could not be trained in its folder; None where it can."""
     directory = RunDirectory(run.folder)
     try:
-        changed = directory.changes(run.recipe)
+        lines = directory.obstacles(run.recipe)
     except DamagedError as error:
         return str(error)
-    lines = "; ".join(differences_in_words(changed))
-    return f"{run.folder}: holds a run of another recipe ({lines})" if changed else None
+    return f"{run.folder}: holds a run of another recipe ({'; '.join(lines)})" if lines else None
 
 
 def table(plan: Planned) -> Group:

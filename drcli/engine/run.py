@@ -24,7 +24,9 @@ from drcli.models.multimodal import Teacher
 from drcli.models.weight_files import digest
 from drcli.models.weights import load_pretrained
 from drcli.reading import is_memory_shortage, one_line
+from drcli.recipe.schema import Recipe
 from drcli.runs.directory import RunDirectory
+from drcli.runs.longer import is_longer
 from drcli.runs.measures import Cost
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import FORMAT, Failure, Scores, Summary
@@ -69,7 +71,8 @@ def execute(
     directory = RunDirectory(run.folder)
 
     def claim() -> Summary | None:
-        if not fresh and directory.check(run.recipe, dataset.info.fingerprint):
+        begun = not fresh and directory.check(run.recipe, dataset.info.fingerprint)
+        if begun and directory.is_finished(run.recipe):
             summary = directory.summary()
             if summary is not None and _is_over(run, summary):  # shown even where nothing can be written
                 return summary
@@ -78,6 +81,7 @@ def execute(
         directory.sweep()
         if fresh:
             directory.clear()
+        lengthen(directory, run.recipe)
         noted = environment(run.recipe, dataset.info.fingerprint, device, world.size)
         directory.claim(run.recipe, noted.model_copy(update={"labels": list(run.labels)}))
         summary = directory.summary()
@@ -97,6 +101,18 @@ def execute(
 
 def _is_over(run: PlannedRun, summary: Summary) -> bool:
     return summary.tested is not None or not run.opens_test
+
+
+def lengthen(directory: RunDirectory, recipe: Recipe) -> None:
+    """Let a run that was begun with fewer epochs go on to those of a recipe, if that is all that differs.
+
+    The result goes last but one, the recipe last: killed before, this is done again.
+    """
+    if not is_longer(directory.changes(recipe)):
+        return
+    for path in (directory.checkpoint, directory.last):
+        checkpoint.save(path, {**checkpoint.load(path), "recipe": recipe.to_dict()})
+    directory.reopen(recipe)
 
 
 @contextmanager

@@ -79,6 +79,14 @@ class AUG(Alternating):
         key, settings = own_block(recipe)
         yield from ((f"{key}.weights", message) for message in unfit_weights(settings.weights, recipe.modalities))
 
+    @classmethod
+    def longer_reason(cls, recipe: Recipe) -> str:
+        """Return why it cannot go on, where a comparison was left out or the epochs between two would change."""
+        every = own_block(recipe)[1].every
+        if every is None:
+            return "with every: null compares ten times in all epochs"
+        return "" if recipe.training.epochs % every else "left out the comparison that was due after the last epoch"
+
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return the classifiers, those that have not joined among them."""
         self.classifiers = GrowingClassifiers(model, self.settings.hidden, self.settings.most)

@@ -91,6 +91,12 @@ class DIMML(Method):
         if (settings.fuse or 0) >= recipe.training.epochs:
             yield f"{key}.fuse", f"must be less than training.epochs, {recipe.training.epochs}"
 
+    @classmethod
+    def longer_reason(cls, recipe: Recipe) -> str:
+        """Return why it cannot go on, as the last epochs differ."""
+        del recipe
+        return "trains the fusion alone in the last epochs"
+
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return the heads."""
         self.heads = DetachedHeads(model)

@@ -96,6 +96,15 @@ class GBlending(Method):
             late = [name for name in FUSIONS.names() if FUSIONS.load(name).encode is Fusion.encode]
             yield key, f"g_blending trains every encoder alone, too: fusion={' or '.join(late)}"
 
+    @classmethod
+    def longer_reason(cls, recipe: Recipe) -> str:
+        """Return why it cannot go on, where an estimation looked no further than the last epoch."""
+        settings = own_block(recipe)[1]
+        if settings.mode == "offline" and settings.estimate_epochs is None:
+            return "with estimate_epochs: null estimates its weights over all epochs"
+        cut = settings.mode == "online" and recipe.training.epochs % settings.super_epoch != 0
+        return "made its last estimation over fewer epochs than super_epoch" if cut else ""
+
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return one linear head per modality."""
         self.heads = linear_heads(model)

@@ -99,6 +99,12 @@ class LFM(Method):
         _, settings = own_block(recipe)
         yield from not_offered(recipe, settings.unimodal_logits, offered(recipe))
 
+    @classmethod
+    def longer_reason(cls, recipe: Recipe) -> str:
+        """Return why it cannot go on, where the curve spans all epochs."""
+        fitted = own_block(recipe)[1].schedule == "fitted"
+        return "with schedule: fitted spreads its weights over all epochs" if fitted else ""
+
     def setup(self, ctx: Context) -> None:
         """Start with the weight of the settings."""
         self.alignment = self.settings.start

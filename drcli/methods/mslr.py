@@ -76,6 +76,12 @@ class MSLR(UnimodalScores):
         if unknown:
             yield f"{key}.rates", f"must name modalities of the recipe, {', '.join(recipe.modalities)}"
 
+    @classmethod
+    def longer_reason(cls, recipe: Recipe) -> str:
+        """Return why it cannot go on, where rates approach their aim over all epochs."""
+        smooth = own_block(recipe)[1].strategy == "smooth"
+        return "with strategy: smooth spreads its rates over all epochs" if smooth else ""
+
     def setup(self, ctx: Context) -> None:
         """Give every modality a group of its own in the optimiser."""
         self.history: dict[str, list[float]] = {m: [] for m in ctx.model.modalities}

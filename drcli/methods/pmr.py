@@ -13,13 +13,14 @@ from torch.nn import functional
 
 from drcli.bases import Search
 from drcli.data.batches import Batch
-from drcli.methods.base import Event, Last, Losses, Window
+from drcli.methods.base import Event, Last, Losses, Window, own_block
 from drcli.methods.context import Context, Features
 from drcli.methods.parts.class_means import class_means
 from drcli.methods.parts.divergence import entropies
 from drcli.methods.parts.unimodal_scores import right_scores
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import extract_features
+from drcli.recipe.schema import Recipe
 
 
 class PMR(Window):
@@ -79,6 +80,12 @@ class PMR(Window):
     state: ClassVar[tuple[str, ...]] = ("prototypes", "updates")
 
     settings: Settings
+
+    @classmethod
+    def longer_reason(cls, recipe: Recipe) -> str:
+        """Return why it cannot go on, where the prototypes stood still in the last epoch."""
+        skipped = recipe.training.epochs - 1 < own_block(recipe)[1].ends
+        return "did not update its prototypes after the last epoch" if skipped else ""
 
     def setup(self, ctx: Context) -> None:
         """Make room for the prototypes (C, D_m)."""

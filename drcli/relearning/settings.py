@@ -51,6 +51,11 @@ class RelearnSettings(StrengthSettings):
         """Return the epochs, from 0, that end in an event if a training has so many."""
         return list(range(self.every, epochs - 1, self.every))[: self.times]
 
+    def longer_reason(self, epochs: int) -> str:
+        """Return why a training of so many epochs cannot go on to more, as a clause; empty: it can."""
+        left_out = epochs - 1 in self.due(epochs + 1)
+        return "left out the re-learning that would have followed the last epoch" if left_out else ""
+
     def warnings(self, epochs: int) -> Iterator[str]:
         """Warn where a training of so many epochs has fewer events than asked for."""
         due = len(self.due(epochs))

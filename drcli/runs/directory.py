@@ -21,7 +21,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -37,8 +37,9 @@ from drcli.reading import ContentsError, differing, one_line, read_json_lines, r
 from drcli.recipe.load import with_defaults
 from drcli.recipe.plain_yaml import read_yaml
 from drcli.recipe.schema import Recipe
-from drcli.recipe.text import Change, differences_in_words, proposed_name
+from drcli.recipe.text import Change, proposed_name
 from drcli.runs.conditions import Conditions
+from drcli.runs.longer import obstacles
 from drcli.runs.outputs import StoredOutputs, narrowed
 from drcli.runs.record import Record, RecordError, parse
 from drcli.runs.records import FORMAT, Environment, EpochRecord, Event, Failure, RunRecipe, Summary
@@ -111,7 +112,7 @@ class RunDirectory:
         self._replace(self._recipe, yaml.safe_dump(recipe.to_dict(), sort_keys=False).encode())
 
     def check(self, recipe: Recipe, fingerprint: str) -> bool:
-        """Return whether this run has finished an epoch here already.
+        """Return whether this run has finished an epoch here already, with as many epochs or fewer to come.
 
         Raises:
             RecipeError: another recipe was trained here; the differences are shown.
@@ -119,11 +120,11 @@ class RunDirectory:
         """
         if not self.is_begun:
             return False
-        changed = self.changes(recipe)
-        if changed:
-            lines = "\n".join(f"  {line}" for line in differences_in_words(changed))
-            remedy = self.remedy.replace("name=NAME", f"name={proposed_name(recipe.name, changed)}")
-            raise RecipeError(f"{self.folder}: holds a run of another recipe; {remedy}\n{lines}")
+        lines = self.obstacles(recipe)
+        if lines:
+            remedy = self.remedy.replace("name=NAME", f"name={proposed_name(recipe.name, self.changes(recipe))}")
+            text = "\n".join(f"  {line}" for line in lines)
+            raise RecipeError(f"{self.folder}: holds a run of another recipe; {remedy}\n{text}")
         if self.environment().dataset_fingerprint != fingerprint:
             raise DataError(f"{self.folder}: this run was started on other data than the recipe's now; {self.remedy}")
         return True
@@ -136,6 +137,14 @@ class RunDirectory:
     def is_begun(self) -> bool:
         """Whether a run has finished an epoch here."""
         return self.last.exists() or self._summary.exists()
+
+    def obstacles(self, recipe: Recipe) -> list[str]:
+        """Return in lines what the run here has otherwise, and why it cannot go on to more epochs; nothing: it can.
+
+        Raises:
+            DamagedError: it is unknown which recipe was trained here.
+        """
+        return obstacles(recipe, self.changes(recipe), can_resume=self.last.exists())
 
     def changes(self, recipe: Recipe) -> list[Change]:
         """Return what the recipe of the run that was begun here has otherwise; nothing where none has an epoch.
@@ -187,6 +196,13 @@ class RunDirectory:
                 shutil.rmtree(path)
             elif path.name != ".lock":
                 path.unlink()
+
+    def reopen(self, recipe: Recipe) -> None:
+        """Make a finished run one that goes on to the epochs of a recipe: its result is removed, its epochs stay."""
+        self.guard()
+        for path in (self._summary, self._outputs):
+            path.unlink(missing_ok=True)
+        self._replace(self._recipe, yaml.safe_dump(recipe.to_dict(), sort_keys=False).encode())
 
     def sweep(self) -> None:
         """Remove the files that a killed process was still writing."""
@@ -387,14 +403,3 @@ def without_root(recipe: Mapping[str, Any]) -> dict[str, Any]:
     dataset = recipe.get("dataset")
     rest = {k: v for k, v in dataset.items() if k != "root"} if isinstance(dataset, Mapping) else dataset
     return {**recipe, "dataset": rest}
-
-
-def speeds(folder: Path) -> Iterator[tuple[str, float]]:
-    """Yield label and seconds per epoch of the finished runs below a folder; damaged ones are left out."""
-    for path in RunDirectory.below(folder):
-        try:
-            summary = RunDirectory(path).summary()
-        except DataError:  # which the run itself will refuse
-            continue
-        if summary is not None:  # an ensemble of trained encoders has no epochs
-            yield summary.method, summary.seconds / summary.epochs if summary.epochs else 0.0

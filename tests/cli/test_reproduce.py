@@ -98,7 +98,7 @@ def test_what_is_in_the_way_shows_before_anything_is_trained(
     drcli: Drcli, refused: Refused, target: Make, recipe_file: RecipeFile, trained: list[Path], tmp_path: Path
 ) -> None:
     options = ("--method", "diagnose_relearn", "--seeds", "1", "--out", tmp_path / "runs", "--device", "cpu")
-    drcli("train", recipe_file(), *options, "training.epochs=1")
+    drcli("train", recipe_file(), *options, "training.epochs=1", "training.batch_size=20")
     trained.clear()
     message = refused(*target(), code=2)
     assert "diagnose_relearn/seed1: holds a run of another recipe; delete the folder" in message

@@ -216,7 +216,7 @@ def test_a_run_that_fails_fails_alone_and_as_it_does_locally(
 def test_what_concerns_every_run_ends_the_grid_with_its_own_error(
     ray: Any, toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
-    short = {"epochs": 1, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
+    short = {"epochs": 1, "batch_size": 20, "optimizer": {"name": "sgd", "lr": 0.05}}
     run_ray_grid(plan(toy_recipe(training=short), ["joint"], [0], tmp_path), toy_dataset, each=CORE, listener=Heard())
     other = plan(toy_recipe(), ["joint"], [0, 1], tmp_path)
     with pytest.raises(RecipeError, match=r"holds a run of another recipe; .*--fresh"):
