@@ -199,9 +199,7 @@ def test_a_run_with_new_pairs_goes_on_bit_for_bit_where_it_was_stopped(
 
 
 def test_a_recipe_that_prepares_no_pool_is_refused_before_any_data_is_read() -> None:
-    with pytest.raises(
-        RecipeError, match=r"training.pairs = each_epoch +needs rows to pair"
-    ):
+    with pytest.raises(RecipeError, match=r"training.pairs = each_epoch +needs rows to pair"):
         load_recipe(find_recipe("avmnist"), ["training.pairs=each_epoch"])
     assert load_recipe(find_recipe("avmnist_full")).training.pairs == "each_epoch"
 
