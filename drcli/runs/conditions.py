@@ -13,9 +13,9 @@ from drcli.runs.records import FORMAT, Record, Scores
 Absent = Literal["zero", "mean", "left_out"]
 
 ABSENT_IN_WORDS: Mapping[Absent | None, str] = {
-    "zero": "its features are zeros",
-    "mean": "its features are their mean over the training rows",
-    "left_out": "it is left out: its tokens are dropped, or its logits are not counted",
+    "zero": "features of absent modalities are zeros",
+    "mean": "features of absent modalities are their means over the training samples",
+    "left_out": "absent modalities are left out: their tokens are dropped, or their logits are not counted",
     None: "no modality is absent",
 }
 """What stands in the place of an absent modality."""
