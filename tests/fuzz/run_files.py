@@ -15,10 +15,11 @@ import yaml
 from fuzz.features import _ARRAYS
 from fuzz.mutation import SilentAcceptanceError, as_json, mutated, refused, replaced
 from hypothesis import strategies as st
-from support.records import failure_record
+from support.records import conditions_record, failure_record
 from support.run_folders import MODALITIES, write_run
 
 from drcli.errors import DrcliError
+from drcli.report.conditions import measured_tables
 from drcli.report.tables import comparison_tables
 from drcli.runs.collect import RunRecord, collect
 from drcli.runs.comparison import compare, comparison_csv
@@ -33,6 +34,7 @@ FILES = (
     "events.jsonl",
     "recipe.yaml",
     "failure.json",
+    "conditions.json",
     "test_outputs.npz",
 )
 RUN = Path("toy", "diagnose_relearn", "seed0")
@@ -46,6 +48,7 @@ def valid() -> tuple[bytes, ...]:
             Path(folder), 0.8, label="diagnose_relearn", outputs=True, monitor="test", environment={"threads": 2}
         )
         RunDirectory(run).write_failure(failure_record("no memory", trace="Traceback"))
+        RunDirectory(run).write_conditions(conditions_record())
         return tuple((run / name).read_bytes() for name in FILES)
 
 
@@ -95,7 +98,7 @@ def check(data: bytes, folder: Path) -> str:
     try:
         (run,) = runs = collect([folder / "toy"])
         run.failure()
-        tables = comparison_tables(runs)
+        tables = [*comparison_tables(runs), *measured_tables(runs)]
         comparison_csv({run.recipe_name: compare(runs)})
         _demand_sense(run)
     except DrcliError as error:
