@@ -7,8 +7,8 @@ A folder with `train.npz`, `test.npz` and, unless it is to be drawn from train, 
     <modality>_lengths   (N,) valid steps of sequences that are padded at their end; without it, all are
     <modality>_present   (N,) booleans, which samples have the modality; without it, all do
 
-A sample's axes are (L, D), a sequence, (C, H, W), (T, C, H, W), frames, or (T, 2, H, W), flow; pictures (H, W)
-without a channel are taken for sequences unless `dataset.prepare.kinds` says "array".
+A sample's axes are (D,), a vector, (L, D), a sequence, (C, H, W), (T, C, H, W), frames, or (T, 2, H, W), flow;
+pictures (H, W) without a channel are taken for sequences unless `dataset.prepare.kinds` says "array".
 
 What an array holds of a sample that lacks it does not matter, and may be NaN; zeros are stored.
 
@@ -217,7 +217,7 @@ def write_rows(
 def _doubts(contents: Contents, modality: str, kind: Kind, *, is_stated: bool) -> Iterator[str]:
     """Lines on what the shape of a modality's samples may mean instead."""
     shape = sample_shape(contents[modality], kind)
-    if kind != "sequence" and shape[-1] in {1, 3} and shape[-3] > 4:
+    if len(shape) > 2 and shape[-1] in {1, 3} and shape[-3] > 4:
         yield f"{modality}: {shape} looks as if channels came last; if so, save numpy.moveaxis(x, -1, -3) instead"
     if kind == "sequence" and not is_stated and shape[0] > 1 and modality + LENGTHS not in contents:
         key = f"dataset.prepare.kinds.{modality}"

@@ -4,76 +4,55 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from drcli import __version__, terminal
-from drcli import cli_options as options
-from drcli.cli_options import AddressOpt, CpusOpt, DevicesOpt, EngineOpt, GpusOpt
-from drcli.errors import DataError, DrcliError, RunError
-from drcli.files import reason
-from drcli.reading import LESS_MEMORY, is_memory_shortage, one_line, printable
-from drcli.terminal import EXIT_CODE, MESSAGE, leaving_at_once, raising_again
+from drcli.command_line import (
+    AbsentOpt,
+    AddressOpt,
+    ColumnsOpt,
+    CpusOpt,
+    DeviceOpt,
+    DevicesOpt,
+    DrawsOpt,
+    EmitOpt,
+    EngineOpt,
+    GpusOpt,
+    JobsOpt,
+    JsonOpt,
+    MethodOpt,
+    MissingOpt,
+    NoiseOpt,
+    OverridesArg,
+    PlanOpt,
+    RecipeArg,
+    ReferenceOpt,
+    SamplerOpt,
+    SeedsOpt,
+    SubsetsOpt,
+    TrialsOpt,
+    TunedOpt,
+    TuneSeedsOpt,
+    reports_errors,
+)
+from drcli.errors import UsageError
+from drcli.terminal import leaving_at_once
 
-P = ParamSpec("P")
+if TYPE_CHECKING:
+    from drcli.commands.train import TrainRequest
 
 app = typer.Typer(
     name="drcli",
     help="Diagnosing & Re-learning: train, diagnose and evaluate multimodal models, from one recipe.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-RecipeArg = Annotated[str, typer.Argument(help="A recipe: a path, or the name of one that `drcli ls recipes` lists.")]
-OverridesArg = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Values in place of the recipe's, such as training.epochs=5."),
-]
-DeviceOpt = Annotated[str, typer.Option(help="auto, cpu or cuda; auto: a GPU if there is one, else the CPU.")]
-ReferenceOpt = Annotated[
-    str | None, typer.Option(metavar="LABEL", help="Label that differences are to; default: joint training.")
-]
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-
-
-def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Let a command end in one message and the exit code of its error, without a traceback."""
-
-    @functools.wraps(command)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            with raising_again():
-                command(*args, **kwargs)
-        except DrcliError as error:
-            _end(str(error), error.exit_code)
-        except OSError as error:
-            if error.filename is None:
-                raise
-            # Of a path that cannot even be looked at: its name is too long, or a folder above it is closed.
-            path = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
-            _end(f"{path}: {reason(error)}; check the path and its permissions", DataError.exit_code)
-        except (MemoryError, RuntimeError) as error:
-            if not is_memory_shortage(error):
-                raise
-            _end(f"not enough memory ({one_line(error)}); {LESS_MEMORY}", RunError.exit_code)
-        except KeyboardInterrupt:
-            typer.echo(MESSAGE, err=True)
-            raise typer.Exit(EXIT_CODE) from None
-
-    return wrapper
-
-
-def _end(message: str, code: int) -> NoReturn:
-    """Say what is wrong and end; characters of a file or path that would steer the terminal are spelled out."""
-    typer.echo(f"drcli: {printable(message)}", err=True)
-    raise typer.Exit(code) from None
 
 
 def _emit(as_json: bool, value: Callable[[], Any], table: Callable[[], Any]) -> None:
@@ -183,20 +162,21 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
 def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     recipe: RecipeArg,
     overrides: OverridesArg = None,
-    method: Annotated[
-        str | None,
-        typer.Option(help="Labels of the recipe's methods, NAME[,NAME], or all; default: its `method`."),
-    ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2; default: those of the recipe.")] = None,
+    method: MethodOpt = None,
+    seeds: SeedsOpt = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     device: DeviceOpt = "auto",
     devices: DevicesOpt = None,
+    jobs: JobsOpt = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete runs that are in the folder, and start over.")] = False,
     engine: EngineOpt = "local",
     address: AddressOpt = None,
     cpus_per_run: CpusOpt = None,
     gpus_per_run: GpusOpt = None,
     reference: ReferenceOpt = None,
+    columns: ColumnsOpt = None,
+    plan: PlanOpt = False,
+    emit_jobs: EmitOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Train methods and seeds; finished runs are shown, unfinished ones are resumed."""
@@ -204,22 +184,64 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands import train as command
         from drcli.commands.train import EngineOptions
 
-    options = EngineOptions(
-        device=device,
-        name=engine,
-        address=address,
-        cpus_per_run=cpus_per_run,
-        gpus_per_run=gpus_per_run,
-        devices=devices,
-        fresh=fresh,
-    )
-    request = command.TrainRequest(recipe, overrides or [], method, seeds, out, options, reference)
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, fresh, jobs)
+    keys = None if columns is None else columns.split(",")
+    request = command.TrainRequest(recipe, overrides or [], method, seeds, out, options, reference, keys)
+    if plan or emit_jobs is not None:
+        _prepare_to_train(request, emit_jobs, plan=plan, as_json=as_json)
+        return
     result = command.train(request, terminal.console(stderr=True))
     if result is None:
         return  # the main process of torchrun shows it
     if as_json or result.runs:  # where every run failed there is nothing to compare
-        _emit(as_json, lambda: command.to_json(result, reference), lambda: command.tables(result, reference))
+        _emit(as_json, lambda: command.to_json(result, reference), lambda: command.tables(result, request))
     _end_failed(result.messages, result.exit_code)
+
+
+def _prepare_to_train(request: TrainRequest, folder: Path | None, *, plan: bool, as_json: bool) -> None:
+    """Show what would be trained, or write it down as jobs; nothing is trained."""
+    if plan and folder is not None:
+        raise UsageError(f"--emit-jobs {folder}: --plan writes nothing; leave one of them out")
+    if folder is not None:
+        from drcli.commands.emit import emit_jobs
+
+        typer.echo("\n".join(emit_jobs(request, folder, terminal.console(stderr=True))))
+        return
+    from drcli.commands import plan as command
+
+    found = command.planned(request)
+    _emit(as_json, lambda: command.to_json(found), lambda: command.table(found))
+
+
+@app.command()
+@reports_errors
+def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
+    recipe: RecipeArg,
+    overrides: OverridesArg = None,
+    method: MethodOpt = None,
+    trials: TrialsOpt = 16,
+    tune_seeds: TuneSeedsOpt = "100,101",
+    sampler: SamplerOpt = "random",
+    out: TunedOpt = Path(),
+    device: DeviceOpt = "auto",
+    jobs: JobsOpt = None,
+    engine: EngineOpt = "local",
+    address: AddressOpt = None,
+    cpus_per_run: CpusOpt = None,
+    gpus_per_run: GpusOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Tune methods alike, on the validation split alone; a study that was stopped goes on."""
+    with leaving_at_once():
+        from drcli.commands import tune as command
+        from drcli.commands.train import EngineOptions
+
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, jobs=jobs)
+    request = command.TuneRequest(recipe, overrides or [], method, trials, tune_seeds, sampler, out, options)
+    done = command.tune(request, terminal.console(stderr=True))
+    if as_json or done.found:
+        _emit(as_json, lambda: command.to_json(done), lambda: command.show(done))
+    _end_failed([f"{label}: {why}" for label, why in done.study.failed.items()])
 
 
 @app.command()
@@ -257,11 +279,11 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
         list[str] | None, typer.Argument(metavar="[dataset.root=DIR]", help="Where the data was moved.")
     ] = None,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
-    subsets: options.SubsetsOpt = None,
-    missing: options.MissingOpt = None,
-    noise: options.NoiseOpt = None,
-    absent: options.AbsentOpt = "zero",
-    draws: options.DrawsOpt = 3,
+    subsets: SubsetsOpt = None,
+    missing: MissingOpt = None,
+    noise: NoiseOpt = None,
+    absent: AbsentOpt = "zero",
+    draws: DrawsOpt = 3,
     device: DeviceOpt = "auto",
     as_json: JsonOpt = False,
 ) -> None:
@@ -315,24 +337,11 @@ def report(  # noqa: PLR0913, PLR0917 - one argument for each option
     no_maps: Annotated[
         bool, typer.Option("--no-maps", help="Leave out the maps, which take most of the time.")
     ] = False,
-    reference: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="Label that differences are to; default: joint training.")
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY[,KEY]",
-            help="Columns of the tables: seeds, val, accuracy, macro_f1, probes, fused_probe, difference, "
-            "bootstrap, seconds, published; default: all.",
-        ),
-    ] = None,
+    reference: ReferenceOpt = None,
+    columns: ColumnsOpt = None,
     second_hand: Annotated[
         bool,
-        typer.Option(
-            "--second-hand",
-            help="Also show published figures that are quoted, copied or unpublished: not read where their authors "
-            "published them.",
-        ),
+        typer.Option("--second-hand", help="Also show published figures that were quoted, copied or not published."),
     ] = False,
 ) -> None:
     """Report runs as one HTML page that needs no network, or as tables."""
@@ -340,7 +349,7 @@ def report(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands import report as command
 
     labels = maps.split(",") if maps is not None else []
-    keys = None if columns is None else [key.strip() for key in columns.split(",")]
+    keys = None if columns is None else columns.split(",")
     request = command.ReportRequest(folders, out, form, figures, png, labels, no_maps, reference, keys, second_hand)
     typer.echo(command.report(request, terminal.console(stderr=True)), nl=False)
 
@@ -356,18 +365,17 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     data: Annotated[
         Path | None, typer.Option(help="Folder of the prepared datasets, DIR/<dataset>; default: dataset.root.")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2; default: those of the recipe.")] = None,
+    seeds: SeedsOpt = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     figures: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("reproduced"),
     device: DeviceOpt = "auto",
     devices: DevicesOpt = None,
+    jobs: JobsOpt = None,
     engine: EngineOpt = "local",
     address: AddressOpt = None,
     cpus_per_run: CpusOpt = None,
     gpus_per_run: GpusOpt = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Show what would be run and how long it takes; run nothing.")
-    ] = False,
+    plan: PlanOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Make a table or figure of the paper; runs that are finished are not trained again."""
@@ -376,14 +384,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands.train import EngineOptions
         from drcli.reproduce.target import Choice
 
-    options = EngineOptions(
-        device=device,
-        name=engine,
-        address=address,
-        cpus_per_run=cpus_per_run,
-        gpus_per_run=gpus_per_run,
-        devices=devices,
-    )
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, jobs=jobs)
     request = command.ReproduceRequest(name, Choice(overrides or [], dataset, data, seeds, out), figures, options)
     plans = command.planned(request)
     if plan:

@@ -15,14 +15,20 @@ from data_prep.writing.splits import Indices
 from drcli.data.format import SPLITS
 from drcli.errors import DataError
 
-Kind = Literal["array", "frames", "flow", "sequence"]
+Kind = Literal["array", "frames", "flow", "sequence", "vector"]
 AXES: Mapping[Kind, str] = {
     "array": "(C, H, W)",
     "frames": "(T, C, H, W)",
     "flow": "(T, 2, H, W)",
     "sequence": "(L, D)",
+    "vector": "(D,)",
 }
-KINDS_BY_RANK: Mapping[int, tuple[Kind, ...]] = {2: ("array", "sequence"), 3: ("array",), 4: ("frames", "flow")}
+KINDS_BY_RANK: Mapping[int, tuple[Kind, ...]] = {
+    1: ("vector",),
+    2: ("array", "sequence"),
+    3: ("array",),
+    4: ("frames", "flow"),
+}
 """The kinds that a sample of so many axes can have; the last one is taken by default."""
 
 LABELS = "labels"
@@ -102,20 +108,17 @@ def check_alike(train: Contents, other: Contents) -> None:
 def kind_of(stored: Stored, asked: Kind | None) -> Kind:
     """What the axes of a modality's samples are: as requested, or what their number suggests.
 
-    Three axes are an array and two a sequence; four are frames, or flow where there are two channels.
+    Three axes are an array, two a sequence and one a vector; four are frames, or flow where there are two channels.
 
     Raises:
         DataError: no kind has this number of axes, or not the requested one.
     """
     shape = stored.shape[1:]
-    if len(shape) == 1:
-        raise stored.refused(
-            f"has the shape {stored.shape}, and no backbone takes one vector per sample; save it as sequences of one "
-            "step, x[:, None] of shape (N, 1, D), and use the backbone transformer"
-        )
     kinds = KINDS_BY_RANK.get(len(shape))
     if kinds is None:
-        raise stored.refused(f"has the shape {stored.shape}; it must be (N, L, D), (N, C, H, W) or (N, T, C, H, W)")
+        raise stored.refused(
+            f"has the shape {stored.shape}; it must be (N, D), (N, L, D), (N, C, H, W) or (N, T, C, H, W)"
+        )
     if len(shape) == 4 and shape[1] != 2:
         kinds = ("frames",)
     if asked is not None and asked not in kinds:

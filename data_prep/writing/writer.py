@@ -23,6 +23,7 @@ from drcli.data.format import (
     data_files,
     file_sha256,
     lengths_file,
+    pool_files,
     present_file,
     read_info,
 )
@@ -55,6 +56,7 @@ class SplitWriter:
         self.constants: dict[str, Statistics] = {}
         self.steps: dict[str, NDArray[np.int64]] = {}
         self.masks: dict[str, NDArray[np.bool_]] = {}
+        self.pools: dict[str, NDArray[Any]] = {}
         allocate(folder / LABELS_FILE, (self.rows,), "int64")[:] = labels
         (folder / IDS_FILE).write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
 
@@ -97,9 +99,25 @@ class SplitWriter:
         self.masks[modality] = mask
         allocate(self.folder / present_file(modality), (self.rows,), "bool")[:] = mask
 
+    def pool(self, modality: str, labels: Sequence[int]) -> NDArray[Any]:
+        """A memory map (P, *shape) for rows of a modality beyond the split's pairs, to be filled.
+
+        Only the training split may have one. The modality's array must have been opened.
+
+        Args:
+            modality: its name.
+            labels: (P,) class index of each row; every class of the split must occur.
+        """
+        assert self.kinds[modality] != "sequence"
+        array, classes = (self.folder / name for name in pool_files(modality))
+        allocate(classes, (len(labels),), "int64")[:] = labels
+        paired = self.arrays[modality]
+        self.pools[modality] = allocate(array, (len(labels), *paired.shape[1:]), paired.dtype.name)
+        return self.pools[modality]
+
     def sync(self) -> None:
         """Force everything written to the disk."""
-        for array in self.arrays.values():
+        for array in [*self.arrays.values(), *self.pools.values()]:
             assert isinstance(array, np.memmap)
             array.flush()
         for path in self.folder.iterdir():
@@ -143,6 +161,10 @@ class DatasetWriter:
             for modality, array in writer.arrays.items():
                 _check_finite(f"modality {modality}", array, split)
         train = self._splits["train"]
+        assert not any(writer.pools for writer in self._splits.values() if writer is not train)
+        for modality, array in train.pools.items():
+            _check_finite(f"the pool of {modality}", array, "train")
+        pools = {m: len(array) for m, array in train.pools.items()}
         modalities = {m: _describe(m, array, train) for m, array in train.arrays.items()}
         info = DatasetInfo(
             name=self.name,
@@ -152,8 +174,9 @@ class DatasetWriter:
             samples={split: writer.samples for split, writer in self._splits.items()},
             settings=dict(settings),
             source=dict(source),
-            sha256={path: file_sha256(self.root / path) for path in data_files(modalities)},
+            sha256={path: file_sha256(self.root / path) for path in data_files(modalities, pools)},
             format_version=MASKED_VERSION if train.masks else FORMAT_VERSION,
+            pools=pools,
         )
         (self.root / INFO_FILE).write_text(info.to_json(), encoding="utf-8")
         sync(self.root / INFO_FILE)
@@ -191,7 +214,7 @@ def _check_finite(what: str, array: NDArray[Any], split: str) -> None:
 def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> ModalityInfo:
     """Shape, type, kind, mean and standard deviation of a modality."""
     kind, mask = writer.kinds[modality], writer.masks.get(modality)
-    if _is_constant(array, writer.steps.get(modality), mask):
+    if _is_constant(array, kind, writer.steps.get(modality), mask):
         raise DataError(
             f"modality {modality} is constant over the training split and says nothing about the class; check the "
             "source files, or leave the modality out"
@@ -199,7 +222,10 @@ def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> Modali
     if modality in writer.constants:
         mean, std = writer.constants[modality]
     elif kind == "sequence":
-        mean, std = _step_statistics(array, writer.steps[modality])
+        valid = np.arange(array.shape[1]) < writer.steps[modality][:, None]
+        mean, std = _dimension_statistics(array[valid])
+    elif kind == "vector":
+        mean, std = _dimension_statistics(array if mask is None else array[mask])
     else:
         mean, std = _statistics(array, mask)
     for center, spread in zip(mean, std, strict=True):
@@ -211,10 +237,16 @@ def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> Modali
     return ModalityInfo(array.shape[1:], array.dtype.name, tuple(mean), tuple(std), kind, mask is not None)
 
 
-def _is_constant(array: NDArray[Any], lengths: NDArray[np.int64] | None, mask: NDArray[np.bool_] | None) -> bool:
-    """Whether all values are equal; of a sequence, all valid steps. Small values are values like others."""
+def _is_constant(
+    array: NDArray[Any], kind: str, lengths: NDArray[np.int64] | None, mask: NDArray[np.bool_] | None
+) -> bool:
+    """Whether all values are equal; of a sequence, all valid steps, of a vector, all rows that are there.
+
+    Small values are values like others.
+    """
     if lengths is None:
-        first_value = array[0 if mask is None else mask.argmax()].flat[0]
+        row = array[0 if mask is None else mask.argmax()]
+        first_value = row if kind == "vector" else row.flat[0]
         return all(bool((piece == first_value).all()) for _, piece in _raw_pieces(array, mask))
     first = array[lengths.argmax(), 0]
     valid = np.arange(array.shape[1]) < lengths[:, None]
@@ -229,11 +261,10 @@ def _statistics(array: NDArray[Any], mask: NDArray[np.bool_] | None) -> Statisti
     return (mean,), (float(np.sqrt(variance)),)
 
 
-def _step_statistics(array: NDArray[Any], lengths: NDArray[np.int64]) -> Statistics:
-    """Mean and standard deviation of each dimension over valid steps; a constant one is left unscaled."""
-    valid = np.arange(array.shape[1]) < lengths[:, None]
-    steps = array[valid].astype(np.float64)
-    mean, std = steps.mean(axis=0), steps.std(axis=0)
+def _dimension_statistics(vectors: NDArray[Any]) -> Statistics:
+    """Mean and standard deviation of each dimension of (n, D); a constant one is left unscaled."""
+    values = vectors.astype(np.float64)
+    mean, std = values.mean(axis=0), values.std(axis=0)
     return tuple(mean.tolist()), tuple(np.where(std > _ROUNDING * np.abs(mean), std, 1.0).tolist())
 
 

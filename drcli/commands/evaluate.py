@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,15 @@ from drcli.data.format import SPLITS
 from drcli.engine.assemble import Restored, restore
 from drcli.engine.conditions import Wanted, measure
 from drcli.engine.device import resolve_device, set_determinism
-from drcli.engine.evaluate import evaluate_split
-from drcli.errors import UsageError
+from drcli.engine.evaluate import evaluate_split, num_parameters
+from drcli.errors import DataError, UsageError
 from drcli.recipe.source import parse_overrides, split_root
 from drcli.report.conditions import Seed, condition_tables
 from drcli.report.render import rich_table, titled
 from drcli.runs.conditions import Conditions
 from drcli.runs.directory import RunDirectory, checkpoint_at
-from drcli.runs.wording import Selected, how_selected, percent
+from drcli.runs.measures import MEASURES, Cost, Measure, Measures
+from drcli.runs.wording import Selected, how_selected, mean_and_spread, percent
 
 NOTHING = Asked()
 KEYS = ("absent", "subsets", "missing", "noise")
@@ -61,6 +64,7 @@ def evaluate(
     checkpoint = checkpoint_at(checkpoint)
     check_names(wanted, assembly.modalities)
     found = evaluate_split(assembly, split)
+    measures = found.measures(assembly.dataset.info.classes)
     plain = {
         "checkpoint": str(checkpoint),
         "split": split,
@@ -71,6 +75,8 @@ def evaluate(
         **found.outputs.scores().to_dict(),
         "unimodal": {m: probe.to_dict() for m, probe in found.probes.items()},
         **({} if found.fused_probe is None else {"fused_probe": found.fused_probe}),
+        **({} if measures is None else {"measures": measures.to_dict()}),
+        "cost": _cost(checkpoint, num_parameters(assembly)).to_dict(),
     }
     return {**plain, **_shown(_measured(restored, split, wanted, folder))}
 
@@ -150,6 +156,19 @@ def _shown(found: Conditions | None) -> dict[str, Any]:
     return {key: plain[key] for key in KEYS if plain.get(key)}
 
 
+def _cost(checkpoint: Path, parameters: int) -> Cost:
+    """Return what the run of a checkpoint took, as it was measured then, so that a command repeats its output.
+
+    Of a checkpoint that lies elsewhere, or in a run that is not finished, the parameters alone are known.
+    """
+    directory = RunDirectory(checkpoint.parent)
+    with suppress(DataError):  # of a damaged summary: the checkpoint is what is scored
+        summary = directory.summary() if directory.exists else None
+        if summary is not None and summary.cost is not None and summary.cost.parameters == parameters:
+            return summary.cost
+    return Cost(parameters=parameters)
+
+
 def table(result: dict[str, Any]) -> Group:
     """Return the scores as tables."""
     if "runs" in result:
@@ -165,6 +184,8 @@ def table(result: dict[str, Any]) -> Group:
         out.add_row(f"{m} linear probe", percent(found["probe_accuracy"]))
     if "fused_probe" in result:
         out.add_row("fused linear probe", percent(result["fused_probe"]))
+    for one, value in _measures_of(result):
+        out.add_row(one.title, mean_and_spread(value, scale=one.scale, digits=one.digits))
     return Group(titled(title, out), *_tables([{**result, "name": "this run"}], result["split"]))
 
 
@@ -178,6 +199,24 @@ def _tables(runs: Sequence[Mapping[str, Any]], split: str) -> list[Group]:
         name = f"{run['recipe']} {run['name']}" if several else run["name"]
         methods.setdefault(name, []).append(Seed(found, run.get("accuracy")))
     return [rich_table(found) for found in condition_tables(methods)]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The parts of a result that measures are read from."""
+
+    measures: Measures | None
+    cost: Cost | None
+
+
+def _measures_of(result: Mapping[str, Any]) -> Iterator[tuple[Measure, float]]:
+    """Yield what was measured beside accuracy and probes."""
+    measures = Measures.model_validate(result["measures"]) if "measures" in result else None
+    shown = _Parts(measures, Cost.model_validate(result["cost"]))
+    for one in MEASURES:
+        value = one.value(shown)
+        if value is not None:
+            yield one, value
 
 
 def _which_epoch(result: dict[str, Any]) -> str:

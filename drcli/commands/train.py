@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +23,10 @@ from drcli.data.prepared import PreparedDataset, open_dataset
 from drcli.engine.assemble import prepare_settings
 from drcli.engine.device import resolve_device
 from drcli.engine.distributed import check_devices, check_runs, joined, launched, on_devices
-from drcli.engine.grid import GridResult, finished_among, run_grid
+from drcli.engine.grid import GridResult, finished_among, is_stored, run_grid
+from drcli.engine.jobs import run_jobs
 from drcli.engine.ray_grid import RayOptions, connected, import_ray, run_ray_grid
+from drcli.engine.sharing import share_out
 from drcli.errors import DataError, DrcliError, InterruptedRunError, PeerError, RunError, UsageError
 from drcli.models.weights import check_files
 from drcli.names import DATASETS
@@ -33,11 +35,12 @@ from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
 from drcli.registry import known
 from drcli.report.render import rich_table, unbroken
-from drcli.report.tables import NARROW, comparison_tables
+from drcli.report.tables import NARROW, check_columns, comparison_tables, split_warnings
 from drcli.runs.collect import RunRecord, by_recipe
-from drcli.runs.comparison import Row, compare, row_values
+from drcli.runs.comparison import Row, compare
 from drcli.runs.directory import RunDirectory
-from drcli.runs.planned import PlannedRun, plan, select_labels, select_seeds
+from drcli.runs.planned import PlannedRun, of_modalities, plan, select_labels, select_seeds, split_names
+from drcli.runs.values import row_values
 from drcli.watch.console import ConsoleListener, GridConsole
 from drcli.watch.events import Listener, Listeners
 from drcli.watch.tensorboard import TensorBoardListener
@@ -55,6 +58,7 @@ class EngineOptions:
     gpus_per_run: float | None = None
     devices: int | None = None
     fresh: bool = False
+    jobs: int | None = None
 
 
 Engine = Callable[[Sequence[PlannedRun], PreparedDataset, Console], GridResult]
@@ -72,21 +76,58 @@ def select_engine(options: EngineOptions) -> Engine:
         "--gpus-per-run": options.gpus_per_run,
     }
     if options.name == "ray":
-        if options.devices is not None:
-            raise UsageError(f"--devices {options.devices}: belongs to --engine local; leave one of them out")
+        _refuse(
+            {"--devices": options.devices, "--jobs": options.jobs}, "belongs to --engine local; leave one of them out"
+        )
         import_ray()
         ray = RayOptions(options.address, options.cpus_per_run or 1, options.gpus_per_run, options.device)
         return partial(_train_on_ray, ray, options.fresh)
     if options.name != "local":
         raise UsageError(f"--engine {options.name}: must be local or ray")
-    for name, value in ray_only.items():
-        if value is not None:
-            raise UsageError(f"{name} {value}: belongs to --engine ray; add that, or leave it out")
+    _refuse(ray_only, "belongs to --engine ray; add that, or leave it out")
     device = resolve_device(options.device)
     if options.devices is None or options.devices == 1:
-        return partial(train_here, device, options.fresh)
+        return partial(_train_at_once, options.jobs, device, options.fresh)
+    if options.jobs not in {None, 1}:
+        raise UsageError(
+            f"--jobs {options.jobs}: --devices {options.devices} gives all to one run; leave one of them out"
+        )
     check_devices(options.devices, device)
     return partial(_train_on_devices, options.devices, device, options.fresh)
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name} {value}: {why}")
+
+
+def _train_at_once(
+    asked: int | None,
+    device: torch.device,
+    fresh: bool,
+    runs: Sequence[PlannedRun],
+    dataset: PreparedDataset,
+    progress: Console,
+) -> GridResult:
+    """Train several runs at once, or in this process where that is one run at a time."""
+    folders = {run.folder for run in runs}
+    sharing = share_out(asked, device, len(folders))
+    if sharing.jobs == 1:
+        return train_here(device, fresh, runs, dataset, progress)
+    if fresh or not all(map(is_stored, runs)):
+        progress.print(Text(f"{sharing}" + ("" if asked else "; --jobs N trains N at once"), style="dim"))
+    listener = GridConsole(progress, len(folders))
+    with stoppable(listener):
+        return run_jobs(
+            runs,
+            dataset,
+            sharing=sharing,
+            device=device,
+            listener=listener,
+            on_worker=TensorBoardListener(),
+            fresh=fresh,
+        )
 
 
 def train_here(
@@ -172,6 +213,7 @@ class TrainRequest:
     out: Path
     engine: EngineOptions
     reference: str | None = None
+    columns: Sequence[str] | None = None
 
 
 def train(request: TrainRequest, progress: Console) -> GridResult | None:
@@ -199,9 +241,9 @@ def _train_launched(world: World, request: TrainRequest, progress: Console) -> G
     progress.quiet = not world.is_main
     asked = request.engine
     try:
-        if asked.devices is not None or asked.name != "local":
-            name = f"--engine {asked.name}" if asked.devices is None else f"--devices {asked.devices}"
-            raise UsageError(f"{name}: torchrun has started {world.size} processes already; leave it out")
+        engine = None if asked.name == "local" else asked.name
+        given = {"--devices": asked.devices, "--jobs": asked.jobs, "--engine": engine}
+        _refuse(given, f"torchrun has started {world.size} processes already; leave it out")
         _, runs, recipe = _planned(request)
         device = resolve_device(asked.device)
         check_devices(int(os.environ["LOCAL_WORLD_SIZE"]), device)
@@ -218,14 +260,23 @@ def _train_launched(world: World, request: TrainRequest, progress: Console) -> G
 
 
 def _planned(request: TrainRequest) -> tuple[Engine, list[PlannedRun], Recipe]:
+    check_columns(request.columns or ())
     engine = select_engine(request.engine)
-    recipe = load_recipe(
-        find_recipe(request.recipe), request.overrides, lambda found: select_labels(found, request.method)
-    )
-    labels, seeds = select_labels(recipe, request.method), select_seeds(recipe, request.seeds)
-    runs = plan(recipe, labels, seeds, request.out)
+    return engine, *requested(request)
+
+
+def requested(request: TrainRequest) -> tuple[list[PlannedRun], Recipe]:
+    """Return the runs that a request asks for, and their recipe; nothing is prepared or trained.
+
+    Raises:
+        DrcliError: bad usage or recipe.
+    """
+    asked, _ = split_names(request.method)
+    recipe = load_recipe(find_recipe(request.recipe), request.overrides, lambda found: select_labels(found, asked))
+    labels, seeds = select_labels(recipe, asked), select_seeds(recipe, request.seeds)
+    runs = of_modalities(plan(recipe, labels, seeds, request.out), request.method)
     check_reference(request.reference, runs)
-    return engine, runs, recipe
+    return runs, recipe
 
 
 def check_reference(label: str | None, runs: Sequence[PlannedRun]) -> None:
@@ -279,6 +330,7 @@ def to_json(result: GridResult, reference: str | None = None) -> dict[str, Any]:
     return {
         "runs": [_run_json(run) for run in result.runs],
         "summary": [row_json(row) for of_one in by_recipe(result.runs).values() for row in compare(of_one, reference)],
+        **({"warnings": warnings} if (warnings := split_warnings(result.runs)) else {}),
         **({"failed": result.messages} if result.messages else {}),
     }
 
@@ -298,14 +350,16 @@ def row_json(row: Row) -> dict[str, Any]:
         **{key: found[key] for key in kept},
         "difference_to_joint": difference and difference.mean,
         "difference_ci95": difference and difference.t95,
+        "difference_p": difference and difference.p,
+        "difference_p_holm": difference and difference.p_holm,
         "reference": difference and difference.to,
     }
 
 
-def tables(result: GridResult, reference: str | None = None) -> Group:
+def tables(result: GridResult, request: TrainRequest) -> Group:
     """Return the comparison of each recipe's finished runs, of which there is at least one."""
     place = os.path.commonpath([run.folder for run in result.runs])
-    shown = comparison_tables(result.runs, reference, NARROW)
+    shown = comparison_tables(result.runs, request.reference, request.columns or NARROW)
     return Group(*map(rich_table, shown), unbroken(f"runs, with their checkpoint.pt: {place}", "dim"))
 
 

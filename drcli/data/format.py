@@ -8,6 +8,8 @@ A prepared dataset is a directory::
     <split>/<modality>_present.npy  (N,) bool, which rows have the modality, where some may lack it
     <split>/labels.npy      (N,) int64 indices into `classes`
     <split>/ids.txt         N lines; rows that share an id are several draws of one sample
+    train/<modality>_pool.npy         (P, ...) more rows of a modality, paired with none; only where there are any
+    train/<modality>_pool_labels.npy  (P,) int64 their classes
 
 with the splits train, val and test. `data_prep` writes it, `drcli.data` reads it; nothing else of
 either package is shared. This module imports neither torch nor pydantic.
@@ -21,9 +23,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import ItemsView, Mapping, Sequence
+from collections.abc import Collection, ItemsView, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ IDS_FILE = "ids.txt"
 KINDS = tuple(checks.RANKS)
 """array: (C, H, W), an image or a spectrogram. frames: (T, 3, H, W), pictures in the order of time.
 flow: (T, 2, H, W), horizontal and vertical optical flow. sequence: (L, D), padded at its end, with the
-number of valid steps in a file of its own."""
+number of valid steps in a file of its own. vector: (D,)."""
 
 DECODING = 2
 """Rises when the same clip gives other pictures or samples, so that no preparation is resumed across it, and `train`
@@ -114,6 +116,7 @@ class DatasetInfo:
         source: what they were made from: at least "fingerprint" and "limit" (null: everything).
         sha256: digest of every other file, by its path relative to the directory.
         format_version: version of this layout.
+        pools: number of rows that the training split has beyond its pairs, by modality that has any.
     """
 
     name: str
@@ -125,6 +128,7 @@ class DatasetInfo:
     source: Mapping[str, Any]
     sha256: Mapping[str, str]
     format_version: int = FORMAT_VERSION
+    pools: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def contents(self) -> Contents:
@@ -141,6 +145,8 @@ class DatasetInfo:
         values = json.loads(
             json.dumps(storable({**asdict(self), "modalities": _plain(self.modalities)}))
         )  # keys that are not strings become strings, as when it is read
+        if not self.pools:
+            del values["pools"]  # as in datasets from before there were any
         seal = {"seal": _digest(values)} if self.format_version > 1 else {}
         return json.dumps({**values, **seal}, indent=2, sort_keys=True) + "\n"
 
@@ -192,6 +198,7 @@ def _parse(raw: Mapping[str, Any], version: int) -> DatasetInfo:
     """
     contents = parse_contents(raw)
     modalities = contents.modalities
+    pools = _parse_pools(raw, modalities)
     rows, samples = _parse_counts(raw, "rows"), _parse_counts(raw, "samples")
     for split, count in samples.items():
         if count > rows[split]:
@@ -204,8 +211,9 @@ def _parse(raw: Mapping[str, Any], version: int) -> DatasetInfo:
         rows=rows,
         settings=dict(_block(raw, "settings")),
         source=dict(_block(raw, "source")),
-        sha256=_parse_digests(raw, modalities),
+        sha256=_parse_digests(raw, modalities, pools),
         format_version=version,
+        pools=pools,
     )
 
 
@@ -247,9 +255,19 @@ def _parse_counts(raw: Mapping[str, Any], key: str) -> dict[str, int]:
     return {split: checks.whole(*checks.member(counts, split, key)) for split in SPLITS}
 
 
-def _parse_digests(raw: Mapping[str, Any], modalities: Mapping[str, ModalityInfo]) -> dict[str, str]:
+def _parse_pools(raw: Mapping[str, Any], modalities: Mapping[str, ModalityInfo]) -> dict[str, int]:
+    pools = checks.mapping("pools", raw.get("pools", {}))
+    for m in pools:
+        if m not in modalities or modalities[m].kind == "sequence":
+            checks.refuse("pools", m, "modalities of the dataset that are no sequences")
+    return {m: checks.whole(*checks.member(pools, m, "pools")) for m in pools}
+
+
+def _parse_digests(
+    raw: Mapping[str, Any], modalities: Mapping[str, ModalityInfo], pools: Collection[str]
+) -> dict[str, str]:
     digests = dict(_block(raw, "sha256"))
-    return {path: checks.sha256(*checks.member(digests, path, "sha256")) for path in data_files(modalities)}
+    return {path: checks.sha256(*checks.member(digests, path, "sha256")) for path in data_files(modalities, pools)}
 
 
 def lengths_file(modality: str) -> str:
@@ -262,12 +280,18 @@ def present_file(modality: str) -> str:
     return f"{modality}_present.npy"
 
 
-def data_files(modalities: Mapping[str, ModalityInfo]) -> list[str]:
-    """Paths of all files besides `dataset.json`, relative to the directory."""
+def pool_files(modality: str) -> tuple[str, str]:
+    """Names of the files of a modality's pool: its rows, and their classes."""
+    return f"{modality}_pool.npy", f"{modality}_pool_labels.npy"
+
+
+def data_files(modalities: Mapping[str, ModalityInfo], pools: Collection[str] = ()) -> list[str]:
+    """Paths of all files besides `dataset.json`, relative to the directory; `pools` names modalities that have one."""
     lengths = [lengths_file(m) for m, spec in modalities.items() if spec.kind == "sequence"]
     present = [present_file(m) for m, spec in modalities.items() if spec.masked]
     names = [*(f"{m}.npy" for m in modalities), *lengths, *present, LABELS_FILE, IDS_FILE]
-    return [f"{split}/{name}" for split in SPLITS for name in names]
+    pooled = [f"train/{name}" for m in pools for name in pool_files(m)]
+    return [f"{split}/{name}" for split in SPLITS for name in names] + pooled
 
 
 def file_sha256(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from drcli.data.format import (
     absence,
     differences,
     lengths_file,
+    pool_files,
     present_file,
     read_info,
     verify_files,
 )
+from drcli.data.pairs import Pool
 from drcli.data.rows import MappedFile, open_array
-from drcli.errors import DataError, UsageError
+from drcli.errors import DataError, RunError, UsageError
 from drcli.names import DATASETS
 from drcli.reading import read_text
 
@@ -46,6 +48,7 @@ class Split:
             the mean over samples.
         files: what the memory maps read from, by modality.
         present: (N,) bool, whether a row has a modality, by modality that some rows may lack.
+        pools: rows beyond the pairs, by modality that has any; of train alone.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Split:
     lengths: Mapping[str, Tensor] = field(default_factory=dict)
     files: Mapping[str, MappedFile] = field(default_factory=dict)
     present: Mapping[str, Tensor] = field(default_factory=dict)
+    pools: Mapping[str, Pool] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:
@@ -77,11 +81,13 @@ class PreparedDataset:
         info: its `dataset.json`.
         warnings: what the user should know, one line each (a class absent from val or test,
             clips that were decoded wrongly).
+        closed: splits that must not be opened.
     """
 
     root: Path
     info: DatasetInfo
     warnings: tuple[str, ...]
+    closed: frozenset[str] = frozenset()
 
     @property
     def num_classes(self) -> int:
@@ -93,7 +99,12 @@ class PreparedDataset:
 
         Args:
             name: train, val or test.
+
+        Raises:
+            RunError: it is closed.
         """
+        if name in self.closed:
+            raise RunError(f"{self.root}: the split {name} is closed to this run; it belongs to the final evaluation")
         folder, rows = self.root / name, self.info.rows[name]
         sample = torch.from_numpy(_sample_numbers(folder / IDS_FILE))
         paths = {m: folder / f"{m}.npy" for m in self.info.modalities}
@@ -111,10 +122,31 @@ class PreparedDataset:
                 for m, spec in specs.items()
                 if spec.masked
             },
+            pools={m: open_pool(self.root, self.info, m) for m in self.info.pools} if name == "train" else {},
         )
+
+    def without(self, name: str) -> PreparedDataset:
+        """Return the same dataset with one more split closed."""
+        return replace(self, closed=self.closed | {name})
+
+    def ids(self, split: str) -> list[str]:
+        """Return the id of each row's sample of a split, in stored order; draws of one sample share theirs."""
+        return _ids(self.root / split / IDS_FILE)
 
     def _sequences(self) -> list[str]:
         return [m for m, spec in self.info.modalities.items() if spec.kind == "sequence"]
+
+
+def open_pool(root: Path, info: DatasetInfo, modality: str) -> Pool:
+    """Open the rows that a modality has beyond the pairs of the training split.
+
+    Raises:
+        DataError: a file is not as `dataset.json` says.
+    """
+    array, labels = (root / "train" / name for name in pool_files(modality))
+    spec, rows = info.modalities[modality], info.pools[modality]
+    opened = torch.from_numpy(open_array(array, (rows, *spec.shape), spec.dtype))
+    return Pool(opened, _read_column(labels, rows), MappedFile(array, array.stat().st_size))
 
 
 def _read_column(path: Path, rows: int) -> Tensor:
@@ -213,7 +245,20 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
             f"{labels_path}: labels run from {labels.min()} to {labels.max()}, allowed are 0 to "
             f"{num_classes - 1}; prepare the dataset again with --fresh"
         )
+    if split == "train":
+        _check_pools(root, info, labels)
     return _check_classes(root, info, split, labels)
+
+
+def _check_pools(root: Path, info: DatasetInfo, labels: NDArray[np.int64]) -> None:
+    """Refuse a pool without rows of a class of the training split, or with rows of none."""
+    for m in info.pools:
+        found = set(open_pool(root, info, m).labels.tolist())
+        absent = [info.classes[label] for label in sorted(set(labels.tolist()) - found)]
+        if absent or not found <= set(range(len(info.classes))):
+            wrong = absence(absent, "it") if absent else "it has labels of no class"
+            path = root / "train" / pool_files(m)[1]
+            raise DataError(f"{path}: {wrong}; prepare the dataset again with --fresh")
 
 
 def _check_lengths(path: Path, rows: int, longest: int) -> None:
@@ -258,6 +303,10 @@ def _check_classes(root: Path, info: DatasetInfo, split: str, labels: NDArray[np
 
 def _sample_numbers(path: Path) -> NDArray[np.int64]:
     """(N,) for each line of ids.txt the number of its id, counted by first appearance."""
-    ids = read_text(path, remedy="prepare again with --fresh", limit=10**9).removesuffix("\n").split("\n")
+    ids = _ids(path)
     number = {name: index for index, name in enumerate(dict.fromkeys(ids))}
     return np.array([number[name] for name in ids], dtype=np.int64)
+
+
+def _ids(path: Path) -> list[str]:
+    return read_text(path, remedy="prepare again with --fresh", limit=10**9).removesuffix("\n").split("\n")

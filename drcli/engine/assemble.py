@@ -71,7 +71,13 @@ class Assembly:
             plans = input_plans(self.recipe, self.modalities, self.dataset.info.contents)
             training = self.recipe.training
             self._batches[split] = Batches(
-                opened, plans, self.device, training.data, world=self.world, accumulate=training.accumulate
+                opened,
+                plans,
+                self.device,
+                training.data,
+                world=self.world,
+                accumulate=training.accumulate,
+                pairs_anew=training.pairs == "each_epoch",
             )
         return self._batches[split]
 
@@ -117,9 +123,15 @@ def assemble(
     Of several processes on GPUs, layers of batch normalisation take their statistics over the whole batch.
 
     Raises:
-        RecipeError: the dataset lacks a modality, or a backbone does not take its samples.
+        RecipeError: the dataset lacks a modality, or a backbone does not take its samples; new pairs are to be made of
+            a dataset that has none to make.
         UsageError: rows of it lack modalities, and what is to be trained cannot deal with that.
     """
+    if recipe.training.pairs == "each_epoch" and not dataset.info.pools:
+        raise RecipeError(
+            f"training.pairs = each_epoch: dataset {dataset.info.name} in {dataset.root} keeps no rows beyond its "
+            "pairs; set it to stored, or prepare a dataset that does (avmnist with dataset.prepare.pool=null)"
+        )
     check_masks(recipe, modalities, dataset.info.contents, world)
     model = recipe_model(recipe, modalities, dataset.info.contents).to(device)
     if recipe.training.channels_last and device.type == "cuda":

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +28,7 @@ from torch import distributed, nn
 from drcli.data.batches import parts, spans
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import recipe_model
+from drcli.engine.processes import cause_of, end, end_with_parent, unheard_interrupts
 from drcli.errors import DrcliError, PeerError, RecipeError, UsageError
 from drcli.names import METHODS
 from drcli.runs.planned import PlannedRun
@@ -202,7 +201,7 @@ def on_devices(size: int, device: torch.device, work: Work[T]) -> T:
     """
     context = multiprocessing.get_context("spawn")
     members: list[Member] = []
-    with TemporaryDirectory(prefix="drcli-") as folder, _unheard_interrupts() as heard:
+    with TemporaryDirectory(prefix="drcli-") as folder, unheard_interrupts() as heard:
         meeting = (Path(folder) / "meeting").as_uri()
         try:
             members += [_start(context, World(rank, size), device, meeting, work) for rank in range(size)]
@@ -210,26 +209,6 @@ def on_devices(size: int, device: torch.device, work: Work[T]) -> T:
             return _outcome(_await(members))  # type: ignore[no-any-return]
         finally:
             _end(members)
-
-
-@contextmanager
-def _unheard_interrupts() -> Iterator[Callable[[], None]]:
-    """Ignore Ctrl-C until the yielded function is called: processes started meanwhile ignore it for good.
-
-    A terminal sends it to all processes, but the one that watches ends the others.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def heard() -> None:
-        signal.signal(signal.SIGINT, previous)
-
-    try:
-        yield heard
-    finally:
-        heard()
 
 
 def _start(context: SpawnContext, world: World, device: torch.device, meeting: str, work: Work[Any]) -> Member:
@@ -245,7 +224,7 @@ def _member(
     world: World, device: torch.device, meeting: str, threads: int, work: Work[Any], reports: Connection
 ) -> None:
     """Work as one of several processes, and report."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(threads)
     try:
         with joined(world, device, meeting, world.rank) as own:
@@ -259,14 +238,6 @@ def _member(
     if report.failed:
         sys.stderr.flush()
         os._exit(1)  # not through clean-up, where a process may wait for others
-
-
-def _end_with_parent() -> None:
-    """End this process as soon as the one that started it is gone, even if it was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _await(members: Sequence[Member]) -> list[Report]:
@@ -293,26 +264,13 @@ def _outcome(reports: Sequence[Report]) -> Any:
             raise report.error
     for report in failed:
         if report.code is not None:
-            raise PeerError(f"process {report.rank} of the run {_cause(report.code)}; {RESUMED}")
+            raise PeerError(f"process {report.rank} of the run {cause_of(report.code)}; {RESUMED}")
     for report in failed:
         raise RuntimeError(f"process {report.rank} of the run failed\n{report.trace}")
     return next(report.result for report in reports if report.rank == 0)
 
 
-def _cause(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    return f"was ended by {signal.Signals(-code).name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
-
-
 def _end(members: Sequence[Member]) -> None:
-    """End the processes that still run: by a signal first, so that they can leave the terminal as it was."""
+    end([member.process for member in members], 3 * GRACE)
     for member in members:
-        if member.process.is_alive():
-            member.process.terminate()
-    deadline = time.monotonic() + 3 * GRACE
-    for member in members:
-        member.process.join(max(0.0, deadline - time.monotonic()))
-        member.process.kill()
-        member.process.join()
         member.reports.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -107,10 +108,15 @@ def stored_run(run: PlannedRun) -> RunRecord:
 def finished_among(runs: Iterable[PlannedRun]) -> list[RunRecord]:
     """Return those runs that are finished; a damaged one is not."""
     found = []
-    for run in runs:
-        try:
-            if RunDirectory(run.folder).is_finished(run.recipe):
-                found.append(stored_run(run))
-        except DamagedError:
-            continue
+    for run in filter(is_stored, runs):
+        with suppress(DamagedError):
+            found.append(stored_run(run))
     return found
+
+
+def is_stored(run: PlannedRun) -> bool:
+    """Return whether a run is finished, as far as can be seen without reading its scores; a damaged one is not."""
+    try:
+        return RunDirectory(run.folder).is_finished(run.recipe)
+    except DamagedError:
+        return False

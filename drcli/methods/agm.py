@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Last, Losses, Window
 from drcli.methods.context import Context
@@ -51,7 +52,7 @@ class AGM(Window):
         Their window is 0 to 20 with epochs counted from 1: here, counted from 0, it ends at 19.
         """
 
-        alpha: NonNegativeFloat = Field(
+        alpha: Annotated[NonNegativeFloat, Search(0.1, 5, log=True, source="ours; the authors have 1 and 2.5")] = Field(
             1.0, le=1e6, allow_inf_nan=False, description="how strongly gradients are scaled; 0: not at all"
         )
         cap: PositiveFloat | None = Field(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Event, Losses, Method, own_block
 from drcli.methods.context import Context
@@ -48,13 +49,15 @@ class AUG(Alternating):
     class Settings(Method.Settings):
         """The recipe block of `aug`; the defaults are the paper's, or the code's where the paper has several."""
 
-        residual: NonNegativeFloat = Field(
+        residual: Annotated[NonNegativeFloat, Search(0.1, 1, source="paper")] = Field(
             0.5, le=1, description="how much of the last layer's loss is taken off where the earlier ones are right"
         )
         every: PositiveInt | None = Field(
             None, le=1_000_000, description="epochs between two comparisons; null: a tenth of the run"
         )
-        sigma: NonNegativeFloat = Field(1.0, le=1e6, description="factor of the least score in the comparison")
+        sigma: Annotated[NonNegativeFloat, Search(0.5, 2)] = Field(
+            1.0, le=1e6, description="factor of the least score in the comparison"
+        )
         tau: NonNegativeFloat = Field(0.01, le=1, description="difference of scores above which a layer joins")
         most: PositiveInt = Field(10, le=1000, description="hidden layers that a modality can have")
         hidden: PositiveInt = Field(256, le=65_536, description="width of each hidden layer")
@@ -75,6 +78,14 @@ class AUG(Alternating):
         """Refuse weights of other modalities."""
         key, settings = own_block(recipe)
         yield from ((f"{key}.weights", message) for message in unfit_weights(settings.weights, recipe.modalities))
+
+    @classmethod
+    def longer_reason(cls, recipe: Recipe) -> str:
+        """Return why it cannot go on, where a comparison was left out or the epochs between two would change."""
+        every = own_block(recipe)[1].every
+        if every is None:
+            return "with every: null compares ten times in all epochs"
+        return "" if recipe.training.epochs % every else "left out the comparison that was due after the last epoch"
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return the classifiers, those that have not joined among them."""

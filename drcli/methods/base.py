@@ -140,6 +140,18 @@ class Method:
         return ()
 
     @classmethod
+    def longer_reason(cls, recipe: Recipe) -> str:
+        """Return why a run of all its epochs cannot go on to more, with the bits of a run of so many; empty: it can.
+
+        A clause that follows the method's name. Methods of other packages say so themselves, by "".
+
+        Args:
+            recipe: of the run, with the epochs that it has had.
+        """
+        del recipe
+        return "" if cls.__module__.startswith("drcli.") else "does not say whether its epochs depend on their number"
+
+    @classmethod
     def moved(cls, settings: Any) -> str:
         """Return what the method moves under these settings, where they narrow `moves`."""
         del settings

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, Stage, own_block
 from drcli.methods.context import Context
@@ -50,10 +51,16 @@ class DIMML(Method):
     class Settings(Method.Settings):
         """The recipe block of `di_mml`; the defaults are the authors' on CREMA-D."""
 
-        weight: NonNegativeFloat = Field(1.0, le=1e6, description="weight of the losses of the shared head")
+        weight: Annotated[NonNegativeFloat, Search(0.1, 10, log=True)] = Field(
+            1.0, le=1e6, description="weight of the losses of the shared head"
+        )
         contrast_from: NonNegativeInt = Field(20, le=1_000_000, description="first epoch with contrasts, from 0")
-        temperature: PositiveFloat = Field(50.0, le=1e6, description="temperature of the contrasts")
-        certainty: PositiveFloat = Field(1.0, le=1e6, description="temperature of the weights that predict")
+        temperature: Annotated[PositiveFloat, Search(1, 100, log=True)] = Field(
+            50.0, le=1e6, description="temperature of the contrasts"
+        )
+        certainty: Annotated[PositiveFloat, Search(0.1, 10, log=True)] = Field(
+            1.0, le=1e6, description="temperature of the weights that predict"
+        )
         fuse: PositiveInt | None = Field(
             None, le=1_000_000, description="last epochs, which train the fusion; null: 2 of 17 (20 of 150 + 20)"
         )
@@ -83,6 +90,12 @@ class DIMML(Method):
         yield from not_late(recipe)
         if (settings.fuse or 0) >= recipe.training.epochs:
             yield f"{key}.fuse", f"must be less than training.epochs, {recipe.training.epochs}"
+
+    @classmethod
+    def longer_reason(cls, recipe: Recipe) -> str:
+        """Return why it cannot go on, as the last epochs differ."""
+        del recipe
+        return "trains the fusion alone in the last epochs"
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return the heads."""

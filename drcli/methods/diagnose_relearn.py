@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from drcli.methods.base import Event, Method
+from drcli.methods.base import Event, Method, own_block
 from drcli.methods.context import Context
 from drcli.methods.parts.relearning import Relearning
+from drcli.recipe.schema import Recipe
 from drcli.relearning import RelearnSettings
 
 
@@ -37,6 +38,12 @@ class DiagnoseRelearn(Method):
     relearn_reason: ClassVar[str] = "re-learns by its own settings"
 
     settings: Settings
+
+    @classmethod
+    def longer_reason(cls, recipe: Recipe) -> str:
+        """Return why it cannot go on, where a re-learning was due after the last epoch."""
+        found: str = own_block(recipe)[1].longer_reason(recipe.training.epochs)
+        return found
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -14,6 +14,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch, Batches
 from drcli.errors import RunError
 from drcli.methods.base import Losses, Method, own_block
@@ -59,7 +60,9 @@ class GBlending(Method):
             description="when the weights of the losses are estimated; online: before each super-epoch; "
             "offline: once at the start; fixed: never, `weights` gives them",
         )
-        super_epoch: PositiveInt = Field(10, le=1_000_000, description="mode online: epochs between two estimations")
+        super_epoch: Annotated[PositiveInt, Search(2, 20, log=True, when={"mode": "online"})] = Field(
+            10, le=1_000_000, description="mode online: epochs between two estimations"
+        )
         estimate_epochs: PositiveInt | None = Field(
             None, le=1_000_000, description="mode offline: epochs of the estimation; null: as many as the run has"
         )
@@ -92,6 +95,15 @@ class GBlending(Method):
         if FUSIONS.load(recipe.fusion.name).encode is not Fusion.encode:
             late = [name for name in FUSIONS.names() if FUSIONS.load(name).encode is Fusion.encode]
             yield key, f"g_blending trains every encoder alone, too: fusion={' or '.join(late)}"
+
+    @classmethod
+    def longer_reason(cls, recipe: Recipe) -> str:
+        """Return why it cannot go on, where an estimation looked no further than the last epoch."""
+        settings = own_block(recipe)[1]
+        if settings.mode == "offline" and settings.estimate_epochs is None:
+            return "with estimate_epochs: null estimates its weights over all epochs"
+        cut = settings.mode == "online" and recipe.training.epochs % settings.super_epoch != 0
+        return "made its last estimation over fewer epochs than super_epoch" if cut else ""
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return one linear head per modality."""

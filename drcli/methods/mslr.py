@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from drcli.bases import Search
 from drcli.methods.base import Event, own_block
 from drcli.methods.context import Context
 from drcli.methods.parts.unimodal_scores import UnimodalScores
@@ -56,7 +57,7 @@ class MSLR(UnimodalScores):
             description="keep: constant factors; smooth: from the factors to 1 over the run; dynamic: the factors "
             "times how the validation accuracy of the modality compares with its last five",
         )
-        bound: float | None = Field(
+        bound: Annotated[float | None, Search(1.2, 4, when={"strategy": "dynamic"})] = Field(
             2.0, gt=1, le=1e6, description="largest rho; its inverse is the smallest; null: no bounds"
         )
 
@@ -74,6 +75,12 @@ class MSLR(UnimodalScores):
         unknown = [m for m in settings.rates if m not in recipe.modalities]
         if unknown:
             yield f"{key}.rates", f"must name modalities of the recipe, {', '.join(recipe.modalities)}"
+
+    @classmethod
+    def longer_reason(cls, recipe: Recipe) -> str:
+        """Return why it cannot go on, where rates approach their aim over all epochs."""
+        smooth = own_block(recipe)[1].strategy == "smooth"
+        return "with strategy: smooth spreads its rates over all epochs" if smooth else ""
 
     def setup(self, ctx: Context) -> None:
         """Give every modality a group of its own in the optimiser."""

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
-from drcli.methods.base import Event, Last, Losses, Window
+from drcli.methods.base import Event, Last, Losses, Window, own_block
 from drcli.methods.context import Context, Features
 from drcli.methods.parts.class_means import class_means
 from drcli.methods.parts.divergence import entropies
 from drcli.methods.parts.unimodal_scores import right_scores
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import extract_features
+from drcli.recipe.schema import Recipe
 
 
 class PMR(Window):
@@ -45,7 +47,9 @@ class PMR(Window):
     class Settings(Window.Settings):
         """The recipe block of `pmr`."""
 
-        alpha: NonNegativeFloat = Field(1.0, le=1e6, allow_inf_nan=False, description="weight of the prototype losses")
+        alpha: Annotated[NonNegativeFloat, Search(0.1, 10, log=True)] = Field(
+            1.0, le=1e6, allow_inf_nan=False, description="weight of the prototype losses"
+        )
         coef: Literal["clip", "hard"] = Field(
             "clip",
             description="factor b of a modality's prototype loss; clip: from 0 to 1, larger the further the modality "
@@ -65,7 +69,9 @@ class PMR(Window):
         share: float = Field(
             0.1, gt=0, le=1, description="part of the training samples of each class that prototypes are computed from"
         )
-        ema: float = Field(0.2, ge=0, lt=1, description="weight of the old prototypes at an update")
+        ema: Annotated[float, Search(0, 0.9)] = Field(
+            0.2, ge=0, lt=1, description="weight of the old prototypes at an update"
+        )
         ends: Last = 100
 
     masks_reason: ClassVar[str] = "its prototypes would be means over rows that lack the modality"
@@ -74,6 +80,12 @@ class PMR(Window):
     state: ClassVar[tuple[str, ...]] = ("prototypes", "updates")
 
     settings: Settings
+
+    @classmethod
+    def longer_reason(cls, recipe: Recipe) -> str:
+        """Return why it cannot go on, where the prototypes stood still in the last epoch."""
+        skipped = recipe.training.epochs - 1 < own_block(recipe)[1].ends
+        return "did not update its prototypes after the last epoch" if skipped else ""
 
     def setup(self, ctx: Context) -> None:
         """Make room for the prototypes (C, D_m)."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, Stage
 from drcli.methods.context import Context
@@ -51,9 +52,13 @@ class ReconBoost(Method):
         together: NonNegativeInt = Field(
             4, le=1_000_000, description="epochs of a stage, after these, in which all members are trained"
         )
-        w1: PositiveFloat = Field(5.0, le=1e6, description="weight of the cross-entropy of the picked modality")
-        w2: NonNegativeFloat = Field(1.0, le=1e6, description="how much of it is taken off where the others are right")
-        agreement: NonNegativeFloat = Field(
+        w1: Annotated[PositiveFloat, Search(1, 20, log=True)] = Field(
+            5.0, le=1e6, description="weight of the cross-entropy of the picked modality"
+        )
+        w2: Annotated[NonNegativeFloat, Search(0.1, 2)] = Field(
+            1.0, le=1e6, description="how much of it is taken off where the others are right"
+        )
+        agreement: Annotated[NonNegativeFloat, Search(0.05, 5, log=True)] = Field(
             0.5, le=1e6, description="weight of the distance to the predictions of the modality picked before; 0: none"
         )
         rate: PositiveFloat = Field(1.0, le=1e6, description="boosting rate at the start; it is trained")

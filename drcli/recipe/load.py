@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from drcli.recipe.schema import (
     OPTIMIZERS,
     RELEARN,
     SCHEDULES,
+    TRAINING,
     DatasetBlock,
     DatasetScalars,
     FusionBlock,
@@ -29,6 +30,7 @@ from drcli.recipe.schema import (
     TrainingScalars,
     named,
 )
+from drcli.recipe.search import checked_search
 from drcli.recipe.source import Override, Source, apply_overrides, parse_overrides, read_source
 from drcli.recipe.text import Key, excerpt
 from drcli.recipe.validate import Checker, conflicts, excessive, unfit
@@ -38,7 +40,7 @@ from drcli.relearning.settings import RelearnSettings
 Settings = TypeVar("Settings", bound=BaseModel)
 Labels = Callable[[Recipe], Sequence[str]]
 
-BLOCKS = ("dataset", "modalities", "corrupt", "fusion", "methods", "training", "diagnosis")
+BLOCKS = ("dataset", "modalities", "corrupt", "fusion", "methods", "training", "diagnosis", "search")
 """Keys of a recipe that hold a block of their own."""
 
 # `--method all` means every label. The parameters of the fusion are a group beside the modalities', its loss
@@ -117,8 +119,31 @@ def _validated(source: Source, labels: Labels | None = None) -> Recipe:
     if recipe is not None and not checker.problems:
         checker.problems += conflicts(recipe, list(recipe.methods) if labels is None else labels(recipe))
     if recipe is None or checker.problems:
-        raise refusal(source.where, checker.problems, source.places)
+        raise refusal(source.where, [_pointed(problem, source.data) for problem in checker.problems], source.places)
     return recipe
+
+
+def _pointed(problem: Problem, data: Mapping[str, Any]) -> Problem:
+    """Say of an unknown key where it belongs, if one key of its name is known: of lr, training.optimizer.lr."""
+    if not problem.message.startswith("unknown key"):
+        return problem
+    found = [path for path in _training_keys(data) if path.rpartition(".")[2] == problem.key[-1]]
+    if len(found) != 1:
+        return problem
+    return replace(problem, message=f"{problem.message.partition(' Did you mean')[0]} Did you mean {found[0]}?")
+
+
+def _training_keys(data: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the dotted keys of what many look for in other blocks: training, its optimiser and schedule, diagnosis."""
+    training = data.get("training")
+    yield from (f"training.{key}" for key in keys_of(TrainingScalars))
+    yield from (f"diagnosis.{key}" for key in keys_of(DiagnosisSettings))
+    for block, variants, default in (("optimizer", OPTIMIZERS, "sgd"), ("schedule", SCHEDULES, "constant")):
+        yield f"training.{block}"
+        chosen = training.get(block) if isinstance(training, Mapping) else None
+        name = chosen.get("name") if isinstance(chosen, Mapping) else None
+        model = variants.get(name if isinstance(name, str) else default)
+        yield from (f"training.{block}.{key}" for key in (keys_of(model) if model is not None else ()) if key != "name")
 
 
 def _written_out(override: Override) -> Override:
@@ -147,10 +172,12 @@ def _assemble(checker: Checker) -> Recipe | None:
     methods = _methods(checker)
     training = _training(checker)
     diagnosis = checker.settings(DiagnosisSettings, ("diagnosis",))
+    search = checked_search(checker)
     if top is None or dataset is None or modalities is None or corrupt is None or fusion is None:
         return None
     if methods is None or training is None or diagnosis is None:
         return None
+    methods = _with_own_training(checker, methods)
     dataset = _with_waveform_noise(checker, dataset, corrupt)
     return Recipe(
         name=top.name,
@@ -165,6 +192,7 @@ def _assemble(checker: Checker) -> Recipe | None:
         selection=top.selection,
         monitor=top.monitor,
         seeds=top.seeds,
+        search=search,
     )
 
 
@@ -245,10 +273,11 @@ def _methods(checker: Checker) -> dict[str, MethodBlock] | None:
         _check_name(checker, key)
         if label == _RESERVED_LABEL:
             checker.add(key, f"{_RESERVED_LABEL!r} means every label on the command line; choose another label")
-        found = checker.configured(key, "method", METHODS, default=label, besides=(RELEARN,))
+        found = checker.configured(key, "method", METHODS, default=label, besides=(RELEARN, TRAINING))
         relearn = _relearn(checker, (*key, RELEARN))
+        own = checker.block((*key, TRAINING)) or {}
         if found is not None:
-            blocks[label] = MethodBlock(*found, relearn)
+            blocks[label] = MethodBlock(*found, relearn, own=own)
     method = checker.data.get("method")
     if labels and isinstance(method, str) and method not in labels:
         checker.add(("method",), f"must be a label of methods; {known(method, labels)}", method)
@@ -270,6 +299,36 @@ def _training(checker: Checker) -> Training | None:
     if scalars is None or optimizer is None or schedule is None:
         return None
     return Training(**scalars.model_dump(), optimizer=optimizer, schedule=schedule)
+
+
+def _with_own_training(checker: Checker, methods: Mapping[str, MethodBlock]) -> dict[str, MethodBlock]:
+    """Add to each method that has values of `training` of its own how it is trained."""
+    return {
+        label: replace(block, training=_own_training(checker, ("methods", label), block.own)) if block.own else block
+        for label, block in methods.items()
+    }
+
+
+def _own_training(checker: Checker, key: Key, own: Mapping[str, Any]) -> Training | None:
+    """Return how a method is trained whose block has values of its own in place of those of `training`.
+
+    Args:
+        checker: of the recipe; its `training` is valid.
+        key: of the method's block.
+        own: the values.
+    """
+    merged = Checker({TRAINING: merge(checker.block((TRAINING,)) or {}, own)})
+    found = _training(merged)
+    checker.problems += [replace(problem, key=(*key, *problem.key)) for problem in merged.problems]
+    return found
+
+
+def merge(block: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a block with the values of another in it; where that names another variant, its block as it is."""
+    if own.get("name", block.get("name")) != block.get("name"):
+        return dict(own)
+    inner = {k: merge(block[k], v) for k, v in own.items() if isinstance(v, Mapping) and isinstance(block.get(k), dict)}
+    return {**block, **own, **inner}
 
 
 def _variant(

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drcli.reading import ABSENT, MAX_DEPTH, differing
 
 Key = tuple[str | int, ...]
 """The place of a value in the data: the keys of blocks and the indices of lists, from the top."""
+
+Change = tuple[Key, Any, Any]
+"""A difference: its key, the value there is, and the value that is asked for; ABSENT where there is none."""
+
+_NAMED = 3
+"""Changes that a proposed name tells."""
 
 _PLAIN_TEXT = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]+")
@@ -78,10 +84,27 @@ def differences(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> list
 
     A line reads "training.epochs: 60 in the folder, 5 requested".
     """
+    return differences_in_words(differing(stored, requested))
+
+
+def differences_in_words(changes: Iterable[Change]) -> list[str]:
+    """Return one line per difference, as `differences` does."""
     return [
-        f"{dotted(key)}: {_value(there)} in the folder, {_value(wanted)} requested"
-        for key, there, wanted in differing(stored, requested)
+        f"{dotted(key)}: {_value(there)} in the folder, {_value(wanted)} requested" for key, there, wanted in changes
     ]
+
+
+def proposed_name(name: str, changes: Iterable[Change]) -> str:
+    """Return a name for a recipe with other values, such as digits-lr0.1: of its keys the last parts, and the values.
+
+    Args:
+        name: of the recipe.
+        changes: what is other in it; the first ones are named.
+    """
+    parts = [
+        f"{key[-1]}{'' if isinstance(to, Mapping | list | tuple) else _value(to)}" for key, _, to in changes if key
+    ]
+    return re.sub(r"[^A-Za-z0-9_.-]", "", "-".join([name, *parts[:_NAMED]]))[:100]
 
 
 def _value(value: Any) -> str:

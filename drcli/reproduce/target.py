@@ -20,7 +20,7 @@ from drcli.recipe.load import load_recipe, only
 from drcli.recipe.schema import Block, Name, Rate, Recipe, Seed, named
 from drcli.recipe.shipped import find_recipe
 from drcli.recipe.validate import validated
-from drcli.runs import directory
+from drcli.runs import collect
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun, plan, select_seeds
 from drcli.runs.wording import duration
@@ -279,7 +279,7 @@ def speeds(grids: Sequence[Grid], out: Path, recorded: Mapping[str, float]) -> S
     """
     found: dict[tuple[str, str], list[float]] = {}
     for base, name in dict.fromkeys((grid.base, folder) for grid in grids for folder in (grid.base, grid.recipe.name)):
-        for label, speed in directory.speeds(out / name):
+        for label, speed in collect.speeds(out / name):
             for known in (label, "") if speed else (label,):
                 found.setdefault((base, known), []).append(speed)
     measured = {key: fmean(values) for key, values in found.items()}

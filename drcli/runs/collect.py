@@ -184,8 +184,8 @@ def collect(folders: Iterable[Path]) -> list[RunRecord]:
 
 
 def finished(runs: Iterable[RunRecord]) -> list[RunRecord]:
-    """Return the runs that have a summary, order kept."""
-    return [run for run in runs if run.summary is not None]
+    """Return the runs that have test scores, order kept."""
+    return [run for run in runs if run.summary is not None and run.summary.tested is not None]
 
 
 def by_recipe(runs: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
@@ -335,3 +335,14 @@ def _values(runs: Sequence[RunRecord], values: Sequence[Any]) -> str:
 def _where(group: Sequence[RunRecord], runs: Sequence[RunRecord]) -> str:
     several = len(by_label(group)) > 1
     return "most" if several and 2 * len(group) > len(runs) else named(group, runs)
+
+
+def speeds(folder: Path) -> Iterator[tuple[str, float]]:
+    """Yield label and seconds per epoch of the finished runs below a folder; damaged ones are left out."""
+    for path in RunDirectory.below(folder):
+        try:
+            summary = RunDirectory(path).summary()
+        except DataError:  # which the run itself will refuse
+            continue
+        if summary is not None:  # an ensemble of trained encoders has no epochs
+            yield summary.method, summary.seconds / summary.epochs if summary.epochs else 0.0

@@ -6,7 +6,8 @@ metrics.jsonl      one line per epoch
 events.jsonl       one line per diagnosis
 checkpoint.pt      the selected epoch
 last.pt            the last finished epoch, for resuming
-test_outputs.npz   the selected epoch's logits and features of the test split
+test_outputs.npz   the selected epoch's logits and features of the test split, with the ids of its samples
+test_predictions.csv  id, true and predicted class of the same rows
 summary.json       test scores; written last
 conditions.json    test scores without modalities and under noise, if `drcli eval` was asked for them
 failure.json       what ended the run, until it is trained again
@@ -20,7 +21,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,30 +33,24 @@ import yaml
 from drcli.errors import CheckpointError, DamagedError, DataError, RecipeError
 from drcli.files import Lock, append_json_line, write_atomic, write_json
 from drcli.npz_file import read_npz
-from drcli.reading import ContentsError, one_line, read_json_lines, read_json_object, storable
+from drcli.reading import ContentsError, differing, one_line, read_json_lines, read_json_object, storable
 from drcli.recipe.load import with_defaults
 from drcli.recipe.plain_yaml import read_yaml
 from drcli.recipe.schema import Recipe
-from drcli.recipe.text import differences
+from drcli.recipe.text import Change, proposed_name
 from drcli.runs.conditions import Conditions
+from drcli.runs.longer import obstacles
 from drcli.runs.outputs import StoredOutputs, narrowed
-from drcli.runs.records import (
-    FORMAT,
-    Environment,
-    EpochRecord,
-    Event,
-    Failure,
-    Record,
-    RecordError,
-    RunRecipe,
-    Summary,
-    parse,
-)
+from drcli.runs.record import Record, RecordError, parse
+from drcli.runs.records import FORMAT, Environment, EpochRecord, Event, Failure, RunRecipe, Summary
 
 STARTING_OVER = "delete the folder, or train with --fresh, to start over; or choose another --out, or name=NAME"
 RESTORING = "restore it, or leave its folder out"
 
 _RECIPE = "recipe.yaml"
+STUDY = "study.json"
+"""In a folder of `drcli tune`: what it holds are trials, no runs to be reported."""
+
 _R = TypeVar("_R", bound=Record)
 
 
@@ -81,14 +77,16 @@ class RunDirectory:
         self._metrics = folder / "metrics.jsonl"
         self._events = folder / "events.jsonl"
         self._outputs = folder / "test_outputs.npz"
+        self._predictions = folder / "test_predictions.csv"
         self._summary = folder / "summary.json"
         self._conditions = folder / "conditions.json"
         self.failure_file = folder / "failure.json"
 
     @staticmethod
     def below(folder: Path) -> list[Path]:
-        """Return the run directories at or below a folder, in the order of their names."""
-        return [path.parent for path in sorted(folder.rglob(_RECIPE))]
+        """Return the run directories at or below a folder, in the order of their names; a study's trials are none."""
+        studies = {path.parent for path in folder.rglob(STUDY)}
+        return [path.parent for path in sorted(folder.rglob(_RECIPE)) if studies.isdisjoint(path.parents)]
 
     @property
     def exists(self) -> bool:
@@ -114,32 +112,52 @@ class RunDirectory:
         self._replace(self._recipe, yaml.safe_dump(recipe.to_dict(), sort_keys=False).encode())
 
     def check(self, recipe: Recipe, fingerprint: str) -> bool:
-        """Return whether this run has finished an epoch here already.
+        """Return whether this run has finished an epoch here already, with as many epochs or fewer to come.
 
         Raises:
             RecipeError: another recipe was trained here; the differences are shown.
             DataError: other data was used here, or the files are damaged.
         """
-        if not (self.last.exists() or self._summary.exists()):
+        if not self.is_begun:
             return False
-        changed = self._differences(recipe)
-        if changed:
-            lines = "\n".join(f"  {line}" for line in changed)
-            raise RecipeError(f"{self.folder}: holds a run of another recipe; {self.remedy}\n{lines}")
+        lines = self.obstacles(recipe)
+        if lines:
+            remedy = self.remedy.replace("name=NAME", f"name={proposed_name(recipe.name, self.changes(recipe))}")
+            text = "\n".join(f"  {line}" for line in lines)
+            raise RecipeError(f"{self.folder}: holds a run of another recipe; {remedy}\n{text}")
         if self.environment().dataset_fingerprint != fingerprint:
             raise DataError(f"{self.folder}: this run was started on other data than the recipe's now; {self.remedy}")
         return True
 
     def is_finished(self, recipe: Recipe) -> bool:
         """Return whether this recipe's run has its test scores here."""
-        return self._summary.exists() and self.exists and not self._differences(recipe)
+        return self._summary.exists() and self.exists and not self.changes(recipe)
 
-    def _differences(self, recipe: Recipe) -> list[str]:
-        """Lines on what the recipe that was trained here has otherwise."""
+    @property
+    def is_begun(self) -> bool:
+        """Whether a run has finished an epoch here."""
+        return self.last.exists() or self._summary.exists()
+
+    def obstacles(self, recipe: Recipe) -> list[str]:
+        """Return in lines what the run here has otherwise, and why it cannot go on to more epochs; nothing: it can.
+
+        Raises:
+            DamagedError: it is unknown which recipe was trained here.
+        """
+        return obstacles(recipe, self.changes(recipe), can_resume=self.last.exists())
+
+    def changes(self, recipe: Recipe) -> list[Change]:
+        """Return what the recipe of the run that was begun here has otherwise; nothing where none has an epoch.
+
+        Raises:
+            DamagedError: it is unknown which recipe that was.
+        """
+        if not self.is_begun:
+            return []
         if not self.exists:
             raise DamagedError(f"{self._recipe}: missing beside a trained run, so it is unknown which; {self.remedy}")
         there = with_defaults(self._recipe_mapping())
-        return differences(without_root(there), without_root(recipe.to_dict()))
+        return list(differing(without_root(there), without_root(recipe.to_dict())))
 
     def claim_weights(self, digests: Mapping[str, str]) -> None:
         """Write down which pre-trained weights the run starts from, or check that they are the same.
@@ -179,6 +197,13 @@ class RunDirectory:
             elif path.name != ".lock":
                 path.unlink()
 
+    def reopen(self, recipe: Recipe) -> None:
+        """Make a finished run one that goes on to the epochs of a recipe: its result is removed, its epochs stay."""
+        self.guard()
+        for path in (self._summary, self._outputs):
+            path.unlink(missing_ok=True)
+        self._replace(self._recipe, yaml.safe_dump(recipe.to_dict(), sort_keys=False).encode())
+
     def sweep(self) -> None:
         """Remove the files that a killed process was still writing."""
         for path in self.folder.glob(".*.tmp"):
@@ -203,12 +228,15 @@ class RunDirectory:
         append_json_line(self._events, event.to_dict())
 
     def write_outputs(self, outputs: StoredOutputs) -> None:
-        """Keep what the model gives for the test split; features as float16 where that is wide enough."""
-        narrow = {m: narrowed(x) for m, x in outputs.features.items()}
-        kept = StoredOutputs(outputs.labels, outputs.weight, outputs.logits, outputs.classes, narrow)
+        """Keep what the model gives for the test split; features as float16 where that is wide enough.
+
+        Beside it comes a table of the predictions.
+        """
+        kept = replace(outputs, features={m: narrowed(x) for m, x in outputs.features.items()})
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **kept.arrays())
         self._replace(self._outputs, buffer.getvalue())
+        self._replace(self._predictions, outputs.predictions_csv().encode())
 
     def write_summary(self, summary: Summary) -> None:
         """Write the test scores, which make the run a finished one."""
@@ -375,14 +403,3 @@ def without_root(recipe: Mapping[str, Any]) -> dict[str, Any]:
     dataset = recipe.get("dataset")
     rest = {k: v for k, v in dataset.items() if k != "root"} if isinstance(dataset, Mapping) else dataset
     return {**recipe, "dataset": rest}
-
-
-def speeds(folder: Path) -> Iterator[tuple[str, float]]:
-    """Yield label and seconds per epoch of the finished runs below a folder; damaged ones are left out."""
-    for path in RunDirectory.below(folder):
-        try:
-            summary = RunDirectory(path).summary()
-        except DataError:  # which the run itself will refuse
-            continue
-        if summary is not None:  # an ensemble of trained encoders has no epochs
-            yield summary.method, summary.seconds / summary.epochs if summary.epochs else 0.0

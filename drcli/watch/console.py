@@ -215,10 +215,17 @@ def run_line(run: PlannedRun, summary: Summary, *, stored: bool) -> str:
     kept = "stored result, " if stored else ""
     before = ", before the first re-learning" if summary.is_untouched else ""
     return (
-        f"  {run.recipe.name}: {run.name} seed {run.seed}: test accuracy {percent(summary.test.accuracy)} "
+        f"  {run.recipe.name}: {run.name} seed {run.seed}: {_accuracy(summary)} "
         f"(epoch {summary.selected_epoch}, {how_selected([summary])}{before}); "
-        f"linear probes: {probes} ({kept}{duration(summary.seconds)})"
+        + (f"linear probes: {probes} " if probes else "")
+        + f"({kept}{duration(summary.seconds)})"
     )
+
+
+def _accuracy(summary: Summary) -> str:
+    if summary.tested is not None:
+        return f"test accuracy {percent(summary.tested.accuracy)}"
+    return f"validation accuracy {percent(summary.val.accuracy)}" if summary.val else "no scores"
 
 
 class GridConsole(Lines):
@@ -233,6 +240,8 @@ class GridConsole(Lines):
     def on(self, event: Event) -> None:
         """Show an event."""
         match event:
+            case RunStarted(run, first_epoch):
+                self._start(run, first_epoch)
             case EpochFinished(run, record):
                 self._renew(run, record)
             case RunFinished(run) | RunFailed(run):
@@ -241,6 +250,19 @@ class GridConsole(Lines):
                 self.rows.pop(run.folder, None)
         super().on(event)
         if self.live is not None:
+            self._refresh()
+
+    def _start(self, run: PlannedRun, first_epoch: int) -> None:
+        """Open the run's row; where it is resumed is a line of its own."""
+        self.rows[run.folder] = (
+            f"{run.recipe.name}: {run.name}",
+            str(run.seed),
+            f"{first_epoch} / {run.recipe.training.epochs}",
+            *("-",) * 3,
+        )
+        if first_epoch:
+            self.write(f"{run.recipe.name}: {run.name} seed {run.seed}: resumed at epoch {first_epoch}")
+        if self.console.is_terminal:
             self._refresh()
 
     def _renew(self, run: PlannedRun, record: EpochRecord) -> None:

@@ -12,6 +12,7 @@ from support.command_line import Drcli, RecipeFile, Refused, tree
 
 from drcli.data.prepared import PreparedDataset, Split
 from drcli.engine import run as engine_run
+from drcli.report.tables import KEYS
 from drcli.runs.records import Summary
 
 RUN = {
@@ -37,6 +38,8 @@ ROW = {
     "fused_probe_std",
     "difference_to_joint",
     "difference_ci95",
+    "difference_p",
+    "difference_p_holm",
     "reference",
 }
 
@@ -304,3 +307,18 @@ def test_out_of_another_run_is_refused_with_the_differences(refused: Refused, dr
     assert "training.optimizer.lr: 0.05 in the folder, 0.1 requested" in message
     assert "training.epochs: 2 in the folder, 3 requested" in message
     assert tree(finished) == before
+
+
+def test_columns_are_chosen_by_their_keys(drcli: Drcli, finished: Path) -> None:
+    """Of a stored run; an unknown key is refused before anything is read."""
+    recipe, out = finished.parents[3] / "toy.yaml", finished.parents[2]
+    shown = drcli("train", recipe, "--out", out, "--columns", "accuracy, ece,parameters").stdout
+    headings = shown.splitlines()[2]
+    assert all(name in headings for name in ("accuracy", "ECE", "parameters"))
+    assert "probe" not in headings
+    assert "--columns" in drcli("train", recipe, "--out", out, "--columns", "ece,acuracy", code=2).stderr
+
+
+def test_the_help_names_every_column(drcli: Drcli) -> None:
+    words = {word.strip(".,;│ ") for word in drcli("report", "--help").stdout.split()}
+    assert set(KEYS) - {"method"} <= words

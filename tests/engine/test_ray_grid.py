@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support.command_line import ROOT
 from support.ray_workers import DiesWithAudio, register_toy
-from support.records import Heard, epoch_record
+from support.records import CLOCK, Heard, epoch_record
 from support.training import CPU, log
 
 from drcli.data.prepared import PreparedDataset
@@ -80,9 +80,8 @@ def pids(folder: Path) -> list[int]:
 
 def told(result: GridResult, out: Path) -> dict[str, Any]:
     """A result without what the clock says, its paths from `out` on."""
-    clock = {"seconds", "teacher_seconds"}
     runs = [
-        {"folder": str(run.folder.relative_to(out)), **{k: v for k, v in run.done.to_dict().items() if k not in clock}}
+        {"folder": str(run.folder.relative_to(out)), **{k: v for k, v in run.done.to_dict().items() if k not in CLOCK}}
         for run in result.runs
     ]
     return {"runs": runs, "failed": result.failed}
@@ -217,7 +216,7 @@ def test_a_run_that_fails_fails_alone_and_as_it_does_locally(
 def test_what_concerns_every_run_ends_the_grid_with_its_own_error(
     ray: Any, toy_recipe: Callable[..., Recipe], toy_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
-    short = {"epochs": 1, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
+    short = {"epochs": 1, "batch_size": 20, "optimizer": {"name": "sgd", "lr": 0.05}}
     run_ray_grid(plan(toy_recipe(training=short), ["joint"], [0], tmp_path), toy_dataset, each=CORE, listener=Heard())
     other = plan(toy_recipe(), ["joint"], [0, 1], tmp_path)
     with pytest.raises(RecipeError, match=r"holds a run of another recipe; .*--fresh"):

@@ -14,7 +14,7 @@ from support.records import epoch_record, failure_record, summary_record
 from drcli.recipe.schema import Recipe
 from drcli.runs.planned import PlannedRun, plan
 from drcli.watch.console import GridConsole, run_line
-from drcli.watch.events import EpochFinished, Note, RunFailed, RunFinished
+from drcli.watch.events import EpochFinished, Note, RunFailed, RunFinished, RunStarted
 
 SUMMARY = summary_record(probes={"audio": 0.7})
 
@@ -61,6 +61,18 @@ def test_on_a_terminal_the_table_holds_the_runs_that_train(runs: list[PlannedRun
     console.close()
     assert "stored result" in stream.getvalue()
     assert "failed: out of memory" in stream.getvalue()
+
+
+def test_a_run_that_starts_has_a_row_and_says_where_it_is_resumed(runs: list[PlannedRun]) -> None:
+    console, stream = listen(terminal=True)
+    console.on(RunStarted(runs[0], 0, 60))
+    console.on(RunStarted(runs[1], 3, 60))
+    assert cells(console) == [["toy: joint", "toy: joint"], ["3", "5"], ["0 / 4", "3 / 4"]]
+    console.on(EpochFinished(runs[1], epoch_record(3)))
+    assert cells(console)[2] == ["0 / 4", "4 / 4"]
+    console.close()
+    assert "toy: joint seed 5: resumed at epoch 3\n" in stream.getvalue()
+    assert "seed 3: resumed" not in stream.getvalue()
 
 
 def test_runs_of_one_name_have_a_row_per_recipe(runs: list[PlannedRun], tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from drcli.report.drawing import draw_heat_map
 from drcli.report.theme import MUTED, Theme
 from drcli.report.wording import JOINT, count_seeds
 from drcli.runs.collect import RunRecord, finished
-from drcli.runs.comparison import paired_differences, spread
 from drcli.runs.directory import without_root
+from drcli.runs.statistics import paired_differences, spread
 from drcli.runs.wording import how_selected, mean_and_spread, points
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from drcli.report.page.conditions import conditions
 from drcli.report.page.figure import Drawing, inline, to_svg
 from drcli.report.page.marks import marks
 from drcli.report.page.markup import Html, element, escaped, joined
-from drcli.report.page.results import cost, rankings, results
+from drcli.report.page.results import cost, quality, rankings, results
 from drcli.report.page.sections import (
     Row,
     Section,
@@ -135,7 +135,7 @@ def _lead(runs: Sequence[RunRecord]) -> str:
 def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
     done, everyone = finished(runs), by_recipe(runs)
     theme = PAGE.with_methods(run.name for run in runs)
-    overall = [section for section in (rankings(done), sensitivities(done, theme)) if section is not None]
+    overall = [section for section in (rankings(done, theme), sensitivities(done, theme)) if section is not None]
     if overall:
         yield Part("All recipes", "", overall)
     drawn_maps = 0
@@ -153,7 +153,8 @@ def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
         if place < MOST_DRAWN:
             figures = [conditions(methods, theme), curves(recipe, records, theme)]
             figures += _figures(methods, shown, theme, with_maps=with_maps)
-        sections = [compared, *(section for section in figures if section is not None), cost(methods, records)]
+        found = [compared, *figures, quality(methods), cost(methods, records)]
+        sections = [section for section in found if section is not None]
         yield Part(recipe, " ".join(notes), sections)
     origin = (provenance.unfinished, provenance.commands, provenance.environments, provenance.recipes)
     yield Part("Provenance", "", [section for make in origin if (section := make(runs)) is not None])
