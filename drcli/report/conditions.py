@@ -165,7 +165,8 @@ def _notes(panel: Panel) -> list[str]:
     notes += [f"Mean of {_draws(found)} draws{' ± standard deviation' if not notes else ''}."] if _random(found) else []
     for absent in dict.fromkeys(panel.absent.values()):
         if absent is not None:
-            notes.append(f"{MARKS.get(absent, '') or 'Absent'}: {ABSENT_IN_WORDS[absent]}.")
+            words, mark = ABSENT_IN_WORDS[absent], MARKS.get(absent)
+            notes.append(f"{mark}: {words}." if mark else f"{words[0].upper()}{words[1:]}.")
     return notes
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from drcli.runs.records import FORMAT, Record, Scores
 
 Absent = Literal["zero", "mean", "left_out"]
 
 ABSENT_IN_WORDS: Mapping[Absent | None, str] = {
-    "zero": "its features are zeros",
-    "mean": "its features are their mean over the training rows",
-    "left_out": "it is left out: its tokens are dropped, or its logits are not counted",
+    "zero": "features of absent modalities are zeros",
+    "mean": "features of absent modalities are their means over the training samples",
+    "left_out": "absent modalities are left out: their tokens are dropped, or their logits are not counted",
     None: "no modality is absent",
 }
 """What stands in the place of an absent modality."""
@@ -36,6 +37,16 @@ class Condition(Scores):
 
 
 Series = dict[str, Condition]
+"""Scores by the name of a condition."""
+
+
+def _number(text: str) -> str:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is not finite")
+    return text
+
+
+Strengths = dict[Annotated[str, AfterValidator(_number)], Condition]
 """Scores by the strength of what is wrong: a signal-to-noise ratio in dB, or a share of samples, as text."""
 
 
@@ -57,8 +68,8 @@ class Conditions(Record):
     epoch: NonNegativeInt
     absent: Absent | None = None
     subsets: Series = Field(default_factory=dict)
-    missing: dict[str, Series] = Field(default_factory=dict)
-    noise: dict[str, Series] = Field(default_factory=dict)
+    missing: dict[str, Strengths] = Field(default_factory=dict)
+    noise: dict[str, Strengths] = Field(default_factory=dict)
 
     def over(self, before: Conditions | None) -> Conditions:
         """Return these scores beside those of before, where they are of the same weights, split and stand-ins."""

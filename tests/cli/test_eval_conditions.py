@@ -58,7 +58,7 @@ def test_the_finished_runs_of_a_folder_are_scored(drcli: Drcli, grid: Path) -> N
     assert (list(run["subsets"]), list(run["missing"]["audio"])) == (["visual"], ["0.5"])
     assert RunDirectory(grid / "seed0").conditions() is not None
     shown = drcli("eval", grid, "--subsets", "all").stdout
-    for word in ("joint", "audio+visual", "modalities alone", "its features are zeros"):
+    for word in ("joint", "audio+visual", "modalities alone", "Features of absent modalities are zeros"):
         assert word in shown
 
 

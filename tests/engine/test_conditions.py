@@ -21,6 +21,7 @@ from drcli.metrics import score
 from drcli.models.fusion import Concat
 from drcli.recipe.schema import Recipe
 from drcli.runs.conditions import Conditions
+from drcli.runs.records import RecordError, parse
 
 TWO = ("audio", "visual")
 OWN = {
@@ -237,6 +238,15 @@ def conditions(**changes: Any) -> Conditions:
     one = {"accuracy": 0.5, "macro_f1": 0.5, "n": 30}
     plain = {"split": "test", "epoch": 3, "absent": "zero", "subsets": {"audio": one}, "noise": {"audio": {"0": one}}}
     return Conditions.model_validate({**plain, **changes})
+
+
+@pytest.mark.parametrize("name", ["loud", "nan", "1e999"])
+def test_a_strength_that_is_no_number_is_no_record(name: str) -> None:
+    with pytest.raises(RecordError, match=r"noise\.audio"):
+        parse(
+            Conditions,
+            {"split": "test", "epoch": 3, "noise": {"audio": {name: {"accuracy": 1.0, "macro_f1": 1.0, "n": 3}}}},
+        )
 
 
 def test_later_scores_join_those_of_before() -> None:

@@ -14,7 +14,7 @@ from drcli.errors import DrcliError
 
 _MODALITIES = {
     "audio": ModalityInfo((1, 8, 8), "float16", (0.5,), (1.0,), "array"),
-    "text": ModalityInfo((50, 3), "float32", (0.0,), (1.0,), "sequence"),
+    "text": ModalityInfo((50, 3), "float32", (0.0,), (1.0,), "sequence", masked=True),
 }
 VALID = (
     DatasetInfo(

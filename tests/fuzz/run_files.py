@@ -15,10 +15,11 @@ import yaml
 from fuzz.features import _ARRAYS
 from fuzz.mutation import SilentAcceptanceError, as_json, mutated, refused, replaced
 from hypothesis import strategies as st
-from support.records import COST, failure_record, measures
+from support.records import COST, conditions_record, failure_record, measures
 from support.run_folders import MODALITIES, write_run
 
 from drcli.errors import DrcliError
+from drcli.report.conditions import measured_tables
 from drcli.report.tables import comparison_tables
 from drcli.runs.collect import RunRecord, collect
 from drcli.runs.comparison import compare
@@ -34,6 +35,7 @@ FILES = (
     "events.jsonl",
     "recipe.yaml",
     "failure.json",
+    "conditions.json",
     "test_outputs.npz",
 )
 RUN = Path("toy", "diagnose_relearn", "seed0")
@@ -53,6 +55,7 @@ def valid() -> tuple[bytes, ...]:
             summary={"measures": measures(), "cost": COST},
         )
         RunDirectory(run).write_failure(failure_record("no memory", trace="Traceback"))
+        RunDirectory(run).write_conditions(conditions_record())
         return tuple((run / name).read_bytes() for name in FILES)
 
 
@@ -102,7 +105,7 @@ def check(data: bytes, folder: Path) -> str:
     try:
         (run,) = runs = collect([folder / "toy"])
         run.failure()
-        tables = comparison_tables(runs)
+        tables = [*comparison_tables(runs), *measured_tables(runs)]
         comparison_csv({run.recipe_name: compare(runs)})
         _demand_sense(run)
     except DrcliError as error:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
+from drcli.runs.conditions import Condition, Conditions
 from drcli.runs.measures import Calibration, ClassScores, Cost, Measures
 from drcli.runs.records import EpochRecord, Event, Failure, LearningState, Probe, Scores, ScoresAndLoss, Summary
 from drcli.watch import events as told
@@ -84,6 +85,22 @@ def summary_record(accuracy: float = 0.8412, *, probes: Mapping[str, float] | No
 def failure_record(message: str, **changes: Any) -> Failure:
     """What ended a run of joint training."""
     return Failure(**{"recipe": "toy", "name": "joint", "seed": 0, "kind": "RunError", "message": message, **changes})
+
+
+def conditions_record(**changes: Any) -> Conditions:
+    """What epoch 3 is worth without modalities and under noise on audio."""
+    one = Condition(accuracy=0.5, macro_f1=0.5, n=30)
+    more = Condition(accuracy=0.5, macro_f1=0.5, n=30, draws=3, accuracy_std=0.02, macro_f1_std=0.02)
+    values: dict[str, Any] = {
+        "split": "test",
+        "epoch": 3,
+        "absent": "zero",
+        "subsets": {"audio": one, "audio+visual": one},
+        "missing": {"audio": {"0.3": more}},
+        "noise": {"audio": {"10": more, "-10": more}},
+        **changes,
+    }
+    return Conditions(**values)
 
 
 class Heard(Listener):

@@ -54,8 +54,8 @@ def test_tables_have_a_row_per_method_and_a_column_per_condition(folder: Path) -
     ]
     assert list(subsets.notes) == [
         "Mean ± standard deviation over seeds.",
-        "Absent: its features are zeros.",
-        "*: it is left out: its tokens are dropped, or its logits are not counted.",
+        "Features of absent modalities are zeros.",
+        "*: absent modalities are left out: their tokens are dropped, or their logits are not counted.",
     ]
     assert list(missing.columns) == ["method", "as it is", "0.3", "0.6"]
     assert [list(row) for row in missing.rows] == [["joint", "81.0 ± 1.4", "71.0 ± 1.4", "56.0 ± 1.4"]]
