@@ -80,6 +80,7 @@ class Avmnist(DownloadPreparer):
         pool: int | None = Field(
             0,
             ge=0,
+            le=1_000_000,
             description="training images kept beside the pairs, for `training.pairs: each_epoch`; null: all that "
             "validation and test do not use; 0: none",
         )

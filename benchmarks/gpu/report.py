@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.running import DONE, path_of, stored
-from benchmarks.gpu.steps import MEMORY, Step, all_steps
+from benchmarks.gpu.steps import MEMORY, SCRATCH, Step, all_steps
 
 Found = Mapping[str, Any]
 Lines = Iterator[str]
@@ -31,7 +31,7 @@ def block(step: Step, result: Found) -> Lines:
     if not result:
         yield "*not measured*"
         return
-    yield f"`python {' '.join(result['command'])}`" if result["command"] else f"`{step.script}`"
+    yield f"`python {' '.join(result['command']).replace(SCRATCH, 'DIR')}`" if result["command"] else f"`{step.script}`"
     yield ""
     if result["status"] != DONE:
         yield f"*{result['status']}: {result['message']}*"
@@ -157,7 +157,7 @@ def throughput_table(found: Found) -> Lines:
         for one in found["results"]
     ]
     yield from table(("variant", "times faster", "s / epoch", "least", "most", "clips / s", "start s", "data"), rows)
-    yield f"\n{len(found['results'][0]['repeats'])} turns, {found['workers']} workers of the conventional loop."
+    yield f"\nTurns: {len(found['results'][0]['repeats'])}; workers of the conventional loop: {found['workers']}."
     for one in found["results"]:
         if one["note"]:
             yield f"\n{one['name']}: {one['note']}"

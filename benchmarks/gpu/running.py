@@ -62,7 +62,7 @@ class Result:
         seconds: that it took.
         shortened: what was shortened to keep the budget, or the empty string.
         message: why it failed or was left out, or the empty string.
-        command: what was called, below the checkout.
+        command: what was called, below the checkout; SCRATCH stands for the folder of made-up arrays.
         output: the end of what it said.
         found: what the benchmark wrote; empty where it did not.
     """
@@ -166,10 +166,11 @@ class Session:
         with tempfile.TemporaryDirectory() as folder:
             written = Path(folder) / "found.json"
             command = self._command(step, length)
+            exact = [option.replace(SCRATCH, str(self.place.scratch)) for option in command]
             limit = max(1.0, min(self.left, GRACE * length.seconds))
             say(f"{step.name}: {' '.join(command)} (at most {limit:.0f} s)")
             started = time.monotonic()
-            code, output = called([sys.executable, *command, "--json", str(written)], self._environment(), limit)
+            code, output = called([sys.executable, *exact, "--json", str(written)], self._environment(), limit)
             seconds = time.monotonic() - started
             found = stored(written)
         message = ended(code, limit, output) if code != 0 or not found else ""
@@ -187,8 +188,7 @@ class Session:
     def _command(self, step: Step, length: Length) -> list[str]:
         options = step.tiny if self.place.tiny else (*step.options, *length.options)
         arrays = ("--arrays", SCRATCH, "--scratch", SCRATCH) if step.arrays else ()
-        every = [f"benchmarks/{step.script}", "--device", self.place.device, *arrays, *options]
-        return [option.replace(SCRATCH, str(self.place.scratch)) for option in every]
+        return [f"benchmarks/{step.script}", "--device", self.place.device, *arrays, *options]
 
     def _environment(self) -> dict[str, str]:
         one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

@@ -23,10 +23,10 @@ from drcli.models.build import build_model
 from drcli.models.multimodal import MultimodalModel
 from drcli.names import METHODS
 from drcli.reading import one_line
-from drcli.recipe.load import recipe_from_dict, with_defaults
+from drcli.recipe.load import recipe_from_dict, with_defaults, without_root
 from drcli.recipe.schema import RELEARN, Recipe
 from drcli.recipe.text import differences
-from drcli.runs.directory import STARTING_OVER, RunDirectory, without_root
+from drcli.runs.directory import STARTING_OVER, RunDirectory
 from drcli.seeding import seeded
 from drcli.world import ALONE, World
 

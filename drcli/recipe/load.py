@@ -365,3 +365,10 @@ RESERVED_BY_TORCH = frozenset({
 })
 # fmt: on
 """Public attributes of `nn.ModuleDict` and `nn.ParameterDict`; a test compares them with the installed PyTorch."""
+
+
+def without_root(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe as plain data without `dataset.root`: its data's fingerprint says what a run was trained on."""
+    dataset = recipe.get("dataset")
+    rest = {k: v for k, v in dataset.items() if k != "root"} if isinstance(dataset, Mapping) else dataset
+    return {**recipe, "dataset": rest}

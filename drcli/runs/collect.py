@@ -14,10 +14,11 @@ from typing import Any
 
 from drcli.errors import DamagedError, DataError, UsageError
 from drcli.names import METHODS
+from drcli.recipe.load import without_root
 from drcli.recipe.schema import RELEARN
 from drcli.recipe.text import Key, dotted, excerpt
 from drcli.runs.conditions import Conditions
-from drcli.runs.directory import RESTORING, RunDirectory, without_root
+from drcli.runs.directory import RESTORING, RunDirectory
 from drcli.runs.outputs import StoredOutputs
 from drcli.runs.records import Environment, EpochRecord, Event, Failure, RunRecipe, Summary
 

@@ -34,7 +34,7 @@ from drcli.errors import CheckpointError, DamagedError, DataError, RecipeError
 from drcli.files import Lock, append_json_line, write_atomic, write_json
 from drcli.npz_file import read_npz
 from drcli.reading import ContentsError, differing, one_line, read_json_lines, read_json_object, storable
-from drcli.recipe.load import with_defaults
+from drcli.recipe.load import with_defaults, without_root
 from drcli.recipe.plain_yaml import read_yaml
 from drcli.recipe.schema import Recipe
 from drcli.recipe.text import Change, proposed_name
@@ -200,7 +200,7 @@ class RunDirectory:
     def reopen(self, recipe: Recipe) -> None:
         """Make a finished run one that goes on to the epochs of a recipe: its result is removed, its epochs stay."""
         self.guard()
-        for path in (self._summary, self._outputs):
+        for path in (self._summary, self._outputs, self._predictions, self._conditions):
             path.unlink(missing_ok=True)
         self._replace(self._recipe, yaml.safe_dump(recipe.to_dict(), sort_keys=False).encode())
 
@@ -396,10 +396,3 @@ def checkpoint_at(path: Path) -> Path:
     if not directory.checkpoint.exists():
         raise CheckpointError(f"{path}: this run has no checkpoint.pt, as no epoch of it is finished; train it")
     return directory.checkpoint
-
-
-def without_root(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe as plain data without `dataset.root`: its data's fingerprint says what a run was trained on."""
-    dataset = recipe.get("dataset")
-    rest = {k: v for k, v in dataset.items() if k != "root"} if isinstance(dataset, Mapping) else dataset
-    return {**recipe, "dataset": rest}

@@ -64,8 +64,8 @@ class Cost(Record):
     Attributes:
         parameters: numbers that encoders, fusion and the method's own modules are made of.
         seconds_per_epoch: mean over epochs, with evaluation and diagnosis; None for a method that takes no steps.
-        seconds_per_1000: seconds of predicting 1,000 rows of the test split, reading them included; each draw of a
-            sample is a row.
+        seconds_per_1000: seconds of predicting 1,000 rows of the validation split, reading them included; each draw
+            of a sample is a row.
         peak_memory: bytes of main memory that the process held at most while it trained, evaluated and probed,
             libraries included; None where the system does not tell. Of a run that was resumed, since then; of several
             processes, the first one's.

@@ -24,10 +24,10 @@ from drcli.engine.grid import GridResult
 from drcli.errors import DamagedError, DataError, DivergedError, OutOfMemoryError, UsageError
 from drcli.files import locked, make_folder, write_json
 from drcli.reading import read_json_object
-from drcli.recipe.load import with_defaults
+from drcli.recipe.load import with_defaults, without_root
 from drcli.recipe.schema import Recipe
 from drcli.recipe.text import differences, excerpt
-from drcli.runs.directory import STUDY, RunDirectory, without_root
+from drcli.runs.directory import STUDY, RunDirectory
 from drcli.runs.planned import PlannedRun, plan
 from drcli.runs.record import Record, RecordError, Seconds, Share, parse
 from drcli.runs.records import Failure, Summary

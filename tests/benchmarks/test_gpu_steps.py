@@ -168,7 +168,7 @@ def test_wheels_for_another_python_are_not_unpacked(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_chain_holds_where_there_is_torch_and_a_folder_of_wheels_alone(tmp_path: Path) -> None:
     """Interrupted in its second step, then repeated: the first is not done again. Nothing of it needs a network."""
-    python = interpreter()
+    python = interpreter(tmp_path / "venv")
     link(brought(import_module("benchmarks.gpu.interpreter").TORCH), tmp_path / "bare")
     (tmp_path / "wheels").mkdir()
     for name in import_module("benchmarks.gpu.interpreter").packages():

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 import yaml
 from support.command_line import Drcli, RecipeFile, Refused, tree
+from support.run_tree import MadeRun, write_runs
 
+from drcli.commands.train import to_json
 from drcli.data.prepared import PreparedDataset, Split
 from drcli.engine import run as engine_run
+from drcli.engine.grid import GridResult
 from drcli.report.tables import KEYS
+from drcli.runs.collect import collect
 from drcli.runs.records import Summary
 
 RUN = {
@@ -322,3 +326,10 @@ def test_columns_are_chosen_by_their_keys(drcli: Drcli, finished: Path) -> None:
 def test_the_help_names_every_column(drcli: Drcli) -> None:
     words = {word.strip(".,;│ ") for word in drcli("report", "--help").stdout.split()}
     assert set(KEYS) - {"method"} <= words
+
+
+def test_json_has_the_warnings_of_the_table(tmp_path: Path) -> None:
+    fine, apart = (collect([write_runs(tmp_path / str(gap), [MadeRun(gap=gap)])]) for gap in (0.01, 0.15))
+    assert "warnings" not in to_json(GridResult(fine))
+    (warning,) = to_json(GridResult(apart))["warnings"]
+    assert warning.startswith("digits: Validation and test differ by more than sampling explains: ")

@@ -21,7 +21,9 @@ from drcli.data.plan import InputPlan
 from drcli.data.prepared import open_dataset
 from drcli.data.rows import Residence
 from drcli.errors import DataError, RecipeError
+from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
+from drcli.recipe.shipped import find_recipe
 from drcli.world import ALONE, World
 
 CPU = torch.device("cpu")
@@ -194,6 +196,12 @@ def test_a_run_with_new_pairs_goes_on_bit_for_bit_where_it_was_stopped(
     assert log(tmp_path / "stopped" / "metrics.jsonl") == log(tmp_path / "whole" / "metrics.jsonl")
     stored = trained(recipe(), tmp_path / "stored")
     assert bits(weights(stored)) != bits(weights(whole))
+
+
+def test_a_recipe_that_prepares_no_pool_is_refused_before_any_data_is_read() -> None:
+    with pytest.raises(RecipeError, match=r"training.pairs = each_epoch +needs rows to pair"):
+        load_recipe(find_recipe("avmnist"), ["training.pairs=each_epoch"])
+    assert load_recipe(find_recipe("avmnist_full")).training.pairs == "each_epoch"
 
 
 def test_new_pairs_of_a_dataset_that_has_none_to_make_are_refused(

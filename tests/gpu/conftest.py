@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
@@ -33,8 +32,7 @@ def _same_torch() -> Iterator[None]:
 @pytest.fixture
 def no_tf32() -> Iterator[None]:
     """float32 is float32, in convolutions too."""
-    convolutions: Any = torch.backends.cudnn.conv
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "ieee"
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
     yield
-    convolutions.fp32_precision = before
+    torch.backends.cudnn.allow_tf32 = before

@@ -5,6 +5,7 @@ Gloo carries what they exchange: NCCL wants a GPU for each.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from support.one_device import SIZE, train
 from support.toy_recipes import encoded
 from support.training import make_trainer
-from torch import Tensor, multiprocessing
+from torch import Tensor
 
 ENCODERS = {
     "cuda": {"backbone": "resnet_small", "width": 4},
@@ -35,9 +36,15 @@ def test_two_processes_on_one_device_train_what_one_trains(
         "optimizer": {"name": "sgd", "lr": 0.02},
     }
     recipe = encoded(toy_dict(), ENCODERS[device.type], method="joint", training=training).for_run("joint", 0)
+    job = (recipe, device, tmp_path)
     alone = make_trainer(recipe, tmp_path / "alone", device=device)
     alone.train()
-    multiprocessing.start_processes(train, (recipe, device, tmp_path), SIZE, start_method="spawn")
-    together: dict[str, Tensor] = torch.load(tmp_path / "weights.pt", weights_only=True)
+    together = [multiprocessing.get_context("spawn").Process(target=train, args=(r, *job)) for r in range(SIZE)]
+    for process in together:
+        process.start()
+    for process in together:
+        process.join()
+    assert [process.exitcode for process in together] == [0] * SIZE
+    found: dict[str, Tensor] = torch.load(tmp_path / "weights.pt", weights_only=True)
     for name, tensor in alone.assembly.model.state_dict().items():
-        torch.testing.assert_close(together[name], tensor.cpu(), rtol=1e-3, atol=1e-3, msg=name)
+        torch.testing.assert_close(found[name], tensor.cpu(), rtol=1e-3, atol=1e-3, msg=name)

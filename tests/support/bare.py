@@ -5,22 +5,19 @@ from __future__ import annotations
 import os
 import re
 import sys
+import venv
 import zipfile
 from collections.abc import Iterable
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-import pytest
-
 OUTSIDE = {"..", "__pycache__"}
 
 
-def interpreter() -> Path:
-    """The interpreter that this environment was made from, without its packages, or a skip that says why."""
-    found = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-    if sys.prefix == sys.base_prefix or not found.exists():
-        pytest.skip("the tests do not run in a virtual environment, so there is no interpreter without its packages")
-    return found
+def interpreter(folder: Path) -> Path:
+    """This version of Python in a new virtual environment, without any packages."""
+    venv.create(folder, symlinks=True, with_pip=False)
+    return folder / "bin" / "python"
 
 
 def brought(names: Iterable[str]) -> list[Distribution]:
