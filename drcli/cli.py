@@ -20,6 +20,7 @@ from drcli.command_line import (
     GpusOpt,
     JobsOpt,
     JsonOpt,
+    LogOpt,
     MethodOpt,
     OverridesArg,
     PlanOpt,
@@ -163,6 +164,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     cpus_per_run: CpusOpt = None,
     gpus_per_run: GpusOpt = None,
     reference: ReferenceOpt = None,
+    log: LogOpt = None,
     plan: PlanOpt = False,
     emit_jobs: EmitOpt = None,
     as_json: JsonOpt = False,
@@ -182,7 +184,8 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
         fresh=fresh,
         jobs=jobs,
     )
-    request = command.TrainRequest(recipe, overrides or [], method, seeds, out, options, reference)
+    values = [*(overrides or []), *([] if log is None else [f"log=[{log}]"])]
+    request = command.TrainRequest(recipe, values, method, seeds, out, options, reference)
     if plan or emit_jobs is not None:
         _prepare_to_train(request, emit_jobs, plan=plan, as_json=as_json)
         return

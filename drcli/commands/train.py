@@ -42,7 +42,7 @@ from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun, of_modalities, plan, select_labels, select_seeds, split_names
 from drcli.watch.console import ConsoleListener, GridConsole
 from drcli.watch.events import Listener, Listeners
-from drcli.watch.tensorboard import TensorBoardListener
+from drcli.watch.loggers import Loggers, check_loggers
 from drcli.world import ALONE, World
 
 
@@ -124,7 +124,7 @@ def _train_at_once(
             sharing=sharing,
             device=device,
             listener=listener,
-            on_worker=TensorBoardListener(),
+            on_worker=Loggers(),
             fresh=fresh,
         )
 
@@ -138,7 +138,7 @@ def train_here(
     world: World = ALONE,
 ) -> GridResult:
     """Train in this process, which may be one of several that train together; only the main one prints."""
-    heard = (ConsoleListener(progress, len(runs)), TensorBoardListener()) if world.is_main else ()
+    heard = (Loggers(), ConsoleListener(progress, len(runs))) if world.is_main else ()
     listener = Listeners(*heard)
     with stoppable(listener):
         return run_grid(runs, dataset, device=device, listener=listener, fresh=fresh, world=world)
@@ -178,7 +178,7 @@ def _train_as_one(
 def _train_on_ray(
     options: RayOptions, fresh: bool, runs: Sequence[PlannedRun], dataset: PreparedDataset, progress: Console
 ) -> GridResult:
-    listener, on_worker = GridConsole(progress, len(runs)), TensorBoardListener()
+    listener, on_worker = GridConsole(progress, len(runs)), Loggers()
     # Ray prints what happens to workers, and puts its own handler on SIGTERM, which `stoppable` replaces.
     with redirect_stdout(sys.stderr), connected(options) as each, stoppable(listener):
         return run_ray_grid(runs, dataset, each=each, listener=listener, on_worker=on_worker, fresh=fresh)
@@ -288,12 +288,14 @@ def check_reference(label: str | None, runs: Sequence[PlannedRun]) -> None:
 
 
 def check_weights(runs: Sequence[PlannedRun], *, fresh: bool = False) -> None:
-    """Check files of pre-trained weights before data is read, for the runs that are not finished.
+    """Check loggers and files of pre-trained weights before data is read, for the runs that are not finished.
 
     Raises:
+        UsageError: the package of a logger is not installed.
         DataError: a file cannot be read, or does not fit its encoder.
     """
     left = [run for run in runs if fresh or not _is_finished(run)]
+    check_loggers(left)
     blocks = {(m, repr(block)): block for run in left for m in run.modalities if (block := run.recipe.modalities[m])}
     check_files((m, block) for (m, _), block in blocks.items())
 

@@ -26,7 +26,7 @@ from drcli.reading import one_line
 from drcli.recipe.load import recipe_from_dict, with_defaults
 from drcli.recipe.schema import RELEARN, Recipe
 from drcli.recipe.text import differences
-from drcli.runs.directory import STARTING_OVER, RunDirectory, without_root
+from drcli.runs.directory import STARTING_OVER, RunDirectory, identity_of
 from drcli.seeding import seeded
 from drcli.world import ALONE, World
 
@@ -238,8 +238,8 @@ def check_identity(assembly: Assembly, state: Mapping[str, Any], path: Path) -> 
         CheckpointError: recipe, modalities or data differ; the differences are shown.
     """
     found = saved(state, path)
-    there = {**without_root(with_defaults(found.recipe)), "modalities of the run": list(found.modalities)}
-    asked = {**without_root(assembly.recipe.to_dict()), "modalities of the run": list(assembly.modalities)}
+    there = {**identity_of(with_defaults(found.recipe)), "modalities of the run": list(found.modalities)}
+    asked = {**identity_of(assembly.recipe.to_dict()), "modalities of the run": list(assembly.modalities)}
     changed = differences(there, asked)
     if found.fingerprint != assembly.dataset.info.fingerprint:
         changed.append("other data")

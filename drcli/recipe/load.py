@@ -188,6 +188,7 @@ def _assemble(checker: Checker) -> Recipe | None:
         selection=top.selection,
         monitor=top.monitor,
         seeds=top.seeds,
+        log=top.log,
     )
 
 

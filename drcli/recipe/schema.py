@@ -172,6 +172,12 @@ class DatasetScalars(Block):
     root: str | None = Field(None, min_length=1, description="folder of the prepared dataset; null: data/<name>")
 
 
+LOG = "log"
+"""Key of the loggers, which change nothing about a run."""
+
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
+
+
 class RecipeScalars(Block):
     """What a recipe says outside its blocks."""
 
@@ -189,6 +195,9 @@ class RecipeScalars(Block):
         "none", description="test: the test split is scored after each epoch too; it decides nothing"
     )
     seeds: tuple[Seed, ...] = Field((0,), description="one run per seed; one or more, all different")
+    log: tuple[LoggerName, ...] = Field(
+        ("tensorboard",), description="where the curves of a run go beside its own files; wandb and mlflow: extras"
+    )
 
     @field_validator("seeds")
     @classmethod
@@ -257,6 +266,7 @@ class Recipe:
         selection: which epoch becomes the checkpoint.
         monitor: whether the test split is scored while training.
         seeds: one run each; distinct.
+        log: names of the loggers.
     """
 
     name: str
@@ -271,6 +281,7 @@ class Recipe:
     selection: Literal["val", "last", "test"]
     monitor: Literal["none", "test"]
     seeds: tuple[int, ...]
+    log: tuple[str, ...] = ("tensorboard",)
 
     def for_run(self, label: str, seed: int) -> Recipe:
         """Return the recipe of one run: this one with a single method and a single seed.
@@ -302,6 +313,7 @@ class Recipe:
             "selection": self.selection,
             "monitor": self.monitor,
             "seeds": list(self.seeds),
+            LOG: list(self.log),
         }
 
 

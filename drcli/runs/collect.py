@@ -16,7 +16,7 @@ from drcli.errors import DamagedError, DataError, UsageError
 from drcli.names import METHODS
 from drcli.recipe.schema import RELEARN
 from drcli.recipe.text import Key, dotted, excerpt
-from drcli.runs.directory import RESTORING, RunDirectory, without_root
+from drcli.runs.directory import RESTORING, RunDirectory, identity_of
 from drcli.runs.outputs import StoredOutputs
 from drcli.runs.records import Environment, EpochRecord, Event, Failure, RunRecipe, Summary
 
@@ -285,7 +285,7 @@ def _shared(run: RunRecord) -> dict[str, Any]:
 
 
 def _plain(run: RunRecord) -> dict[str, Any]:
-    return without_root(run.recipe.plain())
+    return identity_of(run.recipe.plain())
 
 
 def _other_machines(runs: Sequence[RunRecord]) -> Iterator[str]:

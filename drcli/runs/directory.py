@@ -33,7 +33,7 @@ from drcli.npz_file import read_npz
 from drcli.reading import ContentsError, differing, one_line, read_json_lines, read_json_object, storable
 from drcli.recipe.load import with_defaults
 from drcli.recipe.plain_yaml import read_yaml
-from drcli.recipe.schema import Recipe
+from drcli.recipe.schema import LOG, Recipe
 from drcli.recipe.text import Change, proposed_name
 from drcli.runs.longer import obstacles
 from drcli.runs.outputs import StoredOutputs, narrowed
@@ -157,7 +157,7 @@ class RunDirectory:
         if not self.exists:
             raise DamagedError(f"{self._recipe}: missing beside a trained run, so it is unknown which; {self.remedy}")
         there = with_defaults(self._recipe_mapping())
-        return list(differing(without_root(there), without_root(recipe.to_dict())))
+        return list(differing(identity_of(there), identity_of(recipe.to_dict())))
 
     def claim_weights(self, digests: Mapping[str, str]) -> None:
         """Write down which pre-trained weights the run starts from, or check that they are the same.
@@ -387,8 +387,11 @@ def checkpoint_at(path: Path) -> Path:
     return directory.checkpoint
 
 
-def without_root(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe as plain data without `dataset.root`: its data's fingerprint says what a run was trained on."""
+def identity_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe as plain data without what makes no other run: where its curves go, and `dataset.root`.
+
+    The fingerprint of the data says what a run was trained on.
+    """
     dataset = recipe.get("dataset")
     rest = {k: v for k, v in dataset.items() if k != "root"} if isinstance(dataset, Mapping) else dataset
-    return {**recipe, "dataset": rest}
+    return {**{k: v for k, v in recipe.items() if k != LOG}, "dataset": rest}

@@ -20,7 +20,7 @@ from drcli.report.theme import MUTED, Theme
 from drcli.report.wording import JOINT, count_seeds
 from drcli.runs.collect import RunRecord, finished
 from drcli.runs.comparison import paired_differences, spread
-from drcli.runs.directory import without_root
+from drcli.runs.directory import identity_of
 from drcli.runs.wording import how_selected, mean_and_spread, points
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _key(values: Mapping[str, Any]) -> str:
 def _without_method(run: RunRecord) -> dict[str, Any]:
     """Return the resolved recipe without names, places, seed and method, and which data it was."""
     left_out = ("name", "seeds", "method", "methods", "diagnosis")
-    recipe = {key: value for key, value in without_root(run.recipe.plain()).items() if key not in left_out}
+    recipe = {key: value for key, value in identity_of(run.recipe.plain()).items() if key not in left_out}
     return {**recipe, "fingerprint": run.environment.dataset_fingerprint[:16]}
 
 
