@@ -25,8 +25,8 @@ from drcli.engine.device import resolve_device
 from drcli.engine.distributed import check_devices, check_runs, joined, launched, on_devices
 from drcli.engine.grid import GridResult, finished_among, is_stored, run_grid
 from drcli.engine.jobs import run_jobs
+from drcli.engine.processes import share_out
 from drcli.engine.ray_grid import RayOptions, connected, import_ray, run_ray_grid
-from drcli.engine.sharing import share_out
 from drcli.errors import DataError, DrcliError, InterruptedRunError, PeerError, RunError, UsageError
 from drcli.models.weights import check_files
 from drcli.names import DATASETS
@@ -138,7 +138,7 @@ def train_here(
     world: World = ALONE,
 ) -> GridResult:
     """Train in this process, which may be one of several that train together; only the main one prints."""
-    heard = (Loggers(), ConsoleListener(progress, len(runs))) if world.is_main else ()
+    heard = (ConsoleListener(progress, len(runs)), Loggers()) if world.is_main else ()
     listener = Listeners(*heard)
     with stoppable(listener):
         return run_grid(runs, dataset, device=device, listener=listener, fresh=fresh, world=world)

@@ -15,7 +15,7 @@ from drcli.errors import RunError
 from drcli.reading import one_line
 from drcli.runs.planned import PlannedRun
 from drcli.watch.events import Diagnosed, EpochFinished, Event, Listener, RunFinished, RunStarted
-from drcli.watch.logged import curves, scores, settings, title
+from drcli.watch.loggers import curves, scores, settings, title
 
 FOLDER, KEY = "drcli.folder", "drcli.key"
 """Tags that hold the run directory, and a digest of its path by which a resumed run finds its own again."""

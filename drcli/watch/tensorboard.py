@@ -14,7 +14,7 @@ from drcli.files import reason
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
 from drcli.watch.events import Diagnosed, EpochFinished, Event, Listener, RunFailed, RunFinished, RunStarted
-from drcli.watch.logged import Value, curves, flatten, scores, settings
+from drcli.watch.loggers import Value, curves, flatten, scores, settings
 
 
 class TensorBoardListener(Listener):

@@ -14,7 +14,7 @@ from drcli.reading import one_line
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
 from drcli.watch.events import Diagnosed, EpochFinished, Event, Listener, RunFinished, RunStarted
-from drcli.watch.logged import curves, scores, settings, title
+from drcli.watch.loggers import curves, scores, settings, title
 
 PROJECT = "drcli"
 """Where runs go if WANDB_PROJECT does not say."""

@@ -237,3 +237,12 @@ def test_works_take_turns_and_ratios_are_those_of_a_turn() -> None:
     assert order == ["a", "b"] * 3
     assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
     assert measuring.ratio([2.0, 8.0, 3.0], [1.0, 2.0, 3.0]) == 2.0  # of 2, 4 and 1
+
+
+@pytest.mark.slow
+def test_runs_at_once_are_those_of_one_after_another(digits: Path, tmp_path: Path) -> None:
+    small = ("--method", "joint", "--seeds", "0,1", "--epochs", 1, "--repeats", 1, "--root", digits)
+    found = numbers("jobs", *small, folder=tmp_path)
+    assert found["runs"] == 2
+    one, two = found["seconds"]["one after another"], found["seconds"]["2 at once"]
+    assert found["ratio"] == pytest.approx(one[0] / two[0])

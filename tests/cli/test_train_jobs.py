@@ -16,7 +16,7 @@ from support.command_line import ROOT, Drcli, RecipeFile, Refused
 
 from drcli import checkpoint
 from drcli.commands import train as command
-from drcli.engine.sharing import Sharing
+from drcli.engine.processes import Sharing
 from drcli.files import locked
 
 LONG = {"epochs": 5000, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}

@@ -225,7 +225,7 @@ corrupt: {audio: {snr_db: 0, splits: [tset]}}
 
 extends: digits
     extends = digits   unknown key; known: dataset, modalities, corrupt, fusion, methods, training,
-    diagnosis, name, method, selection, monitor, seeds. Did you mean seeds?
+    diagnosis, name, method, selection, monitor, seeds, log. Did you mean seeds?
 """
 
 

@@ -16,7 +16,7 @@ from drcli.commands.train import check_weights
 from drcli.errors import RunError, UsageError
 from drcli.recipe.schema import Recipe
 from drcli.runs.planned import PlannedRun, plan
-from drcli.watch import logged
+from drcli.watch import loggers
 from drcli.watch.events import (
     Diagnosed,
     EpochFinished,
@@ -94,28 +94,28 @@ def test_each_run_has_the_loggers_of_its_recipe(heard: list[tuple[str, str]], to
     (one,) = plan(toy_recipe(), ["joint"], [0], tmp_path)
     (none,) = plan(toy_recipe(log=[]), ["joint"], [0], tmp_path)
     (two,) = plan(toy_recipe(log=["wandb", "mlflow"]), ["joint"], [0], tmp_path)
-    loggers = Loggers()
-    tell(loggers, [RunFinished(one, SUMMARY, True), RunStarted(none, 0, 60), RunFinished(none, SUMMARY)])
+    all_of_them = Loggers()
+    tell(all_of_them, [RunFinished(one, SUMMARY, True), RunStarted(none, 0, 60), RunFinished(none, SUMMARY)])
     assert heard == []
-    tell(loggers, [RunStarted(one, 0, 60), RunFinished(one, SUMMARY)])
+    tell(all_of_them, [RunStarted(one, 0, 60), RunFinished(one, SUMMARY)])
     assert heard == [("tensorboard", name) for name in ("RunStarted", "RunFinished", "closed")]
     heard.clear()
-    tell(loggers, [RunStarted(two, 0, 60), RunFailed(two, failure_record("went wrong"))])
+    tell(all_of_them, [RunStarted(two, 0, 60), RunFailed(two, failure_record("went wrong"))])
     assert heard[:2] == [("wandb", "RunStarted"), ("mlflow", "RunStarted")]
     assert heard[-2:] == [("wandb", "closed"), ("mlflow", "closed")]
 
 
 def test_a_run_that_ended_unheard_is_closed_before_the_next(heard: list[tuple[str, str]], run: PlannedRun) -> None:
     """A process is not told that its run has failed."""
-    loggers = Loggers()
-    tell(loggers, [RunStarted(run, 0, 60), RunStarted(run, 0, 60)])
-    loggers.close()
-    loggers.close()
+    all_of_them = Loggers()
+    tell(all_of_them, [RunStarted(run, 0, 60), RunStarted(run, 0, 60)])
+    all_of_them.close()
+    all_of_them.close()
     assert [name for _, name in heard] == ["RunStarted", "closed", "RunStarted", "closed"]
 
 
 def test_numbers_that_are_no_curves_are_left_out() -> None:
-    assert logged.curves(epoch_record(3)) == {
+    assert loggers.curves(epoch_record(3)) == {
         "lr": 0.5,
         "train/loss": 1.23456,
         "train/accuracy": 0.5,
@@ -126,17 +126,17 @@ def test_numbers_that_are_no_curves_are_left_out() -> None:
         "samples_per_second": 1234.5,
     }
     states = event_record().modalities["audio"].model_copy(update={"num_train": 60, "num_val": 24})
-    found = logged.curves(event_record(1, "relearn", modalities={"audio": states}))
+    found = loggers.curves(event_record(1, "relearn", modalities={"audio": states}))
     names = ("purity_train", "purity_val", "gap", "gap_permuted", "strength")
     assert found.keys() == {f"relearn/audio/{name}" for name in names}
 
 
 def test_scores_and_settings_are_numbers_and_text(run: PlannedRun) -> None:
-    found = logged.scores(SUMMARY.model_copy(update={"val": scores(0.9, n=24)}))
+    found = loggers.scores(SUMMARY.model_copy(update={"val": scores(0.9, n=24)}))
     assert {key: found[key] for key in REACHED} == REACHED
     assert found["final/val/accuracy"] == 0.9
     assert "final/test/n" not in found
-    given = logged.settings(run)
+    given = loggers.settings(run)
     assert (given["seed"], given["training.optimizer.lr"], given["method"]) == (0, 0.05, "joint")
     assert given["training.deterministic"] is True
     assert {type(value) for value in given.values()} <= {str, int, float, bool}
