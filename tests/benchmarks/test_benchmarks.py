@@ -241,8 +241,8 @@ def test_works_take_turns_and_ratios_are_those_of_a_turn() -> None:
 
 @pytest.mark.slow
 def test_runs_at_once_are_those_of_one_after_another(digits: Path, tmp_path: Path) -> None:
-    small = ("--method", "joint", "--seeds", "0,1", "--epochs", 1, "--repeats", 1, "--root", digits)
-    found = numbers("jobs", *small, folder=tmp_path)
+    small = ("--method", "joint", "--seeds", "0,1", "--epochs", 1, "--repeats", 1)
+    found = numbers("jobs", *small, *of(digits), folder=tmp_path)
     assert found["runs"] == 2
     one, two = found["seconds"]["one after another"], found["seconds"]["2 at once"]
     assert found["ratio"] == pytest.approx(one[0] / two[0])
