@@ -1,7 +1,7 @@
 """A grid with --jobs N against one run after another: how many times faster it ends.
 
     python benchmarks/jobs.py [--recipe digits] [--method joint,unimodal,ogm_ge,diagnose_relearn] [--seeds 0,1]
-        [--epochs 4] [--jobs 2] [--repeats 3] [--device auto] [--root DIR] [--json FILE]
+        [--epochs 4] [--jobs 2] [--repeats 3] [--device auto] [--json FILE] [KEY=VALUE ...]
 
 Each turn is `drcli train` twice, in a process of its own with an empty folder: with --jobs 1, which trains one run
 after another with a thread for each core, and with --jobs N, which shares the cores out. All that a user waits for
@@ -75,12 +75,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=4, help="of each run")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once")
     parser.add_argument("--repeats", type=int, default=3, help="turns")
-    parser.add_argument("--root", type=Path, default=None, help="folder of the prepared dataset; default: the recipe's")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="fields of the recipe")
     asked = parser.parse_args(argv)
     with polite():
         device = resolve_device(asked.device)
-        root = [] if asked.root is None else [f"dataset.root={asked.root.absolute()}"]
-        grid = (asked.recipe, f"training.epochs={asked.epochs}", *root, "--device", device.type)
+        grid = (asked.recipe, f"training.epochs={asked.epochs}", *asked.overrides, "--device", device.type)
         arguments = (*grid, "--method", asked.method, "--seeds", asked.seeds)
         one, many = Grid(arguments, 1), Grid(arguments, asked.jobs)
         names = ("one after another", f"{asked.jobs} at once")

@@ -24,6 +24,7 @@ from drcli.command_line import (
     GpusOpt,
     JobsOpt,
     JsonOpt,
+    LogOpt,
     MethodOpt,
     MissingOpt,
     NoiseOpt,
@@ -175,6 +176,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     gpus_per_run: GpusOpt = None,
     reference: ReferenceOpt = None,
     columns: ColumnsOpt = None,
+    log: LogOpt = None,
     plan: PlanOpt = False,
     emit_jobs: EmitOpt = None,
     as_json: JsonOpt = False,
@@ -186,7 +188,8 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
 
     options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, fresh, jobs)
     keys = None if columns is None else columns.split(",")
-    request = command.TrainRequest(recipe, overrides or [], method, seeds, out, options, reference, keys)
+    values = [*(overrides or []), *([] if log is None else [f"log=[{log}]"])]
+    request = command.TrainRequest(recipe, values, method, seeds, out, options, reference, keys)
     if plan or emit_jobs is not None:
         _prepare_to_train(request, emit_jobs, plan=plan, as_json=as_json)
         return

@@ -80,6 +80,13 @@ MethodOpt = Annotated[
 SeedsOpt = Annotated[
     str | None, typer.Option("--seeds", "--seed", help="Seeds, such as 0,1,2; default: those of the recipe.")
 ]
+LogOpt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[,NAME]",
+        help="Where curves go: tensorboard, wandb, mlflow; short for the recipe's key log. Default: tensorboard.",
+    ),
+]
 PlanOpt = Annotated[bool, typer.Option("--plan", help="Show what would be run and how long it takes; run nothing.")]
 EmitOpt = Annotated[
     Path | None,

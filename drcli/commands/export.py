@@ -14,8 +14,8 @@ from drcli.engine.loaded import Loaded, load
 from drcli.errors import UsageError
 from drcli.files import write_atomic
 from drcli.models.weight_files import metadata_of
+from drcli.recipe.load import identity_of
 from drcli.registry import known
-from drcli.runs.directory import without_root
 from drcli.safetensors_file import write_safetensors
 
 SUFFIX = ".safetensors"
@@ -67,7 +67,7 @@ def _metadata(found: Loaded, modality: str) -> dict[str, str]:
         input_std=plan.info.std,
         dataset=recipe.dataset.name,
         recipe=recipe.name,
-        recipe_digest=_digest(without_root(recipe.to_dict())),
+        recipe_digest=_digest(identity_of(recipe.to_dict())),
         method=recipe.method,
         seed=recipe.seeds[0],
         epoch=found.epoch,

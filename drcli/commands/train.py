@@ -25,8 +25,8 @@ from drcli.engine.device import resolve_device
 from drcli.engine.distributed import check_devices, check_runs, joined, launched, on_devices
 from drcli.engine.grid import GridResult, finished_among, is_stored, run_grid
 from drcli.engine.jobs import run_jobs
+from drcli.engine.processes import share_out
 from drcli.engine.ray_grid import RayOptions, connected, import_ray, run_ray_grid
-from drcli.engine.sharing import share_out
 from drcli.errors import DataError, DrcliError, InterruptedRunError, PeerError, RunError, UsageError
 from drcli.models.weights import check_files
 from drcli.names import DATASETS
@@ -43,7 +43,7 @@ from drcli.runs.planned import PlannedRun, of_modalities, plan, select_labels, s
 from drcli.runs.values import row_values
 from drcli.watch.console import ConsoleListener, GridConsole
 from drcli.watch.events import Listener, Listeners
-from drcli.watch.tensorboard import TensorBoardListener
+from drcli.watch.loggers import Loggers, check_loggers
 from drcli.world import ALONE, World
 
 
@@ -125,7 +125,7 @@ def _train_at_once(
             sharing=sharing,
             device=device,
             listener=listener,
-            on_worker=TensorBoardListener(),
+            on_worker=Loggers(),
             fresh=fresh,
         )
 
@@ -139,7 +139,7 @@ def train_here(
     world: World = ALONE,
 ) -> GridResult:
     """Train in this process, which may be one of several that train together; only the main one prints."""
-    heard = (ConsoleListener(progress, len(runs)), TensorBoardListener()) if world.is_main else ()
+    heard = (ConsoleListener(progress, len(runs)), Loggers()) if world.is_main else ()
     listener = Listeners(*heard)
     with stoppable(listener):
         return run_grid(runs, dataset, device=device, listener=listener, fresh=fresh, world=world)
@@ -179,7 +179,7 @@ def _train_as_one(
 def _train_on_ray(
     options: RayOptions, fresh: bool, runs: Sequence[PlannedRun], dataset: PreparedDataset, progress: Console
 ) -> GridResult:
-    listener, on_worker = GridConsole(progress, len(runs)), TensorBoardListener()
+    listener, on_worker = GridConsole(progress, len(runs)), Loggers()
     # Ray prints what happens to workers, and puts its own handler on SIGTERM, which `stoppable` replaces.
     with redirect_stdout(sys.stderr), connected(options) as each, stoppable(listener):
         return run_ray_grid(runs, dataset, each=each, listener=listener, on_worker=on_worker, fresh=fresh)
@@ -291,12 +291,14 @@ def check_reference(label: str | None, runs: Sequence[PlannedRun]) -> None:
 
 
 def check_weights(runs: Sequence[PlannedRun], *, fresh: bool = False) -> None:
-    """Check files of pre-trained weights before data is read, for the runs that are not finished.
+    """Check loggers and files of pre-trained weights before data is read, for the runs that are not finished.
 
     Raises:
+        UsageError: the package of a logger is not installed.
         DataError: a file cannot be read, or does not fit its encoder.
     """
     left = [run for run in runs if fresh or not _is_finished(run)]
+    check_loggers(left)
     blocks = {(m, repr(block)): block for run in left for m in run.modalities if (block := run.recipe.modalities[m])}
     check_files((m, block) for (m, _), block in blocks.items())
 

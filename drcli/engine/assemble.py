@@ -23,7 +23,7 @@ from drcli.models.build import build_model
 from drcli.models.multimodal import MultimodalModel
 from drcli.names import METHODS
 from drcli.reading import one_line
-from drcli.recipe.load import recipe_from_dict, with_defaults, without_root
+from drcli.recipe.load import identity_of, recipe_from_dict, with_defaults
 from drcli.recipe.schema import RELEARN, Recipe
 from drcli.recipe.text import differences
 from drcli.runs.directory import STARTING_OVER, RunDirectory
@@ -272,8 +272,8 @@ def check_identity(assembly: Assembly, state: Mapping[str, Any], path: Path) -> 
         CheckpointError: recipe, modalities or data differ; the differences are shown.
     """
     found = saved(state, path)
-    there = {**without_root(with_defaults(found.recipe)), "modalities of the run": list(found.modalities)}
-    asked = {**without_root(assembly.recipe.to_dict()), "modalities of the run": list(assembly.modalities)}
+    there = {**identity_of(with_defaults(found.recipe)), "modalities of the run": list(found.modalities)}
+    asked = {**identity_of(assembly.recipe.to_dict()), "modalities of the run": list(assembly.modalities)}
     changed = differences(there, asked)
     if found.fingerprint != assembly.dataset.info.fingerprint:
         changed.append("other data")

@@ -22,9 +22,8 @@ import torch
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.distributed import RESUMED
 from drcli.engine.grid import GridResult, check_folders, is_stored, stored_run
-from drcli.engine.processes import cause_of, end, end_with_parent, unheard_interrupts
+from drcli.engine.processes import Sharing, cause_of, end, end_with_parent, unheard_interrupts
 from drcli.engine.run import execute, failure_of
-from drcli.engine.sharing import Sharing
 from drcli.errors import RunError
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import Failure

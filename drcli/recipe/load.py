@@ -15,6 +15,7 @@ from drcli.errors import RecipeError
 from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
 from drcli.recipe.problems import MAPPING, Problem, keys_of, refusal
 from drcli.recipe.schema import (
+    LOG,
     OPTIMIZERS,
     RELEARN,
     SCHEDULES,
@@ -193,6 +194,7 @@ def _assemble(checker: Checker) -> Recipe | None:
         monitor=top.monitor,
         seeds=top.seeds,
         search=search,
+        log=top.log,
     )
 
 
@@ -367,8 +369,11 @@ RESERVED_BY_TORCH = frozenset({
 """Public attributes of `nn.ModuleDict` and `nn.ParameterDict`; a test compares them with the installed PyTorch."""
 
 
-def without_root(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe as plain data without `dataset.root`: its data's fingerprint says what a run was trained on."""
+def identity_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe as plain data without what makes no other run: where its curves go, and `dataset.root`.
+
+    The fingerprint of the data says what a run was trained on.
+    """
     dataset = recipe.get("dataset")
     rest = {k: v for k, v in dataset.items() if k != "root"} if isinstance(dataset, Mapping) else dataset
-    return {**recipe, "dataset": rest}
+    return {**{k: v for k, v in recipe.items() if k != LOG}, "dataset": rest}

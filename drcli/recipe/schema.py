@@ -198,6 +198,12 @@ class DatasetScalars(Block):
     root: str | None = Field(None, min_length=1, description="folder of the prepared dataset; null: data/<name>")
 
 
+LOG = "log"
+"""Key of the loggers, which change nothing about a run."""
+
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
+
+
 class RecipeScalars(Block):
     """What a recipe says outside its blocks."""
 
@@ -215,6 +221,9 @@ class RecipeScalars(Block):
         "none", description="test: the test split is scored after each epoch too; it decides nothing"
     )
     seeds: tuple[Seed, ...] = Field((0,), description="one run per seed; one or more, all different")
+    log: tuple[LoggerName, ...] = Field(
+        ("tensorboard",), description="where the curves of a run go beside its own files; wandb and mlflow: extras"
+    )
 
     @field_validator("seeds")
     @classmethod
@@ -295,6 +304,7 @@ class Recipe:
         monitor: whether the test split is scored while training.
         seeds: one run each; distinct.
         search: what `drcli tune` searches beside the methods' own numbers, as plain data shaped like the recipe.
+        log: names of the loggers.
     """
 
     name: str
@@ -310,6 +320,7 @@ class Recipe:
     monitor: Literal["none", "test"]
     seeds: tuple[int, ...]
     search: Mapping[str, Any] = field(default_factory=dict)
+    log: tuple[str, ...] = ("tensorboard",)
 
     def for_run(self, label: str, seed: int) -> Recipe:
         """Return the recipe of one run: this one with a single method, trained as its block says, and a single seed.
@@ -345,6 +356,7 @@ class Recipe:
             "monitor": self.monitor,
             "seeds": list(self.seeds),
             **({"search": dict(self.search)} if self.search else {}),
+            LOG: list(self.log),
         }
 
 

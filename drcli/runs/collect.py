@@ -14,7 +14,7 @@ from typing import Any
 
 from drcli.errors import DamagedError, DataError, UsageError
 from drcli.names import METHODS
-from drcli.recipe.load import without_root
+from drcli.recipe.load import identity_of
 from drcli.recipe.schema import RELEARN
 from drcli.recipe.text import Key, dotted, excerpt
 from drcli.runs.conditions import Conditions
@@ -292,7 +292,7 @@ def _shared(run: RunRecord) -> dict[str, Any]:
 
 
 def _plain(run: RunRecord) -> dict[str, Any]:
-    return without_root(run.recipe.plain())
+    return identity_of(run.recipe.plain())
 
 
 def _other_machines(runs: Sequence[RunRecord]) -> Iterator[str]:

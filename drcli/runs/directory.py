@@ -34,7 +34,7 @@ from drcli.errors import CheckpointError, DamagedError, DataError, RecipeError
 from drcli.files import Lock, append_json_line, write_atomic, write_json
 from drcli.npz_file import read_npz
 from drcli.reading import ContentsError, differing, one_line, read_json_lines, read_json_object, storable
-from drcli.recipe.load import with_defaults, without_root
+from drcli.recipe.load import identity_of, with_defaults
 from drcli.recipe.plain_yaml import read_yaml
 from drcli.recipe.schema import Recipe
 from drcli.recipe.text import Change, proposed_name
@@ -157,7 +157,7 @@ class RunDirectory:
         if not self.exists:
             raise DamagedError(f"{self._recipe}: missing beside a trained run, so it is unknown which; {self.remedy}")
         there = with_defaults(self._recipe_mapping())
-        return list(differing(without_root(there), without_root(recipe.to_dict())))
+        return list(differing(identity_of(there), identity_of(recipe.to_dict())))
 
     def claim_weights(self, digests: Mapping[str, str]) -> None:
         """Write down which pre-trained weights the run starts from, or check that they are the same.

@@ -24,7 +24,7 @@ from drcli.engine.grid import GridResult
 from drcli.errors import DamagedError, DataError, DivergedError, OutOfMemoryError, UsageError
 from drcli.files import locked, make_folder, write_json
 from drcli.reading import read_json_object
-from drcli.recipe.load import with_defaults, without_root
+from drcli.recipe.load import identity_of, with_defaults
 from drcli.recipe.schema import Recipe
 from drcli.recipe.text import differences, excerpt
 from drcli.runs.directory import STUDY, RunDirectory
@@ -270,7 +270,7 @@ class Study:
 
 def _compared(study: StudyRecord) -> dict[str, Any]:
     """Return what makes two studies the same: not the place of the data, nor what the final runs will be."""
-    recipe = without_root(with_defaults(study.recipe))
+    recipe = identity_of(with_defaults(study.recipe))
     rest = {key: value for key, value in recipe.items() if key not in {"method", "seeds"}}
     return {**rest, "--tune-seeds": study.seeds, "--sampler": study.sampler}
 

@@ -12,11 +12,13 @@ from typing import Any
 from drcli.errors import RunError
 from drcli.files import reason
 from drcli.runs.directory import RunDirectory
+from drcli.runs.planned import PlannedRun
 from drcli.watch.events import Diagnosed, EpochFinished, Event, Listener, RunFailed, RunFinished, RunStarted
+from drcli.watch.loggers import Value, curves, flatten, scores, settings
 
 
 class TensorBoardListener(Listener):
-    """Writes losses, accuracies, purities, gaps and strengths by epoch into `tensorboard/`."""
+    """Writes losses, accuracies, purities, gaps and strengths by epoch into `tensorboard/`, and the scores at last."""
 
     def __init__(self) -> None:
         self.file: EventFile | None = None
@@ -31,12 +33,21 @@ class TensorBoardListener(Listener):
             case RunStarted(run, first_epoch):  # the file is opened with the first numbers
                 self.folder = RunDirectory(run.folder).tensorboard
                 self.first_epoch = first_epoch
-            case EpochFinished(_, record):
-                self._write(record.to_dict(), record.epoch)
-            case Diagnosed(_, record):
-                self._write({record.kind: record.to_dict()["modalities"]}, record.epoch)
-            case RunFinished() | RunFailed():
+            case EpochFinished(_, record) | Diagnosed(_, record):
+                self._write(curves(record), record.epoch)
+            case RunFinished(run, summary, stored):
+                if not stored:
+                    self._conclude(run, scores(summary), summary.selected_epoch)
                 self.close()
+            case RunFailed():
+                self.close()
+
+    def _conclude(self, run: PlannedRun, reached: Mapping[str, float], epoch: int) -> None:
+        """Write what a run has reached, and its settings for the table of TensorBoard's HPARAMS."""
+        self._write(reached, epoch)
+        with self._disk_errors():
+            if self.file is not None:
+                self.file.write_settings(settings(run), reached)
 
     def _write(self, values: Mapping[str, Any], step: int) -> None:
         with self._disk_errors():
@@ -101,6 +112,17 @@ class EventFile:
         """
         self._add(step=step, summary={"value": [{"tag": tag, "simple_value": x} for tag, x in flatten(values)]})
 
+    def write_settings(self, found: Mapping[str, Value], reached: Mapping[str, float]) -> None:
+        """Write settings and the names of what they have reached.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        for summary in hparams(dict(found), dict(reached)):
+            self._add(summary=summary)
+
     def close(self) -> None:
         """Close the file."""
         self._records.close()
@@ -108,13 +130,3 @@ class EventFile:
     def _add(self, **fields: Any) -> None:
         self._records.write(self._event(wall_time=time.time(), **fields).SerializeToString())
         self._records.flush()
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield the numbers of nested mappings with their names joined by "/"."""
-    for name, value in values.items():
-        tag = f"{prefix}/{name}" if prefix else name
-        if isinstance(value, Mapping):
-            yield from flatten(value, tag)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield tag, float(value)

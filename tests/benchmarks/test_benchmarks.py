@@ -278,3 +278,12 @@ def test_side_by_side_trains_the_same_grid_with_any_number_at_once(tmp_path: Pat
     assert found[0]["same_bits"]
     assert found[0]["faster"] == 1.0
     assert found[1]["faster"] == pytest.approx(found[0]["seconds"] / found[1]["seconds"])
+
+
+@pytest.mark.slow
+def test_runs_at_once_are_those_of_one_after_another(digits: Path, tmp_path: Path) -> None:
+    small = ("--method", "joint", "--seeds", "0,1", "--epochs", 1, "--repeats", 1)
+    found = numbers("jobs", *small, *of(digits), folder=tmp_path)
+    assert found["runs"] == 2
+    one, two = found["seconds"]["one after another"], found["seconds"]["2 at once"]
+    assert found["ratio"] == pytest.approx(one[0] / two[0])

@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 from support.command_line import ROOT, Drcli, RecipeFile, Refused
+from support.training import CPU
 
 from drcli import checkpoint
 from drcli.commands import train as command
-from drcli.engine.sharing import Sharing
+from drcli.engine.grid import run_grid
+from drcli.engine.processes import Sharing
 from drcli.files import locked
+from drcli.watch.events import Listener
 
 LONG = {"epochs": 5000, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
 
@@ -73,9 +76,7 @@ def test_how_many_pay_is_said_in_one_line(
     monkeypatch.setattr(
         command,
         "run_jobs",
-        lambda runs, dataset, **_: command.run_grid(
-            runs, dataset, device=command.resolve_device("cpu"), listener=command.Listener()
-        ),
+        lambda runs, dataset, **_: run_grid(runs, dataset, device=CPU, listener=Listener()),
     )
     common = ("train", recipe_file(), "--seeds", "0,1", "--out", tmp_path / "runs")
     assert "2 runs at once, with 1 thread each; --jobs N trains N at once\n" in drcli(*common).stderr

@@ -18,10 +18,10 @@ from support.training import CPU, bits, log
 
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset, open_dataset
-from drcli.engine import jobs, sharing
+from drcli.engine import jobs, processes
 from drcli.engine.grid import GridResult, run_grid
 from drcli.engine.jobs import Waiting, device_of, run_jobs
-from drcli.engine.sharing import Sharing, share_out
+from drcli.engine.processes import Sharing, share_out
 from drcli.errors import RecipeError
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
@@ -198,13 +198,13 @@ def test_cores_are_shared_out(
     asked: int | None, runs: int, cores: int, memory: int, expected: Sharing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory in GiB, of which a process is left 2."""
-    monkeypatch.setattr(sharing, "cores", lambda: cores)
-    monkeypatch.setattr(sharing, "memory", lambda: memory * 2**30)
+    monkeypatch.setattr(processes, "cores", lambda: cores)
+    monkeypatch.setattr(processes, "memory", lambda: memory * 2**30)
     assert share_out(asked, CPU, runs) == expected
 
 
 def test_gpus_train_one_run_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "cores", lambda: 12)
+    monkeypatch.setattr(processes, "cores", lambda: 12)
     for there, expected in ((1, Sharing(1, 12)), (4, Sharing(4, 3))):
         monkeypatch.setattr(torch.cuda, "device_count", lambda there=there: there)
         assert share_out(None, CUDA, 10) == expected
@@ -218,7 +218,7 @@ def test_gpus_train_one_run_each(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_more_cores_are_used_than_threads_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert sharing.cores() == 1
+    assert processes.cores() == 1
 
 
 def test_sharing_is_said_in_words() -> None:

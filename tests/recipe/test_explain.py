@@ -192,7 +192,7 @@ def test_a_block_finds_all_that_is_in_it() -> None:
         (
             "zzz",
             (
-                "--explain zzz: unknown key; a recipe has: name, method, selection, monitor, seeds, dataset, "
+                "--explain zzz: unknown key; a recipe has: name, method, selection, monitor, seeds, log, dataset, "
                 "modalities, corrupt, fusion, methods, training, diagnosis, search."
             ),
         ),

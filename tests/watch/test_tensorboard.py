@@ -18,7 +18,8 @@ from drcli.recipe.schema import Recipe
 from drcli.runs.planned import PlannedRun, plan
 from drcli.runs.records import EpochRecord
 from drcli.watch.events import Diagnosed, EpochFinished, RunFinished, RunStarted
-from drcli.watch.tensorboard import EventFile, TensorBoardListener, flatten
+from drcli.watch.loggers import flatten
+from drcli.watch.tensorboard import EventFile, TensorBoardListener
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drcli.errors import DataError
-from drcli.recipe.load import without_root
+from drcli.recipe.load import identity_of
 from drcli.recipe.schema import RELEARN
 from drcli.recipe.text import dotted, spelled, walk
 from drcli.report.drawing import draw_heat_map
@@ -121,7 +121,7 @@ def _key(values: Mapping[str, Any]) -> str:
 def _without_method(run: RunRecord) -> dict[str, Any]:
     """Return the resolved recipe without names, places, seed and method, and which data it was."""
     left_out = ("name", "seeds", "method", "methods", "diagnosis")
-    recipe = {key: value for key, value in without_root(run.recipe.plain()).items() if key not in left_out}
+    recipe = {key: value for key, value in identity_of(run.recipe.plain()).items() if key not in left_out}
     return {**recipe, "fingerprint": run.environment.dataset_fingerprint[:16]}
 
 

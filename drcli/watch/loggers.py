@@ -1,0 +1,124 @@
+"""Loggers by the names that a recipe gives them in `log`, and what they are given of a run.
+
+Each is imported once a run wants it. A run has its settings once, numbers by epoch, and scores at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, TypeAlias
+
+from drcli.errors import UsageError
+from drcli.runs.planned import PlannedRun
+from drcli.runs.records import EpochRecord, Summary
+from drcli.runs.records import Event as DiagnosisRecord
+from drcli.watch.events import Event, Listener, Listeners, RunFailed, RunFinished, RunStarted
+
+Value: TypeAlias = str | float | bool
+
+_NO_CURVES = {"epoch", "n", "num_train", "num_val"}
+"""Numbers that are the same in every epoch, or the epoch itself."""
+
+FINAL = "final"
+"""Begins the names of what is known at the end: curves have the same names otherwise."""
+
+_SCORES = ("val", "test", "unimodal", "fused_probe", "seconds", "selected_epoch", "events")
+
+_CLASSES = {
+    "tensorboard": "drcli.watch.tensorboard:TensorBoardListener",
+    "wandb": "drcli.watch.wandb_log:WandbListener",
+    "mlflow": "drcli.watch.mlflow_log:MlflowListener",
+}
+
+
+class Loggers(Listener):
+    """Passes the events of each run on to the loggers that its recipe names."""
+
+    def __init__(self) -> None:
+        self.present: Listeners | None = None
+
+    def on(self, event: Event) -> None:
+        """Pass an event on; loggers live from the start of a run to its end.
+
+        Raises:
+            RunError: a logger cannot write.
+        """
+        if isinstance(event, RunStarted):
+            self.close()  # of a run that has failed, which its process is not told
+            self.present = Listeners(*map(_made, event.run.recipe.log))
+        if self.present is not None:
+            self.present.on(event)
+        if isinstance(event, RunFinished | RunFailed):
+            self.close()
+
+    def close(self) -> None:
+        """Close the loggers of a run that has not come to its end."""
+        present, self.present = self.present, None
+        if present is not None:
+            present.close()
+
+
+def _made(name: str) -> Listener:
+    module, _, attribute = _CLASSES[name].partition(":")
+    made: Listener = getattr(import_module(module), attribute)()
+    return made
+
+
+def check_loggers(runs: Iterable[PlannedRun]) -> None:
+    """Refuse loggers whose packages are not installed, before anything is trained.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for name in dict.fromkeys(name for run in runs for name in run.recipe.log):
+        found = find_spec(name)
+        if found is None or found.origin is None:  # a folder of that name, such as wandb makes, is no package
+            raise UsageError(f"log: {name} is not installed; run pip install 'drcli[{name}]', or leave it out of log")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the numbers of nested mappings with their names joined by "/"."""
+    for name, value in values.items():
+        tag = f"{prefix}/{name}" if prefix else name
+        if isinstance(value, Mapping):
+            yield from flatten(value, tag)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield tag, float(value)
+
+
+def curves(record: EpochRecord | DiagnosisRecord) -> dict[str, float]:
+    """Return the numbers of an epoch or of a diagnosis, by name: "train/loss", "relearn/audio/gap"; no counts."""
+    if isinstance(record, EpochRecord):
+        found = flatten(record.to_dict())
+    else:
+        found = flatten({record.kind: record.to_dict()["modalities"]})
+    return {tag: value for tag, value in found if tag.rpartition("/")[2] not in _NO_CURVES}
+
+
+def scores(summary: Summary) -> dict[str, float]:
+    """Return what a finished run has reached: "final/test/accuracy", "final/unimodal/audio/probe_accuracy"."""
+    found = summary.to_dict()
+    each = flatten({FINAL: {key: found[key] for key in _SCORES if key in found}})
+    return {tag: value for tag, value in each if tag.rpartition("/")[2] not in _NO_CURVES}
+
+
+def settings(run: PlannedRun) -> dict[str, Value]:
+    """Return a run's settings, by their dotted keys: text, numbers and truth values; lists as text."""
+    found = dict(_leaves(run.recipe.to_dict(), ""))
+    return {**found, "seed": run.seed, **({} if run.modality is None else {"modality": run.modality})}
+
+
+def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Value]]:
+    for name, value in values.items():
+        key = f"{prefix}.{name}" if prefix else name
+        if isinstance(value, Mapping):
+            yield from _leaves(value, key)
+        elif value is not None and key not in {"seeds", "log"}:
+            yield key, value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def title(run: PlannedRun) -> str:
+    """Return how a run is called among others: recipe, name in tables, seed."""
+    return f"{run.recipe.name}: {run.name} seed {run.seed}"
