@@ -17,8 +17,19 @@ REPRODUCE := $(BIN)/drcli reproduce $(if $(DATASET),--dataset "$(DATASET)") $(if
 	$(if $(SEEDS),--seeds "$(SEEDS)") $(if $(OUT),--out "$(OUT)") $(if $(FIGURES),--figures "$(FIGURES)") \
 	$(if $(ENGINE),--engine "$(ENGINE)") $(if $(DEVICES),--devices "$(DEVICES)")
 
+# make gpu PYTHON=python3 measures in an interpreter that has torch, with wheels for what it lacks (docs/performance.md),
+# and not in the virtual environment; PART=1 is one of three commands of at most nine minutes; DEVICE=cpu TINY=1 only
+# shows that the chain holds.
+GPU_OUT := $(or $(OUT),gpu-results)
+GPU_WHEELS := $(or $(WHEELS),gpu-wheels)
+GPU_OWN := $(filter command environment,$(firstword $(origin PYTHON)))
+GPU_BIN := $(if $(GPU_OWN),$(PYTHON),$(BIN)/python)
+GPU_RUN := $(GPU_BIN) -m benchmarks.gpu --out "$(GPU_OUT)"
+GPU_PYTHON_VERSION ?= 3.12
+GPU_PLATFORMS ?= $(foreach n,2_28 2_27 2_17,manylinux_$(n)_x86_64) manylinux2014_x86_64 manylinux1_x86_64
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table1 table2 table3 table4 fig1 fig3 fig4 fig5 reproduce test test-slow test-gpu fuzz coverage lint imports format type check clean
+.PHONY: help setup demo table1 table2 table3 table4 fig1 fig3 fig4 fig5 reproduce test test-slow test-gpu gpu gpu-wheels gpu-report fuzz coverage lint imports format type check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +86,20 @@ test-slow: $(DONE) ## the tests that take minutes
 
 test-gpu: $(DONE) ## the tests that need a CUDA device
 	$(PYTEST) -m gpu
+
+gpu: $(if $(GPU_OWN),,$(DONE)) ## all that is measured on a GPU, in steps; PART=1 to 3, BUDGET=seconds, OUT=folder
+	$(GPU_RUN) --wheels "$(GPU_WHEELS)" $(if $(PART),--part "$(PART)") $(if $(BUDGET),--budget "$(BUDGET)") \
+		$(if $(DEVICE),--device "$(DEVICE)") $(if $(TINY),--tiny) $(if $(SCRATCH),--scratch "$(SCRATCH)")
+
+gpu-wheels: $(DONE) ## wheels for `make gpu` where an interpreter has torch alone; GPU_PACKAGES="NAME NAME" for fewer
+	mkdir -p "$(GPU_WHEELS)"
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+		--python-version $(GPU_PYTHON_VERSION) --implementation cp $(addprefix --platform ,$(GPU_PLATFORMS)) \
+		--dest "$(GPU_WHEELS)" --constraint constraints.txt \
+		$(or $(GPU_PACKAGES),--requirement benchmarks/gpu/packages.txt)
+
+gpu-report: $(if $(GPU_OWN),,$(DONE)) ## the tables of what `make gpu` has left in OUT=folder
+	@$(GPU_RUN) --report
 
 fuzz: $(DONE) ## damaged and random files for every reader, 10,000 of them; INPUTS=N
 	PYTHONPATH=tests:. OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m fuzz.run $(INPUTS)

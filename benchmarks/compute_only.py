@@ -144,10 +144,12 @@ def measure(
         device,
         warmup=asked.warmup,
         repeats=asked.repeats,
+        limit=asked.seconds,
     )
+    repeats = len(seconds["epoch"])
     whole = [taken / each for taken in seconds["epoch"]]
-    single = ours.training_seconds(each * asked.repeats)
-    passes = [median(single[turn * each : (turn + 1) * each]) for turn in range(asked.repeats)]
+    single = ours.training_seconds(each * repeats)
+    passes = [median(single[turn * each : (turn + 1) * each]) for turn in range(repeats)]
     to_rows = {
         "train": dataset.info.rows["train"] / (counts["train"] * len(resident.batch.labels)),
         "val": dataset.info.rows["val"] / (counts["val"] * len(resident.val.labels)),
@@ -190,6 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = measuring.parser_of(__doc__)
     parser.add_argument("--warmup", type=int, default=1, help="turns that are not counted")
     parser.add_argument("--repeats", type=int, default=5, help="turns that are")
+    measuring.add_seconds(parser)
     parser.add_argument("--side", type=int, help="side of the matrices that measure the device")
     add_options(parser)
     asked = parser.parse_intermixed_args(argv)

@@ -7,7 +7,9 @@ normalisation are those of the recipe. Pictures are kept in files of 8 bits, JPE
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,8 +143,8 @@ def _range(array: Tensor) -> tuple[float, float]:
 
 
 def _write_arrays(split: Split, modality: str, plan: InputPlan, place: Path) -> ArrayFiles:
-    for row, stored in enumerate(split.arrays[modality]):
-        np.save(place / f"{row}.npy", stored.float().numpy())
+    rows = split.arrays[modality]
+    _each(len(rows), lambda row: np.save(place / f"{row}.npy", rows[row].float().numpy()))
     return ArrayFiles(place, plan.info.mean[0], plan.info.std[0])
 
 
@@ -152,15 +154,26 @@ def _write_pictures(
     low, high = bounds
     frames = plan.info.kind == "frames"
     suffix = ".jpg" if frames else ".png"
-    for row, stored in enumerate(split.arrays[modality]):
-        pixels = ((stored.float() - low) / (high - low) * 255).clamp(0, 255).round().to(torch.uint8)
+    rows = split.arrays[modality]
+
+    def save(row: int) -> None:
+        pixels = ((rows[row].float() - low) / (high - low) * 255).clamp(0, 255).round().to(torch.uint8)
         for number, picture in enumerate(pixels if frames else pixels[None]):
             name = f"{row}_{number}" if frames else f"{row}"
             _image(picture).save(place / f"{name}{suffix}", quality=JPEG_QUALITY)
+
+    _each(len(rows), save)
     training = split.name == "train"
     stored_frames = plan.info.shape[0] if frames else 0
     wanted = plan.shape[0] if frames else 1
     return PictureFiles(place, suffix, stored_frames, wanted, _transform(plan, bounds, training=training), training)
+
+
+def _each(rows: int, work: Callable[[int], None]) -> None:
+    """Do some work for each row, in as many threads as there are cores: encoding does not hold Python's lock."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(work, range(rows)):
+            pass
 
 
 def _image(picture: Tensor) -> Image.Image:

@@ -27,7 +27,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.generated import CREMAD_AUDIO, CREMAD_CLIPS, check_room, cremad_like, make  # noqa: E402
+from benchmarks.datasets import add_arrays, made_or_kept, root_of  # noqa: E402
+from benchmarks.generated import CREMAD_AUDIO, CREMAD_CLIPS, cremad_like  # noqa: E402
 from benchmarks.measuring import parser_of, peak_memory, polite, write_report  # noqa: E402
 from benchmarks.profiling import profile, schedule_of, shortened, show  # noqa: E402
 from drcli.engine.assemble import prepare_settings  # noqa: E402
@@ -38,14 +39,13 @@ from drcli.recipe.shipped import find_recipe  # noqa: E402
 
 def measure(asked: argparse.Namespace, device: torch.device, folder: Path) -> dict[str, Any]:
     """Make the arrays, do the run, print the table and return the numbers."""
-    root = folder / "arrays"
+    root = root_of(asked, folder, asked.audio)
     own = [f"dataset.root={root}", f"dataset.prepare.audio={asked.audio}"]
     recipe = load_recipe(find_recipe("cremad"), [*own, *asked.overrides])
     made = cremad_like(asked.clips, asked.audio, prepare_settings(recipe))
-    check_room(folder, made.nbytes, "take fewer with --clips, or another folder with --scratch")
-    print(f"making {made.nbytes / 1e9:.2f} GB of arrays in {folder}", file=sys.stderr)
+    print(f"making {made.nbytes / 1e9:.2f} GB of arrays in {root}, unless they are there", file=sys.stderr)
     started = time.perf_counter()
-    dataset = make(root, made)
+    dataset = made_or_kept(root, made, folder)
     making = time.perf_counter() - started
     found = profile(shortened(recipe, asked.epochs), dataset, device, folder / "run")
     whole, memory = schedule_of(recipe), peak_memory(device)
@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--clips", type=int, default=CREMAD_CLIPS["train"], help="training clips")
     parser.add_argument("--epochs", type=int, help="shorten the run to so many")
     parser.add_argument("--audio", choices=tuple(CREMAD_AUDIO), default="stft")
-    parser.add_argument("--scratch", type=Path, help="folder for the arrays")
+    parser.add_argument("--scratch", type=Path, help="folder for the arrays and the run")
+    add_arrays(parser)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="fields of the recipe")
     asked = parser.parse_intermixed_args(argv)
     with ExitStack() as stack:

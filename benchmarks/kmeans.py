@@ -1,6 +1,6 @@
 """K-means of the diagnosis on a device against scikit-learn's: seconds, inertia, purity.
 
-    python benchmarks/kmeans.py [--device auto] [--repeats 3] [--seeds 10] [--json FILE]
+    python benchmarks/kmeans.py [--device auto] [--repeats 3] [--seeds 10] [--cases NAME,NAME] [--json FILE]
 
 Three made-up sets of the size of real ones: overlapping classes behind a ReLU, scaled as the diagnosis
 scales features; 10 restarts. scikit-learn runs on one thread, as `kmeans: sklearn` does, and on every
@@ -14,7 +14,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -173,16 +173,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each engine; the median counts")
     parser.add_argument("--seeds", type=int, default=10, help="runs that inertia and purity are averaged over")
+    parser.add_argument(
+        "--cases", default=",".join(case.name for case in CASES), help="which sets, separated by commas"
+    )
+    parser.add_argument("--rows", type=int, help="at most so many rows of each set")
     asked = parser.parse_args(argv)
+    chosen = [case for case in CASES if case.name in asked.cases.split(",")]
+    cases = [replace(case, rows=min(case.rows, asked.rows or case.rows)) for case in chosen]
     found: list[Found] = []
     with polite():
         device = resolve_device(asked.device)
         set_determinism(True)  # as recipes have it by default
-        for case in CASES:
+        for case in cases:
             rows = measure(case, device, asked.repeats, asked.seeds)
             show(case, rows)
             found += rows
-    report = {"cases": [asdict(case) for case in CASES], "results": [asdict(one) for one in found]}
+    report = {"cases": [asdict(case) for case in cases], "results": [asdict(one) for one in found]}
     write_report(asked.json, device, report)
 
 

@@ -42,7 +42,13 @@ def seconds_of(work: Work, device: torch.device) -> float:
 
 
 def in_turns(
-    works: Mapping[str, Work], device: torch.device, *, warmup: int, repeats: int, say: bool = True
+    works: Mapping[str, Work],
+    device: torch.device,
+    *,
+    warmup: int,
+    repeats: int,
+    say: bool = True,
+    limit: float | None = None,
 ) -> dict[str, list[float]]:
     """Seconds of each work, `repeats` of them: A B C A B C ..., so that a drift of the machine meets all alike.
 
@@ -52,9 +58,17 @@ def in_turns(
         warmup: turns that are not counted.
         repeats: turns that are.
         say: whether each figure is written to standard error as it comes.
+        limit: seconds; a turn that would end later than that, by the time of the one before, is left out, except
+            for the first one that counts.
     """
     seconds: dict[str, list[float]] = {name: [] for name in works}
+    began = before = time.perf_counter()
     for turn in range(-warmup, repeats):
+        started = time.perf_counter()
+        if limit is not None and turn > 0 and 2 * started - before - began > limit:
+            print(f"{turn} of {repeats} turns: {limit:.0f} s are over", file=sys.stderr)
+            break
+        before = started
         for name, work in works.items():
             taken = seconds_of(work, device)
             if turn >= 0:
@@ -112,6 +126,11 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
     return parser
+
+
+def add_seconds(parser: argparse.ArgumentParser) -> None:
+    """Let a parser ask for fewer turns where they take long."""
+    parser.add_argument("--seconds", type=float, help="begin no turn that would end later; one is always counted")
 
 
 def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -42,15 +42,20 @@ class Ours:
         dataset: the prepared dataset.
         device: where to train.
         folder: the run directory, which must exist.
+        like: a run over the same data whose arrays, where they are, this one uses too.
 
     Attributes:
         problem: why the model is not compiled though the recipe asks for it; else None.
     """
 
-    def __init__(self, recipe: Recipe, dataset: PreparedDataset, device: torch.device, folder: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, dataset: PreparedDataset, device: torch.device, folder: Path, like: Ours | None = None
+    ) -> None:
         set_determinism(recipe.training.deterministic)
         self.records = Records()
         assembly = assemble(recipe, tuple(recipe.modalities), dataset, device)
+        if like is not None:
+            assembly._batches.update(like.trainer.assembly._batches)  # noqa: SLF001 - no run needs this
         self.trainer = Trainer(PlannedRun(recipe, tuple(recipe.modalities), folder), assembly, self.records)
         self.problem = compile_forward(self.trainer.ctx, assembly.method)
 

@@ -9,7 +9,7 @@ same model, optimiser, batch, rows and epochs. It is also given bf16 and channel
 its files only, that is without computing. All variants take turns in one process; seconds are medians
 over turns, ratios medians of the ratios of a turn.
 
-Each variant has its arrays for itself, and the last column says where: on a small GPU not all may fit.
+The last column says where the arrays are; variants that have them in the same place share them.
 `cremad-size` makes arrays of the size of CREMA-D and needs 27 GB of disk; `--clips` takes fewer.
 """
 
@@ -30,7 +30,17 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.conventional import Conventional, Loaders, Loading, export, loaders_of  # noqa: E402
 from benchmarks.datasets import CREMAD_SIZE, add_options, data_of, joint_run, scratch  # noqa: E402
-from benchmarks.measuring import EPOCHS, in_turns, now, parser_of, polite, ratio, table_of, write_report  # noqa: E402
+from benchmarks.measuring import (  # noqa: E402
+    EPOCHS,
+    add_seconds,
+    in_turns,
+    now,
+    parser_of,
+    polite,
+    ratio,
+    table_of,
+    write_report,
+)
 from benchmarks.ours import Ours  # noqa: E402
 from drcli.data.prepared import PreparedDataset  # noqa: E402
 from drcli.engine.device import resolve_device  # noqa: E402
@@ -121,6 +131,7 @@ def build(
     start: dict[str, float] = {}
     conventional = [recipe for name, recipe in recipes.items() if name in CONVENTIONAL]
     loaders = loaders_for(conventional[0], data, folder / "files", device, workers) if conventional else {}
+    placed: dict[str, Ours] = {}
     for number, (name, recipe) in enumerate(recipes.items()):
         place = folder / f"run {number}"
         place.mkdir()
@@ -130,7 +141,8 @@ def build(
         elif name in CONVENTIONAL:
             loops[name] = Conventional(recipe, data, loaders, device, place / "best.pt")
         else:
-            loops[name] = Ours(recipe, data, device, place)
+            where = recipe.training.data
+            loops[name] = placed[where] = Ours(recipe, data, device, place, placed.get(where))
         start[name] = now(device) - began
     return loops, start
 
@@ -150,7 +162,7 @@ def measure(asked: argparse.Namespace, device: torch.device, folder: Path) -> li
     loops, start = build(recipes, data, folder, device, asked.workers)
     each = asked.epochs or EPOCHS[device.type]
     works = {name: partial(loop.epochs, each) for name, loop in loops.items()}
-    turns = in_turns(works, device, warmup=asked.warmup, repeats=asked.repeats)
+    turns = in_turns(works, device, warmup=asked.warmup, repeats=asked.repeats, limit=asked.seconds)
     seconds = {name: [taken / each for taken in repeats] for name, repeats in turns.items()}
     rows = data.info.rows["train"]
     return [
@@ -196,6 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="worker processes of the conventional loop")
     parser.add_argument("--warmup", type=int, default=1, help="turns of each variant that are not counted")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each variant that are")
+    add_seconds(parser)
     parser.add_argument("--epochs", type=int, help="epochs of a turn; default: 1 on a CPU, 3 on a GPU")
     parser.add_argument("--variants", help="only these, separated by commas; the first column of the table names them")
     add_options(parser)

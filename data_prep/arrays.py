@@ -5,9 +5,12 @@ A folder with `train.npz`, `test.npz` and, unless it is to be drawn from train, 
     labels               (N,) integers or strings, the class of each sample
     <modality>           (N, ...) numbers; names, types and shapes of a sample are those of train.npz
     <modality>_lengths   (N,) valid steps of sequences that are padded at their end; without it, all are
+    <modality>_present   (N,) booleans, which samples have the modality; without it, all do
 
-A sample's axes are (L, D), a sequence, (C, H, W), (T, C, H, W), frames, or (T, 2, H, W), flow; pictures (H, W)
-without a channel are taken for sequences unless `dataset.prepare.kinds` says "array".
+A sample's axes are (D,), a vector, (L, D), a sequence, (C, H, W), (T, C, H, W), frames, or (T, 2, H, W), flow;
+pictures (H, W) without a channel are taken for sequences unless `dataset.prepare.kinds` says "array".
+
+What an array holds of a sample that lacks it does not matter, and may be NaN; zeros are stored.
 
 Types float16 and uint8 are stored as they are, any other number as float32: float16 would overflow, or
 round away, values of a scale that only their owner knows.
@@ -21,6 +24,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from data_prep.base import DownloadPreparer, Filled
@@ -29,6 +33,7 @@ from data_prep.sources.array_files import (
     AXES,
     LABELS,
     LENGTHS,
+    PRESENT,
     Contents,
     Kind,
     check_alike,
@@ -37,6 +42,7 @@ from data_prep.sources.array_files import (
     modalities_of,
     read_contents,
     read_lengths,
+    read_present,
     sample_shape,
 )
 from data_prep.sources.array_labels import number_labels
@@ -90,13 +96,14 @@ class Arrays(DownloadPreparer):
             check_alike(files["train"], contents)
         kinds = self._kinds(files["train"], job)
         classes, labels = number_labels({name: contents[LABELS] for name, contents in files.items()})
+        masks = {name: read_present(contents) for name, contents in files.items()}
         chosen = self._choose(labels, classes, job)
         writer, parts = DatasetWriter(job.out, name=self.name, classes=classes), dict[str, SplitWriter]()
         for split, (name, rows) in chosen.items():
             ids = [f"{name}-{row:06d}" for row in rows.tolist()]
             part = parts[split] = writer.split(split, labels=labels[name][rows].tolist(), ids=ids)
             for m, kind in kinds.items():
-                for done in write_rows(part, files[name], m, kind, rows):
+                for done in write_rows(part, files[name], m, kind, rows, masks[name].get(m)):
                     job.progress(f"arrays: {split} {m}", done, len(rows))
         origins = {split: paths[name].name for split, (name, _) in chosen.items()}
         repeated = report_repeated(parts, origins, job.warn)
@@ -113,7 +120,8 @@ class Arrays(DownloadPreparer):
             if kind != "sequence" and m + LENGTHS in contents:
                 raise contents[m + LENGTHS].refused(f"is not used: {m!r} is not a sequence; leave it out")
             shape = sample_shape(contents[m], kind)
-            job.note(f"{m}: {kind} {AXES[kind]} = {shape}, stored as {stored_type(contents[m])}")
+            masked = ", of which samples may lack it" if m + PRESENT in contents else ""
+            job.note(f"{m}: {kind} {AXES[kind]} = {shape}, stored as {stored_type(contents[m])}{masked}")
             for line in _doubts(contents, m, kind, is_stated=m in self.settings.kinds):
                 job.warn(line)
         return kinds
@@ -163,8 +171,15 @@ def check_sizes(splits: Mapping[str, Indices], num_classes: int, source: Path) -
             )
 
 
-def write_rows(part: SplitWriter, contents: Contents, modality: str, kind: Kind, rows: Indices) -> Iterator[int]:
-    """Copy rows of a modality to a split, its padding set to 0; yields the number of rows done.
+def write_rows(
+    part: SplitWriter,
+    contents: Contents,
+    modality: str,
+    kind: Kind,
+    rows: Indices,
+    present: NDArray[np.bool_] | None = None,
+) -> Iterator[int]:
+    """Copy rows of a modality to a split, padding and what is absent set to 0; yields the number of rows done.
 
     Args:
         part: the split, of len(rows) rows.
@@ -172,15 +187,19 @@ def write_rows(part: SplitWriter, contents: Contents, modality: str, kind: Kind,
         modality: which of them.
         kind: what its axes are.
         rows: ascending row numbers in the file.
+        present: which rows of the file have the modality (N,); None: all.
 
     Raises:
         DataError: the array is damaged or holds values that are not finite, or lengths are out of range.
     """
     stored = contents[modality]
     target = part.array(modality, sample_shape(stored, kind), stored_type(stored), kind=kind)
-    lengths = None
+    lengths, there = None, None if present is None else present[rows]
+    if there is not None:
+        part.present(modality, there)
     if kind == "sequence":
         lengths = read_lengths(contents, modality)[rows]
+        lengths = lengths if there is None else lengths * there
         part.lengths(modality, lengths.tolist())
     for start, piece in read_rows(stored):
         first, last = np.searchsorted(rows, [start, start + len(piece)]).tolist()
@@ -188,6 +207,8 @@ def write_rows(part: SplitWriter, contents: Contents, modality: str, kind: Kind,
             values = piece[rows[first:last] - start].astype(target.dtype)
         if lengths is not None:
             values[np.arange(values.shape[1]) >= lengths[first:last, None]] = 0
+        if there is not None:
+            values[~there[first:last]] = 0
         _check_finite(stored, values, rows[first:last])
         target[first:last] = values.reshape(-1, *target.shape[1:])
         yield last
@@ -196,7 +217,7 @@ def write_rows(part: SplitWriter, contents: Contents, modality: str, kind: Kind,
 def _doubts(contents: Contents, modality: str, kind: Kind, *, is_stated: bool) -> Iterator[str]:
     """Lines on what the shape of a modality's samples may mean instead."""
     shape = sample_shape(contents[modality], kind)
-    if kind != "sequence" and shape[-1] in {1, 3} and shape[-3] > 4:
+    if len(shape) > 2 and shape[-1] in {1, 3} and shape[-3] > 4:
         yield f"{modality}: {shape} looks as if channels came last; if so, save numpy.moveaxis(x, -1, -3) instead"
     if kind == "sequence" and not is_stated and shape[0] > 1 and modality + LENGTHS not in contents:
         key = f"dataset.prepare.kinds.{modality}"
@@ -216,5 +237,5 @@ def _check_finite(stored: Stored, values: Array, rows: Indices) -> None:
     if is_bad.any():
         raise stored.refused(
             f"has values that are NaN, infinite or beyond {values.dtype}, in row {rows[is_bad.argmax()]} first; "
-            "replace them, or leave such rows out"
+            f"replace them, leave such rows out, or say in {stored.name + PRESENT!r} (N,) which rows have {stored.name}"
         )

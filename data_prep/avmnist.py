@@ -23,7 +23,7 @@ from data_prep.sources import mnist_idx
 from data_prep.sources.fsdd import RATE, Recording, list_recordings, read_wav
 from data_prep.sources.pairing import pair_images, share_images
 from data_prep.sources.pca import Floats, Reduction, fit_reduction
-from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator
+from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator, stratified_order
 from data_prep.writing.writer import DatasetWriter, SplitWriter
 from drcli.data.format import SPLITS
 from drcli.errors import DataError
@@ -77,6 +77,13 @@ class Avmnist(DownloadPreparer):
         draws: int = Field(
             4, ge=1, le=10_000, description="images with which each validation and test recording is paired"
         )
+        pool: int | None = Field(
+            0,
+            ge=0,
+            le=1_000_000,
+            description="training images kept beside the pairs, for `training.pairs: each_epoch`; null: all that "
+            "validation and test do not use; 0: none",
+        )
         seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of the images' split, the pairing and the noise")
 
     settings: Settings
@@ -110,6 +117,8 @@ class Avmnist(DownloadPreparer):
             part = writer.split(split, labels=labels, ids=[row.recording.name for row in rows])
             for done in self._fill(part, rows, images, reduction):
                 job.progress(f"avmnist: {split}", done, len(rows))
+            if split == "train":
+                self._fill_pool(part, pools["train"], images, reduction, job)
         counts = {"recordings": len(recordings), "images": len(images.labels)}
         return Filled(writer, counts)
 
@@ -132,6 +141,8 @@ class Avmnist(DownloadPreparer):
         takes = {split: [take for take in recordings if take.split == split] for split in SPLITS}
         digits = {split: np.array([take.digit for take in takes[split]]) for split in SPLITS}
         needs = {split: draws[split] * np.bincount(digits[split], minlength=len(CLASSES)) for split in SPLITS}
+        if self.settings.pool != 0:
+            needs["train"] = np.maximum(needs["train"], spare_images(images, needs))
         generator = row_generator(self.settings.seed, "pairing")
         pools = share_images(images.labels, images.groups, needs, generator)
         rows = {}
@@ -153,6 +164,27 @@ class Avmnist(DownloadPreparer):
             audio[chunk, 0] = log_mel(np.stack([wave for _, wave in drawn]), rate=RATE)
             yield min(start + _CHUNK, len(rows))
 
+    def _fill_pool(
+        self, part: SplitWriter, images: Indices, everything: Images, reduction: Reduction, job: Job
+    ) -> None:
+        """Write the training split's images beyond its pairs, `pool` of them, classes in their shares."""
+        sizes = (self.settings.pool, job.limit, len(images))
+        size = min(number for number in sizes if number is not None)
+        if size == 0:
+            return
+        job.note(f"visual: {size} training images are kept beside the pairs, for training.pairs=each_epoch")
+        labels = everything.labels[images]
+        chosen = images[stratified_order(labels, row_generator(self.settings.seed, "pool"))[:size]]
+        pool = part.pool("visual", everything.labels[chosen].tolist())
+        for start in range(0, size, _CHUNK):
+            chunk = chosen[start : start + _CHUNK]
+            reduced = reduction.apply(everything.vectors[chunk]) / 255
+            noise = [row_generator(self.settings.seed, f"image-{image}").standard_normal(28 * 28) for image in chunk]
+            pool[start : start + _CHUNK, 0] = (reduced + self.settings.image_noise * np.stack(noise)).reshape(
+                -1, 28, 28
+            )
+            job.progress("avmnist: pool", min(start + _CHUNK, size), size)
+
     def _draw(self, row: Row, vector: Floats) -> tuple[Floats, Floats]:
         """One image (784,) and one second of sound (8000,), with their noise."""
         generator = row_generator(self.settings.seed, row.recording.name, row.draw)
@@ -164,6 +196,13 @@ class Avmnist(DownloadPreparer):
             power = float(np.mean(recording**2))
             wave = add_white_noise(wave, self.settings.audio_snr_db, generator, power=power)
         return noisy, wave
+
+
+def spare_images(images: Images, needs: Mapping[str, Indices]) -> Indices:
+    """How many images of each class training can have when the other splits get what they need, (C,)."""
+    ((group, members),) = [(group, members) for group, members in images.groups.items() if "train" in group]
+    there = np.bincount(images.labels[members], minlength=len(CLASSES))
+    return np.asarray(there - sum(needs[split] for split in group if split != "train"), np.int64)
 
 
 def read_images(source: Path) -> Images:

@@ -2,7 +2,8 @@
 
 The features come from one of the files in use: the pickles of CMU and MultiBench, those of MMSA, or the
 .csd files of the CMU SDK. Each has its own features, so that results compare only between equal files:
-`dataset.json` names the one that was read.
+`dataset.json` names the one that was read. The utterances of bc-LSTM, one vector per modality, have videos of
+their own in each split.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from data_prep.base import DownloadPreparer, Filled
 from data_prep.job import Job
@@ -24,10 +25,12 @@ from data_prep.sources.mosi_files import MMSA_SHA256, Download, FileName, find_d
 from data_prep.sources.mosi_folds import fold_of
 from data_prep.sources.mosi_pickles import read_pickle
 from data_prep.sources.mosi_segments import MODALITIES, Contents, Floats, Segment, Skipped, check_contents, video_of
+from data_prep.sources.mosi_tfidf import with_tfidf
+from data_prep.sources.mosi_utterances import WHY_OWN_FOLDS, read_utterances
 from data_prep.writing.splits import check_classes, limit_splits, row_generator
 from data_prep.writing.writer import DatasetWriter, SplitWriter
 from drcli.data.format import SPLITS, file_sha256
-from drcli.errors import DataError
+from drcli.errors import DataError, UsageError
 
 PUBLISHED_SIZES = {"train": 1284, "val": 229, "test": 686}
 
@@ -39,11 +42,11 @@ CLASSES = {
 
 _MAX_LINES = 20  # of warnings about single segments
 
-Shapes = Mapping[str, tuple[int, int]]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 class CmuMosi(DownloadPreparer):
-    """Opinion segments, modalities `text`, `audio` and `visual`, each a sequence (L, D) with its length."""
+    """Opinion segments, modalities `text`, `audio` and `visual`, each a sequence (L, D) with its length, or (D,)."""
 
     name = "cmu_mosi"
 
@@ -61,12 +64,36 @@ class CmuMosi(DownloadPreparer):
         max_length: PositiveInt = Field(
             50, le=1_000_000, description="number of words of a segment that are kept, from its beginning"
         )
+        folds: Literal["standard", "own"] | None = Field(
+            None,
+            description="videos of each split; standard: the CMU SDK's; own: bc-LSTM's train part, val and test drawn "
+            "from its other videos; null: own for bc-LSTM, standard for the other files",
+        )
+        text: Literal["shipped", "tfidf"] = Field(
+            "shipped",
+            description="text of bc-LSTM; shipped: its vectors, which know the labels of train; tfidf: TF-IDF of the "
+            "transcripts, reduced, fitted on train alone",
+        )
+        tfidf_dims: PositiveInt = Field(
+            100, le=10_000, description="numbers that text: tfidf is reduced to, by a truncated SVD"
+        )
+        val_videos: PositiveInt = Field(
+            11, le=92, description="videos of bc-LSTM outside train that become val; the others are test"
+        )
+        seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of the choice of these videos")
         max_frames: PositiveInt | None = Field(
             None,
             le=1_000_000,
             description="number of audio and visual steps that are kept where they are not aligned with words; "
             "null: all",
         )
+
+        @model_validator(mode="after")
+        def _fit_the_file(self) -> Self:
+            problem = None if self.file is None else _misfit(self, self.file)
+            if problem is not None:
+                raise ValueError(problem)
+            return self
 
     settings: Settings
 
@@ -81,6 +108,11 @@ class CmuMosi(DownloadPreparer):
     def fill(self, job: Job) -> Filled:
         """Read all segments, label those that have words, and write the three splits."""
         download = find_download(job.download, self.settings.file)
+        problem = _misfit(self.settings, download.name)
+        if problem is not None:
+            raise UsageError(f"{download.where}: dataset.prepare: {problem}")
+        if download.name == "bc-LSTM":
+            return self._fill_utterances(job, download)
         contents = _read(download, job)
         check_contents(contents, str(download.where))
         skipped = [*contents.skipped, *_wordless(contents)]
@@ -96,6 +128,29 @@ class CmuMosi(DownloadPreparer):
             "cut": {m: sum(len(stream) > shapes[m][0] for stream in contents.streams(m)) for m in MODALITIES},
             "not_finite": contents.repairs.counts,
             "skipped": [asdict(segment) for segment in skipped],
+        }
+        return Filled(self._write(job, self._choose(contents, job), shapes), source)
+
+    def _fill_utterances(self, job: Job, download: Download) -> Filled:
+        """Write the utterances of bc-LSTM, each modality a vector (D,)."""
+        chosen = self.settings
+        found = read_utterances(download.paths, val_videos=chosen.val_videos, seed=chosen.seed)
+        contents = with_tfidf(found.contents, chosen.tfidf_dims) if chosen.text == "tfidf" else found.contents
+        check_contents(contents, str(download.where))
+        if chosen.target != "nonneg" and not found.has_scores:
+            raise DataError(
+                f"{download.where}: dataset.prepare.target = {chosen.target} needs the scores; put the CMU SDK's "
+                "CMU_MOSI_Opinion_Labels.csd beside the folder, and give the folder of both with --source"
+            )
+        for line in [*found.notes(), *contents.repairs.messages()]:
+            job.warn(line)
+        shapes = {m: (next(contents.streams(m)).shape[1],) for m in MODALITIES}
+        source = {
+            "files": {role: path.name for role, path in download.paths.items()},
+            "decoders": {"scikit-learn": version("scikit-learn")} if chosen.text == "tfidf" else {},
+            "segments": {split: len(segments) for split, segments in contents.splits.items()},
+            "not_finite": contents.repairs.counts,
+            **found.source(),
         }
         return Filled(self._write(job, self._choose(contents, job), shapes), source)
 
@@ -136,7 +191,8 @@ class CmuMosi(DownloadPreparer):
             segments = [segment for segment, _ in pairs]
             part = writer.split(split, labels=[label for _, label in pairs], ids=[segment.id for segment in segments])
             for m, shape in shapes.items():
-                write_sequences(part, m, shape, [segment.streams[m] for segment in segments])
+                write = write_vectors if len(shape) == 1 else write_sequences
+                write(part, m, shape, [segment.streams[m] for segment in segments])
             job.progress(f"cmu_mosi: {split}", len(segments), len(segments))
         return writer
 
@@ -156,7 +212,14 @@ def class_of(sentiment: float, target: str) -> int | None:
     return int(sentiment >= 0)
 
 
-def write_sequences(part: SplitWriter, modality: str, shape: tuple[int, int], streams: Sequence[Floats]) -> None:
+def write_vectors(part: SplitWriter, modality: str, shape: tuple[int, ...], streams: Sequence[Floats]) -> None:
+    """Write sequences of one step (1, D) as rows (D,)."""
+    array = part.array(modality, shape, "float32", kind="vector")
+    for row, stream in enumerate(streams):
+        array[row] = stream[0]
+
+
+def write_sequences(part: SplitWriter, modality: str, shape: tuple[int, ...], streams: Sequence[Floats]) -> None:
     """Write sequences (T, D) as rows (L, D), cut at L steps or padded with zeros at the end, and their lengths."""
     array = part.array(modality, shape, "float32", kind="sequence")
     kept = [stream[: shape[0]] for stream in streams]
@@ -164,6 +227,15 @@ def write_sequences(part: SplitWriter, modality: str, shape: tuple[int, int], st
         array[row, : len(stream)] = stream
         array[row, len(stream) :] = 0
     part.lengths(modality, [len(stream) for stream in kept])
+
+
+def _misfit(settings: CmuMosi.Settings, file: FileName) -> str | None:
+    """Return what the settings ask of a file that it cannot give; None where they fit."""
+    if file == "bc-LSTM":
+        return f"folds: standard is refused for bc-LSTM: {WHY_OWN_FOLDS}" if settings.folds == "standard" else None
+    if settings.folds == "own":
+        return f"folds: own is bc-LSTM's, {file} has the standard ones"
+    return f"text: tfidf needs the transcripts of bc-LSTM, {file} has none" if settings.text == "tfidf" else None
 
 
 def _read(download: Download, job: Job) -> Contents:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from data_prep.clip_preparer import Chosen, ClipPreparer
     from data_prep.job import Job
     from data_prep.writing.writer import DatasetWriter
-    from drcli.bases import Settings
+    from drcli.bases import Search, Settings
     from drcli.data.batches import Batch
     from drcli.data.format import DatasetInfo
     from drcli.diagnosis import GapSettings, MeasureSettings, ModalityDiagnosis, diagnose, snapshot, soft_reinitialise
@@ -36,7 +36,7 @@ _MODULES = {
     "data_prep.clip_preparer": ("Chosen", "ClipPreparer"),
     "data_prep.job": ("Job",),
     "data_prep.writing.writer": ("DatasetWriter",),
-    "drcli.bases": ("Settings",),
+    "drcli.bases": ("Search", "Settings"),
     "drcli.data.batches": ("Batch",),
     "drcli.data.format": ("DatasetInfo",),
     "drcli.diagnosis": (
@@ -96,6 +96,7 @@ __all__ = [
     "Relearned",
     "Relearner",
     "RunError",
+    "Search",
     "Settings",
     "Tokens",
     "UnimodalScores",

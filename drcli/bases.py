@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel
+
+SEARCH = "search"
+"""Key of a field's JSON schema: the range in which `drcli tune` searches it, as plain data."""
 
 LIKENESS = 0.8
 """From this ratio of difflib on, two names are taken for one and a misspelling of it."""
@@ -21,6 +27,39 @@ class Settings(BaseModel, extra="forbid", frozen=True, validate_by_name=True, va
     A field whose name Python reserves ends in an underscore and has its plain name as its alias:
     `lambda_: float = Field(3.0, alias="lambda")`.
     """
+
+
+@dataclass(frozen=True)
+class Search:
+    """The range in which `drcli tune` searches a number of a method's block; both ends belong to it.
+
+    It stands in the type of the field: `alpha: Annotated[float, Search(0.1, 10, log=True)] = Field(1.0)`.
+
+    Args:
+        low: its least value.
+        high: its greatest.
+        log: whether the logarithm of the value is what is drawn evenly; for what spans orders of magnitude.
+        source: where the range is from; "ours" where no publication gives one.
+        when: names and values of the block's other settings without which the number means nothing.
+
+    Raises:
+        ValueError: there is no such range.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    source: str = "ours"
+    when: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"no range: {self.low} to {self.high}; on a log scale it begins above 0")
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> Any:
+        """Note the range in the field's JSON schema, where `drcli show --explain` and `drcli tune` find it."""
+        plain = {"low": self.low, "high": self.high, "log": self.log, "source": self.source}
+        return {**handler(core_schema), SEARCH: {**plain, "when": dict(self.when or {})}}
 
 
 def hooks(base: type) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,10 +12,13 @@ import typer
 
 from drcli import __version__, terminal
 from drcli.command_line import (
+    AbsentOpt,
     AddressOpt,
+    ColumnsOpt,
     CpusOpt,
     DeviceOpt,
     DevicesOpt,
+    DrawsOpt,
     EmitOpt,
     EngineOpt,
     GpusOpt,
@@ -22,11 +26,18 @@ from drcli.command_line import (
     JsonOpt,
     LogOpt,
     MethodOpt,
+    MissingOpt,
+    NoiseOpt,
     OverridesArg,
     PlanOpt,
     RecipeArg,
     ReferenceOpt,
+    SamplerOpt,
     SeedsOpt,
+    SubsetsOpt,
+    TrialsOpt,
+    TunedOpt,
+    TuneSeedsOpt,
     reports_errors,
 )
 from drcli.errors import UsageError
@@ -165,6 +176,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     gpus_per_run: GpusOpt = None,
     reference: ReferenceOpt = None,
     log: LogOpt = None,
+    columns: ColumnsOpt = None,
     plan: PlanOpt = False,
     emit_jobs: EmitOpt = None,
     as_json: JsonOpt = False,
@@ -174,18 +186,10 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands import train as command
         from drcli.commands.train import EngineOptions
 
-    options = EngineOptions(
-        device=device,
-        name=engine,
-        address=address,
-        cpus_per_run=cpus_per_run,
-        gpus_per_run=gpus_per_run,
-        devices=devices,
-        fresh=fresh,
-        jobs=jobs,
-    )
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, fresh, jobs)
+    keys = None if columns is None else columns.split(",")
     values = [*(overrides or []), *([] if log is None else [f"log=[{log}]"])]
-    request = command.TrainRequest(recipe, values, method, seeds, out, options, reference)
+    request = command.TrainRequest(recipe, values, method, seeds, out, options, reference, keys)
     if plan or emit_jobs is not None:
         _prepare_to_train(request, emit_jobs, plan=plan, as_json=as_json)
         return
@@ -193,7 +197,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     if result is None:
         return  # the main process of torchrun shows it
     if as_json or result.runs:  # where every run failed there is nothing to compare
-        _emit(as_json, lambda: command.to_json(result, reference), lambda: command.tables(result, reference))
+        _emit(as_json, lambda: command.to_json(result, reference), lambda: command.tables(result, request))
     _end_failed(result.messages, result.exit_code)
 
 
@@ -210,6 +214,37 @@ def _prepare_to_train(request: TrainRequest, folder: Path | None, *, plan: bool,
 
     found = command.planned(request)
     _emit(as_json, lambda: command.to_json(found), lambda: command.table(found))
+
+
+@app.command()
+@reports_errors
+def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
+    recipe: RecipeArg,
+    overrides: OverridesArg = None,
+    method: MethodOpt = None,
+    trials: TrialsOpt = 16,
+    tune_seeds: TuneSeedsOpt = "100,101",
+    sampler: SamplerOpt = "random",
+    out: TunedOpt = Path(),
+    device: DeviceOpt = "auto",
+    jobs: JobsOpt = None,
+    engine: EngineOpt = "local",
+    address: AddressOpt = None,
+    cpus_per_run: CpusOpt = None,
+    gpus_per_run: GpusOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Tune methods alike, on the validation split alone; a study that was stopped goes on."""
+    with leaving_at_once():
+        from drcli.commands import tune as command
+        from drcli.commands.train import EngineOptions
+
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, jobs=jobs)
+    request = command.TuneRequest(recipe, overrides or [], method, trials, tune_seeds, sampler, out, options)
+    done = command.tune(request, terminal.console(stderr=True))
+    if as_json or done.found:
+        _emit(as_json, lambda: command.to_json(done), lambda: command.show(done))
+    _end_failed([f"{label}: {why}" for label, why in done.study.failed.items()])
 
 
 @app.command()
@@ -239,7 +274,7 @@ def diagnose(
 
 @app.command("eval")
 @reports_errors
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
     checkpoint: Annotated[
         Path, typer.Argument(metavar="RUN|CHECKPOINT.pt", help="What to evaluate: a run directory, or a file in it.")
     ],
@@ -247,14 +282,22 @@ def evaluate(
         list[str] | None, typer.Argument(metavar="[dataset.root=DIR]", help="Where the data was moved.")
     ] = None,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    subsets: SubsetsOpt = None,
+    missing: MissingOpt = None,
+    noise: NoiseOpt = None,
+    absent: AbsentOpt = "zero",
+    draws: DrawsOpt = 3,
     device: DeviceOpt = "auto",
     as_json: JsonOpt = False,
 ) -> None:
-    """Score a checkpoint, and its frozen encoders, each and all together, by linear probes."""
+    """Score a checkpoint, and its frozen encoders by linear probes; or runs without modalities and under noise."""
     with leaving_at_once():
         from drcli.commands import evaluate as command
+        from drcli.commands.conditions import Asked
 
-    result = command.evaluate(checkpoint, overrides or [], split, device)
+    asked = Asked(subsets, missing or [], noise or [], absent, draws)
+    tell = functools.partial(typer.echo, err=True)
+    result = command.evaluate(checkpoint, overrides or [], split, device, asked, tell)
     _emit(as_json, lambda: result, lambda: command.table(result))
 
 
@@ -297,24 +340,11 @@ def report(  # noqa: PLR0913, PLR0917 - one argument for each option
     no_maps: Annotated[
         bool, typer.Option("--no-maps", help="Leave out the maps, which take most of the time.")
     ] = False,
-    reference: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="Label that differences are to; default: joint training.")
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY[,KEY]",
-            help="Columns of the tables: seeds, val, accuracy, macro_f1, probes, fused_probe, difference, "
-            "bootstrap, seconds, published; default: all.",
-        ),
-    ] = None,
+    reference: ReferenceOpt = None,
+    columns: ColumnsOpt = None,
     second_hand: Annotated[
         bool,
-        typer.Option(
-            "--second-hand",
-            help="Also show published figures that are quoted, copied or unpublished: not read where their authors "
-            "published them.",
-        ),
+        typer.Option("--second-hand", help="Also show published figures that were quoted, copied or not published."),
     ] = False,
 ) -> None:
     """Report runs as one HTML page that needs no network, or as tables."""
@@ -322,7 +352,7 @@ def report(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands import report as command
 
     labels = maps.split(",") if maps is not None else []
-    keys = None if columns is None else [key.strip() for key in columns.split(",")]
+    keys = None if columns is None else columns.split(",")
     request = command.ReportRequest(folders, out, form, figures, png, labels, no_maps, reference, keys, second_hand)
     typer.echo(command.report(request, terminal.console(stderr=True)), nl=False)
 
@@ -357,15 +387,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands.train import EngineOptions
         from drcli.reproduce.target import Choice
 
-    options = EngineOptions(
-        device=device,
-        name=engine,
-        address=address,
-        cpus_per_run=cpus_per_run,
-        gpus_per_run=gpus_per_run,
-        devices=devices,
-        jobs=jobs,
-    )
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, jobs=jobs)
     request = command.ReproduceRequest(name, Choice(overrides or [], dataset, data, seeds, out), figures, options)
     plans = command.planned(request)
     if plan:

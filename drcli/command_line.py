@@ -95,6 +95,51 @@ EmitOpt = Annotated[
         help="Train nothing; write a command line for each run, and scripts for SLURM: docs/jobs.md.",
     ),
 ]
+ColumnsOpt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY[,KEY]",
+        help="Columns of the tables: seeds, val, accuracy, macro_f1, probes, fused_probe, difference, p, bootstrap, "
+        "seconds, published; balanced_accuracy, nll, ece, brier, temperature, nll_scaled, ece_scaled, brier_scaled; "
+        "parameters, seconds_per_epoch, seconds_per_1000, peak_memory, peak_gpu_memory.",
+    ),
+]
+SubsetsOpt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="all|NAMES",
+        help="Score without the other modalities: audio,audio+visual, or all for every subset of them.",
+    ),
+]
+AbsentOpt = Annotated[
+    str, typer.Option(help="Features in the place of an absent modality: zero, or mean, their mean over training.")
+]
+MissingOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODALITY=SHARE[,SHARE]", help="Score where a share of the samples lacks a modality: audio=0.3."
+    ),
+]
+NoiseOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODALITY=DB[,DB]", help="Score with white noise on a modality's inputs, in dB: audio=20,10,0,-10."
+    ),
+]
+DrawsOpt = Annotated[int, typer.Option(min=1, max=1000, help="Draws of the noise, and of the samples that lack it.")]
+TrialsOpt = Annotated[
+    int, typer.Option(min=1, max=999, help="Trials of each method; the first has the recipe's own values.")
+]
+TuneSeedsOpt = Annotated[
+    str, typer.Option(help="Seeds of each trial; none of those that the recipe's final runs have.")
+]
+SamplerOpt = Annotated[
+    str,
+    typer.Option(help="How values are drawn: random, or tpe, Optuna's estimator, which learns from earlier trials."),
+]
+TunedOpt = Annotated[
+    Path, typer.Option(help="Folder in which tuned/<recipe>.yaml and the study, tuned/<recipe>/, are written.")
+]
 
 
 def reports_errors(command: Callable[P, None]) -> Callable[P, None]:

@@ -19,6 +19,14 @@ class RunError(DrcliError):
     """A run failed while it worked: a non-finite loss, a full disk, a locked run directory."""
 
 
+class DivergedError(RunError):
+    """A number of a run is not finite: its settings do not train."""
+
+
+class OutOfMemoryError(RunError):
+    """A run needs more memory than the device has."""
+
+
 class PeerError(DrcliError):
     """One of several processes of a run failed while the others wait for it: all of them must end."""
 

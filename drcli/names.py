@@ -156,6 +156,7 @@ BACKBONES = Registry(
     {
         "resnet18": Entry("drcli.models.resnet:ResNet18", "ResNet-18, any number of channels, frames folded; 512-d"),
         "resnet_small": Entry("drcli.models.resnet:ResNetSmall", "3 stages of one block, width 16; 64-d"),
+        "mlp": Entry("drcli.models.mlp:Mlp", "multilayer perceptron for vectors (D,); other samples are flattened"),
         "transformer": Entry("drcli.models.transformer:Transformer", "encoder for sequences (L, D); padding is masked"),
         "vit": Entry("drcli.models.transformer:ViT", "vision transformer for pictures, clips and spectrograms"),
     },
@@ -190,6 +191,9 @@ DATASETS = Registry(
             "data_prep.kinetics_sounds:KineticsSounds", "31 classes of Kinetics-400; audio, visual"
         ),
         "ucf101": Entry("data_prep.ucf101:Ucf101", "101 actions; RGB pictures and optical flow"),
+        "wikipedia": Entry(
+            "data_prep.wikipedia:Wikipedia", "Wikipedia's articles: features of text and picture; ten categories"
+        ),
         "arrays": Entry("data_prep.arrays:Arrays", "your own arrays, from train.npz, val.npz and test.npz"),
     },
     group="drcli.datasets",

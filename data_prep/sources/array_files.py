@@ -8,24 +8,32 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_prep.sources.npz import Stored, read_headers, read_whole
 from data_prep.writing.splits import Indices
 from drcli.data.format import SPLITS
 from drcli.errors import DataError
 
-Kind = Literal["array", "frames", "flow", "sequence"]
+Kind = Literal["array", "frames", "flow", "sequence", "vector"]
 AXES: Mapping[Kind, str] = {
     "array": "(C, H, W)",
     "frames": "(T, C, H, W)",
     "flow": "(T, 2, H, W)",
     "sequence": "(L, D)",
+    "vector": "(D,)",
 }
-KINDS_BY_RANK: Mapping[int, tuple[Kind, ...]] = {2: ("array", "sequence"), 3: ("array",), 4: ("frames", "flow")}
+KINDS_BY_RANK: Mapping[int, tuple[Kind, ...]] = {
+    1: ("vector",),
+    2: ("array", "sequence"),
+    3: ("array",),
+    4: ("frames", "flow"),
+}
 """The kinds that a sample of so many axes can have; the last one is taken by default."""
 
 LABELS = "labels"
 LENGTHS = "_lengths"
+PRESENT = "_present"
 LAYOUT = f"{LABELS} (N,), and one array (N, ...) per modality"
 
 _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # it names files, and a block of the recipe
@@ -68,11 +76,8 @@ def read_contents(path: Path) -> dict[str, Stored]:
     modalities = modalities_of(contents)
     if not modalities:
         raise DataError(f"{path}: holds no modality; the file needs {LAYOUT}")
-    for name, stored in contents.items():
-        if name in modalities:
-            _check_modality(stored)
-        elif name != LABELS:
-            _check_lengths(stored, modalities)
+    for stored in contents.values():
+        _check_array(stored, modalities)
         if stored.shape[0] != labels.shape[0]:
             raise stored.refused(
                 f"has {stored.shape[0]} rows, {LABELS!r} has {labels.shape[0]}; make them equally many"
@@ -103,20 +108,17 @@ def check_alike(train: Contents, other: Contents) -> None:
 def kind_of(stored: Stored, asked: Kind | None) -> Kind:
     """What the axes of a modality's samples are: as requested, or what their number suggests.
 
-    Three axes are an array and two a sequence; four are frames, or flow where there are two channels.
+    Three axes are an array, two a sequence and one a vector; four are frames, or flow where there are two channels.
 
     Raises:
         DataError: no kind has this number of axes, or not the requested one.
     """
     shape = stored.shape[1:]
-    if len(shape) == 1:
-        raise stored.refused(
-            f"has the shape {stored.shape}, and no backbone takes one vector per sample; save it as sequences of one "
-            "step, x[:, None] of shape (N, 1, D), and use the backbone transformer"
-        )
     kinds = KINDS_BY_RANK.get(len(shape))
     if kinds is None:
-        raise stored.refused(f"has the shape {stored.shape}; it must be (N, L, D), (N, C, H, W) or (N, T, C, H, W)")
+        raise stored.refused(
+            f"has the shape {stored.shape}; it must be (N, D), (N, L, D), (N, C, H, W) or (N, T, C, H, W)"
+        )
     if len(shape) == 4 and shape[1] != 2:
         kinds = ("frames",)
     if asked is not None and asked not in kinds:
@@ -134,8 +136,29 @@ def sample_shape(stored: Stored, kind: Kind) -> tuple[int, ...]:
 
 
 def modalities_of(contents: Contents) -> list[str]:
-    """The names that are neither labels nor lengths, in the file's order."""
-    return [name for name in contents if name != LABELS and not name.endswith(LENGTHS)]
+    """The names that are neither labels nor lengths nor masks, in the file's order."""
+    return [name for name in contents if name != LABELS and not name.endswith((LENGTHS, PRESENT))]
+
+
+def read_present(contents: Contents) -> dict[str, NDArray[np.bool_]]:
+    """Which rows (N,) have a modality, by modality that has a mask.
+
+    Raises:
+        DataError: a mask has other values than 0 and 1, or a row lacks every modality.
+    """
+    modalities, masks = modalities_of(contents), dict[str, NDArray[np.bool_]]()
+    for m in (m for m in modalities if m + PRESENT in contents):
+        found = read_whole(contents[m + PRESENT])
+        if not np.isin(found, (0, 1)).all():
+            raise contents[m + PRESENT].refused("has other values than 0 and 1; 1 says that a sample has the modality")
+        masks[m] = found.astype(np.bool_)
+    if masks and len(masks) == len(modalities):
+        lacking = ~np.any(list(masks.values()), axis=0)
+        if lacking.any():
+            raise contents[LABELS].refused(
+                f"has row {int(lacking.argmax())}, which lacks every modality by their masks; leave such rows out"
+            )
+    return masks
 
 
 def read_lengths(contents: Contents, modality: str) -> Indices:
@@ -157,6 +180,15 @@ def read_lengths(contents: Contents, modality: str) -> Indices:
     return lengths
 
 
+def _check_array(stored: Stored, modalities: Sequence[str]) -> None:
+    if stored.name in modalities:
+        _check_modality(stored)
+    elif stored.name.endswith(PRESENT):
+        _check_present(stored, modalities)
+    elif stored.name != LABELS:
+        _check_lengths(stored, modalities)
+
+
 def _check_modality(stored: Stored) -> None:
     if not _NAME.fullmatch(stored.name):
         raise stored.refused("has no name for a modality; letters, digits, _ and - are allowed")
@@ -171,6 +203,13 @@ def _check_lengths(stored: Stored, modalities: Sequence[str]) -> None:
     modality = stored.name.removesuffix(LENGTHS)
     if modality not in modalities:
         raise stored.refused(f"holds the lengths of {modality!r}, which is missing; add it, or leave the lengths out")
+
+
+def _check_present(stored: Stored, modalities: Sequence[str]) -> None:
+    _check_column(stored, "biu", "booleans, whether each sample has the modality")
+    modality = stored.name.removesuffix(PRESENT)
+    if modality not in modalities:
+        raise stored.refused(f"says which samples have {modality!r}, which is missing; add it, or leave the mask out")
 
 
 def _check_column(stored: Stored, types: str, what: str) -> None:

@@ -55,6 +55,11 @@ def choose_files(paths: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
+def are_labels_alone(paths: Sequence[Path]) -> bool:
+    """Whether no .csd file is there but the labels'."""
+    return {_plain(path.stem) for path in paths} <= {_plain(name) for name in ROLES["labels"]}
+
+
 @dataclass
 class Alignment:
     """What does not fit together in time, counted over all videos.

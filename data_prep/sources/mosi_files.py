@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from data_prep.files.folders import list_folder
-from data_prep.sources.mosi_csd import choose_files
+from data_prep.sources.mosi_csd import are_labels_alone, choose_files
+from data_prep.sources.mosi_utterances import TRANSCRIPTS, utterance_files
 from drcli.errors import DataError
 
 FileName = Literal[
-    "mosi_data.pkl", "mosi_data_noalign.pkl", "mosi_raw.pkl", "aligned_50.pkl", "unaligned_50.pkl", "csd"
+    "mosi_data.pkl", "mosi_data_noalign.pkl", "mosi_raw.pkl", "aligned_50.pkl", "unaligned_50.pkl", "csd", "bc-LSTM"
 ]
 FILES: Sequence[FileName] = get_args(FileName)
-"""What is looked for, in this order; "csd" are the files CMU_MOSI_*.csd."""
+"""What is looked for, in this order; "csd" are the files CMU_MOSI_*.csd, "bc-LSTM" a folder with transcripts.csv."""
 
 MMSA_SHA256: Mapping[str, str] = {
     "aligned_50.pkl": "d3994fd25681f9c7ad6e9c6596a6fe9b4beb85ff7d478ba978b124139002e5f9",
@@ -30,7 +31,8 @@ class Download:
 
     Attributes:
         name: which of `FILES` it is.
-        paths: file by role: "pickle", or those of `mosi_csd.ROLES`.
+        paths: file by role: "pickle", or those of `mosi_csd.ROLES`, or those of `utterance_files` and, where it is
+            there, "labels", the official label file.
     """
 
     name: FileName
@@ -38,8 +40,10 @@ class Download:
 
     @property
     def where(self) -> Path:
-        """The pickle, or the folder of the .csd files, for messages."""
-        return self.paths["pickle"] if "pickle" in self.paths else self.paths["labels"].parent
+        """The pickle, or the folder of the other files, for messages."""
+        if self.name == "csd":
+            return self.paths["labels"].parent
+        return self.paths["pickle"] if "pickle" in self.paths else self.paths["transcripts"].parent
 
 
 def find_download(source: Path, file: FileName | None) -> Download:
@@ -47,23 +51,38 @@ def find_download(source: Path, file: FileName | None) -> Download:
 
     Args:
         source: the folder.
-        file: which of `FILES` to take; None takes the first that is there.
+        file: which of `FILES` to take; None takes the first that is there. The official label file beside a folder
+            of bc-LSTM gives the scores of its utterances, and is no set of .csd files.
 
     Raises:
-        DataError: there is none, there are two of one name, or a .csd file is missing.
+        DataError: there is none, there are two of one name, or one of several files is missing.
     """
     there = list(_files_below(source, 2))
+    csd = sorted(path for path in there if path.suffix.lower() == ".csd")
+    transcripts = [path for path in there if path.name.lower() == TRANSCRIPTS]
     for name in FILES if file is None else (file,):
-        paths = sorted(path for path in there if path.name == name or (name == "csd" and path.suffix.lower() == ".csd"))
-        if paths:
-            return Download(name, choose_files(paths) if name == "csd" else {"pickle": _only(paths)})
-    wanted = file or f"{', '.join(FILES[:-1])} or CMU_MOSI_*.csd"
-    raise DataError(f"{source}: CMU-MOSI is not here; expected {'CMU_MOSI_*.csd' if file == 'csd' else wanted}")
+        if name == "bc-LSTM" and transcripts:
+            return Download(name, {**utterance_files(_only(transcripts)), **_label_file(csd)})
+        if name == "csd" and csd and not (file is None and transcripts and are_labels_alone(csd)):
+            return Download(name, choose_files(csd))
+        pickles = [path for path in there if path.name == name]
+        if pickles:
+            return Download(name, {"pickle": _only(pickles)})
+    raise DataError(f"{source}: CMU-MOSI is not here; expected {_EXPECTED.get(file or '', file) or _ANY}")
+
+
+_EXPECTED = {"csd": "CMU_MOSI_*.csd", "bc-LSTM": f"a folder with {TRANSCRIPTS}"}
+_ANY = ", ".join(name for name in FILES if name not in _EXPECTED) + ", or ".join(["", *_EXPECTED.values()])
+
+
+def _label_file(csd: Sequence[Path]) -> dict[str, Path]:
+    found = [path for path in csd if are_labels_alone([path])]
+    return {"labels": _only(found)} if found else {}
 
 
 def _files_below(folder: Path, depth: int) -> Iterator[Path]:
-    """The pickles and .csd files of a folder and of those below, down to a depth; hidden ones are left out."""
-    yield from list_folder(folder, {".csd", ".pkl"})
+    """The pickles and tables of a folder and of those below, in order, down to a depth; hidden ones are left out."""
+    yield from list_folder(folder, {".csd", ".csv", ".pkl"})
     if depth and folder.is_dir():
         for below in sorted(folder.iterdir()):
             if below.is_dir() and not below.name.startswith("."):
@@ -72,5 +91,6 @@ def _files_below(folder: Path, depth: int) -> Iterator[Path]:
 
 def _only(paths: Sequence[Path]) -> Path:
     if len(paths) > 1:
-        raise DataError(f"{paths[0]} and {paths[1]} have the same name; name the folder of one of them with --source")
+        first, second = sorted(paths)[:2]
+        raise DataError(f"{first} and {second} have the same name; name the folder of one of them with --source")
     return paths[0]

@@ -27,16 +27,18 @@ class Segment:
         id: its name, as the file has it.
         sentiment: mean of the annotators, in [-3, 3].
         streams: valid steps {m: (T_m, D_m)}, without padding; T_m may be 0.
+        words: what was said, where the file has it.
     """
 
     id: str
     sentiment: float
     streams: Mapping[str, Floats]
+    words: str | None = None
 
     @property
     def has_words(self) -> bool:
-        """Whether any of its text is not zero."""
-        return bool(self.streams["text"].any())
+        """Whether any of its text is not zero, or it has a transcript."""
+        return self.words is not None or bool(self.streams["text"].any())
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,9 @@ def _check_videos(contents: Contents, where: str) -> None:
 
 
 def video_of(name: str) -> str | None:
-    """The video of a segment called "video[...]" (CMU) or "video$_$k" (MMSA); None for another name.
+    """The video of a segment called "video[...]" (CMU), "video$_$k" (MMSA) or "video_k" (bc-LSTM); else None.
 
     The 11 characters of a video's id may be dashes and underscores too.
     """
-    match = re.match(r"[\w-]{11}(?=\[|\$_\$|$)", name)
+    match = re.match(r"[\w-]{11}(?=\[|\$_\$|_\d+$|$)", name)
     return match[0] if match else None

@@ -11,16 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drcli.data.format import (
+    FORMAT_VERSION,
     IDS_FILE,
     INFO_FILE,
     KINDS,
     LABELS_FILE,
+    MASKED_VERSION,
     DatasetInfo,
     ModalityInfo,
     Statistics,
     data_files,
     file_sha256,
     lengths_file,
+    pool_files,
+    present_file,
     read_info,
 )
 from drcli.data.info_checks import SMALLEST_STD
@@ -51,6 +55,8 @@ class SplitWriter:
         self.kinds: dict[str, str] = {}
         self.constants: dict[str, Statistics] = {}
         self.steps: dict[str, NDArray[np.int64]] = {}
+        self.masks: dict[str, NDArray[np.bool_]] = {}
+        self.pools: dict[str, NDArray[Any]] = {}
         allocate(folder / LABELS_FILE, (self.rows,), "int64")[:] = labels
         (folder / IDS_FILE).write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
 
@@ -87,9 +93,31 @@ class SplitWriter:
         self.steps[modality] = np.asarray(lengths, dtype=np.int64)
         allocate(self.folder / lengths_file(modality), (self.rows,), "int64")[:] = self.steps[modality]
 
+    def present(self, modality: str, mask: NDArray[np.bool_]) -> None:
+        """Write which rows have a modality, (N,); the others are to hold zeros, and sequences 0 valid steps."""
+        assert mask.shape == (self.rows,)
+        self.masks[modality] = mask
+        allocate(self.folder / present_file(modality), (self.rows,), "bool")[:] = mask
+
+    def pool(self, modality: str, labels: Sequence[int]) -> NDArray[Any]:
+        """A memory map (P, *shape) for rows of a modality beyond the split's pairs, to be filled.
+
+        Only the training split may have one. The modality's array must have been opened.
+
+        Args:
+            modality: its name.
+            labels: (P,) class index of each row; every class of the split must occur.
+        """
+        assert self.kinds[modality] != "sequence"
+        array, classes = (self.folder / name for name in pool_files(modality))
+        allocate(classes, (len(labels),), "int64")[:] = labels
+        paired = self.arrays[modality]
+        self.pools[modality] = allocate(array, (len(labels), *paired.shape[1:]), paired.dtype.name)
+        return self.pools[modality]
+
     def sync(self) -> None:
         """Force everything written to the disk."""
-        for array in self.arrays.values():
+        for array in [*self.arrays.values(), *self.pools.values()]:
             assert isinstance(array, np.memmap)
             array.flush()
         for path in self.folder.iterdir():
@@ -133,6 +161,10 @@ class DatasetWriter:
             for modality, array in writer.arrays.items():
                 _check_finite(f"modality {modality}", array, split)
         train = self._splits["train"]
+        assert not any(writer.pools for writer in self._splits.values() if writer is not train)
+        for modality, array in train.pools.items():
+            _check_finite(f"the pool of {modality}", array, "train")
+        pools = {m: len(array) for m, array in train.pools.items()}
         modalities = {m: _describe(m, array, train) for m, array in train.arrays.items()}
         info = DatasetInfo(
             name=self.name,
@@ -142,7 +174,9 @@ class DatasetWriter:
             samples={split: writer.samples for split, writer in self._splits.items()},
             settings=dict(settings),
             source=dict(source),
-            sha256={path: file_sha256(self.root / path) for path in data_files(modalities)},
+            sha256={path: file_sha256(self.root / path) for path in data_files(modalities, pools)},
+            format_version=MASKED_VERSION if train.masks else FORMAT_VERSION,
+            pools=pools,
         )
         (self.root / INFO_FILE).write_text(info.to_json(), encoding="utf-8")
         sync(self.root / INFO_FILE)
@@ -179,8 +213,8 @@ def _check_finite(what: str, array: NDArray[Any], split: str) -> None:
 
 def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> ModalityInfo:
     """Shape, type, kind, mean and standard deviation of a modality."""
-    kind = writer.kinds[modality]
-    if _is_constant(array, writer.steps.get(modality)):
+    kind, mask = writer.kinds[modality], writer.masks.get(modality)
+    if _is_constant(array, kind, writer.steps.get(modality), mask):
         raise DataError(
             f"modality {modality} is constant over the training split and says nothing about the class; check the "
             "source files, or leave the modality out"
@@ -188,47 +222,59 @@ def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> Modali
     if modality in writer.constants:
         mean, std = writer.constants[modality]
     elif kind == "sequence":
-        mean, std = _step_statistics(array, writer.steps[modality])
+        valid = np.arange(array.shape[1]) < writer.steps[modality][:, None]
+        mean, std = _dimension_statistics(array[valid])
+    elif kind == "vector":
+        mean, std = _dimension_statistics(array if mask is None else array[mask])
     else:
-        mean, std = _statistics(array)
+        mean, std = _statistics(array, mask)
     for center, spread in zip(mean, std, strict=True):
         if not spread >= max(SMALLEST_STD, _ROUNDING * abs(center)):
             raise DataError(
                 f"modality {modality} varies by {spread:g} around {center:g} over the training split, less than "
                 "float32 can resolve; subtract the offset, or give it in other units"
             )
-    return ModalityInfo(array.shape[1:], array.dtype.name, tuple(mean), tuple(std), kind)
+    return ModalityInfo(array.shape[1:], array.dtype.name, tuple(mean), tuple(std), kind, mask is not None)
 
 
-def _is_constant(array: NDArray[Any], lengths: NDArray[np.int64] | None) -> bool:
-    """Whether all values are equal; of a sequence, all valid steps. Small values are values like others."""
+def _is_constant(
+    array: NDArray[Any], kind: str, lengths: NDArray[np.int64] | None, mask: NDArray[np.bool_] | None
+) -> bool:
+    """Whether all values are equal; of a sequence, all valid steps, of a vector, all rows that are there.
+
+    Small values are values like others.
+    """
     if lengths is None:
-        return all(bool((piece == array.flat[0]).all()) for _, piece in _raw_pieces(array))
+        row = array[0 if mask is None else mask.argmax()]
+        first_value = row if kind == "vector" else row.flat[0]
+        return all(bool((piece == first_value).all()) for _, piece in _raw_pieces(array, mask))
     first = array[lengths.argmax(), 0]
     valid = np.arange(array.shape[1]) < lengths[:, None]
     return all(bool((piece == first)[valid[start : start + len(piece)]].all()) for start, piece in _raw_pieces(array))
 
 
-def _statistics(array: NDArray[Any]) -> Statistics:
-    """Mean and standard deviation over everything; two passes in float64, a piece at a time."""
-    mean = sum(float(piece.sum()) for piece in _pieces(array)) / array.size
-    variance = sum(float(np.square(piece - mean).sum()) for piece in _pieces(array)) / array.size
+def _statistics(array: NDArray[Any], mask: NDArray[np.bool_] | None) -> Statistics:
+    """Mean and standard deviation over everything that is there; two passes in float64, a piece at a time."""
+    size = array.size if mask is None else array[0].size * int(mask.sum())
+    mean = sum(float(piece.sum()) for piece in _pieces(array, mask)) / size
+    variance = sum(float(np.square(piece - mean).sum()) for piece in _pieces(array, mask)) / size
     return (mean,), (float(np.sqrt(variance)),)
 
 
-def _step_statistics(array: NDArray[Any], lengths: NDArray[np.int64]) -> Statistics:
-    """Mean and standard deviation of each dimension over valid steps; a constant one is left unscaled."""
-    valid = np.arange(array.shape[1]) < lengths[:, None]
-    steps = array[valid].astype(np.float64)
-    mean, std = steps.mean(axis=0), steps.std(axis=0)
+def _dimension_statistics(vectors: NDArray[Any]) -> Statistics:
+    """Mean and standard deviation of each dimension of (n, D); a constant one is left unscaled."""
+    values = vectors.astype(np.float64)
+    mean, std = values.mean(axis=0), values.std(axis=0)
     return tuple(mean.tolist()), tuple(np.where(std > _ROUNDING * np.abs(mean), std, 1.0).tolist())
 
 
-def _pieces(array: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-    return (piece.astype(np.float64) for _, piece in _raw_pieces(array))
+def _pieces(array: NDArray[Any], mask: NDArray[np.bool_] | None) -> Iterator[NDArray[np.float64]]:
+    return (piece.astype(np.float64) for _, piece in _raw_pieces(array, mask))
 
 
-def _raw_pieces(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """(number of the first row, rows), of at most `_CHUNK_BYTES` as float64."""
+def _raw_pieces(array: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
+    """(number of the first row, rows), of at most `_CHUNK_BYTES` as float64; of a mask, the rows that are there."""
     step = max(1, _CHUNK_BYTES // (8 * int(np.prod(array.shape[1:]))))
-    return ((start, array[start : start + step]) for start in range(0, len(array), step))
+    for start in range(0, len(array), step):
+        rows = slice(start, start + step)
+        yield start, array[rows] if mask is None else array[rows][mask[rows]]

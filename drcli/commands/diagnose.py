@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from drcli.diagnosis import ModalityDiagnosis, diagnose, reading, unequal_shares
 from drcli.diagnosis.clustering import constant_dimensions
 from drcli.diagnosis.features_file import load_features
-from drcli.diagnosis.sampling import stratified_rows
+from drcli.diagnosis.sampling import present_only, stratified_rows
 from drcli.diagnosis.settings import MeasureSettings
 from drcli.engine.assemble import restore
 from drcli.engine.device import resolve_device, set_determinism
@@ -51,6 +51,8 @@ class Representations:
         class_names: C names.
         epoch: epoch of the checkpoint, None for features from elsewhere.
         settings: how to diagnose, before overrides.
+        present_train: which rows of train have a modality, {m: (N,)}, where some lack it.
+        present_val: the same of validation.
     """
 
     train: tuple[Mapping[str, Tensor], Tensor]
@@ -58,6 +60,8 @@ class Representations:
     class_names: Sequence[str]
     epoch: int | None
     settings: Settings
+    present_train: Mapping[str, Tensor] = field(default_factory=dict)
+    present_val: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 ADJUSTED = "in parentheses: corrected for chance, so that 0 is what permuted labels give"
@@ -115,8 +119,8 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
         found = _from_checkpoint(path, root, where, asked)
     settings = _with(found.settings, asked)
     measured = diagnose(
-        *_on(where, found.train),
-        *_on(where, found.val),
+        *present_only(*_on(where, found.train), found.present_train),
+        *present_only(*_on(where, found.val), found.present_val),
         num_classes=len(found.class_names),
         settings=settings,
         lambda_=settings.lambda_,
@@ -195,12 +199,14 @@ def _from_checkpoint(path: Path, root: Path | None, device: torch.device, asked:
     set_determinism(assembly.recipe.training.deterministic)
     settings, classes = settings_of(assembly.recipe), assembly.dataset.info.classes
     sample = _with(settings, asked).sample
-    found = []
+    found, masks = [], []
     for split in ("train", "val"):
         batches = assembly.batches(split)
-        rows = None if sample is None else stratified_rows(batches.split.labels, max(sample, len(classes)))
+        masks.append(batches.present)
+        whole = sample is None or bool(batches.present)
+        rows = None if whole else stratified_rows(batches.split.labels, max(sample or 0, len(classes)))
         found.append(extract_features(assembly.model, batches, assembly.eval_batch_size, rows))
-    return Representations(found[0], found[1], classes, restored.epoch, settings)
+    return Representations(found[0], found[1], classes, restored.epoch, settings, *masks)
 
 
 def settings_of(recipe: Recipe) -> Settings:

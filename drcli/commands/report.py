@@ -12,10 +12,12 @@ from rich.text import Text
 
 from drcli.errors import RunError, UsageError
 from drcli.files import reason, write_atomic
+from drcli.report.conditions import measured_tables
 from drcli.report.render import Format, render
-from drcli.report.tables import check_columns, comparison_tables
+from drcli.report.tables import check_columns, comparison_tables, split_warnings
 from drcli.runs.collect import RunRecord, by_recipe, collect, finished
-from drcli.runs.comparison import compare, comparison_csv
+from drcli.runs.comparison import compare
+from drcli.runs.values import comparison_csv
 
 if TYPE_CHECKING:
     from drcli.report.page.page import Page
@@ -66,6 +68,9 @@ def report(request: ReportRequest, progress: Console) -> str:
     """
     _check(request)
     runs = collect(request.folders)
+    if request.out is not None or request.form == "html":  # a table on the screen says it itself
+        for warning in split_warnings(runs):
+            progress.print(Text(warning, style="yellow"), soft_wrap=True)
     if request.form == "html":
         return _write_page(request, runs, progress)
     latex = request.form == "latex"
@@ -73,7 +78,7 @@ def report(request: ReportRequest, progress: Console) -> str:
     tables = comparison_tables(
         runs, request.reference, request.columns, for_print=latex, second_hand=request.second_hand
     )
-    text = "\n".join(render(table, form) for table in tables)
+    text = "\n".join(render(table, form) for table in [*tables, *measured_tables(runs)])
     if request.out is None:
         return text
     _write(request.out, text.encode("utf-8"))

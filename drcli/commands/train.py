@@ -35,11 +35,12 @@ from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
 from drcli.registry import known
 from drcli.report.render import rich_table, unbroken
-from drcli.report.tables import NARROW, comparison_tables
+from drcli.report.tables import NARROW, check_columns, comparison_tables, split_warnings
 from drcli.runs.collect import RunRecord, by_recipe
-from drcli.runs.comparison import Row, compare, row_values
+from drcli.runs.comparison import Row, compare
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun, of_modalities, plan, select_labels, select_seeds, split_names
+from drcli.runs.values import row_values
 from drcli.watch.console import ConsoleListener, GridConsole
 from drcli.watch.events import Listener, Listeners
 from drcli.watch.loggers import Loggers, check_loggers
@@ -212,6 +213,7 @@ class TrainRequest:
     out: Path
     engine: EngineOptions
     reference: str | None = None
+    columns: Sequence[str] | None = None
 
 
 def train(request: TrainRequest, progress: Console) -> GridResult | None:
@@ -258,6 +260,7 @@ def _train_launched(world: World, request: TrainRequest, progress: Console) -> G
 
 
 def _planned(request: TrainRequest) -> tuple[Engine, list[PlannedRun], Recipe]:
+    check_columns(request.columns or ())
     engine = select_engine(request.engine)
     return engine, *requested(request)
 
@@ -329,6 +332,7 @@ def to_json(result: GridResult, reference: str | None = None) -> dict[str, Any]:
     return {
         "runs": [_run_json(run) for run in result.runs],
         "summary": [row_json(row) for of_one in by_recipe(result.runs).values() for row in compare(of_one, reference)],
+        **({"warnings": warnings} if (warnings := split_warnings(result.runs)) else {}),
         **({"failed": result.messages} if result.messages else {}),
     }
 
@@ -348,14 +352,16 @@ def row_json(row: Row) -> dict[str, Any]:
         **{key: found[key] for key in kept},
         "difference_to_joint": difference and difference.mean,
         "difference_ci95": difference and difference.t95,
+        "difference_p": difference and difference.p,
+        "difference_p_holm": difference and difference.p_holm,
         "reference": difference and difference.to,
     }
 
 
-def tables(result: GridResult, reference: str | None = None) -> Group:
+def tables(result: GridResult, request: TrainRequest) -> Group:
     """Return the comparison of each recipe's finished runs, of which there is at least one."""
     place = os.path.commonpath([run.folder for run in result.runs])
-    shown = comparison_tables(result.runs, reference, NARROW)
+    shown = comparison_tables(result.runs, request.reference, request.columns or NARROW)
     return Group(*map(rich_table, shown), unbroken(f"runs, with their checkpoint.pt: {place}", "dim"))
 
 

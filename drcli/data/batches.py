@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from drcli.data import transforms
+from drcli.data.draws import Draws
+from drcli.data.input import Corruption
+from drcli.data.pairs import draw_partners
 from drcli.data.plan import PICTURES, InputPlan, norm, normalised
 from drcli.data.prepared import Split
 from drcli.data.rows import Residence, Rows, ahead, free_at_peak, to_device
@@ -55,6 +59,7 @@ class Batch:
         share_of: labels, row numbers and what is seen of the whole batch, where these are the rows of one of
             several processes; else None.
         seen: of which rows a modality is seen, {m: (B,)}, bool, on the CPU; of one that is left out, every row is.
+        present: which rows have a modality, {m: (B,)}, bool, on the CPU; of one that is left out, every row has.
     """
 
     inputs: dict[str, Tensor]
@@ -63,6 +68,7 @@ class Batch:
     lengths: dict[str, Tensor] = field(default_factory=dict)
     share_of: Batch | None = None
     seen: dict[str, Tensor] = field(default_factory=dict)
+    present: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def whole(self) -> Batch:
@@ -89,48 +95,8 @@ class Batch:
         inputs = {m: x[span] for m, x in self.inputs.items()}
         lengths = {m: x[span] for m, x in self.lengths.items()}
         seen = {m: x[span] for m, x in self.seen.items()}
-        return Batch(inputs, self.labels[span], self.index[span], lengths, seen=seen)
-
-
-@dataclass(frozen=True)
-class Draws:
-    """The random choices of one batch, all on the CPU.
-
-    Attributes:
-        index: row numbers (B,).
-        flips: rows to mirror (B,), or None in evaluation.
-        frames: stored frames to take, {m: (B, T)}.
-        boxes: crops {m: (B, 4)}; without one, pictures are resized whole.
-        noise: seed of the noise {m: int}; without one, the noise is the row's own.
-        whole: row numbers of the whole batch, where these are the rows of one of several processes.
-        rows: where in it they are (B,).
-        seen: of which rows a modality is seen, {m: (B,)}.
-        seen_whole: the same of the whole batch, where these are the rows of one of several processes.
-    """
-
-    index: Tensor
-    flips: Tensor | None = None
-    frames: dict[str, Tensor] = field(default_factory=dict)
-    boxes: dict[str, Tensor] = field(default_factory=dict)
-    noise: dict[str, int] = field(default_factory=dict)
-    whole: Tensor | None = None
-    rows: Tensor | None = None
-    seen: dict[str, Tensor] = field(default_factory=dict)
-    seen_whole: dict[str, Tensor] = field(default_factory=dict)
-
-    def of(self, rows: Tensor) -> Draws:
-        """Return the choices for some rows (B,) of the batch."""
-        return Draws(
-            self.index[rows],
-            None if self.flips is None else self.flips[rows],
-            {m: x[rows] for m, x in self.frames.items()},
-            {m: x[rows] for m, x in self.boxes.items()},
-            self.noise,
-            whole=self.index,
-            rows=rows,
-            seen={m: x[rows] for m, x in self.seen.items()},
-            seen_whole=self.seen,
-        )
+        present = {m: x[span] for m, x in self.present.items()}
+        return Batch(inputs, self.labels[span], self.index[span], lengths, seen=seen, present=present)
 
 
 class Batches:
@@ -143,6 +109,7 @@ class Batches:
         residence: where the arrays are meanwhile; the batches are the same bit for bit.
         world: the processes that share shuffled batches.
         accumulate: parts of a shuffled batch, each of which is shared.
+        pairs_anew: `pair_anew` takes rows from the split's pools, which are read for it.
     """
 
     def __init__(
@@ -154,17 +121,51 @@ class Batches:
         *,
         world: World = ALONE,
         accumulate: int = 1,
+        pairs_anew: bool = False,
     ) -> None:
         self.world = world
         self.accumulate = accumulate
         self.split = split
         self.device = device
         self.plans = dict(plans)
-        self.rows = Rows({m: split.arrays[m] for m in plans}, device, residence, split.files)
+        self._pools = {m: pool for m, pool in split.pools.items() if pairs_anew and m in plans}
+        self._partners: dict[str, Tensor] = {}
+        arrays = {m: split.arrays[m] for m in plans} | {_pool(m): pool.array for m, pool in self._pools.items()}
+        files = {**split.files, **{_pool(m): pool.file for m, pool in self._pools.items()}}
+        self.rows = Rows(arrays, device, residence, files)
         self._norms = {m: norm(plan.info, device) for m, plan in plans.items()}
         self._labels = split.labels.to(device)
         self._lengths = {m: steps.to(device) for m, steps in split.lengths.items() if m in self.plans}
         self._fixed_noise: dict[str, Tensor] = {}
+        self._noise_names: tuple[str | int, ...] = ()
+        self.present = {m: rows for m, rows in split.present.items() if m in self.plans}
+
+    def without(self, present: Mapping[str, Tensor]) -> Batches:
+        """Return the same batches of rows that lack more: those not in {m: (N,)}, bool, on the CPU."""
+        found = copy.copy(self)
+        found.present = {m: rows & self.present[m] if m in self.present else rows for m, rows in present.items()}
+        found.present = {**self.present, **found.present}
+        return found
+
+    def noisy(self, modality: str, draw: int = 0) -> Callable[[float], Batches]:
+        """Return what maps a signal-to-noise ratio in dB to the same batches, with white noise on a modality's inputs.
+
+        The noise is in place of what the recipe adds; see `drcli.data.transforms.add_noise`.
+
+        Args:
+            modality: whose inputs.
+            draw: number of the noise, from 0; at every ratio it is the same up to its scale.
+        """
+        kept: dict[str, Tensor] = {}
+
+        def at(snr_db: float) -> Batches:
+            found = copy.copy(self)
+            noise = Corruption(snr_db=snr_db, splits=(self.split.name,))
+            found.plans = {**self.plans, modality: replace(self.plans[modality], corruption=noise)}
+            found._fixed_noise, found._noise_names = kept, ("draw", draw) if draw else ()  # noqa: SLF001 - of its class
+            return found
+
+        return at
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -224,6 +225,19 @@ class Batches:
         draws = self._draw(index, augment)
         return self._batch(draws, self._read(draws))
 
+    def pair_anew(self, generator: torch.Generator) -> None:
+        """Give each row another one of its class from the pool of each modality that has one.
+
+        Batches of `shuffled` are made of these pairs until the next call, all others of the stored ones. Without
+        `pairs_anew`, nothing is drawn.
+
+        Args:
+            generator: CPU generator that they are drawn from.
+        """
+        self._partners = {
+            m: draw_partners(self.split.labels, pool.labels, generator) for m, pool in self._pools.items()
+        }
+
     def _make(self, jobs: Iterable[Draws]) -> Iterator[Batch]:
         if not self.rows.prefetches:
             yield from (self._batch(draws, self._read(draws)) for draws in jobs)
@@ -233,7 +247,8 @@ class Batches:
 
     def _draw_share(self, index: Tensor, seen: dict[str, Tensor], augment: torch.Generator | None) -> Draws:
         """Draw for a whole batch, and keep what is this process's."""
-        draws = replace(self._draw(index, augment), seen=seen)
+        partners = {m: rows[index] for m, rows in self._partners.items()}
+        draws = replace(self._draw(index, augment), seen=seen, partners=partners)
         return draws if self.world.size == 1 else draws.of(own_rows(len(index), self.accumulate, self.world))
 
     def _draw(self, index: Tensor, augment: torch.Generator | None) -> Draws:
@@ -266,7 +281,13 @@ class Batches:
             draws.boxes.update({} if boxes is None else {modality: boxes})
 
     def _read(self, draws: Draws) -> dict[str, Tensor]:
-        return {m: self.rows.read(m, draws.index, draws.frames.get(m)) for m in self.plans}
+        return {m: self._stored(m, draws) for m in self.plans}
+
+    def _stored(self, modality: str, draws: Draws) -> Tensor:
+        frames = draws.frames.get(modality)
+        if modality in draws.partners:
+            return self.rows.read(_pool(modality), draws.partners[modality], frames)
+        return self.rows.read(modality, draws.index, frames)
 
     def _batch(self, draws: Draws, stored: Mapping[str, Tensor]) -> Batch:
         where = to_device(draws.index, self.device)
@@ -276,7 +297,10 @@ class Batches:
         if draws.whole is not None:
             labels = self._labels[to_device(draws.whole, self.device)]
             whole = Batch({}, labels, draws.whole, seen=draws.seen_whole)
-        return Batch(inputs, self._labels[where], draws.index, lengths, whole, draws.seen)
+        present = lacking_only({m: rows[draws.index] for m, rows in self.present.items()})
+        for m, rows in present.items():  # whatever a method does with it, there is nothing in it
+            inputs[m][to_device(~rows, self.device)] = 0
+        return Batch(inputs, self._labels[where], draws.index, lengths, whole, draws.seen, present)
 
     def _input(self, modality: str, stored: Tensor, draws: Draws, lengths: Tensor | None) -> Tensor:
         plan = self.plans[modality]
@@ -311,10 +335,20 @@ class Batches:
 
     def _noise_of(self, modality: str, rows: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Tensor:
         """Return the rows' own noise (B, *shape) on a device; it is drawn on the CPU, which need not hold it all."""
-        noise = torch.empty(len(rows), *shape, device=device)
+        noise, names = torch.empty(len(rows), *shape, device=device), ("noise", self.split.name, modality)
         for place, row in zip(noise, rows, strict=True):
-            place.copy_(torch.randn(*shape, generator=generator(0, "noise", self.split.name, modality, row)))
+            place.copy_(torch.randn(*shape, generator=generator(0, *names, row, *self._noise_names)))
         return noise
+
+
+def lacking_only(present: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return of {m: (B,)} those of the modalities that a row lacks."""
+    return {m: rows for m, rows in present.items() if not bool(rows.all())}
+
+
+def _pool(modality: str) -> str:
+    """The name of a pool among the arrays of a split."""
+    return f"{modality} pool"
 
 
 def parts(index: Tensor, size: int) -> tuple[Tensor, ...]:

@@ -5,23 +5,27 @@ A prepared dataset is a directory::
     dataset.json            this module's `DatasetInfo`
     <split>/<modality>.npy  (N, ...) one memory-mappable array
     <split>/<modality>_lengths.npy  (N,) int64 valid steps, for sequences
+    <split>/<modality>_present.npy  (N,) bool, which rows have the modality, where some may lack it
     <split>/labels.npy      (N,) int64 indices into `classes`
     <split>/ids.txt         N lines; rows that share an id are several draws of one sample
+    train/<modality>_pool.npy         (P, ...) more rows of a modality, paired with none; only where there are any
+    train/<modality>_pool_labels.npy  (P,) int64 their classes
 
 with the splits train, val and test. `data_prep` writes it, `drcli.data` reads it; nothing else of
 either package is shared. This module imports neither torch nor pydantic.
 
 Version 2 adds a seal, the digest of all other values in `dataset.json`. Version 1 is read as well; without
-a seal, only the ranges of its values are checked.
+a seal, only the ranges of its values are checked. Version 3 is version 2 with rows that lack modalities, which
+hold zeros there: an older drcli would take these for values.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import ItemsView, Mapping, Sequence
+from collections.abc import Collection, ItemsView, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,8 @@ from drcli.errors import DataError
 from drcli.reading import ABSENT, differing, open_regular, read_json_object, storable
 
 FORMAT_VERSION = 2
-READABLE = (1, 2)
+MASKED_VERSION = 3
+READABLE = (1, 2, MASKED_VERSION)
 SPLITS = ("train", "val", "test")
 INFO_FILE = "dataset.json"
 LABELS_FILE = "labels.npy"
@@ -38,7 +43,7 @@ IDS_FILE = "ids.txt"
 KINDS = tuple(checks.RANKS)
 """array: (C, H, W), an image or a spectrogram. frames: (T, 3, H, W), pictures in the order of time.
 flow: (T, 2, H, W), horizontal and vertical optical flow. sequence: (L, D), padded at its end, with the
-number of valid steps in a file of its own."""
+number of valid steps in a file of its own. vector: (D,)."""
 
 DECODING = 2
 """Rises when the same clip gives other pictures or samples, so that no preparation is resumed across it, and `train`
@@ -61,6 +66,7 @@ class ModalityInfo:
         mean: subtracted when a batch is made; one number, or one per channel.
         std: divided by when a batch is made; as many numbers as `mean`.
         kind: what the axes are: one of `KINDS`.
+        masked: whether rows may lack the modality; a file of its own says which have it.
     """
 
     shape: tuple[int, ...]
@@ -68,6 +74,12 @@ class ModalityInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     kind: str = "array"
+    masked: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data; without a mask there is no word of one, as in datasets of before."""
+        found = asdict(self)
+        return found if self.masked else {key: value for key, value in found.items() if key != "masked"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +98,7 @@ class Contents:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that `parse_contents` reads back."""
-        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        found: dict[str, Any] = json.loads(json.dumps({**asdict(self), "modalities": _plain(self.modalities)}))
         return found
 
 
@@ -104,6 +116,7 @@ class DatasetInfo:
         source: what they were made from: at least "fingerprint" and "limit" (null: everything).
         sha256: digest of every other file, by its path relative to the directory.
         format_version: version of this layout.
+        pools: number of rows that the training split has beyond its pairs, by modality that has any.
     """
 
     name: str
@@ -115,6 +128,7 @@ class DatasetInfo:
     source: Mapping[str, Any]
     sha256: Mapping[str, str]
     format_version: int = FORMAT_VERSION
+    pools: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def contents(self) -> Contents:
@@ -124,16 +138,21 @@ class DatasetInfo:
     @property
     def fingerprint(self) -> str:
         """Digest of everything that a model sees, normalisation included, whatever the folder is called."""
-        modalities = {m: asdict(spec) for m, spec in self.modalities.items()}
-        return _digest({"classes": self.classes, "modalities": modalities, "sha256": self.sha256})
+        return _digest({"classes": self.classes, "modalities": _plain(self.modalities), "sha256": self.sha256})
 
     def to_json(self) -> str:
         """Text of `dataset.json`."""
         values = json.loads(
-            json.dumps(storable(asdict(self)))
+            json.dumps(storable({**asdict(self), "modalities": _plain(self.modalities)}))
         )  # keys that are not strings become strings, as when it is read
+        if not self.pools:
+            del values["pools"]  # as in datasets from before there were any
         seal = {"seal": _digest(values)} if self.format_version > 1 else {}
         return json.dumps({**values, **seal}, indent=2, sort_keys=True) + "\n"
+
+
+def _plain(modalities: Mapping[str, ModalityInfo]) -> dict[str, Any]:
+    return {m: spec.to_dict() for m, spec in modalities.items()}
 
 
 def _digest(values: Mapping[str, Any]) -> str:
@@ -150,7 +169,7 @@ def read_info(root: Path) -> DatasetInfo:
     raw = _read_object(path)
     version = raw.get("format_version")
     if type(version) is not int or version not in READABLE:
-        allowed = " and ".join(map(str, READABLE))
+        allowed = f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
         raise DataError(f"{path}: format_version is {version!r}, this drcli reads {allowed}; {_REMEDY}")
     try:
         info = _parse(raw, version)
@@ -179,6 +198,7 @@ def _parse(raw: Mapping[str, Any], version: int) -> DatasetInfo:
     """
     contents = parse_contents(raw)
     modalities = contents.modalities
+    pools = _parse_pools(raw, modalities)
     rows, samples = _parse_counts(raw, "rows"), _parse_counts(raw, "samples")
     for split, count in samples.items():
         if count > rows[split]:
@@ -191,8 +211,9 @@ def _parse(raw: Mapping[str, Any], version: int) -> DatasetInfo:
         rows=rows,
         settings=dict(_block(raw, "settings")),
         source=dict(_block(raw, "source")),
-        sha256=_parse_digests(raw, modalities),
+        sha256=_parse_digests(raw, modalities, pools),
         format_version=version,
+        pools=pools,
     )
 
 
@@ -224,7 +245,9 @@ def _parse_modality(name: str, raw: Any) -> ModalityInfo:
         raise ValueError(
             f"{within} has {len(mean)} means and {len(std)} standard deviations; they must be equally many"
         )
-    return ModalityInfo(shape, checks.choice(*checks.member(spec, "dtype", within), checks.DTYPES), mean, std, kind)
+    dtype = checks.choice(*checks.member(spec, "dtype", within), checks.DTYPES)
+    masked = checks.flag(f"{within}.masked", spec.get("masked", False))
+    return ModalityInfo(shape, dtype, mean, std, kind, masked)
 
 
 def _parse_counts(raw: Mapping[str, Any], key: str) -> dict[str, int]:
@@ -232,9 +255,19 @@ def _parse_counts(raw: Mapping[str, Any], key: str) -> dict[str, int]:
     return {split: checks.whole(*checks.member(counts, split, key)) for split in SPLITS}
 
 
-def _parse_digests(raw: Mapping[str, Any], modalities: Mapping[str, ModalityInfo]) -> dict[str, str]:
+def _parse_pools(raw: Mapping[str, Any], modalities: Mapping[str, ModalityInfo]) -> dict[str, int]:
+    pools = checks.mapping("pools", raw.get("pools", {}))
+    for m in pools:
+        if m not in modalities or modalities[m].kind == "sequence":
+            checks.refuse("pools", m, "modalities of the dataset that are no sequences")
+    return {m: checks.whole(*checks.member(pools, m, "pools")) for m in pools}
+
+
+def _parse_digests(
+    raw: Mapping[str, Any], modalities: Mapping[str, ModalityInfo], pools: Collection[str]
+) -> dict[str, str]:
     digests = dict(_block(raw, "sha256"))
-    return {path: checks.sha256(*checks.member(digests, path, "sha256")) for path in data_files(modalities)}
+    return {path: checks.sha256(*checks.member(digests, path, "sha256")) for path in data_files(modalities, pools)}
 
 
 def lengths_file(modality: str) -> str:
@@ -242,11 +275,23 @@ def lengths_file(modality: str) -> str:
     return f"{modality}_lengths.npy"
 
 
-def data_files(modalities: Mapping[str, ModalityInfo]) -> list[str]:
-    """Paths of all files besides `dataset.json`, relative to the directory."""
+def present_file(modality: str) -> str:
+    """Name of the file of which rows have a modality."""
+    return f"{modality}_present.npy"
+
+
+def pool_files(modality: str) -> tuple[str, str]:
+    """Names of the files of a modality's pool: its rows, and their classes."""
+    return f"{modality}_pool.npy", f"{modality}_pool_labels.npy"
+
+
+def data_files(modalities: Mapping[str, ModalityInfo], pools: Collection[str] = ()) -> list[str]:
+    """Paths of all files besides `dataset.json`, relative to the directory; `pools` names modalities that have one."""
     lengths = [lengths_file(m) for m, spec in modalities.items() if spec.kind == "sequence"]
-    names = [*(f"{m}.npy" for m in modalities), *lengths, LABELS_FILE, IDS_FILE]
-    return [f"{split}/{name}" for split in SPLITS for name in names]
+    present = [present_file(m) for m, spec in modalities.items() if spec.masked]
+    names = [*(f"{m}.npy" for m in modalities), *lengths, *present, LABELS_FILE, IDS_FILE]
+    pooled = [f"train/{name}" for m in pools for name in pool_files(m)]
+    return [f"{split}/{name}" for split in SPLITS for name in names] + pooled
 
 
 def file_sha256(path: Path) -> str:

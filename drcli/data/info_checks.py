@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-RANKS: Mapping[str, int] = {"array": 3, "frames": 4, "flow": 4, "sequence": 2}
-"""Number of axes of one sample by kind: (C, H, W), (T, C, H, W), (T, 2, H, W), (L, D)."""
+RANKS: Mapping[str, int] = {"array": 3, "frames": 4, "flow": 4, "sequence": 2, "vector": 1}
+"""Number of axes of one sample by kind: (C, H, W), (T, C, H, W), (T, 2, H, W), (L, D), (D,)."""
+
+BY_DIMENSION = ("sequence", "vector")
+"""Kinds that are normalised by their last axis; the others have channels."""
 
 DTYPES = ("float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64")
 """Types of stored arrays, by their numpy names."""
@@ -64,6 +67,11 @@ def class_names(field: str, value: Any) -> tuple[str, ...]:
     return names
 
 
+def flag(field: str, value: Any) -> bool:
+    """True or false."""
+    return value if isinstance(value, bool) else refuse(field, value, "true or false")
+
+
 def whole(field: str, value: Any) -> int:
     """A whole number from 1."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**63:
@@ -90,15 +98,16 @@ def shape(field: str, value: Any, kind: str) -> tuple[int, ...]:
     sizes = value if isinstance(value, list) else refuse(field, value, "a list of whole numbers")
     axes = tuple(whole(field, size) for size in sizes)
     if len(axes) != RANKS[kind] or (kind == "flow" and axes[1] != 2):
-        refuse(field, value, f"{RANKS[kind]} axes{', the second of 2,' if kind == 'flow' else ''} for the kind {kind}")
+        count = f"{RANKS[kind]} {'axis' if RANKS[kind] == 1 else 'axes'}"
+        refuse(field, value, f"{count}{', the second of 2,' if kind == 'flow' else ''} for the kind {kind}")
     return axes
 
 
 def statistics(
     field: str, value: Any, kind: str, axes: Sequence[int], *, least: float = -_LARGEST
 ) -> tuple[float, ...]:
-    """One number, or one for each channel (of a sequence, each dimension), finite in float32 and at least `least`."""
-    channels = axes[-1] if kind == "sequence" else axes[-3]
+    """One number, or one for each channel (sequences, vectors: dimension), finite in float32 and at least `least`."""
+    channels = axes[-1] if kind in BY_DIMENSION else axes[-3]
     found = value if isinstance(value, list) else refuse(field, value, "a list of numbers")
     if len(found) not in {1, channels}:
         raise ValueError(f"{field} has {len(found)} numbers; it must have 1 or {channels}")

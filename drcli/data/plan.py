@@ -9,6 +9,7 @@ from torch import Tensor
 
 from drcli.data import transforms
 from drcli.data.format import ModalityInfo
+from drcli.data.info_checks import BY_DIMENSION
 from drcli.data.input import Corruption, InputSettings
 from drcli.errors import UsageError
 
@@ -98,7 +99,7 @@ def _resized(pictures: Tensor, boxes: Tensor | None, size: int) -> Tensor:
 
 def norm(info: ModalityInfo, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return mean and inverse standard deviation, shaped to the channel axis of a batch."""
-    trailing = 0 if info.kind == "sequence" or len(info.mean) == 1 else 2
+    trailing = 0 if info.kind in BY_DIMENSION or len(info.mean) == 1 else 2
     mean, std = (torch.tensor(values).reshape(-1, *[1] * trailing) for values in (info.mean, info.std))
     return mean.to(device), std.reciprocal().to(device)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,14 @@ from drcli.data.format import (
     absence,
     differences,
     lengths_file,
+    pool_files,
+    present_file,
     read_info,
     verify_files,
 )
+from drcli.data.pairs import Pool
 from drcli.data.rows import MappedFile, open_array
-from drcli.errors import DataError, UsageError
+from drcli.errors import DataError, RunError, UsageError
 from drcli.names import DATASETS
 from drcli.reading import read_text
 
@@ -44,6 +47,8 @@ class Split:
         weight: (N,) float64, 1 / draws of the row's sample: a mean over rows with these weights is
             the mean over samples.
         files: what the memory maps read from, by modality.
+        present: (N,) bool, whether a row has a modality, by modality that some rows may lack.
+        pools: rows beyond the pairs, by modality that has any; of train alone.
     """
 
     name: str
@@ -53,6 +58,8 @@ class Split:
     weight: Tensor
     lengths: Mapping[str, Tensor] = field(default_factory=dict)
     files: Mapping[str, MappedFile] = field(default_factory=dict)
+    present: Mapping[str, Tensor] = field(default_factory=dict)
+    pools: Mapping[str, Pool] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:
@@ -74,11 +81,13 @@ class PreparedDataset:
         info: its `dataset.json`.
         warnings: what the user should know, one line each (a class absent from val or test,
             clips that were decoded wrongly).
+        closed: splits that must not be opened.
     """
 
     root: Path
     info: DatasetInfo
     warnings: tuple[str, ...]
+    closed: frozenset[str] = frozenset()
 
     @property
     def num_classes(self) -> int:
@@ -90,7 +99,12 @@ class PreparedDataset:
 
         Args:
             name: train, val or test.
+
+        Raises:
+            RunError: it is closed.
         """
+        if name in self.closed:
+            raise RunError(f"{self.root}: the split {name} is closed to this run; it belongs to the final evaluation")
         folder, rows = self.root / name, self.info.rows[name]
         sample = torch.from_numpy(_sample_numbers(folder / IDS_FILE))
         paths = {m: folder / f"{m}.npy" for m in self.info.modalities}
@@ -103,10 +117,36 @@ class PreparedDataset:
             weight=1.0 / torch.bincount(sample).to(torch.float64)[sample],
             lengths={m: _read_column(folder / lengths_file(m), rows) for m in self._sequences()},
             files={m: MappedFile(path, path.stat().st_size) for m, path in paths.items()},
+            present={
+                m: torch.from_numpy(open_array(folder / present_file(m), (rows,), "bool")).clone()
+                for m, spec in specs.items()
+                if spec.masked
+            },
+            pools={m: open_pool(self.root, self.info, m) for m in self.info.pools} if name == "train" else {},
         )
+
+    def without(self, name: str) -> PreparedDataset:
+        """Return the same dataset with one more split closed."""
+        return replace(self, closed=self.closed | {name})
+
+    def ids(self, split: str) -> list[str]:
+        """Return the id of each row's sample of a split, in stored order; draws of one sample share theirs."""
+        return _ids(self.root / split / IDS_FILE)
 
     def _sequences(self) -> list[str]:
         return [m for m, spec in self.info.modalities.items() if spec.kind == "sequence"]
+
+
+def open_pool(root: Path, info: DatasetInfo, modality: str) -> Pool:
+    """Open the rows that a modality has beyond the pairs of the training split.
+
+    Raises:
+        DataError: a file is not as `dataset.json` says.
+    """
+    array, labels = (root / "train" / name for name in pool_files(modality))
+    spec, rows = info.modalities[modality], info.pools[modality]
+    opened = torch.from_numpy(open_array(array, (rows, *spec.shape), spec.dtype))
+    return Pool(opened, _read_column(labels, rows), MappedFile(array, array.stat().st_size))
 
 
 def _read_column(path: Path, rows: int) -> Tensor:
@@ -185,6 +225,7 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
         open_array(root / split / f"{m}.npy", (info.rows[split], *spec.shape), spec.dtype)
         if spec.kind == "sequence":
             _check_lengths(root / split / lengths_file(m), info.rows[split], spec.shape[0])
+    _check_present(root, info, split)
     labels_path = root / split / LABELS_FILE
     labels = open_array(labels_path, (info.rows[split],), "int64")
     sample = _sample_numbers(root / split / IDS_FILE)
@@ -204,7 +245,20 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
             f"{labels_path}: labels run from {labels.min()} to {labels.max()}, allowed are 0 to "
             f"{num_classes - 1}; prepare the dataset again with --fresh"
         )
+    if split == "train":
+        _check_pools(root, info, labels)
     return _check_classes(root, info, split, labels)
+
+
+def _check_pools(root: Path, info: DatasetInfo, labels: NDArray[np.int64]) -> None:
+    """Refuse a pool without rows of a class of the training split, or with rows of none."""
+    for m in info.pools:
+        found = set(open_pool(root, info, m).labels.tolist())
+        absent = [info.classes[label] for label in sorted(set(labels.tolist()) - found)]
+        if absent or not found <= set(range(len(info.classes))):
+            wrong = absence(absent, "it") if absent else "it has labels of no class"
+            path = root / "train" / pool_files(m)[1]
+            raise DataError(f"{path}: {wrong}; prepare the dataset again with --fresh")
 
 
 def _check_lengths(path: Path, rows: int, longest: int) -> None:
@@ -214,6 +268,28 @@ def _check_lengths(path: Path, rows: int, longest: int) -> None:
             f"{path}: lengths run from {lengths.min()} to {lengths.max()}, allowed are 0 to {longest}; "
             "prepare the dataset again with --fresh"
         )
+
+
+def _check_present(root: Path, info: DatasetInfo, split: str) -> None:
+    """Refuse a row that lacks every modality, and a modality of which K-means has too few rows."""
+    masks = {
+        m: open_array(root / split / present_file(m), (info.rows[split],), "bool")
+        for m, spec in info.modalities.items()
+        if spec.masked
+    }
+    for m, mask in masks.items():
+        if mask.sum() < (1 if split == "test" else len(info.classes)):
+            raise DataError(
+                f"{root / split / present_file(m)}: {mask.sum()} rows have the modality, for {len(info.classes)} "
+                "classes; K-means needs at least as many rows as classes: give more, or leave the modality out"
+            )
+    if masks and len(masks) == len(info.modalities):
+        lacking = ~np.any(list(masks.values()), axis=0)
+        if lacking.any():
+            raise DataError(
+                f"{root / split}: row {int(lacking.argmax())} lacks every modality; leave such rows out, and prepare "
+                "the dataset again with --fresh"
+            )
 
 
 def _check_classes(root: Path, info: DatasetInfo, split: str, labels: NDArray[np.int64]) -> list[str]:
@@ -227,6 +303,10 @@ def _check_classes(root: Path, info: DatasetInfo, split: str, labels: NDArray[np
 
 def _sample_numbers(path: Path) -> NDArray[np.int64]:
     """(N,) for each line of ids.txt the number of its id, counted by first appearance."""
-    ids = read_text(path, remedy="prepare again with --fresh", limit=10**9).removesuffix("\n").split("\n")
+    ids = _ids(path)
     number = {name: index for index, name in enumerate(dict.fromkeys(ids))}
     return np.array([number[name] for name in ids], dtype=np.int64)
+
+
+def _ids(path: Path) -> list[str]:
+    return read_text(path, remedy="prepare again with --fresh", limit=10**9).removesuffix("\n").split("\n")

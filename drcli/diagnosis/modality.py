@@ -188,9 +188,9 @@ class ModalityDiagnosis:
 
 def diagnose(
     features_train: Mapping[str, Tensor],
-    labels_train: Tensor,
+    labels_train: Tensor | Mapping[str, Tensor],
     features_val: Mapping[str, Tensor],
-    labels_val: Tensor,
+    labels_val: Tensor | Mapping[str, Tensor],
     *,
     num_classes: int,
     settings: MeasureSettings,
@@ -201,9 +201,9 @@ def diagnose(
 
     Args:
         features_train: {m: (N, D_m)}, the encoders' outputs on the training set.
-        labels_train: (N,) integers.
+        labels_train: (N,) integers; or {m: (N_m,)} where modalities have rows of their own, see `present_only`.
         features_val: {m: (M, D_m)} of the same modalities on the validation set.
-        labels_val: (M,) integers.
+        labels_val: the same of the M rows.
         num_classes: number of clusters, at most N and M.
         settings: how purities and gap are measured.
         lambda_: slope from gap to strength, not negative.
@@ -217,9 +217,9 @@ def diagnose(
     return {
         m: diagnose_modality(
             features_train[m],
-            labels_train,
+            _labels_of(m, labels_train),
             features_val[m],
-            labels_val,
+            _labels_of(m, labels_val),
             num_classes=num_classes,
             settings=settings,
             lambda_=lambda_,
@@ -227,6 +227,10 @@ def diagnose(
         )
         for m in features_train
     }
+
+
+def _labels_of(modality: str, labels: Tensor | Mapping[str, Tensor]) -> Tensor:
+    return labels[modality] if isinstance(labels, Mapping) else labels
 
 
 def diagnose_modality(

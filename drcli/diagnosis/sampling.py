@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -41,3 +43,23 @@ def _shares(sizes: NDArray[np.int64], count: int) -> list[int]:
     first = np.argsort(-remainders, kind="stable")[: count - int(wholes.sum())]
     wholes[first] += 1
     return [int(number) for number in wholes]
+
+
+def present_only(
+    features: Mapping[str, Tensor], labels: Tensor, present: Mapping[str, Tensor]
+) -> tuple[Mapping[str, Tensor], Tensor | Mapping[str, Tensor]]:
+    """Return the features {m: (N_m, D_m)} and labels {m: (N_m,)} of the rows that have each modality.
+
+    Args:
+        features: {m: (N, D_m)}.
+        labels: (N,).
+        present: which rows have a modality, {m: (N,)}, bool; of one that is left out, all have. Where there is none,
+            features and labels are returned as they are.
+    """
+    if not present:
+        return features, labels
+    rows = {m: present[m].nonzero()[:, 0] if m in present else torch.arange(len(labels)) for m in features}
+    return (
+        {m: x[rows[m].to(x.device)] for m, x in features.items()},
+        {m: labels[rows[m].to(labels.device)] for m in features},
+    )

@@ -6,9 +6,11 @@ The defaults of the settings are what the authors' code does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from drcli.bases import Search
 
 MARGIN = 0.05
 """A gap must exceed that of permuted labels by this much to mean anything: another start of K-means or other samples
@@ -112,7 +114,7 @@ class MeasureSettings(BaseModel, extra="forbid", frozen=True):
 class GapSettings(MeasureSettings, validate_by_name=True, validate_by_alias=True):
     """How purities and their gap are measured, and the gap becomes a strength of re-learning."""
 
-    lambda_: NonNegativeFloat = Field(
+    lambda_: Annotated[NonNegativeFloat, Search(0, 10, source="the paper's Figure 5")] = Field(
         3.0,
         alias="lambda",
         le=1e6,

@@ -16,17 +16,17 @@ from drcli.data.format import INFO_FILE, Contents
 from drcli.data.plan import PICTURES, InputPlan
 from drcli.data.prepared import PreparedDataset, open_dataset, prepare_command
 from drcli.engine.saved import Saved, at_most, check_optimizer, check_state, check_tensors, saved
-from drcli.errors import CheckpointError, DataError, RecipeError
+from drcli.errors import CheckpointError, DataError, RecipeError, UsageError
 from drcli.methods.base import Method
 from drcli.methods.parts.relearning import Relearning
 from drcli.models.build import build_model
 from drcli.models.multimodal import MultimodalModel
 from drcli.names import METHODS
 from drcli.reading import one_line
-from drcli.recipe.load import recipe_from_dict, with_defaults
+from drcli.recipe.load import identity_of, recipe_from_dict, with_defaults
 from drcli.recipe.schema import RELEARN, Recipe
 from drcli.recipe.text import differences
-from drcli.runs.directory import STARTING_OVER, RunDirectory, identity_of
+from drcli.runs.directory import STARTING_OVER, RunDirectory
 from drcli.seeding import seeded
 from drcli.world import ALONE, World
 
@@ -71,7 +71,13 @@ class Assembly:
             plans = input_plans(self.recipe, self.modalities, self.dataset.info.contents)
             training = self.recipe.training
             self._batches[split] = Batches(
-                opened, plans, self.device, training.data, world=self.world, accumulate=training.accumulate
+                opened,
+                plans,
+                self.device,
+                training.data,
+                world=self.world,
+                accumulate=training.accumulate,
+                pairs_anew=training.pairs == "each_epoch",
             )
         return self._batches[split]
 
@@ -117,8 +123,16 @@ def assemble(
     Of several processes on GPUs, layers of batch normalisation take their statistics over the whole batch.
 
     Raises:
-        RecipeError: the dataset lacks a modality, or a backbone does not take its samples.
+        RecipeError: the dataset lacks a modality, or a backbone does not take its samples; new pairs are to be made of
+            a dataset that has none to make.
+        UsageError: rows of it lack modalities, and what is to be trained cannot deal with that.
     """
+    if recipe.training.pairs == "each_epoch" and not dataset.info.pools:
+        raise RecipeError(
+            f"training.pairs = each_epoch: dataset {dataset.info.name} in {dataset.root} keeps no rows beyond its "
+            "pairs; set it to stored, or prepare a dataset that does (avmnist with dataset.prepare.pool=null)"
+        )
+    check_masks(recipe, modalities, dataset.info.contents, world)
     model = recipe_model(recipe, modalities, dataset.info.contents).to(device)
     if recipe.training.channels_last and device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -128,6 +142,26 @@ def assemble(
     block = recipe.methods[recipe.method]
     relearning = None if block.relearn is None else Relearning(block.relearn)
     return Assembly(recipe, modalities, dataset, model, method, extras.to(device), device, world, relearning)
+
+
+def check_masks(recipe: Recipe, modalities: tuple[str, ...], dataset: Contents, world: World) -> None:
+    """Refuse what cannot deal with rows that lack modalities, where the dataset has such rows.
+
+    Raises:
+        UsageError: several processes train the run, or its method says why it cannot.
+    """
+    masked = [m for m in modalities if m in dataset.modalities and dataset.modalities[m].masked]
+    if masked and world.size > 1:
+        raise UsageError(
+            f"--devices {world.size}: rows of dataset {dataset.name} lack {', '.join(masked)}, so that the processes "
+            "would run different encoders; train on one device"
+        )
+    reason = METHODS.load(recipe.methods[recipe.method].method).masks_reason
+    if masked and reason:
+        raise RecipeError(
+            f"methods.{recipe.method}: rows of dataset {dataset.name} lack {', '.join(masked)}, and {reason}; choose "
+            "another method, or prepare the dataset without such rows"
+        )
 
 
 def build_method(recipe: Recipe, model: MultimodalModel) -> tuple[Method, nn.ModuleDict]:

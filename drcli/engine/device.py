@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from drcli import __version__
+from drcli.checkpoint import copied
 from drcli.errors import UsageError
 from drcli.methods.base import Method
 from drcli.methods.context import Context
@@ -26,6 +28,8 @@ from drcli.relearning.features import evaluating
 from drcli.runs.records import FORMAT, Environment
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "scipy")
+
+_PROCESS = Path("/proc/self")
 
 CALLS = 3
 """CUDA graphs warm up at the first call, record at the second, and replay from the third on."""
@@ -48,9 +52,9 @@ def resolve_device(name: str) -> torch.device:
 
 def set_determinism(deterministic: bool) -> None:
     """Make torch repeat itself bit for bit on one device and thread count, or stop insisting on it."""
-    if deterministic:
-        # cuBLAS reads this when it is first used; without it torch refuses deterministic mode.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # torch looks at this once, at the first matrix product on a GPU, and refuses deterministic mode ever after where it
+    # was not there then: a run without the mode must not spoil those that follow it in the process.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # The same switch as use_deterministic_algorithms, which would import torch's compiler: seconds.
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
     # Filling memory that no result reads costs time and changes nothing.
@@ -85,6 +89,45 @@ def environment(recipe: Recipe, fingerprint: str, device: torch.device, devices:
     )
 
 
+class PeakMemory:
+    """The most memory in use from now on.
+
+    Where the kernel can forget its own mark (Linux), it is asked to; elsewhere the process's mark since its start
+    counts.
+
+    Args:
+        device: where a run is trained.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        with suppress(OSError):  # another system, or a read-only /proc
+            (_PROCESS / "clear_refs").write_text("5")
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def of_process(self) -> int | None:
+        """Return bytes of main memory that this process held at most; None where the system does not tell."""
+        try:
+            lines = (_PROCESS / "status").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return _peak_by_rusage()
+        return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+
+    def of_gpu(self) -> int | None:
+        """Return bytes that tensors took on the GPU at most; None on a CPU."""
+        return torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
+
+
+def _peak_by_rusage() -> int | None:
+    """Return the same since the process began; None on Windows, which has no such call."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def source_of(recipe: Recipe) -> str:
     """Return a digest of the file that a run's method is written in; "" where there is none."""
     path = inspect.getsourcefile(METHODS.load(recipe.methods[recipe.method].method))
@@ -94,8 +137,8 @@ def source_of(recipe: Recipe) -> str:
 def compile_forward(ctx: Context, method: Method) -> str | None:
     """Compile the model's forward pass as the recipe asks, and try it on a batch of train and one of val.
 
-    The trial leaves parameters, buffers and the global generator as they were. Where it fails, the model
-    runs uncompiled.
+    The trial leaves parameters, buffers, the method's state and the global generator as they were. Where it fails, the
+    model runs uncompiled.
 
     Returns:
         Why the model is not compiled, in a line; None where it is, or was not asked to be.
@@ -103,12 +146,17 @@ def compile_forward(ctx: Context, method: Method) -> str | None:
     mode = ctx.training.compile
     if mode == "off":
         return None
+    if ctx.train.present:
+        return "rows lack modalities, so that each batch has other numbers of them; the model runs uncompiled"
     model = ctx.model
     buffers = {name: (buffer, buffer.clone()) for name, buffer in model.named_buffers()}
+    state = copied(method.state_dict())
     try:
         # As `torch.use_deterministic_algorithms` would set it: kernels are not chosen by what is fastest today.
         inductor: Any = importlib.import_module("torch._inductor.config")
         inductor.deterministic = ctx.training.deterministic
+        # Methods that compare the gradients of several losses go back through one forward pass more than once.
+        importlib.import_module("torch._functorch.config").donated_buffer = False  # type: ignore[attr-defined]
         model.compile(mode=None if mode == "default" else mode)
         with torch.random.fork_rng(devices=[ctx.device] if ctx.device.type == "cuda" else []):
             _try(ctx, method)
@@ -117,6 +165,8 @@ def compile_forward(ctx: Context, method: Method) -> str | None:
         return f"torch.compile failed ({type(error).__name__}: {_first_line(error)}); the model runs uncompiled"
     finally:
         _restore(model, buffers)
+        method.load_state_dict(state)
+        ctx.take_logged()
         model.train()
         ctx.optimizer.zero_grad(set_to_none=True)
     return None

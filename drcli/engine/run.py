@@ -14,10 +14,10 @@ import torch
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
-from drcli.engine.device import compile_forward, environment, set_determinism, source_of
-from drcli.engine.evaluate import Evaluation, evaluate_split
+from drcli.engine.device import PeakMemory, compile_forward, environment, set_determinism, source_of
+from drcli.engine.evaluate import Evaluation, evaluate_split, num_parameters
 from drcli.engine.trainer import Trainer
-from drcli.errors import DrcliError, PeerError, RunError
+from drcli.errors import DrcliError, OutOfMemoryError, PeerError, RunError
 from drcli.files import locked, make_folder
 from drcli.metrics import Scores as Measured
 from drcli.models.multimodal import Teacher
@@ -27,6 +27,7 @@ from drcli.reading import is_memory_shortage, one_line
 from drcli.recipe.schema import Recipe
 from drcli.runs.directory import RunDirectory
 from drcli.runs.longer import is_longer
+from drcli.runs.measures import Cost
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import FORMAT, Failure, Scores, Summary
 from drcli.watch.events import Listener, Note, RunFinished, RunStarted
@@ -51,6 +52,7 @@ def execute(
 
     A finished run is not trained again; an unfinished one is resumed. Where several processes
     train it together, all of them call this, the main one writes the files, and the others read them.
+    A run to which the test split is closed (`run.opens_test`) ends with its scores on validation alone.
 
     Args:
         run: what to train, and where.
@@ -72,7 +74,7 @@ def execute(
         begun = not fresh and directory.check(run.recipe, dataset.info.fingerprint)
         if begun and directory.is_finished(run.recipe):
             summary = directory.summary()
-            if summary is not None:  # a finished run is shown even where nothing can be written
+            if summary is not None and _is_over(run, summary):  # shown even where nothing can be written
                 return summary
         make_folder(run.folder, remedy="choose another folder with --out")
         directory.lock = held.enter_context(locked(run.folder))
@@ -82,7 +84,8 @@ def execute(
         lengthen(directory, run.recipe)
         noted = environment(run.recipe, dataset.info.fingerprint, device, world.size)
         directory.claim(run.recipe, noted.model_copy(update={"labels": list(run.labels)}))
-        return directory.summary()
+        summary = directory.summary()
+        return summary if summary is not None and _is_over(run, summary) else None
 
     with ExitStack() as held:
         summary = world.on_main(claim)
@@ -94,6 +97,10 @@ def execute(
                 summary = _train(run, dataset, directory, device, listener, world)
         listener.on(RunFinished(run, summary, stored))
         return summary
+
+
+def _is_over(run: PlannedRun, summary: Summary) -> bool:
+    return summary.tested is not None or not run.opens_test
 
 
 def lengthen(directory: RunDirectory, recipe: Recipe) -> None:
@@ -116,7 +123,7 @@ def _enough_memory(run: PlannedRun, device: torch.device, world: World) -> Itera
     except Exception as error:
         if not (isinstance(error, torch.OutOfMemoryError) or is_memory_shortage(error)):
             raise
-        kind = RunError if world.size == 1 else PeerError
+        kind = OutOfMemoryError if world.size == 1 else PeerError
         raise kind(f"{run.folder}: out of memory on {device}; {LESS_MEMORY}") from error
 
 
@@ -169,7 +176,9 @@ def _train(
     world: World,
 ) -> Summary:
     set_determinism(run.recipe.training.deterministic)
-    assembly = assemble(run.recipe, run.modalities, dataset, device, world)
+    memory = PeakMemory(device)
+    opened = dataset if run.opens_test else dataset.without("test")
+    assembly = assemble(run.recipe, run.modalities, opened, device, world)
     wanted = {m: run.recipe.modalities[m].input.weights for m in run.modalities}
     digests = load_pretrained(assembly.model, {m: weights for m, weights in wanted.items() if weights is not None})
     teachers = {m: load_teacher(folder, dataset) for m, folder in run.teachers.items()}
@@ -186,8 +195,10 @@ def _train(
     try:
         trainer.train()
     except RunError as error:
-        raise RunError(f"{run.folder}: {error}\n  {_left(directory)}") from error
-    return _finish(run, assembly, directory, trainer.seconds)
+        raise type(error)(f"{run.folder}: {error}\n  {_left(directory)}") from error
+    if not run.opens_test:
+        return world.on_main(lambda: _validated(run, assembly, directory, trainer))
+    return _finish(run, assembly, directory, trainer.seconds, memory)
 
 
 def _left(directory: RunDirectory) -> str:
@@ -210,42 +221,77 @@ def load_teacher(folder: Path, dataset: PreparedDataset) -> Teacher:
     return Teacher.of(restored.assembly.model)
 
 
-def _finish(run: PlannedRun, assembly: Assembly, directory: RunDirectory, seconds: float) -> Summary:
+def _finish(
+    run: PlannedRun, assembly: Assembly, directory: RunDirectory, trained: float, memory: PeakMemory
+) -> Summary:
     """Use the test split: once, with the selected epoch."""
     started = time.perf_counter()
     state = checkpoint.load(directory.checkpoint)
     check_identity(assembly, state, directory.checkpoint)
     load_weights(assembly, state, directory.checkpoint)
     found = evaluate_split(assembly, "test")
-    epoch, seconds = int(state["epoch"]), seconds + time.perf_counter() - started
-    return assembly.world.on_main(lambda: _conclude(run, assembly, directory, found, epoch=epoch, seconds=seconds))
+    epoch, seconds = int(state["epoch"]), trained + time.perf_counter() - started
+    epochs = _epochs(run, assembly)
+    cost = Cost(
+        parameters=num_parameters(assembly),
+        seconds_per_epoch=trained / epochs if epochs else None,
+        seconds_per_1000=found.seconds_per_1000,
+        peak_memory=memory.of_process(),
+        peak_gpu_memory=memory.of_gpu(),
+    )
+    known: dict[str, Any] = {"selected_epoch": epoch, "seconds": seconds, "cost": cost}
+    return assembly.world.on_main(lambda: _conclude(run, assembly, directory, found, known))
 
 
 def _conclude(
-    run: PlannedRun, assembly: Assembly, directory: RunDirectory, found: Evaluation, *, epoch: int, seconds: float
+    run: PlannedRun, assembly: Assembly, directory: RunDirectory, found: Evaluation, known: dict[str, Any]
 ) -> Summary:
-    """Write the test outputs and the summary of a run, and return the latter."""
-    directory.write_outputs(found.outputs.stored(assembly.dataset.info.classes))
-    summary = Summary(
+    """Write the test outputs and the summary of a run, of which some is known, and return the latter."""
+    dataset = assembly.dataset
+    directory.write_outputs(found.outputs.stored(dataset.info.classes, dataset.ids("test")))
+    summary = _summary(
+        run,
+        assembly,
+        directory,
+        val=_record(found.val.scores()),
+        test=_record(found.outputs.scores()),
+        unimodal=found.probes,
+        fused_probe=found.fused_probe,
+        measures=found.measures(dataset.info.classes),
+        **known,
+    )
+    directory.write_summary(summary)
+    return summary
+
+
+def _validated(run: PlannedRun, assembly: Assembly, directory: RunDirectory, trainer: Trainer) -> Summary:
+    """Write the summary of a run that never opens the test split, and return it: its scores are those of validation."""
+    epoch = trainer.selected.epoch
+    found = Scores.model_validate(directory.epochs()[epoch].val.model_dump(exclude={"loss"}))
+    summary = _summary(run, assembly, directory, selected_epoch=epoch, seconds=trainer.seconds, val=found, unimodal={})
+    directory.write_summary(summary)
+    return summary
+
+
+def _summary(run: PlannedRun, assembly: Assembly, directory: RunDirectory, **scores: Any) -> Summary:
+    """Return a run's summary: its scores and their epoch, and what recipe and files say."""
+    return Summary(
         format=FORMAT,
         method=run.recipe.method,
         modality=run.modality,
         seed=run.seed,
         selection=run.recipe.selection,
         monitor=run.recipe.monitor,
-        selected_epoch=epoch,
-        epochs=run.recipe.training.epochs if assembly.method.trains else 0,
-        seconds=seconds,
+        epochs=_epochs(run, assembly),
         teacher_seconds=_seconds_of(run.teachers.values()),
         events=directory.count_events("relearn"),
         first_event=directory.first_event("relearn"),
-        val=_record(found.val.scores()),
-        test=_record(found.outputs.scores()),
-        unimodal=found.probes,
-        fused_probe=found.fused_probe,
+        **scores,
     )
-    directory.write_summary(summary)
-    return summary
+
+
+def _epochs(run: PlannedRun, assembly: Assembly) -> int:
+    return run.recipe.training.epochs if assembly.method.trains else 0
 
 
 def _record(scores: Measured) -> Scores:

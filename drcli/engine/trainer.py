@@ -17,7 +17,7 @@ from drcli import checkpoint
 from drcli.diagnosis import ModalityDiagnosis
 from drcli.engine.assemble import Assembly, load_training
 from drcli.engine.evaluate import SplitOutputs, run_split
-from drcli.errors import RunError
+from drcli.errors import DivergedError, RunError
 from drcli.methods.base import Event, Method, Stage
 from drcli.methods.context import Context
 from drcli.models.multimodal import Teacher
@@ -117,7 +117,7 @@ class Trainer:
         """Train the epochs that are still to be done.
 
         Raises:
-            RunError: a loss is not finite, or a file cannot be written.
+            RunError: a loss is not finite (DivergedError), or a file cannot be written.
         """
         try:
             for epoch in range(self.next_epoch, num_epochs(self.assembly.method, self.recipe)):
@@ -141,6 +141,7 @@ class Trainer:
             self.recipe.training.epochs,
         )
         set_learning_rate(ctx.optimizer, rate)
+        ctx.train.pair_anew(generator(self.seed, "pairs", epoch))
         ctx.model.train()
         self.assembly.extras.train()
         begin_stage(self.assembly, ctx, method.stage(ctx))
@@ -196,7 +197,7 @@ class Trainer:
         scores = outputs.scores()
         if not math.isfinite(scores.loss):
             name = {"val": "validation"}.get(split, split)
-            raise RunError(diverged(f"epoch {self.ctx.epoch}: the {name} loss is {scores.loss}"))
+            raise DivergedError(diverged(f"epoch {self.ctx.epoch}: the {name} loss is {scores.loss}"))
         return ScoresAndLoss.model_validate({**scores.to_dict(), "loss": scores.loss})
 
     def _monitor(self) -> Event | None:
@@ -317,7 +318,7 @@ class ScalarLog:
         """Note the scalars of a step on `size` rows.
 
         Raises:
-            RunError: one of the steps so far had a non-finite loss.
+            DivergedError: one of the steps so far had a non-finite loss.
         """
         self.sizes.append(size)
         for name, value in scalars.items():
@@ -332,14 +333,14 @@ class ScalarLog:
             finite = torch.isfinite(torch.stack(values[self.checked :])).cpu()
             if not finite.all():
                 step = self.checked + int((~finite).nonzero()[0])
-                raise RunError(diverged(f"epoch {self.epoch}, step {step}: {name} is {float(values[step])}"))
+                raise DivergedError(diverged(f"epoch {self.epoch}, step {step}: {name} is {float(values[step])}"))
         self.checked = len(self.sizes)
 
     def means(self) -> dict[str, float]:
         """Return the means over rows, and "loss", the sum of the losses.
 
         Raises:
-            RunError: a loss is not finite.
+            DivergedError: a loss is not finite.
         """
         self._check()
         sizes = torch.tensor(self.sizes, dtype=torch.float64)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Last, Losses, Window
 from drcli.methods.context import Context
@@ -51,7 +52,7 @@ class AGM(Window):
         Their window is 0 to 20 with epochs counted from 1: here, counted from 0, it ends at 19.
         """
 
-        alpha: NonNegativeFloat = Field(
+        alpha: Annotated[NonNegativeFloat, Search(0.1, 5, log=True, source="ours; the authors have 1 and 2.5")] = Field(
             1.0, le=1e6, allow_inf_nan=False, description="how strongly gradients are scaled; 0: not at all"
         )
         cap: PositiveFloat | None = Field(
@@ -108,7 +109,7 @@ class AGM(Window):
             for coalition in coalitions(ctx.model.modalities):
                 if coalition != everyone:
                     inputs = {m: x if m in coalition else torch.zeros_like(x) for m, x in batch.inputs.items()}
-                    values[coalition] = ctx.model(inputs, batch.lengths).logits
+                    values[coalition] = ctx.model(inputs, batch.lengths, batch.present).logits
         return {m: weighted_sum(weights, values) for m, weights in self.weights.items()}
 
     def _kappa(self, ctx: Context, responses: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Last, Window, own_block
 from drcli.methods.context import Context
@@ -45,7 +46,7 @@ class AMSS(Window, UnimodalScores):
     class Settings(Window.Settings, UnimodalScores.Settings):
         """The recipe block of `amss`."""
 
-        temperature: PositiveFloat = Field(
+        temperature: Annotated[PositiveFloat, Search(0.05, 2, log=True)] = Field(
             0.2, le=1e6, allow_inf_nan=False, description="T: the smaller, the more the shares differ"
         )
         plus: bool = Field(False, description="AMSS+: gradients that are kept are divided by p + 1 / n")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import First, Losses, Method
 from drcli.methods.context import Context
@@ -47,10 +48,10 @@ class ARL(Method):
     class Settings(Method.Settings):
         """The recipe block of `arl`; the defaults are the authors' on CREMA-D, who count `start` 5 as still plain."""
 
-        gamma: NonNegativeFloat = Field(
+        gamma: Annotated[NonNegativeFloat, Search(0.5, 8, log=True)] = Field(
             4.0, le=1e6, allow_inf_nan=False, description="weight of each unimodal loss from epoch starts on; 1 before"
         )
-        temperature: NonNegativeFloat = Field(
+        temperature: Annotated[NonNegativeFloat, Search(1, 16, log=True, when={"form": "paper"})] = Field(
             8.0, le=1e6, allow_inf_nan=False, description="T: how much the factors of the encoders differ"
         )
         starts: First = 6

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Event, Losses, Method, own_block
 from drcli.methods.context import Context
@@ -48,18 +49,21 @@ class AUG(Alternating):
     class Settings(Method.Settings):
         """The recipe block of `aug`; the defaults are the paper's, or the code's where the paper has several."""
 
-        residual: NonNegativeFloat = Field(
+        residual: Annotated[NonNegativeFloat, Search(0.1, 1, source="paper")] = Field(
             0.5, le=1, description="how much of the last layer's loss is taken off where the earlier ones are right"
         )
         every: PositiveInt | None = Field(
             None, le=1_000_000, description="epochs between two comparisons; null: a tenth of the run"
         )
-        sigma: NonNegativeFloat = Field(1.0, le=1e6, description="factor of the least score in the comparison")
+        sigma: Annotated[NonNegativeFloat, Search(0.5, 2)] = Field(
+            1.0, le=1e6, description="factor of the least score in the comparison"
+        )
         tau: NonNegativeFloat = Field(0.01, le=1, description="difference of scores above which a layer joins")
         most: PositiveInt = Field(10, le=1000, description="hidden layers that a modality can have")
         hidden: PositiveInt = Field(256, le=65_536, description="width of each hidden layer")
         weights: Weights = None
 
+    leaves_out: ClassVar[bool] = True
     year: ClassVar[int | None] = 2025
     neutral: ClassVar[Mapping[str, Any] | None] = None
     neutral_reason: ClassVar[str] = "it never trains fused logits: every modality takes steps of its own"
@@ -126,7 +130,7 @@ class AUG(Alternating):
         """Return the mean of softmax(z_m)(y) over the training rows, by modality."""
 
         def right(batch: Batch) -> dict[str, Tensor]:
-            logits = self.all_logits(ctx.model.encode_alone(batch.inputs, batch.lengths))
+            logits = self.all_logits(ctx.model.encode_alone(batch.inputs, batch.lengths, batch.present))
             return {m: right_probabilities(z, batch.labels)[:, None] for m, z in logits.items()}
 
         with evaluating(ctx.model, self.classifiers):
@@ -134,8 +138,8 @@ class AUG(Alternating):
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
         """Return the weighted sum of the modalities' logits (B, C), and the encoders' features."""
-        features = model.encode_alone(batch.inputs, batch.lengths)
-        return Outputs(features, fixed_logits(self.all_logits(features), self.settings.weights))
+        features = model.encode_alone(batch.inputs, batch.lengths, batch.present)
+        return Outputs(features, fixed_logits(self.all_logits(features), self.settings.weights, batch.present))
 
 
 def behind(scores: Mapping[str, float], sigma: float, tau: float) -> str | None:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from drcli.bases import Settings as BaseSettings
 from drcli.bases import refuse_misspelt
 from drcli.data.batches import EVERY_ROW, Batch, Selection
+from drcli.data.rows import to_device
 from drcli.diagnosis import ModalityDiagnosis
 from drcli.methods.context import Context
 from drcli.models.fusion import Outputs
@@ -104,6 +105,9 @@ class Method:
     per_modality: ClassVar[bool] = False
     """Whether the method trains one run per modality instead of one run over all."""
 
+    leaves_out: ClassVar[bool] = False
+    """Whether `predict` leaves a modality out that a row lacks; if not, the fusion does with it what it can."""
+
     trains: ClassVar[bool] = True
     """Whether there are epochs; if not, the model is evaluated as `setup` leaves it."""
 
@@ -112,6 +116,9 @@ class Method:
 
     distributed_reason: ClassVar[str] = ""
     """Why several devices cannot train one run together; empty: they can."""
+
+    masks_reason: ClassVar[str] = ""
+    """Why it cannot be trained on data whose rows lack modalities; empty: it can."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -214,7 +221,7 @@ class Method:
         """Run the model on a batch, with features of 0 where the batch's selection does not let a modality be seen."""
         if batch.seen:
             return ctx.model.forward_seen(batch)
-        outputs: Outputs = ctx.model(batch.inputs, batch.lengths)
+        outputs: Outputs = ctx.model(batch.inputs, batch.lengths, batch.present)
         return outputs
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
@@ -242,8 +249,12 @@ class Method:
         """
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
-        """Return the logits (B, C) that the method predicts with, and the encoders' features."""
-        outputs: Outputs = model(batch.inputs, batch.lengths)
+        """Return the logits (B, C) that the method predicts with, and the encoders' features.
+
+        `batch.present` says which rows lack a modality. Features of 0, or a stand-in, are in its place; a method
+        that joins logits of single modalities by itself leaves those out, as `leaves_out` says.
+        """
+        outputs: Outputs = model(batch.inputs, batch.lengths, batch.present)
         return outputs
 
     def state_dict(self) -> dict[str, Any]:
@@ -283,6 +294,15 @@ def concatenated(parts: Sequence[Outputs]) -> Outputs:
     return Outputs(features, torch.cat([part.logits.detach() for part in parts]))
 
 
+def cross_entropy_of(logits: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
+    """Return the mean cross-entropy, shape (), of logits (B, C) over some rows (B,), bool; None: all; 0 where none."""
+    if rows is None:
+        return functional.cross_entropy(logits, labels)
+    weights = to_device(rows, logits.device).to(logits.dtype)
+    losses = functional.cross_entropy(logits, labels, reduction="none")
+    return (losses * weights).sum() / weights.sum().clamp(min=1)
+
+
 class Unimodal(Method):
     """One encoder and one linear head trained alone, under the data and budget of joint training.
 
@@ -294,6 +314,11 @@ class Unimodal(Method):
     neutral_reason: ClassVar[str] = "it trains one modality; with one modality it is joint training"
     moves: ClassVar[str] = "one encoder and its head, by the optimiser"
     per_modality: ClassVar[bool] = True
+
+    def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
+        """Return the cross-entropy of the rows that have the modality."""
+        (modality,) = ctx.model.modalities
+        return {"joint": cross_entropy_of(outputs.logits, batch.labels, batch.present.get(modality))}
 
 
 class Window(Method):

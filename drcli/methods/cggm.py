@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Event, Last, Losses, Window
 from drcli.methods.context import Context
@@ -45,8 +46,10 @@ class CGGM(Window):
     class Settings(Window.Settings):
         """The recipe block of `cggm`; the defaults are the authors' on CMU-MOSI, except `limit`."""
 
-        rho: PositiveFloat = Field(1.3, le=1e6, allow_inf_nan=False, description="factor of every encoder's gradient")
-        lambda_: NonNegativeFloat = Field(
+        rho: Annotated[PositiveFloat, Search(0.5, 3, log=True)] = Field(
+            1.3, le=1e6, allow_inf_nan=False, description="factor of every encoder's gradient"
+        )
+        lambda_: Annotated[NonNegativeFloat, Search(0.01, 1, log=True)] = Field(
             0.2, alias="lambda", le=1e6, allow_inf_nan=False, description="weight of the loss on directions"
         )
         limit: PositiveFloat | None = Field(

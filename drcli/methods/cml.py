@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method
 from drcli.methods.context import Context
@@ -40,7 +41,7 @@ class CML(Method):
     class Settings(Method.Settings):
         """The recipe block of `cml`; the default of lambda is that of BalanceBenchmark."""
 
-        lambda_: NonNegativeFloat = Field(
+        lambda_: Annotated[NonNegativeFloat, Search(0.01, 10, log=True)] = Field(
             0.1, alias="lambda", le=1e6, allow_inf_nan=False, description="weight of the rise in confidence"
         )
         reduced: NonNegativeFloat = Field(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from drcli.data.batches import Batch, Batches, own_rows
 from drcli.data.rows import to_device
 from drcli.diagnosis import MeasureSettings, ModalityDiagnosis, diagnose
-from drcli.diagnosis.sampling import stratified_rows
+from drcli.diagnosis.sampling import present_only, stratified_rows
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel, Teacher, extract_features
 from drcli.optim import build_optimizer, is_fused, set_learning_rate, take_step
@@ -148,10 +148,14 @@ class Context:
         return self._features[key]
 
     def diagnose(self, settings: MeasureSettings, lambda_: float) -> dict[str, ModalityDiagnosis]:
-        """Purities, gap and strength of every modality, from `features`; nothing is changed."""
-        sample = None if settings.sample is None else max(settings.sample, self.num_classes)
-        features_train, labels_train = self.features("train", sample)
-        features_val, labels_val = self.features("val", sample)
+        """Purities, gap and strength of every modality, from `features`; nothing is changed.
+
+        Rows that lack a modality do not count in its diagnosis.
+        """
+        masked = self.train.present or self.val.present
+        sample = None if settings.sample is None or masked else max(settings.sample, self.num_classes)
+        features_train, labels_train = present_only(*self.features("train", sample), self.train.present)
+        features_val, labels_val = present_only(*self.features("val", sample), self.val.present)
         return self.world.on_main(
             lambda: diagnose(
                 {m: x.to(self.device) for m, x in features_train.items()},

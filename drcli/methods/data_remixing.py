@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch, Selection
 from drcli.data.rows import to_device
 from drcli.methods.base import Losses, Method
@@ -53,7 +54,9 @@ class DataRemixing(Method):
         """The recipe block of `data_remixing`; the defaults are the authors'."""
 
         warmup: NonNegativeInt = Field(10, le=1_000_000, description="epochs at first, on all modalities of every row")
-        weight: NonNegativeFloat = Field(0.5, le=1e6, description="weight of each unimodal loss in the warm-up")
+        weight: Annotated[NonNegativeFloat, Search(0.1, 2, log=True)] = Field(
+            0.5, le=1e6, description="weight of each unimodal loss in the warm-up"
+        )
 
     year: ClassVar[int | None] = 2025
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, PositiveFloat
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method
 from drcli.methods.context import Context
@@ -40,7 +41,7 @@ class DGL(Method):
     class Settings(Method.Settings):
         """The recipe block of `dgl`; the authors' alpha is 4 or 5 on CREMA-D, 2 or 3 on Kinetics-Sounds."""
 
-        alpha: PositiveFloat = Field(
+        alpha: Annotated[PositiveFloat, Search(0.5, 8, log=True, source="ours; the authors have 2 to 5")] = Field(
             4.0, le=1e6, allow_inf_nan=False, description="weight of each unimodal loss, from which encoders learn"
         )
 
@@ -62,7 +63,7 @@ class DGL(Method):
         """Return the fused loss, which ends at the features, and the unimodal ones."""
         if len(outputs.features) == 1:
             return super().losses(ctx, outputs, batch)
-        fused = ctx.model.fuse({m: h.detach() for m, h in outputs.features.items()})
+        fused = ctx.model.fuse({m: h.detach() for m, h in outputs.features.items()}, batch.present)
         unimodal = ctx.model.unimodal_logits(outputs.features, "zero_others")
         alone = {m: self.settings.alpha * functional.cross_entropy(z, batch.labels) for m, z in unimodal.items()}
         return {"joint": functional.cross_entropy(fused, batch.labels), **alone}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, Stage, own_block
 from drcli.methods.context import Context
@@ -50,10 +51,16 @@ class DIMML(Method):
     class Settings(Method.Settings):
         """The recipe block of `di_mml`; the defaults are the authors' on CREMA-D."""
 
-        weight: NonNegativeFloat = Field(1.0, le=1e6, description="weight of the losses of the shared head")
+        weight: Annotated[NonNegativeFloat, Search(0.1, 10, log=True)] = Field(
+            1.0, le=1e6, description="weight of the losses of the shared head"
+        )
         contrast_from: NonNegativeInt = Field(20, le=1_000_000, description="first epoch with contrasts, from 0")
-        temperature: PositiveFloat = Field(50.0, le=1e6, description="temperature of the contrasts")
-        certainty: PositiveFloat = Field(1.0, le=1e6, description="temperature of the weights that predict")
+        temperature: Annotated[PositiveFloat, Search(1, 100, log=True)] = Field(
+            50.0, le=1e6, description="temperature of the contrasts"
+        )
+        certainty: Annotated[PositiveFloat, Search(0.1, 10, log=True)] = Field(
+            1.0, le=1e6, description="temperature of the weights that predict"
+        )
         fuse: PositiveInt | None = Field(
             None, le=1_000_000, description="last epochs, which train the fusion; null: 2 of 17 (20 of 150 + 20)"
         )
@@ -61,6 +68,7 @@ class DIMML(Method):
             "epoch", description="when effective dimensions are found; once: before epoch contrast_from alone"
         )
 
+    masks_reason: ClassVar[str] = "its contrasts compare two modalities of the same row"
     year: ClassVar[int | None] = 2024
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
     neutral: ClassVar[Mapping[str, Any] | None] = None
@@ -145,10 +153,11 @@ class DIMML(Method):
         terms = [one_way_contrast(h[n], h[m], dimensions, tau) for (m, n), dimensions in self.lessons.items()]
         return {**losses, "contrast": torch.stack(terms).sum()} if terms else losses
 
-    def _weighted(self, logits: Mapping[str, Tensor]) -> Tensor:
-        return weighted_logits(logits, self.heads.certainties(logits, self.settings.certainty))
+    def _weighted(self, logits: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        return weighted_logits(logits, self.heads.certainties(logits, self.settings.certainty, present))
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
         """Return the logits (B, C) weighted by certainty, and the encoders' features."""
-        features = model.encode(batch.inputs, batch.lengths)
-        return Outputs(features, self._weighted({**apply_heads(self.heads.own, features), FUSED: model.fuse(features)}))
+        features = model.encode(batch.inputs, batch.lengths, batch.present)
+        logits = {**apply_heads(self.heads.own, features), FUSED: model.fuse(features, batch.present)}
+        return Outputs(features, self._weighted(logits, batch.present))

@@ -15,6 +15,7 @@ from drcli.methods.context import Context
 from drcli.methods.parts.unimodal_scores import apply_heads, linear_heads
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
+from drcli.models.presence import ALL_PRESENT, weights_of
 from drcli.names import TEACHERS
 
 
@@ -34,6 +35,7 @@ class Ensemble(Method):
     neutral_reason: ClassVar[str] = "it trains nothing jointly: its encoders come from unimodal runs"
     moves: ClassVar[str] = "nothing; encoders and heads are those of the unimodal runs"
     trains: ClassVar[bool] = False
+    leaves_out: ClassVar[bool] = True
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return room for the heads of the unimodal runs."""
@@ -48,11 +50,17 @@ class Ensemble(Method):
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
         """Return the log of the averaged probabilities (B, C), and the encoders' features."""
-        features = model.encode_alone(batch.inputs, batch.lengths)
-        return Outputs(features, log_mean_softmax(apply_heads(self.heads, features)))
+        features = model.encode_alone(batch.inputs, batch.lengths, batch.present)
+        return Outputs(features, log_mean_softmax(apply_heads(self.heads, features), batch.present))
 
 
-def log_mean_softmax(logits: Mapping[str, Tensor]) -> Tensor:
-    """Return log((1/M) sum over m of softmax(z_m)), (B, C), of logits {m: (B, C)}."""
-    log_probabilities = torch.stack([z.log_softmax(dim=1) for z in logits.values()])
-    return log_probabilities.logsumexp(dim=0) - math.log(len(logits))
+def log_mean_softmax(logits: Mapping[str, Tensor], present: Mapping[str, Tensor] = ALL_PRESENT) -> Tensor:
+    """Return log((1/M) sum over m of softmax(z_m)), (B, C), of logits {m: (B, C)}.
+
+    Where rows lack a modality, the sum and M are over those that each has; see `Batch.present`.
+    """
+    log_probabilities = {m: z.log_softmax(dim=1) for m, z in logits.items()}
+    if not present:
+        return torch.stack(list(log_probabilities.values())).logsumexp(dim=0) - math.log(len(logits))
+    stacked = torch.stack(list(log_probabilities.values()))
+    return (stacked + weights_of(present, logits, stacked).log()[:, :, None]).logsumexp(dim=0)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, Scalars
 from drcli.methods.context import Context
@@ -41,16 +42,16 @@ class G2D(Method):
     class Settings(Method.Settings):
         """The recipe block of `g2d`; the defaults are the authors'."""
 
-        logit_weight: NonNegativeFloat = Field(
+        logit_weight: Annotated[NonNegativeFloat, Search(0.1, 10, log=True)] = Field(
             1.0, le=1e6, allow_inf_nan=False, description="weight of the divergence from each teacher's predictions"
         )
-        feature_weight: NonNegativeFloat = Field(
+        feature_weight: Annotated[NonNegativeFloat, Search(0.1, 10, log=True)] = Field(
             1.0, le=1e6, allow_inf_nan=False, description="weight of the distance to each teacher's features"
         )
-        temperature: PositiveFloat = Field(
+        temperature: Annotated[PositiveFloat, Search(0.5, 8, log=True)] = Field(
             1.0, le=1e6, allow_inf_nan=False, description="T: logits are divided by it before the divergence is taken"
         )
-        phase: float = Field(
+        phase: Annotated[float, Search(0.1, 0.9)] = Field(
             0.5,
             ge=0,
             le=1,

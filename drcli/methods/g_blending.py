@@ -14,6 +14,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch, Batches
 from drcli.errors import RunError
 from drcli.methods.base import Losses, Method, own_block
@@ -59,7 +60,9 @@ class GBlending(Method):
             description="when the weights of the losses are estimated; online: before each super-epoch; "
             "offline: once at the start; fixed: never, `weights` gives them",
         )
-        super_epoch: PositiveInt = Field(10, le=1_000_000, description="mode online: epochs between two estimations")
+        super_epoch: Annotated[PositiveInt, Search(2, 20, log=True, when={"mode": "online"})] = Field(
+            10, le=1_000_000, description="mode online: epochs between two estimations"
+        )
         estimate_epochs: PositiveInt | None = Field(
             None, le=1_000_000, description="mode offline: epochs of the estimation; null: as many as the run has"
         )
@@ -261,7 +264,7 @@ def _loss(trial: Context, batches: Batches) -> float:
     """Mean cross-entropy over the samples of a whole split, in evaluation mode."""
 
     def predict(batch: Batch) -> dict[str, Tensor]:
-        return {"logits": trial.model(batch.inputs, batch.lengths).logits}
+        return {"logits": trial.model(batch.inputs, batch.lengths, batch.present).logits}
 
     with evaluating(trial.model):
         found = over_rows(batches, trial.eval_batch_size, predict)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, own_block
 from drcli.methods.context import Context
@@ -41,13 +42,13 @@ class Greedy(Method):
     class Settings(Method.Settings):
         """The recipe block of `greedy`; the defaults are the authors' on ModelNet40."""
 
-        epsilon: NonNegativeFloat = Field(
+        epsilon: Annotated[NonNegativeFloat, Search(1e-3, 0.1, log=True)] = Field(
             0.01,
             le=1e6,
             allow_inf_nan=False,
             description="smallest difference |d| of the learning speeds at which the faster modality is held back",
         )
-        window: NonNegativeInt = Field(
+        window: Annotated[NonNegativeInt, Search(1, 50, log=True, when={"variant": "greedy"})] = Field(
             5,
             le=1_000_000,
             description="batches for which a modality is held back; 0: never; variant random ignores it",

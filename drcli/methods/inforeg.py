@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Event, Losses, own_block
 from drcli.methods.context import Context
@@ -48,11 +49,13 @@ class InfoReg(UnimodalScores):
         """The recipe block of `inforeg`; defaults are the paper's best, 0.95 and 0.1 (by modality), 0.05 the code's."""
 
         form: Form = Field("paper", description="of pull and window; code: the authors' released one")
-        beta: NonNegativeFloat = Field(0.9, le=50, description="how strongly encoders ahead are pulled back")
+        beta: Annotated[NonNegativeFloat, Search(0.1, 1, source="paper")] = Field(
+            0.9, le=50, description="how strongly encoders ahead are pulled back"
+        )
         betas: dict[str, Annotated[float, Field(ge=0, le=50)]] = Field(
             {}, description="beta of the modalities that have one of their own"
         )
-        threshold: float = Field(
+        threshold: Annotated[float, Search(0.01, 0.1, source="paper")] = Field(
             0.04, ge=-1e6, le=1, description="K: rise of the trace above which the window is open; 1: never"
         )
         weight: NonNegativeFloat = Field(
@@ -127,7 +130,7 @@ class InfoReg(UnimodalScores):
 
     def _note(self, modality: str, *, wanted: bool) -> None:
         """Add the squares of the present gradients of an encoder to its trace, if they are wanted."""
-        if wanted:
+        if wanted and any(parameter.grad is not None for parameter in self.encoders[modality]):
             self.sums[modality] += trace(self.encoders[modality], self.settings.form)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.errors import RecipeError
 from drcli.methods.base import Losses
@@ -20,8 +21,7 @@ from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.schema import Recipe
 
-NEAR = 1 - 1e-6
-"""Largest cosine, in size, that an angle is taken of: the gradient of the angle is infinite at 1."""
+NEAR = 1 - 1e-6  # largest cosine, in size, of which an angle is taken: its gradient is infinite at 1
 
 
 class IPRM(LateLogits):
@@ -32,9 +32,8 @@ class IPRM(LateLogits):
         k_m = KL(p_m || softmax(V mix(lambda) + c)), no gradient;   lhat_m = k_n / (k_m + k_n)
         L = CE(V mix(lhat) + c, y) + sum over m of CE(z_m, y)
 
-    It predicts with z_a + z_v + V mix(lambda) + c, lambda being that of the last batch. z_m are the fusion's own terms
-    or heads; V is a linear layer of the method. lambda_m and lhat_m add up to 1 over m. Two modalities with equally
-    many features. Where gradients are accumulated, a part counts as a batch.
+    It predicts with z_a + z_v + V mix(lambda) + c, lambda that of the last batch. z_m are the fusion's own; V is a
+    linear layer. lambda and lhat add up to 1. Two modalities of equal width. Accumulated, a part counts as a batch.
 
     Differences: the features may be parallel (the authors' code divides by the sine of their angle plus 1e-8, so that
     their mixture is 0); where both divergences are 0, lhat is 1/2. The code selects on the test split.
@@ -43,10 +42,12 @@ class IPRM(LateLogits):
     class Settings(LateLogits.Settings):
         """The recipe block of `iprm`."""
 
-        momentum: float = Field(0.8, ge=0, lt=1, description="part of lambda that is kept from batch to batch")
+        momentum: Annotated[float, Search(0, 0.95)] = Field(
+            0.8, ge=0, lt=1, description="part of lambda that is kept from batch to batch"
+        )
 
     year: ClassVar[int | None] = 2025
-    state: ClassVar[tuple[str, ...]] = ("kept", "probed")
+    state: ClassVar[tuple[str, ...]] = ("probed",)
     num_modalities: ClassVar[tuple[int, int | None]] = (2, 2)
     neutral_reason: ClassVar[str] = "it predicts with a third head, on a mixture of the features"
     moves: ClassVar[str] = "every encoder, the fusion and a head on the mixture, by the optimiser"
@@ -62,7 +63,7 @@ class IPRM(LateLogits):
             yield f"methods.{recipe.method}", unequal(widths)
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
-        """Return the head on the mixture.
+        """Return the head on the mixture, and lambda.
 
         Raises:
             RecipeError: the encoders have unequal widths, which their sketches did not show.
@@ -71,11 +72,11 @@ class IPRM(LateLogits):
         if len(set(widths.values())) > 1:
             raise RecipeError(f"methods.iprm: {unequal(widths)}")
         self.mixed = nn.Linear(next(iter(widths.values())), model.fusion.num_classes)
-        return {"mixed": self.mixed}
+        self.kept = Kept(widths)
+        return {"mixed": self.mixed, "kept": self.kept}
 
     def setup(self, ctx: Context) -> None:
-        """Start with equal parts: lambda and lhat, {m: ()}."""
-        self.kept = {m: torch.full((), 0.5, device=ctx.device) for m in ctx.model.modalities}
+        """Start with equal parts lhat, {m: ()}."""
         self.probed = {m: torch.full((), 0.5, device=ctx.device) for m in ctx.model.modalities}
 
     def forward(self, ctx: Context, batch: Batch) -> Outputs:
@@ -88,25 +89,40 @@ class IPRM(LateLogits):
 
     @torch.no_grad()
     def _probe(self, ctx: Context, features: Mapping[str, Tensor], batch: Batch) -> None:
-        keep = self.settings.momentum
-        self.kept = {m: keep * value + (1 - keep) * self.probed[m] for m, value in self.kept.items()}
+        self.kept.follow(self.probed, self.settings.momentum)
         logits = ctx.model.unimodal_logits(features, self.settings.unimodal_logits)
-        mixed = self.mixed(slerp(features, self.kept))
+        mixed = self.mixed(slerp(features, self.kept()))
         self.probed = opposite_shares(ctx.average({m: divergence(z, mixed) for m, z in logits.items()}, batch))
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
         """Return the loss of the mixture and those of each modality's logits, each of shape ()."""
         losses = super().losses(ctx, outputs, batch)
         del losses["joint"]
-        return {
-            "mixed": functional.cross_entropy(self.mixed(slerp(outputs.features, self.probed)), batch.labels),
-            **losses,
-        }
+        mixed = self.mixed(slerp(outputs.features, self.probed))
+        return {"mixed": functional.cross_entropy(mixed, batch.labels), **losses}
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
         """Return the sum of all three logits (B, C), and the encoders' features."""
         outputs = super().predict(model, batch)
-        return Outputs(outputs.features, outputs.logits + self.mixed(slerp(outputs.features, self.kept)))
+        return Outputs(outputs.features, outputs.logits + self.mixed(slerp(outputs.features, self.kept())))
+
+
+class Kept(nn.Module):
+    """lambda, one half of each modality at first; among the weights, since a model that is loaded predicts with it."""
+
+    def __init__(self, modalities: Iterable[str]) -> None:
+        super().__init__()
+        self.modalities = tuple(modalities)
+        self.register_buffer("parts", torch.full((len(self.modalities),), 0.5))
+
+    def forward(self) -> dict[str, Tensor]:
+        """Return lambda_m, {m: ()}."""
+        return dict(zip(self.modalities, self.get_buffer("parts").clone(), strict=True))
+
+    def follow(self, probed: Mapping[str, Tensor], momentum: float) -> None:
+        """Set lambda to momentum * lambda + (1 - momentum) * probed, {m: ()}."""
+        parts, new = self.get_buffer("parts"), torch.stack([probed[m] for m in self.modalities])
+        parts.copy_(momentum * parts + (1 - momentum) * new)
 
 
 def unequal(widths: Mapping[str, int]) -> str:
@@ -125,8 +141,8 @@ def slerp(features: Mapping[str, Tensor], parts: Mapping[str, Tensor]) -> Tensor
 
 def divergence(logits: Tensor, mixed: Tensor) -> Tensor:
     """Return the batch mean of KL(softmax(z) || softmax(z')), shape (), of logits (B, C)."""
-    log, other = logits.log_softmax(dim=1), mixed.log_softmax(dim=1)
-    return functional.kl_div(other, log, reduction="batchmean", log_target=True)
+    ours, theirs = mixed.log_softmax(dim=1), logits.log_softmax(dim=1)
+    return functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
 
 
 def opposite_shares(divergences: Mapping[str, Tensor]) -> dict[str, Tensor]:

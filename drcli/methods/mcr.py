@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, own_block
 from drcli.methods.context import Context
@@ -36,40 +37,43 @@ class MCR(MultiLoss):
 
         R = -lambda * (sum over i of (J_i^i + k * (sum over m != i of J_m^i)))
 
-    J^i with every feature but h_i held constant. S is NT-Xent with labels: over the unit features u of all samples and
+    J^i with every feature but h_i held constant; for k = 1 as -lambda * (sum over m of J_m), nothing held constant, so
+    that the fusion's gradient counts once. S is NT-Xent with labels: over the unit features u of all samples and
     modalities, the mean over all pairs (a, p) of one label, n being all of other labels, of
 
         -log(exp(u_a . u_p / temperature) / (exp(u_a . u_p / temperature) + sum over n of exp(u_a . u_n / temperature)))
 
-    Any number of modalities, any late fusion; with one this is joint training. Samples are permuted within the parts of
-    a batch where gradients are accumulated.
+    Any number of modalities, any late fusion; with one this is joint training. Accumulated, parts are permuted.
 
     Differences from the authors' code: its bias is in f but not in the permuted logits, here it is in both; it stores
-    two weights as booleans, so that they become 1; the term for reconstructing features, which its paper finds harmful
-    without pre-training, is left out. With three modalities, it perturbs pairs too; here each is permuted by itself.
+    two weights as booleans, so that they become 1; the term for reconstructing features, harmful without pre-training
+    by its paper, is left out. Of three modalities, it permutes pairs too; here each is permuted by itself.
     """
 
     class Settings(MultiLoss.Settings):
         """The recipe block of `mcr`; the defaults are the authors' on CREMA-D."""
 
-        lambda_: NonNegativeFloat = Field(
+        lambda_: Annotated[NonNegativeFloat, Search(1e-3, 1, log=True)] = Field(
             0.01, alias="lambda", le=1e6, allow_inf_nan=False, description="weight of the regulariser"
         )
         strategy: Literal["greedy", "independent", "collaborative"] = Field(
             "greedy", description="what an encoder does to how much others matter; greedy: less; collaborative: more"
         )
         permutations: PositiveInt = Field(32, le=4096, description="K: random permutations of a batch per modality")
-        weight: NonNegativeFloat = Field(
+        weight: Annotated[NonNegativeFloat, Search(1e-3, 1, log=True)] = Field(
             0.01, le=1e6, allow_inf_nan=False, description="weight of each unimodal loss; the fused loss has weight 1"
         )
         detached: bool = Field(
             False, description="whether encoders learn nothing from the unimodal losses, as in the authors' code"
         )
-        contrast: NonNegativeFloat = Field(
+        contrast: Annotated[NonNegativeFloat, Search(0.1, 10, log=True)] = Field(
             1.0, le=1e6, allow_inf_nan=False, description="weight of the contrastive loss"
         )
-        temperature: PositiveFloat = Field(0.1, le=1e6, description="divides the similarities of the contrastive loss")
+        temperature: Annotated[PositiveFloat, Search(0.05, 1, log=True)] = Field(
+            0.1, le=1e6, description="divides the similarities of the contrastive loss"
+        )
 
+    masks_reason: ClassVar[str] = "it exchanges modalities between rows, of which each must have them"
     year: ClassVar[int | None] = 2025
     neutral: ClassVar[Mapping[str, Any] | None] = {"lambda": 0.0, "weight": 0.0, "contrast": 0.0}
     distributed_reason: ClassVar[str] = "it permutes and compares all samples of a batch"
@@ -104,11 +108,11 @@ class MCR(MultiLoss):
         """Return R / lambda, ()."""
         sign, orders = SIGNS[self.settings.strategy], self._orders(ctx, features)
         total = []
-        for own in features:
-            seen = {m: h if m == own else h.detach() for m, h in features.items()}
+        for own in [None] if sign == 1 else features:  # None: no feature is held constant
+            seen = {m: h if own in (m, None) else h.detach() for m, h in features.items()}
             for m, value in divergences(ctx.model.fusion, seen, orders).items():
-                total.append(-value if m == own else -sign * value)
-                if m == own:
+                total.append(-value if own in (m, None) else -sign * value)
+                if own in (m, None):
                     ctx.log(f"coefficient/{m}", value)
         return torch.stack(total).sum()
 

@@ -53,6 +53,7 @@ class MLA(Alternating):
         )
         weights: Weights = None
 
+    leaves_out: ClassVar[bool] = True
     year: ClassVar[int | None] = 2024
     neutral: ClassVar[Mapping[str, Any] | None] = None
     neutral_reason: ClassVar[str] = "it never trains fused logits: every modality takes steps of its own"
@@ -102,11 +103,11 @@ class MLA(Alternating):
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
         """Return the weighted sum of the modalities' logits (B, C), and the encoders' features."""
-        features = model.encode_alone(batch.inputs, batch.lengths)
+        features = model.encode_alone(batch.inputs, batch.lengths, batch.present)
         logits = self.all_logits(features)
         if self.settings.prediction == "fixed":
-            return Outputs(features, fixed_logits(logits, self.settings.weights))
-        return Outputs(features, weighted_logits(logits, entropy_weights(logits)))
+            return Outputs(features, fixed_logits(logits, self.settings.weights, batch.present))
+        return Outputs(features, weighted_logits(logits, entropy_weights(logits, batch.present)))
 
 
 def project_off(projection: Tensor, mean: Tensor, lambda_: float, *, normalise: bool) -> Tensor:

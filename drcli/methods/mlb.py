@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.context import Context
 from drcli.methods.multi_loss import MultiLoss
@@ -41,7 +42,7 @@ class MLB(MultiLoss):
     class Settings(MultiLoss.Settings):
         """The recipe block of `mlb`; the default of alpha is the authors' on CREMA-D."""
 
-        alpha: NonNegativeFloat = Field(
+        alpha: Annotated[NonNegativeFloat, Search(0.1, 2, log=True)] = Field(
             0.8, le=1e6, allow_inf_nan=False, description="how strongly gradients are scaled; 0: not at all"
         )
         ceiling: float = Field(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Method
 from drcli.methods.context import Context
@@ -33,7 +34,7 @@ class MMCosine(Method):
     class Settings(Method.Settings):
         """The recipe block of `mmcosine`."""
 
-        scale: PositiveFloat = Field(
+        scale: Annotated[PositiveFloat, Search(1, 50, log=True)] = Field(
             10.0, le=1e6, allow_inf_nan=False, description="s: multiple of the cosines; more classes need more"
         )
         bias: bool = Field(False, description="add the bias of the fusion, which the paper leaves out")

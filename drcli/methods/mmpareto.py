@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses
 from drcli.methods.context import Context
@@ -43,7 +44,7 @@ class MMPareto(MultiLoss):
     class Settings(MultiLoss.Settings):
         """The recipe block of `mmpareto`."""
 
-        gamma: PositiveFloat = Field(
+        gamma: Annotated[PositiveFloat, Search(0.5, 3)] = Field(
             1.5, le=1e6, allow_inf_nan=False, description="factor of every encoder's combined gradient"
         )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.data.rows import to_device
 from drcli.methods.base import Method
@@ -36,7 +37,7 @@ class ModalityDropout(Method):
     class Settings(Method.Settings):
         """The recipe block of `modality_dropout`."""
 
-        p: float = Field(
+        p: Annotated[float, Search(0.1, 0.5, source="ours; the literature has 0.2 to 0.5")] = Field(
             0.3,
             ge=0,
             le=1,
@@ -78,12 +79,12 @@ class ModalityDropout(Method):
         """Run the model on a batch, without what is dropped of it."""
         if self.settings.p == 0:
             return super().forward(ctx, batch)
-        features = ctx.model.encode(batch.inputs, batch.lengths)
+        features = ctx.model.encode(batch.inputs, batch.lengths, batch.present)
         kept = {m: to_device(self.kept[m][batch.index], ctx.device) for m in features}
         for m, share in ctx.average({m: rows.float().mean() for m, rows in kept.items()}, batch).items():
             ctx.log(f"coefficient/{m}", share)
         left = {m: torch.where(kept[m][:, None], h, self._replacement(m, h)) for m, h in features.items()}
-        return Outputs(features, ctx.model.fusion(left).float())
+        return Outputs(features, ctx.model.fuse(left, batch.present))
 
     def _replacement(self, modality: str, features: Tensor) -> Tensor:
         if self.settings.replacement == "zero":

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from drcli.bases import Search
 from drcli.methods.base import Event, own_block
 from drcli.methods.context import Context
 from drcli.methods.parts.unimodal_scores import UnimodalScores
@@ -56,7 +57,7 @@ class MSLR(UnimodalScores):
             description="keep: constant factors; smooth: from the factors to 1 over the run; dynamic: the factors "
             "times how the validation accuracy of the modality compares with its last five",
         )
-        bound: float | None = Field(
+        bound: Annotated[float | None, Search(1.2, 4, when={"strategy": "dynamic"})] = Field(
             2.0, gt=1, le=1e6, description="largest rho; its inverse is the smallest; null: no bounds"
         )
 

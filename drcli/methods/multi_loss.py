@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, own_block
 from drcli.methods.context import Context
@@ -32,7 +33,7 @@ class MultiLoss(Method):
     class Settings(Method.Settings):
         """The recipe block of `multi_loss`."""
 
-        weight: NonNegativeFloat = Field(
+        weight: Annotated[NonNegativeFloat, Search(0.1, 10, log=True)] = Field(
             1.0, le=1e6, allow_inf_nan=False, description="weight of each unimodal loss; the fused loss has weight 1"
         )
         unimodal_logits: Literal["own", "slice", "head"] = Field(

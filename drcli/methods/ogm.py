@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.errors import RecipeError
 from drcli.methods.base import Last, Window, own_block
@@ -48,7 +49,7 @@ class Ogm(Window, UnimodalScores):
     class Settings(Window.Settings, UnimodalScores.Settings):
         """The recipe block of `ogm` and `ogm_ge`."""
 
-        alpha: NonNegativeFloat = Field(
+        alpha: Annotated[NonNegativeFloat, Search(0.1, 0.8, source="as in the literature")] = Field(
             0.3, le=1e6, allow_inf_nan=False, description="how strongly gradients of the leading modality are reduced"
         )
         ends: Last = 50
@@ -57,7 +58,7 @@ class Ogm(Window, UnimodalScores):
             description="weights whose gradients are reduced; conv4d: those of 2-d convolutions; non1d: those of two "
             "dimensions or more; all: all",
         )
-        boost: PositiveFloat | None = Field(
+        boost: Annotated[PositiveFloat | None, Search(1, 10, log=True)] = Field(
             None,
             le=1e6,
             allow_inf_nan=False,
@@ -158,7 +159,8 @@ class OgmGe(Ogm):
             added[m] = [noise(gradient, generator) for gradient in self.gradients(m)]
         super().modulate(ctx, outputs, batch)
         for m, tensors in added.items():
-            torch._foreach_add_(self.gradients(m), tensors)
+            if tensors:  # a batch may lack the modality
+                torch._foreach_add_(self.gradients(m), tensors)
 
 
 def noise(gradient: Tensor, generator: torch.Generator) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import First
 from drcli.methods.context import Context
@@ -41,13 +42,15 @@ class OPM(UnimodalScores):
     class Settings(UnimodalScores.Settings):
         """The recipe block of `opm`; the defaults are those of the authors' script for Kinetics-Sounds."""
 
-        base: float = Field(
+        base: Annotated[float, Search(0.1, 0.9)] = Field(
             0.5, ge=0, le=1, description="smallest probability with which a leading modality is dropped"
         )
-        lambda_: NonNegativeFloat = Field(
+        lambda_: Annotated[NonNegativeFloat, Search(0.1, 2, log=True)] = Field(
             0.5, alias="lambda", le=1e6, allow_inf_nan=False, description="slope from its lead to the probability"
         )
-        probability: float = Field(0.7, ge=0, le=1, description="part of the batches in which features are dropped")
+        probability: Annotated[float, Search(0.1, 1)] = Field(
+            0.7, ge=0, le=1, description="part of the batches in which features are dropped"
+        )
         starts: First = 6
 
     year: ClassVar[int | None] = 2024
@@ -87,7 +90,7 @@ class OPM(UnimodalScores):
         for m, q in drop.items():
             ctx.log(f"coefficient/{m}", q)
         kept = {m: self.draws[m][batch.index].to(q.device) >= q for m, q in drop.items()}
-        return Outputs(outputs.features, ctx.model.fuse(dropped(outputs.features, kept, drop)))
+        return Outputs(outputs.features, ctx.model.fuse(dropped(outputs.features, kept, drop), batch.present))
 
     def _probabilities(self, ctx: Context, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return q_m, {m: ()}; 0 in the batches in which nothing is dropped."""

@@ -18,6 +18,7 @@ from drcli.methods.parts.unimodal_scores import right_probabilities
 from drcli.methods.parts.weighted import softmax_over, weighted_logits
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
+from drcli.models.presence import ALL_PRESENT
 
 TINY = 1e-6
 """Confidences are kept this far from 0 and 1 before their logarithm is taken."""
@@ -75,10 +76,10 @@ class PDF(LateLogits):
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
         """Return the logits (B, C) weighted by calibrated beliefs, and the encoders' features."""
-        features = model.encode(batch.inputs, batch.lengths)
+        features = model.encode(batch.inputs, batch.lengths, batch.present)
         logits = model.unimodal_logits(features, self.settings.unimodal_logits)
         relative = calibration(logits) if self.settings.calibrate else None
-        return Outputs(features, weighted_logits(logits, beliefs(self._confidences(features), relative)))
+        return Outputs(features, weighted_logits(logits, beliefs(self._confidences(features), relative, batch.present)))
 
     def _weights(self, logits: Mapping[str, Tensor], features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {m: w.detach() for m, w in beliefs(self._confidences(features)).items()}
@@ -102,11 +103,19 @@ def holo_confidences(confidences: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {m: (total - log) / total for m, log in logs.items()}
 
 
-def beliefs(confidences: Mapping[str, Tensor], relative: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """Return w = softmax over m of r_m (c_m + holo_m), {m: (B,)}; without `relative`, r is 1."""
+def beliefs(
+    confidences: Mapping[str, Tensor],
+    relative: Mapping[str, Tensor] | None = None,
+    present: Mapping[str, Tensor] = ALL_PRESENT,
+) -> dict[str, Tensor]:
+    """Return w = softmax over m of r_m (c_m + holo_m), {m: (B,)}; without `relative`, r is 1.
+
+    The softmax is over the modalities that a row has; see `Batch.present`.
+    """
     holo = holo_confidences(confidences)
     scores = {m: c + holo[m] for m, c in confidences.items()}
-    return softmax_over(scores if relative is None else {m: relative[m] * score for m, score in scores.items()})
+    scaled = scores if relative is None else {m: relative[m] * score for m, score in scores.items()}
+    return softmax_over(scaled, present)
 
 
 def calibration(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Event, Last, Losses, Window, own_block
 from drcli.methods.context import Context, Features
@@ -46,7 +47,9 @@ class PMR(Window):
     class Settings(Window.Settings):
         """The recipe block of `pmr`."""
 
-        alpha: NonNegativeFloat = Field(1.0, le=1e6, allow_inf_nan=False, description="weight of the prototype losses")
+        alpha: Annotated[NonNegativeFloat, Search(0.1, 10, log=True)] = Field(
+            1.0, le=1e6, allow_inf_nan=False, description="weight of the prototype losses"
+        )
         coef: Literal["clip", "hard"] = Field(
             "clip",
             description="factor b of a modality's prototype loss; clip: from 0 to 1, larger the further the modality "
@@ -66,9 +69,12 @@ class PMR(Window):
         share: float = Field(
             0.1, gt=0, le=1, description="part of the training samples of each class that prototypes are computed from"
         )
-        ema: float = Field(0.2, ge=0, lt=1, description="weight of the old prototypes at an update")
+        ema: Annotated[float, Search(0, 0.9)] = Field(
+            0.2, ge=0, lt=1, description="weight of the old prototypes at an update"
+        )
         ends: Last = 100
 
+    masks_reason: ClassVar[str] = "its prototypes would be means over rows that lack the modality"
     year: ClassVar[int | None] = 2023
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0, "per_weight": 0.0}
     state: ClassVar[tuple[str, ...]] = ("prototypes", "updates")

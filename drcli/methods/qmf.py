@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.data.rows import to_device
 from drcli.methods.base import Losses
@@ -34,19 +35,22 @@ class QMF(LateLogits):
     cross-entropy with care.
 
     Differences: where all losses are equal, k is 0. The authors' code has the distance with the wrong sign
-    (`margin: released`): only pairs that are in the wrong order by more than it have a loss. Their script for RGB-D
-    selects on the test split.
+    (`margin: released`): only pairs that are in the wrong order by more than it have a loss. In CRL (Moon et al., ICML
+    2020, eq. 2), whose ranking this is with losses for correctness, it is added. Their script for RGB-D selects on the
+    test split, and their code for texts holds w constant in z.
     """
 
     class Settings(LateLogits.Settings):
         """The recipe block of `qmf`."""
 
-        lambda_: NonNegativeFloat = Field(
-            0.1,
-            alias="lambda",
-            le=1e6,
-            allow_inf_nan=False,
-            description="weight of the ranking; the authors have 0.1 (NYUD2) and 1 (SUN RGB-D)",
+        lambda_: Annotated[NonNegativeFloat, Search(0.01, 10, log=True, source="ours; the authors have 0.1 and 1")] = (
+            Field(
+                0.1,
+                alias="lambda",
+                le=1e6,
+                allow_inf_nan=False,
+                description="weight of the ranking; the authors have 0.1 (NYUD2) and 1 (SUN RGB-D)",
+            )
         )
         margin: Margin = Field("paper", description="sign of the distance in the ranking: the paper's, or the code's")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 from torch.nn import functional
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, Stage
 from drcli.methods.context import Context
@@ -51,9 +52,13 @@ class ReconBoost(Method):
         together: NonNegativeInt = Field(
             4, le=1_000_000, description="epochs of a stage, after these, in which all members are trained"
         )
-        w1: PositiveFloat = Field(5.0, le=1e6, description="weight of the cross-entropy of the picked modality")
-        w2: NonNegativeFloat = Field(1.0, le=1e6, description="how much of it is taken off where the others are right")
-        agreement: NonNegativeFloat = Field(
+        w1: Annotated[PositiveFloat, Search(1, 20, log=True)] = Field(
+            5.0, le=1e6, description="weight of the cross-entropy of the picked modality"
+        )
+        w2: Annotated[NonNegativeFloat, Search(0.1, 2)] = Field(
+            1.0, le=1e6, description="how much of it is taken off where the others are right"
+        )
+        agreement: Annotated[NonNegativeFloat, Search(0.05, 5, log=True)] = Field(
             0.5, le=1e6, description="weight of the distance to the predictions of the modality picked before; 0: none"
         )
         rate: PositiveFloat = Field(1.0, le=1e6, description="boosting rate at the start; it is trained")
@@ -64,6 +69,7 @@ class ReconBoost(Method):
             "picked", description="who takes part in the sum; picked: from its first stage on; all: from the start"
         )
 
+    leaves_out: ClassVar[bool] = True
     year: ClassVar[int | None] = 2024
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
     neutral: ClassVar[Mapping[str, Any] | None] = None
@@ -122,8 +128,8 @@ class ReconBoost(Method):
 
     def forward(self, ctx: Context, batch: Batch) -> Outputs:
         """Run the encoders of the members, and sum."""
-        features = ctx.model.encode_alone({m: batch.inputs[m] for m in self.members(ctx)}, batch.lengths)
-        return Outputs(features, self.boosted(features))
+        features = ctx.model.encode_alone({m: batch.inputs[m] for m in self.members(ctx)}, batch.lengths, batch.present)
+        return Outputs(features, self.boosted(features, present=batch.present))
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
         """Return the loss of the picked modality with its agreement, or the cross-entropy of the sum."""
@@ -133,7 +139,7 @@ class ReconBoost(Method):
         picked = self.picked(ctx)
         logits = self.boosted.head(outputs.features[picked])
         with torch.no_grad():
-            others = self.boosted(outputs.features, without={picked})
+            others = self.boosted(outputs.features, without={picked}, present=batch.present)
         w1, w2 = self.settings.w1, self.settings.w2
         losses = {"residual": w1 / logits.shape[1] * residual_loss(logits, others, batch.labels, w2 / w1)}
         before = self.picked(ctx, back=1)
@@ -145,5 +151,5 @@ class ReconBoost(Method):
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
         """Return the boosted sum (B, C), and all encoders' features."""
-        features = model.encode_alone(batch.inputs, batch.lengths)
-        return Outputs(features, self.boosted(features))
+        features = model.encode_alone(batch.inputs, batch.lengths, batch.present)
+        return Outputs(features, self.boosted(features, present=batch.present))

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
+from drcli.bases import Search
 from drcli.data.batches import Batch, Selection
 from drcli.errors import RecipeError
 from drcli.methods.base import Losses, Method
@@ -38,9 +39,9 @@ class SMV(Method):
     modalities. Late fusions only. Valuing costs a pass over the training rows per epoch, without gradients. A modality
     alone does not run the other encoders if nothing of them is seen in the whole batch.
 
-    Differences from the authors' code: rows are valued without augmentation; any number of modalities, whose
-    largest gap and mean difference are ours for more than two; a run of its modality_level.py ends at the first
-    checkpoint, whose name takes arguments that do not exist.
+    Differences from the authors' code: rows are valued without augmentation, and drawn at level modality without
+    replacement; any number of modalities, whose largest gap and mean difference are ours for more than two; a run
+    of its modality_level.py ends at the first checkpoint, whose name takes arguments that do not exist.
     """
 
     class Settings(Method.Settings):
@@ -48,10 +49,12 @@ class SMV(Method):
 
         level: Literal["sample", "modality"] = Field("sample", description="whose value decides which rows come again")
         warmup: NonNegativeInt = Field(5, le=1_000_000, description="epochs of joint training at first")
-        share: Annotated[float, Field(gt=0, le=1)] = Field(
+        share: Annotated[Annotated[float, Field(gt=0, le=1)], Search(0.05, 0.5, when={"level": "modality"})] = Field(
             0.2, description="level modality: part of the rows that the mean values are taken over"
         )
-        alpha: NonNegativeFloat = Field(1.0, le=1e6, description="level modality: factor of the number of rows")
+        alpha: Annotated[NonNegativeFloat, Search(0.1, 2, when={"level": "modality"})] = Field(
+            1.0, le=1e6, description="level modality: factor of the number of rows"
+        )
         rows: Literal["equal", "enlarged"] = Field(
             "equal", description="rows of an epoch; equal: as many as the split has; enlarged: all that are listed"
         )

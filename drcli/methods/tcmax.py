@@ -54,6 +54,7 @@ class TCMax(Method):
             description="random combinations per sample, for fusions that are not additive; null: all combinations",
         )
 
+    masks_reason: ClassVar[str] = "it pairs modalities of different rows, of which each must have them"
     year: ClassVar[int | None] = 2026
     neutral: ClassVar[Mapping[str, Any] | None] = None
     neutral_reason: ClassVar[str] = "its loss is a bound over combinations of samples, not a cross-entropy"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat
 
+from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method
 from drcli.methods.context import Context
@@ -31,7 +32,7 @@ class UMT(Method):
     class Settings(Method.Settings):
         """The recipe block of `umt`."""
 
-        weight: NonNegativeFloat = Field(
+        weight: Annotated[NonNegativeFloat, Search(1, 100, log=True)] = Field(
             10.0,
             le=1e6,
             allow_inf_nan=False,

@@ -7,6 +7,7 @@ exchanges what they know between their stages; what it asks of them is at the en
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, ClassVar, Literal, Self, cast
@@ -20,6 +21,7 @@ from drcli.bases import Settings as BaseSettings
 from drcli.bases import refuse_misspelt
 from drcli.errors import UsageError
 from drcli.models.backbone import Backbone, Hidden
+from drcli.models.presence import ALL_PRESENT
 
 Features = Mapping[str, Tensor]
 Encoders = Mapping[str, Backbone]
@@ -61,6 +63,12 @@ class Fusion(nn.Module):
 
     graphs: ClassVar[bool] = True
     """Whether CUDA graphs may replay it: its forward pass replaces no tensor that the next one reads."""
+
+    leaves_out: ClassVar[bool] = False
+    """Whether a modality that a row lacks is left out of its logits; if not, its features are 0, or a stand-in."""
+
+    present: Mapping[str, Tensor] = ALL_PRESENT
+    """Which rows of the batch at work have a modality, {m: (B,)}, bool, on the CPU; of one left out, every row has."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -114,6 +122,15 @@ class Fusion(nn.Module):
     def forward(self, features: Features) -> Tensor:
         """Return the fused logits (B, C)."""
         raise AssertionError(f"{type(self).__name__} does not define forward")
+
+    @contextmanager
+    def given(self, present: Mapping[str, Tensor]) -> Iterator[None]:
+        """Within it, rows of the batch lack some modalities; see `present`."""
+        self.present = present
+        try:
+            yield
+        finally:
+            del self.present  # what the class says holds again
 
     def unimodal_logits(self, features: Features, how: Decomposition) -> dict[str, Tensor]:
         """Return logits of each modality alone, {m: (B, C)}.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from drcli.models.fusion import Features, Fusion
+from drcli.models.presence import weights_of
 from drcli.models.transformer import EPSILON, SPREAD, Dropout, Feedforward, Heads, Layers, with_even_heads
 
 
@@ -19,7 +21,8 @@ class LateTransformer(Fusion):
         [c; t_1; ...; t_M] through `layers` pre-norm layers;  z = W norm(c') + b
 
     c is a learned token, from 0, and c' what the layers make of it. Any number of modalities; their order does not
-    matter. The paper tunes the sizes for every dataset; the defaults are ours. All of it belongs to the fusion.
+    matter. A row that lacks a modality has no token of it. The paper tunes the sizes for every dataset; the defaults
+    are ours. All of it belongs to the fusion.
     """
 
     class Settings(Fusion.Settings):
@@ -32,6 +35,8 @@ class LateTransformer(Fusion):
         dropout: Dropout = 0.1
 
         _divides = model_validator(mode="after")(with_even_heads)
+
+    leaves_out: ClassVar[bool] = True
 
     settings: Settings
 
@@ -52,6 +57,13 @@ class LateTransformer(Fusion):
         """Return the fused logits (B, C)."""
         tokens = [self.projections[m](features[m]) + self.embeddings[m] for m in self.widths]
         first = self.token.expand_as(tokens[0])
-        hidden = self.layers(torch.stack([first, *tokens], dim=1))
+        hidden = self.layers(torch.stack([first, *tokens], dim=1), src_key_padding_mask=self._padding(first))
         logits: Tensor = self.linear(self.norm(hidden[:, 0]))
         return logits
+
+    def _padding(self, like: Tensor) -> Tensor | None:
+        """Return which tokens (B, 1 + M) a row lacks; None where every row has all."""
+        if not self.present:
+            return None
+        lacking = weights_of(self.present, self.widths, like) == 0
+        return torch.cat([torch.zeros_like(lacking[:1]), lacking]).T

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, Field, NonNegativeInt
@@ -23,6 +23,7 @@ from drcli.models.fusion import (
     num_stages,
     unequal_stages,
 )
+from drcli.models.presence import weights_of
 
 
 class Mbt(Fusion):
@@ -41,7 +42,8 @@ class Mbt(Fusion):
     modality knows reaches h_m when at least two layers exchange: one into b, one out of it.
 
     Bottlenecks and classifier belong to the fusion, layers to their encoders. Padding of sequences stays
-    masked; a sequence without steps attends to the bottlenecks alone.
+    masked; a sequence without steps attends to the bottlenecks alone. A row that lacks a modality has no tokens of
+    it: means over m are over those that the row has.
 
     Differences from the authors' released code: with the classifier `token` it minimises the mean of
     the cross-entropies of the z_m, while `joint` here minimises that of z, like any fusion's, and
@@ -67,6 +69,8 @@ class Mbt(Fusion):
             description="token: one linear layer on the features of each modality, the logits averaged; "
             "gap: one on the mean of all tokens",
         )
+
+    leaves_out: ClassVar[bool] = True
 
     settings: Settings
 
@@ -126,14 +130,22 @@ class Mbt(Fusion):
                 tokens = {m: run_layer(encoder, layer, tokens[m]) for m, encoder in encoders.items()}
             else:
                 pairs = {m: together(encoder, layer, bottlenecks, tokens[m]) for m, encoder in encoders.items()}
-                bottlenecks = torch.stack([after for after, _ in pairs.values()]).mean(dim=0)
+                bottlenecks = self._mean({m: after for m, (after, _) in pairs.items()})
                 tokens = {m: own for m, (_, own) in pairs.items()}
         return tokens
 
     def forward(self, features: Features) -> Tensor:
         """Return the fused logits (B, C) of the classifier `token`: the mean of the modalities' logits."""
         assert self.settings.classifier == "token"
-        return torch.stack([self.linear(features[m]) for m in self.widths]).mean(dim=0)
+        return self._mean({m: self.linear(features[m]) for m in self.widths})
+
+    def _mean(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the mean (B, ...) over the modalities that each row has, of {m: (B, ...)}."""
+        stacked = torch.stack(list(values.values()))
+        if not self.present:
+            return stacked.mean(dim=0)
+        weights = weights_of(self.present, values, stacked)
+        return (weights.reshape(*weights.shape, *[1] * (stacked.dim() - 2)) * stacked).sum(dim=0)
 
     def unimodal_logits(self, features: Features, how: Decomposition) -> dict[str, Tensor]:
         """Return the shared classifier's logits z_m = W h_m + c, {m: (B, C)}."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from drcli.data.batches import Batch, Batches
 from drcli.models.backbone import Backbone
 from drcli.models.fusion import Additive, Decomposition, Encoders, Fusion, Outputs, encode_alone
+from drcli.models.presence import ALL_PRESENT, partial
 from drcli.relearning.features import evaluating
 
 NO_LENGTHS: Mapping[str, Tensor] = MappingProxyType({})
@@ -39,39 +40,56 @@ class MultimodalModel(nn.Module):
         self.encoders = nn.ModuleDict(encoders)
         self.fusion = fusion
         self.precision = precision
+        self.stand_ins: Mapping[str, Tensor] = {}
+        """Features {m: (D_m,)} of rows that lack a modality; 0 of those that are left out."""
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities, in the recipe's order."""
         return tuple(self.encoders)
 
-    def encode(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor] = NO_LENGTHS) -> dict[str, Tensor]:
+    def encode(
+        self,
+        inputs: Mapping[str, Tensor],
+        lengths: Mapping[str, Tensor] = NO_LENGTHS,
+        present: Mapping[str, Tensor] = ALL_PRESENT,
+    ) -> dict[str, Tensor]:
         """Return the features {m: (B, D_m)} of inputs {m: (B, ...)}.
 
         Args:
             inputs: one batch of each modality.
             lengths: valid steps {m: (B,)} of sequences, for encoders that take them.
+            present: which rows have a modality, {m: (B,)}, bool, on the CPU; of one that is left out, every row has.
+                The others have features of 0, or `stand_ins`.
         """
-        with self._casting(inputs):
-            features = self.fusion.encode(self._backbones(), inputs, lengths)
+        with self._casting(inputs), self._given(present):
+            features = self.fusion.encode(self._backbones(present), inputs, lengths)
         return {m: x.float() for m, x in features.items()}
 
     def encode_alone(
-        self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor] = NO_LENGTHS
+        self,
+        inputs: Mapping[str, Tensor],
+        lengths: Mapping[str, Tensor] = NO_LENGTHS,
+        present: Mapping[str, Tensor] = ALL_PRESENT,
     ) -> dict[str, Tensor]:
         """Return the features {m: (B, D_m)} of each encoder by itself, whatever the fusion would exchange.
 
-        Only the encoders of the modalities in `inputs`, one at least, are run.
+        Only the encoders of the modalities in `inputs`, one at least, are run; see `encode`.
         """
-        encoders = {m: encoder for m, encoder in self._backbones().items() if m in inputs}
+        encoders = {m: encoder for m, encoder in self._backbones(present).items() if m in inputs}
         with self._casting(inputs):
             features = {m: encode_alone(encoder, inputs[m], lengths.get(m)) for m, encoder in encoders.items()}
         return {m: x.float() for m, x in features.items()}
 
-    def forward(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor] = NO_LENGTHS) -> Outputs:
-        """Map inputs {m: (B, ...)} and valid steps {m: (B,)} to features and logits."""
-        with self._casting(inputs):
-            outputs = self.fusion.run(self._backbones(), inputs, lengths)
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        lengths: Mapping[str, Tensor] = NO_LENGTHS,
+        present: Mapping[str, Tensor] = ALL_PRESENT,
+    ) -> Outputs:
+        """Map inputs {m: (B, ...)} and valid steps {m: (B,)} to features and logits; see `encode`."""
+        with self._casting(inputs), self._given(present):
+            outputs = self.fusion.run(self._backbones(present), inputs, lengths)
         return Outputs({m: x.float() for m, x in outputs.features.items()}, outputs.logits.float())
 
     def forward_seen(self, batch: Batch) -> Outputs:
@@ -81,9 +99,10 @@ class MultimodalModel(nn.Module):
         of batch normalisation stay. Without a gradient, neither momentum nor weight decay moves it.
         """
         unseen = {m for m, seen in batch.whole.seen.items() if not seen.any()}
-        found = self.encode_alone({m: x for m, x in batch.inputs.items() if m not in unseen}, batch.lengths)
+        inputs = {m: x for m, x in batch.inputs.items() if m not in unseen}
+        found = self.encode_alone(inputs, batch.lengths, batch.present)
         features = {m: self._masked(m, found, batch) for m in self.modalities}
-        return Outputs(features, self.fuse(features))
+        return Outputs(features, self.fuse(features, batch.present))
 
     def _masked(self, modality: str, found: Mapping[str, Tensor], batch: Batch) -> Tensor:
         if modality not in found:
@@ -94,9 +113,9 @@ class MultimodalModel(nn.Module):
         seen = batch.seen[modality].to(features.device, non_blocking=True)
         return features * seen[:, None]
 
-    def fuse(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Return the logits (B, C) of a late fusion over features {m: (B, D_m)}."""
-        with self._casting(features):
+    def fuse(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor] = ALL_PRESENT) -> Tensor:
+        """Return the logits (B, C) of a late fusion over features {m: (B, D_m)}; see `encode`."""
+        with self._casting(features), self._given(present):
             logits: Tensor = self.fusion(features)
         return logits.float()
 
@@ -113,8 +132,12 @@ class MultimodalModel(nn.Module):
         groups["fusion"] = list(self.fusion.parameters())
         return groups
 
-    def _backbones(self) -> Encoders:
-        return {m: cast("Backbone", encoder) for m, encoder in self.encoders.items()}
+    def _backbones(self, present: Mapping[str, Tensor] = ALL_PRESENT) -> Encoders:
+        encoders = {m: cast("Backbone", encoder) for m, encoder in self.encoders.items()}
+        return partial(encoders, present, self.stand_ins) if present else encoders
+
+    def _given(self, present: Mapping[str, Tensor]) -> AbstractContextManager[object]:
+        return self.fusion.given(present) if present else nullcontext()
 
     def _casting(self, inputs: Mapping[str, Tensor]) -> AbstractContextManager[object]:
         device = next(iter(inputs.values())).device.type
@@ -190,7 +213,11 @@ def extract_features(
     Returns:
         Features {m: (N, D_m)} in float32, and labels (N,).
     """
+
+    def encode(batch: Batch) -> dict[str, Tensor]:
+        return model.encode(batch.inputs, batch.lengths, batch.present)
+
     with evaluating(model):
-        features = over_rows(batches, batch_size, lambda batch: model.encode(batch.inputs, batch.lengths), rows)
+        features = over_rows(batches, batch_size, encode, rows)
     labels = batches.split.labels
     return {m: features[m] for m in model.modalities}, labels if rows is None else labels[rows]

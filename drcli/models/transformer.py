@@ -52,7 +52,7 @@ class Transformer(Backbone):
 
     Args:
         settings: sizes, positions and pooling.
-        shape: (L, D).
+        shape: (L, D), or (D,), which is a sequence of one step.
     """
 
     class Settings(Backbone.Settings):
@@ -77,12 +77,12 @@ class Transformer(Backbone):
     settings: Settings
 
     hidden: ClassVar[type[Hidden]] = Tokens
-    ranks: ClassVar[tuple[int, ...]] = (2,)
+    ranks: ClassVar[tuple[int, ...]] = (2, 1)
     takes_lengths: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, shape: Sequence[int]) -> None:
         super().__init__(settings, shape)
-        self.project = nn.Linear(shape[1], settings.dim, bias=False)
+        self.project = nn.Linear(shape[-1], settings.dim, bias=False)
         layer = nn.TransformerEncoderLayer(
             settings.dim, settings.heads, settings.feedforward, settings.dropout, batch_first=True
         )
@@ -91,12 +91,14 @@ class Transformer(Backbone):
         self.channels = (settings.dim,) * settings.layers
 
     def begin(self, x: Tensor, lengths: Tensor | None = None) -> Tokens:
-        """Project (B, L, D) to (B, L, dim) and add the positions.
+        """Project (B, L, D) to (B, L, dim) and add the positions; (B, D) is a sequence of one step.
 
         Args:
             x: sequences, padded at the end; what is in the padding has no influence.
             lengths: (B,) valid steps of each, 0 ... L; None: all are valid. Without any, features are 0.
         """
+        if x.dim() == 2:
+            x = x[:, None]
         if lengths is None:
             lengths = torch.full((len(x),), x.shape[1], device=x.device)
         padding = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]

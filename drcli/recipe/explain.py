@@ -8,14 +8,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import BaseModel
 
+from drcli.bases import SEARCH
 from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
 from drcli.errors import UsageError
-from drcli.recipe.schema import OPTIMIZERS, RELEARN, SCHEDULES, DatasetScalars, Recipe, RecipeScalars, TrainingScalars
+from drcli.recipe.schema import (
+    OPTIMIZERS,
+    RELEARN,
+    SCHEDULES,
+    TRAINING,
+    DatasetScalars,
+    Recipe,
+    RecipeScalars,
+    SearchRange,
+    TrainingScalars,
+)
 from drcli.recipe.shape import ABSENT_MEANS, Schema, Shape, schema_of
 from drcli.recipe.text import spelled
 from drcli.registry import Registry
@@ -120,8 +130,10 @@ def sections(registries: Registries, scope: Scope) -> Iterator[Section]:
         yield _choice(path, "method", registries.methods, "the label", "method that the label stands for")
         yield from _chosen(path, "method", registries.methods, methods)
     yield from (_section(f"methods.{label}.{RELEARN}", RelearnSettings, summary=_RELEARN) for label in scope.relearned)
+    yield from (Section(f"methods.{label}.{TRAINING}", "", _OWN_TRAINING) for label in scope.relearned)
     yield from _training()
     yield _section("diagnosis", DiagnosisSettings)
+    yield _section("search.<key>", SearchRange, summary=_SEARCH)
 
 
 def select(found: Iterable[Section], key: str) -> list[Section]:
@@ -138,6 +150,14 @@ def select(found: Iterable[Section], key: str) -> list[Section]:
 
 
 _RELEARN = "D&R on top of the method: when encoders are pulled towards their initial weights, and how far"
+_OWN_TRAINING = (
+    "Values of `training` that hold for this method in place of the recipe's; the keys are those of `training`."
+)
+_SEARCH = (
+    "Ranges that `drcli tune` searches, beside and in place of those of the methods; shaped like the recipe, such as "
+    "search: {training: {optimizer: {lr: {low: 0.001, high: 0.1, log: true}}}}. A list of values in place of a range "
+    "is searched too; null: the number is not searched."
+)
 _FUSION = "how features become logits; `fusion: concat` is short for `fusion: {name: concat}`"
 
 
@@ -196,7 +216,7 @@ def _section(
     schema = schema_of(model)
     required = schema.get("required", ())
     settings = [
-        _setting(name, own, required=name in required)
+        _setting(name, own, required=name in required, tuned=path.startswith("methods."))
         for name, own in schema.get("properties", {}).items()
         if name not in besides
     ]
@@ -204,11 +224,21 @@ def _section(
     return Section(path, choice, words, settings, model)
 
 
-def _setting(name: str, schema: Schema, *, required: bool) -> Setting:
+def _setting(name: str, schema: Schema, *, required: bool, tuned: bool) -> Setting:
     shape = Shape.of(schema)
     default = REQUIRED if required else spelled(schema.get("default"))
-    description: Any = schema.get("description", "")
+    description = "; ".join(filter(None, [schema.get("description", ""), searched(schema) if tuned else ""]))
     return Setting(name, shape.kind(), schema.get(ABSENT_MEANS, default), shape.allowed(), description)
+
+
+def searched(schema: Schema) -> str:
+    """Return in words the range in which `drcli tune` searches a setting; empty where it does not."""
+    found = schema.get(SEARCH)
+    if found is None:
+        return ""
+    scale = " on a log scale" if found["log"] else ""
+    only = "".join(f", where {name} is {spelled(value)}" for name, value in found["when"].items())
+    return f"drcli tune searches {spelled(found['low'])} to {spelled(found['high'])}{scale} ({found['source']}){only}"
 
 
 def _part(section: Section, key: str) -> Section | None:

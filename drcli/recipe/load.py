@@ -15,9 +15,11 @@ from drcli.errors import RecipeError
 from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
 from drcli.recipe.problems import MAPPING, Problem, keys_of, refusal
 from drcli.recipe.schema import (
+    LOG,
     OPTIMIZERS,
     RELEARN,
     SCHEDULES,
+    TRAINING,
     DatasetBlock,
     DatasetScalars,
     FusionBlock,
@@ -29,6 +31,7 @@ from drcli.recipe.schema import (
     TrainingScalars,
     named,
 )
+from drcli.recipe.search import checked_search
 from drcli.recipe.source import Override, Source, apply_overrides, parse_overrides, read_source
 from drcli.recipe.text import Key, excerpt
 from drcli.recipe.validate import Checker, conflicts, excessive, unfit
@@ -38,7 +41,7 @@ from drcli.relearning.settings import RelearnSettings
 Settings = TypeVar("Settings", bound=BaseModel)
 Labels = Callable[[Recipe], Sequence[str]]
 
-BLOCKS = ("dataset", "modalities", "corrupt", "fusion", "methods", "training", "diagnosis")
+BLOCKS = ("dataset", "modalities", "corrupt", "fusion", "methods", "training", "diagnosis", "search")
 """Keys of a recipe that hold a block of their own."""
 
 # `--method all` means every label. The parameters of the fusion are a group beside the modalities', its loss
@@ -170,10 +173,12 @@ def _assemble(checker: Checker) -> Recipe | None:
     methods = _methods(checker)
     training = _training(checker)
     diagnosis = checker.settings(DiagnosisSettings, ("diagnosis",))
+    search = checked_search(checker)
     if top is None or dataset is None or modalities is None or corrupt is None or fusion is None:
         return None
     if methods is None or training is None or diagnosis is None:
         return None
+    methods = _with_own_training(checker, methods)
     dataset = _with_waveform_noise(checker, dataset, corrupt)
     return Recipe(
         name=top.name,
@@ -189,6 +194,7 @@ def _assemble(checker: Checker) -> Recipe | None:
         monitor=top.monitor,
         seeds=top.seeds,
         log=top.log,
+        search=search,
     )
 
 
@@ -269,10 +275,11 @@ def _methods(checker: Checker) -> dict[str, MethodBlock] | None:
         _check_name(checker, key)
         if label == _RESERVED_LABEL:
             checker.add(key, f"{_RESERVED_LABEL!r} means every label on the command line; choose another label")
-        found = checker.configured(key, "method", METHODS, default=label, besides=(RELEARN,))
+        found = checker.configured(key, "method", METHODS, default=label, besides=(RELEARN, TRAINING))
         relearn = _relearn(checker, (*key, RELEARN))
+        own = checker.block((*key, TRAINING)) or {}
         if found is not None:
-            blocks[label] = MethodBlock(*found, relearn)
+            blocks[label] = MethodBlock(*found, relearn, own=own)
     method = checker.data.get("method")
     if labels and isinstance(method, str) and method not in labels:
         checker.add(("method",), f"must be a label of methods; {known(method, labels)}", method)
@@ -294,6 +301,36 @@ def _training(checker: Checker) -> Training | None:
     if scalars is None or optimizer is None or schedule is None:
         return None
     return Training(**scalars.model_dump(), optimizer=optimizer, schedule=schedule)
+
+
+def _with_own_training(checker: Checker, methods: Mapping[str, MethodBlock]) -> dict[str, MethodBlock]:
+    """Add to each method that has values of `training` of its own how it is trained."""
+    return {
+        label: replace(block, training=_own_training(checker, ("methods", label), block.own)) if block.own else block
+        for label, block in methods.items()
+    }
+
+
+def _own_training(checker: Checker, key: Key, own: Mapping[str, Any]) -> Training | None:
+    """Return how a method is trained whose block has values of its own in place of those of `training`.
+
+    Args:
+        checker: of the recipe; its `training` is valid.
+        key: of the method's block.
+        own: the values.
+    """
+    merged = Checker({TRAINING: merge(checker.block((TRAINING,)) or {}, own)})
+    found = _training(merged)
+    checker.problems += [replace(problem, key=(*key, *problem.key)) for problem in merged.problems]
+    return found
+
+
+def merge(block: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a block with the values of another in it; where that names another variant, its block as it is."""
+    if own.get("name", block.get("name")) != block.get("name"):
+        return dict(own)
+    inner = {k: merge(block[k], v) for k, v in own.items() if isinstance(v, Mapping) and isinstance(block.get(k), dict)}
+    return {**block, **own, **inner}
 
 
 def _variant(
@@ -330,3 +367,13 @@ RESERVED_BY_TORCH = frozenset({
 })
 # fmt: on
 """Public attributes of `nn.ModuleDict` and `nn.ParameterDict`; a test compares them with the installed PyTorch."""
+
+
+def identity_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe as plain data without what makes no other run: where its curves go, and `dataset.root`.
+
+    The fingerprint of the data says what a run was trained on.
+    """
+    dataset = recipe.get("dataset")
+    rest = {k: v for k, v in dataset.items() if k != "root"} if isinstance(dataset, Mapping) else dataset
+    return {**{k: v for k, v in recipe.items() if k != LOG}, "dataset": rest}

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
@@ -46,10 +46,15 @@ Rate = Annotated[float, Field(gt=0, le=1e6)]
 
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
+Bound = Annotated[float, Field(ge=-1e6, le=1e6)]
+
 MAX_SEED = 2**63 - 1
 
 RELEARN = "relearn"
 """Key of a method's block: D&R on top of the method."""
+
+TRAINING = "training"
+"""Key of a recipe, and of a method's block: values that hold for this method in place of the recipe's."""
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
@@ -151,6 +156,11 @@ class TrainingScalars(Block):
         description="resident: all arrays stay on the device; stream: batches are read from disk during training; "
         "auto: resident on a GPU if they take at most half of its free memory",
     )
+    pairs: Literal["stored", "each_epoch"] = Field(
+        "stored",
+        description="each_epoch: in every epoch each training sample gets another row of its class, for the modalities "
+        "of which the dataset keeps more rows than pairs (avmnist, dataset.prepare.pool); stored: samples as prepared",
+    )
     clip_grad_norm: Rate | None = Field(
         None, description="largest norm of all gradients together; larger ones are scaled down; null: no limit"
     )
@@ -164,6 +174,22 @@ class Training(TrainingScalars):
 
     optimizer: Optimizer
     schedule: Schedule
+
+
+class SearchRange(Block):
+    """Range of a number that `drcli tune` searches; both ends belong to it."""
+
+    low: Bound = Field(description="least value")
+    high: Bound = Field(description="greatest value")
+    log: bool = Field(False, description="whether the logarithm of the value is drawn evenly, not the value itself")
+
+    @model_validator(mode="after")
+    def _is_range(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError("low must be less than high")
+        if self.log and self.low <= 0:
+            raise ValueError("low must be greater than 0 on a log scale")
+        return self
 
 
 class DatasetScalars(Block):
@@ -237,16 +263,27 @@ class FusionBlock:
 
 @dataclass(frozen=True)
 class MethodBlock:
-    """Name of a method, its settings, and the re-learning that is put on it, if any."""
+    """A method as a recipe has it under a label.
+
+    Attributes:
+        method: its name.
+        settings: its settings.
+        relearn: the re-learning that is put on it, if any.
+        training: how it is trained, where that is not as the recipe says for all.
+        own: those values of `training`, as plain data.
+    """
 
     method: str
     settings: BaseModel
     relearn: RelearnSettings | None = None
+    training: Training | None = None
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """Return the block as plain data, as a recipe holds it."""
         relearn = {} if self.relearn is None else {RELEARN: plain(self.relearn)}
-        return {"method": self.method, **plain(self.settings), **relearn}
+        training = {TRAINING: dict(self.own)} if self.own else {}
+        return {"method": self.method, **plain(self.settings), **relearn, **training}
 
 
 @dataclass(frozen=True)
@@ -267,6 +304,7 @@ class Recipe:
         monitor: whether the test split is scored while training.
         seeds: one run each; distinct.
         log: names of the loggers.
+        search: what `drcli tune` searches beside the methods' own numbers, as plain data shaped like the recipe.
     """
 
     name: str
@@ -282,14 +320,18 @@ class Recipe:
     monitor: Literal["none", "test"]
     seeds: tuple[int, ...]
     log: tuple[str, ...] = ("tensorboard",)
+    search: Mapping[str, Any] = field(default_factory=dict)
 
     def for_run(self, label: str, seed: int) -> Recipe:
-        """Return the recipe of one run: this one with a single method and a single seed.
+        """Return the recipe of one run: this one with a single method, trained as its block says, and a single seed.
 
         Raises:
             KeyError: `label` is not in `methods`.
         """
-        return replace(self, method=label, methods={label: self.methods[label]}, seeds=(seed,))
+        block = self.methods[label]
+        training = block.training or self.training
+        methods = {label: replace(block, training=None, own={})}
+        return replace(self, method=label, methods=methods, training=training, seeds=(seed,), search={})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain data, every default filled in; `recipe_from_dict` reads it back."""
@@ -314,6 +356,7 @@ class Recipe:
             "monitor": self.monitor,
             "seeds": list(self.seeds),
             LOG: list(self.log),
+            **({"search": dict(self.search)} if self.search else {}),
         }
 
 

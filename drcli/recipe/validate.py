@@ -202,6 +202,8 @@ def conflicts(recipe: Recipe, labels: Sequence[str]) -> Iterator[Problem]:
     data = recipe.to_dict()
     for path, message in [
         *_of_training(recipe.training),
+        *_of_pairs(recipe),
+        *_of_own_training(recipe, labels),
         *_of_weights(recipe),
         *_of_fusion(recipe, labels),
         *_of_methods(recipe, labels),
@@ -211,6 +213,12 @@ def conflicts(recipe: Recipe, labels: Sequence[str]) -> Iterator[Problem]:
         for part in key:
             value = value.get(part, ABSENT) if isinstance(value, dict) else ABSENT
         yield Problem(key, message, value)
+
+
+def _of_pairs(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """What a dataset's setting `pool` shows; of others, the prepared dataset tells whether it has rows to pair."""
+    if recipe.training.pairs == "each_epoch" and getattr(recipe.dataset.prepare, "pool", None) == 0:
+        yield "training.pairs", "needs rows to pair: dataset.prepare.pool must be null or greater than 0"
 
 
 def _of_training(training: Training) -> Iterator[tuple[str, str]]:
@@ -226,6 +234,14 @@ def _of_training(training: Training) -> Iterator[tuple[str, str]]:
         )
     if training.compile == GRAPHS and training.accumulate > 1:
         yield "training.compile", "CUDA graphs write each part's gradients over the last one's; use default"
+
+
+def _of_own_training(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Check methods that are trained otherwise than the recipe says for all."""
+    for label in labels:
+        found = recipe.methods[label].training
+        problems = () if found is None else _of_training(found)
+        yield from ((f"methods.{label}.{path}", message) for path, message in problems)
 
 
 def _of_weights(recipe: Recipe) -> Iterator[tuple[str, str]]:

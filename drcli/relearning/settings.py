@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 
+from drcli.bases import Search
 from drcli.diagnosis.settings import GapSettings
 
 Rule = Literal["gap", "above_floor", "relative", "adjusted", "shuffled", "random"]
@@ -31,7 +32,9 @@ class StrengthSettings(GapSettings):
 class RelearnSettings(StrengthSettings):
     """When encoders are pulled towards their initial weights, and by which strength."""
 
-    every: PositiveInt = Field(20, le=1_000_000, description="H: epochs between two diagnoses")
+    every: Annotated[PositiveInt, Search(5, 30, source="the paper's Figure 5 has 10 to 30; less for shorter runs")] = (
+        Field(20, le=1_000_000, description="H: epochs between two diagnoses")
+    )
     times: NonNegativeInt = Field(3, le=1_000_000, description="largest number of re-learnings; 0: none")
     optimizer_state: Literal["keep", "reset_encoder", "reset"] = Field(
         "keep",

@@ -40,15 +40,15 @@ def shortened(name: str, length: int = LONGEST) -> str:
 
 @dataclass(frozen=True)
 class Curve:
-    """A value over epochs.
+    """A value over epochs, or over the strength of a condition.
 
     Attributes:
-        epochs: E epochs, rising.
+        epochs: E epochs or strengths, rising.
         mean: E means over the seeds that have the epoch.
         std: E sample standard deviations, 0 where one seed has the epoch.
     """
 
-    epochs: Sequence[int]
+    epochs: Sequence[float]
     mean: Sequence[float]
     std: Sequence[float]
 

@@ -6,12 +6,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from string import ascii_lowercase
 
-from drcli.runs.collect import RunRecord, finished
+from drcli.runs.collect import RunRecord, by_name, finished
+from drcli.runs.wording import ABSENT, mean_and_spread
+
+Setting = tuple[str, str, str]
+"""Source, backbone and selection."""
 
 _FILE = Path(__file__).with_name("published.csv")
 FROM_SCRATCH = "from scratch"
@@ -49,7 +54,7 @@ class Published:
     note: str
 
     @property
-    def setting(self) -> tuple[str, str, str]:
+    def setting(self) -> Setting:
         """What figures of one column share: source, backbone and selection."""
         return self.source, self.backbone, self.selection
 
@@ -154,3 +159,64 @@ def _figures() -> tuple[Published, ...]:
             for row in csv.DictReader(stream)
             if row["metric"] == "accuracy"
         )
+
+
+class Beside:
+    """The columns of published figures, one per publication and setting; none for no figures.
+
+    Args:
+        figures: what is shown.
+        runs: of one recipe.
+    """
+
+    def __init__(self, figures: Sequence[Published], runs: Sequence[RunRecord]) -> None:
+        self._figures = figures
+        settings = dict.fromkeys(figure.setting for figure in self._figures)
+        self._letters = dict(zip(settings, ascii_lowercase, strict=False))
+        self._printed = _names_in_print(runs)
+        self._known = {(one.method, one.setting): mean_and_spread(one.value, one.std) for one in self._figures}
+
+    def headings(self) -> list[str]:
+        """Return the headings of the columns."""
+        return [f"published {letter}" for letter in self._letters.values()]
+
+    def cells(self, name: str) -> list[str]:
+        """Return what is known of one of our names."""
+        return self._of(self._printed.get(name, ""))
+
+    def _of(self, method: str) -> list[str]:
+        return [self._known.get((method, setting), ABSENT) for setting in self._letters]
+
+    def rows(self, ours: Iterable[str], call: Callable[[str], str]) -> list[tuple[str, list[str]]]:
+        """Return names and figures of the methods that no run of ours has."""
+        printed = set(self._printed.values())
+        theirs = [name for name in dict.fromkeys(one.method for one in self._figures) if name not in printed]
+        taken = set(ours)
+        return [(f"{call(name)} (published)" if name in taken else call(name), self._of(name)) for name in theirs]
+
+    def notes(self) -> list[str]:
+        """Return where each column comes from, and what to know about single figures."""
+        return _published_notes(self._letters, self._figures)
+
+
+def _names_in_print(runs: Sequence[RunRecord]) -> dict[str, str]:
+    """Return which published method is beside each of ours.
+
+    Where several labels are of one method, its figure is beside the label of the same name, if there is one.
+    """
+    multimodal = [run for run in finished(runs) if run.modality is None]
+    found = {name: name_in_print(group[0]) for name, group in by_name(multimodal).items()}
+    return {name: method for name, method in found.items() if name == method or found.get(method) != method}
+
+
+def _published_notes(letters: Mapping[Setting, str], figures: Sequence[Published]) -> list[str]:
+    """Where each column of published figures comes from, and what to know about single figures."""
+    notes = []
+    for (source, backbone, selection), letter in letters.items():
+        selected = f"selected on {selection}" if selection else "the source does not say how epochs are selected"
+        notes.append(f"published {letter}: {source}; {backbone}; {selected}.")
+    warned: dict[tuple[str, str], list[str]] = {}
+    for figure in figures:
+        if figure.note:
+            warned.setdefault((letters[figure.setting], figure.note), []).append(figure.method)
+    return [*notes, *(f"{', '.join(names)} in {letter}: {note}." for (letter, note), names in warned.items())]

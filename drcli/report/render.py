@@ -37,6 +37,7 @@ class TableText:
         rows: each of C cells.
         notes: lines below it.
         bold: places, row and column, of the cells that LaTeX sets in bold.
+        warnings: lines below it that are not to be overlooked.
     """
 
     title: str
@@ -44,6 +45,7 @@ class TableText:
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
     bold: Collection[tuple[int, int]] = ()
+    warnings: Sequence[str] = ()
 
 
 def render(table: TableText, form: Format) -> str:
@@ -59,7 +61,12 @@ def rich_table(table: TableText) -> Group:
         out.add_column(Text(name), justify="right" if number else "left", overflow="fold")
     for row in table.rows:
         out.add_row(*map(Text, row))
-    return Group(Text(table.title, style="bold"), out, *(Text(note, style="dim") for note in table.notes))
+    return Group(Text(table.title, style="bold"), out, *_below(table))
+
+
+def _below(table: TableText) -> list[Text]:
+    warnings = [Text(warning, style="yellow") for warning in table.warnings]
+    return [*warnings, *(Text(note, style="dim") for note in table.notes)]
 
 
 def titled(title: str, table: Table, note: str | None = None) -> Group:
@@ -81,7 +88,8 @@ def _markdown(table: TableText) -> str:
 
     rule = "|---|" + "---:|" * (len(table.columns) - 1)
     body = [line(table.columns), rule, *map(line, table.rows)]
-    notes = [f"- {escape_markdown(note)}" for note in table.notes]
+    notes = [f"- **{escape_markdown(warning)}**" for warning in table.warnings]
+    notes += [f"- {escape_markdown(note)}" for note in table.notes]
     blocks = [f"**{escape_markdown(table.title)}**", "\n".join(body), "\n".join(notes)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -112,7 +120,7 @@ def _latex(table: TableText) -> str:
         *(f"    {line(cells, row)}" for row, cells in enumerate(table.rows)),
         r"    \bottomrule",
         r"  \end{tabular}",
-        *(f"\n  {{\\footnotesize {escape_latex(note)}\\par}}" for note in table.notes),
+        *(f"\n  {{\\footnotesize {escape_latex(note)}\\par}}" for note in (*table.warnings, *table.notes)),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"

@@ -5,34 +5,45 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from string import ascii_lowercase
 
 from drcli.errors import UsageError
 from drcli.registry import known
-from drcli.report.published import Published, beside, name_in_print
+from drcli.report.published import Beside, beside
+from drcli.report.ranking import rank_tables
 from drcli.report.render import TableText
-from drcli.report.wording import Methods, in_print, name_recipe
-from drcli.runs.collect import RunRecord, by_name, by_recipe, by_variant, finished, named, unequal
+from drcli.report.wording import Methods, in_print, mark, marked, name_recipe
+from drcli.runs.collect import RunRecord, by_name, by_recipe, finished, named, unequal
 from drcli.runs.comparison import (
     Mean,
     Row,
-    average_ranks,
     compare,
     find_reference,
-    one_recipe_per_dataset,
-    paired_differences,
-    t_interval,
+    resolution,
+    splits_of,
 )
-from drcli.runs.wording import ABSENT, interval, mean_and_spread, points, seconds_of, selected_on, untouched
-
-SELECTED_ON_TEST, TEST_WATCHED = "†", "‡"
-Setting = tuple[str, str, str]
-
-KEYS = (
-    *("method", "seeds", "val", "accuracy", "macro_f1", "probes", "fused_probe", "difference", "bootstrap", "seconds"),
-    "published",
+from drcli.runs.measures import MEASURES, QUALITY, Measure, meanings
+from drcli.runs.statistics import LEVEL, paired_differences, t_interval
+from drcli.runs.wording import (
+    ABSENT,
+    interval,
+    mean_and_spread,
+    p_value,
+    points,
+    seconds_of,
+    selected_on,
+    shown_by_seeds,
+    significant,
+    splits_apart,
+    untouched,
 )
-"""Keys of all columns; `probes` has one per modality, `published` one per publication and setting."""
+
+STANDARD = (
+    *("method", "seeds", "val", "accuracy", "macro_f1", "probes", "fused_probe", "difference", "p", "bootstrap"),
+    *("seconds", "published"),
+)
+"""Keys of the columns of a report; `probes` has one per modality, `published` one per publication and setting."""
+KEYS = (*STANDARD, *(one.key for one in MEASURES))
+"""Keys of all columns."""
 NARROW = ("method", "seeds", "val", "accuracy", "probes", "fused_probe", "difference", "seconds")
 """Columns that fit into a terminal."""
 BOLD = (
@@ -64,7 +75,7 @@ def check_columns(columns: Iterable[str]) -> None:
     Raises:
         UsageError: there is such a key; the nearest is offered.
     """
-    for key in columns:
+    for key in map(str.strip, columns):
         if key not in KEYS:
             raise UsageError(f"--columns {key}: no such column; {known(key, KEYS)}")
 
@@ -85,7 +96,7 @@ def comparison_tables(
         runs: at least one.
         reference: label that differences are to; None for joint training.
         columns: keys of the columns, in their order; that of the names comes first, those of publications come last.
-            None for all.
+            None for STANDARD.
         for_print: with the names of a paper for methods, and the best in bold.
         second_hand: with the published figures that were not read where they were published.
 
@@ -120,19 +131,32 @@ def comparison_table(
     rows = {row.name: row for row in compare(runs, reference)}
     to = find_reference(methods, reference)
     shown = _chosen(_columns(rows, to, call), columns)
-    with_published = columns is None or "published" in columns
-    theirs = _Beside(beside(runs, second_hand=second_hand) if with_published else [], runs)
+    with_published = columns is None or "published" in map(str.strip, columns)
+    theirs = Beside(beside(runs, second_hand=second_hand) if with_published else [], runs)
     body = [[*(column.cell(row) for column in shown), *theirs.cells(name)] for name, row in rows.items()]
     body += [[name, *[ABSENT] * (len(shown) - 1), *cells] for name, cells in theirs.rows(rows, call)]
     bold = _bold(shown, methods) if for_print else ()
     notes = [*_notes(runs, list(rows.values()), to, shown, call), *([BOLD] if bold else []), *theirs.notes()]
     headings = [*(column.heading for column in shown), *theirs.headings()]
-    return TableText(f"{name_recipe(runs)}: test scores in per cent", headings, body, notes, bold)
+    title = f"{name_recipe(runs)}: test scores in per cent"
+    return TableText(title, headings, body, notes, bold, [*filter(None, [splits_note(runs)])])
+
+
+def splits_note(runs: Sequence[RunRecord]) -> str:
+    """Return the warning that one recipe's runs do otherwise on validation than on test; "" where they do not."""
+    found = splits_of(runs)
+    return splits_apart(found) if found is not None and found.are_apart else ""
+
+
+def split_warnings(runs: Iterable[RunRecord]) -> list[str]:
+    """Return these warnings for the recipes of finished runs, each with the name of its recipe."""
+    notes = {recipe: splits_note(group) for recipe, group in by_recipe(finished(runs)).items()}
+    return [f"{recipe}: {note}" for recipe, note in notes.items() if note]
 
 
 def _chosen(columns: Sequence[Column], keys: Sequence[str] | None) -> list[Column]:
     """Return the columns of these keys in their order, that of the names first."""
-    wanted = [column.key for column in columns] if keys is None else ["method", *keys]
+    wanted = STANDARD if keys is None else ["method", *map(str.strip, keys)]
     return [column for key in dict.fromkeys(wanted) for column in columns if column.key == key]
 
 
@@ -178,15 +202,41 @@ def _columns(rows: Mapping[str, Row], reference: str | None, call: Callable[[str
         Column("method", "method", lambda row: call(row.name)),
         Column("seeds", "seeds", lambda row: str(row.n)),
         Column("val", "val", lambda row: _mean(row.val_accuracy), _val_accuracy),
-        Column("accuracy", "accuracy", lambda row: _mean(row.accuracy, _mark([row])), lambda run: run.accuracy),
-        Column("macro_f1", "macro-F1", lambda row: _mean(row.macro_f1, _mark([row])), lambda r: r.done.test.macro_f1),
+        Column("accuracy", "accuracy", lambda row: _mean(row.accuracy, mark([row])), lambda run: run.accuracy),
+        Column("macro_f1", "macro-F1", lambda row: _mean(row.macro_f1, mark([row])), lambda r: r.done.test.macro_f1),
         *(_probe_column(m) for m in modalities),
         *([_fused_column()] if any(row.fused_probe is not None for row in rows.values()) else []),
         Column("difference", f"minus {call(reference or 'joint')}", lambda row: _difference(row, rows)),
     ]
+    if any(row.difference is not None and row.difference.p_holm is not None for row in rows.values()):
+        found.append(Column("p", "p", lambda row: _p_value(row, rows)))
     if any(row.difference is not None and row.difference.bootstrap95 is not None for row in rows.values()):
         found.append(Column("bootstrap", "bootstrap", lambda row: _bootstrap(row, rows)))
-    return [*found, Column("seconds", "s / run", lambda row: seconds_of(row.seconds, row.teacher_seconds))]
+    found.append(Column("seconds", "s / run", lambda row: seconds_of(row.seconds, row.teacher_seconds)))
+    return [*found, *map(_measure_column, MEASURES)]
+
+
+def _measure_column(of: Measure) -> Column:
+    score = of.value if of.more_is_better else None
+    return Column(
+        of.key,
+        of.heading,
+        lambda row: measure_cell(of, row),
+        None if score is None else lambda run: score(run.done),
+    )
+
+
+def measure_cell(of: Measure, row: Row) -> str:
+    """Return what a table shows of a measure."""
+    found = row.more.get(of.key)
+    if found is None:
+        return ABSENT
+    marked = of in QUALITY and of.key != "temperature"
+    return _number(of, found) + (mark([row]) if marked else "")
+
+
+def _number(of: Measure, found: Mean) -> str:
+    return mean_and_spread(found.mean, found.std if of.spread else None, scale=of.scale, digits=of.digits)
 
 
 def _val_accuracy(run: RunRecord) -> float | None:
@@ -198,101 +248,13 @@ def _probe_column(modality: str) -> Column:
         found = run.done.unimodal.get(modality)
         return None if found is None else found.probe_accuracy
 
-    return Column("probes", f"{modality} probe", lambda row: _mean(row.probes.get(modality), _mark([row])), score)
+    return Column("probes", f"{modality} probe", lambda row: _mean(row.probes.get(modality), mark([row])), score)
 
 
 def _fused_column() -> Column:
     return Column(
-        "fused_probe", "fused probe", lambda row: _mean(row.fused_probe, _mark([row])), lambda run: run.done.fused_probe
+        "fused_probe", "fused probe", lambda row: _mean(row.fused_probe, mark([row])), lambda run: run.done.fused_probe
     )
-
-
-class _Beside:
-    """The columns of published figures, one per publication and setting; none for no figures.
-
-    Args:
-        figures: what is shown.
-        runs: of one recipe.
-    """
-
-    def __init__(self, figures: Sequence[Published], runs: Sequence[RunRecord]) -> None:
-        self._figures = figures
-        settings = dict.fromkeys(figure.setting for figure in self._figures)
-        self._letters = dict(zip(settings, ascii_lowercase, strict=False))
-        self._printed = _names_in_print(runs)
-        self._known = {(one.method, one.setting): mean_and_spread(one.value, one.std) for one in self._figures}
-
-    def headings(self) -> list[str]:
-        return [f"published {letter}" for letter in self._letters.values()]
-
-    def cells(self, name: str) -> list[str]:
-        """Return what is known of one of our names."""
-        return self._of(self._printed.get(name, ""))
-
-    def _of(self, method: str) -> list[str]:
-        return [self._known.get((method, setting), ABSENT) for setting in self._letters]
-
-    def rows(self, ours: Iterable[str], call: Callable[[str], str]) -> list[tuple[str, list[str]]]:
-        """Return names and figures of the methods that no run of ours has."""
-        printed = set(self._printed.values())
-        theirs = [name for name in dict.fromkeys(one.method for one in self._figures) if name not in printed]
-        taken = set(ours)
-        return [(f"{call(name)} (published)" if name in taken else call(name), self._of(name)) for name in theirs]
-
-    def notes(self) -> list[str]:
-        return _published_notes(self._letters, self._figures)
-
-
-def _names_in_print(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """Return which published method is beside each of ours.
-
-    Where several labels are of one method, its figure is beside the label of the same name, if there is one.
-    """
-    multimodal = [run for run in finished(runs) if run.modality is None]
-    found = {name: name_in_print(group[0]) for name, group in by_name(multimodal).items()}
-    return {name: method for name, method in found.items() if name == method or found.get(method) != method}
-
-
-def rank_tables(runs: Sequence[RunRecord], *, for_print: bool = False) -> list[TableText]:
-    """Return tables of average ranks over datasets, one per variant such as `noisy` of `digits-noisy`.
-
-    A variant has one where its finished runs are of several datasets, which have two methods in common.
-    """
-    groups = by_variant(finished(runs)).values()
-    several = [group for group in groups if len({run.dataset for run in group}) > 1]
-    tables = [_rank_table(group, in_print if for_print else str) for group in several]
-    return [table for table in tables if len(table.rows) > 1]
-
-
-def _rank_table(runs: Sequence[RunRecord], call: Callable[[str], str]) -> TableText:
-    """Rank methods over one recipe per dataset; there are no rows where no method is in all of them."""
-    chosen = {group[0].recipe_name: group for group in one_recipe_per_dataset(runs).values()}
-    rows = {recipe: compare(group) for recipe, group in chosen.items()}
-    found = average_ranks(rows)
-    used = [row for of_one in rows.values() for row in of_one if row.name in found]
-    marks = {name: _mark([row for row in used if row.name == name]) for name in found}
-    notes = [
-        (
-            "1 is the best; methods that every dataset has, ranked by mean accuracy; "
-            "methods of equal accuracy share their mean rank."
-        )
-    ]
-    counts = sorted({row.n for row in used})
-    notes += [f"Means are over {counts[0]} to {counts[-1]} seeds."] if len(counts) > 1 else []
-    others = [recipe for recipe in by_recipe(runs) if recipe not in chosen]
-    notes += [f"Left out, another recipe of the dataset is here: {', '.join(others)}."] if others else []
-    return TableText(
-        f"Average rank over {', '.join(rows)}",
-        ("method", "rank"),
-        [(call(name), f"{rank:.2f}{marks[name]}") for name, rank in found.items()],
-        [*notes, *filter(None, map(unequal, chosen.values())), *_marked(used)],
-    )
-
-
-def _mark(rows: Sequence[Row]) -> str:
-    """What to know of a figure that these rows are behind."""
-    on_test = any("test" in row.selections for row in rows)
-    return (SELECTED_ON_TEST if on_test else "") + (TEST_WATCHED if any(row.watched for row in rows) else "")
 
 
 def _mean(mean: Mean | None, mark: str = "") -> str:
@@ -306,20 +268,28 @@ def _difference(row: Row, rows: Mapping[str, Row]) -> str:
         return ABSENT
     fewer = f" (n = {found.n})" if found.n < row.n else ""
     limits = f" {interval(found.t95)}" if found.t95 is not None else ""
-    return f"{points(found.mean)}{limits}{_mark([row, rows[found.to]])}{fewer}"
+    return f"{points(found.mean)}{limits}{mark([row, rows[found.to]])}{fewer}"
+
+
+def _p_value(row: Row, rows: Mapping[str, Row]) -> str:
+    found = row.difference
+    if found is None or found.p_holm is None:
+        return ABSENT
+    return p_value(found.p_holm) + mark([row, rows[found.to]])
 
 
 def _bootstrap(row: Row, rows: Mapping[str, Row]) -> str:
     found = row.difference
     if found is None or found.bootstrap95 is None:
         return ABSENT
-    return interval(found.bootstrap95) + _mark([row, rows[found.to]])
+    return interval(found.bootstrap95) + mark([row, rows[found.to]])
 
 
 _MEANINGS = {
     "val": "val: accuracy of the same epochs on validation, by which settings may be chosen.",
     "probes": "probe: accuracy of a linear classifier on the frozen encoder of that modality.",
     "fused_probe": "fused probe: the same on the features of all modalities together.",
+    "p": "p: of the paired t-test, corrected for the number of differences in the column by Holm's method.",
     "bootstrap": "bootstrap: the 95 % interval of the percentile bootstrap.",
 }
 
@@ -340,12 +310,20 @@ def _notes(
             f"minus {call(reference)}: accuracy minus that of {call(reference)}, paired by seed, "
             "with the 95 % interval of Student's t."
         )
-    notes += [meaning for key, meaning in _MEANINGS.items() if key in keys]
+        notes += [_holm_note(rows, call), shown_by_seeds(resolution(rows), call(reference))]
+    notes += [*(meaning for key, meaning in _MEANINGS.items() if key in keys), *meanings(set(keys))]
     if any(row.teacher_seconds for row in rows) and "seconds" in keys:
         notes.append("s / run: seconds of a run, + those of the unimodal runs that it starts from and shares.")
     notes += filter(None, [unequal(done), _unfinished(runs), _without_events(done)])
     notes += [untouched(call(row.name), row.untouched, row.n) for row in rows if row.untouched]
-    return [*notes, *_marked(rows)]
+    return [*filter(None, notes), *marked(rows)]
+
+
+def _holm_note(rows: Sequence[Row], call: Callable[[str], str]) -> str:
+    """Name the differences that are significant even though there are several; "" for fewer than two."""
+    tested = {row.name: row.difference.p_holm for row in rows if row.difference and row.difference.p_holm is not None}
+    left = [call(name) for name, p in tested.items() if p < LEVEL]
+    return significant(left, len(tested)) if len(tested) > 1 else ""
 
 
 def _unfinished(runs: Sequence[RunRecord]) -> str:
@@ -357,24 +335,3 @@ def _without_events(runs: Sequence[RunRecord]) -> str:
     """Name the runs with re-learning that were over before one was due: they are training without it."""
     without = [run for run in runs if run.relearning is not None and run.done.events == 0]
     return f"No re-learning happened in {named(without, runs)}: it is training without it." if without else ""
-
-
-def _marked(rows: Sequence[Row]) -> list[str]:
-    marks = {
-        SELECTED_ON_TEST: "The epoch was selected on the test split: the score is optimistic.",
-        TEST_WATCHED: "The test split was watched while training; it selected nothing by that.",
-    }
-    return [f"{mark} {meaning}" for mark, meaning in marks.items() if mark in _mark(rows)]
-
-
-def _published_notes(letters: Mapping[Setting, str], figures: Sequence[Published]) -> list[str]:
-    """Where each column of published figures comes from, and what to know about single figures."""
-    notes = []
-    for (source, backbone, selection), letter in letters.items():
-        selected = f"selected on {selection}" if selection else "the source does not say how epochs are selected"
-        notes.append(f"published {letter}: {source}; {backbone}; {selected}.")
-    warned: dict[tuple[str, str], list[str]] = {}
-    for figure in figures:
-        if figure.note:
-            warned.setdefault((letters[figure.setting], figure.note), []).append(figure.method)
-    return [*notes, *(f"{', '.join(names)} in {letter}: {note}." for (letter, note), names in warned.items())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from drcli.runs.collect import RunRecord
+from drcli.runs.comparison import Row
 
 Methods = Mapping[str, Sequence[RunRecord]]
 """The finished runs of one recipe by their name in tables, in the recipe's order."""
@@ -31,6 +32,9 @@ IN_PRINT: Mapping[str, str] = {
 }
 """Names of labels in a paper's table; a label that is not here, such as a plug-in's, stands for itself."""
 
+SELECTED_ON_TEST, TEST_WATCHED = "†", "‡"
+"""Marks of figures whose epoch was selected on test, and of those of runs that scored it while training."""
+
 JOINT, RELEARN = "joint", "diagnose_relearn"
 """The two methods that pages show in detail, by their names in the registry."""
 
@@ -55,3 +59,18 @@ def count_seeds(counts: Collection[int]) -> str:
     least, most = min(counts), max(counts)
     number = str(most) if least == most else f"{least} to {most}"
     return f"{number} seed{'' if most == 1 else 's'}"
+
+
+def mark(rows: Sequence[Row]) -> str:
+    """Return the marks of a figure that these rows are behind."""
+    on_test = any("test" in row.selections for row in rows)
+    return (SELECTED_ON_TEST if on_test else "") + (TEST_WATCHED if any(row.watched for row in rows) else "")
+
+
+def marked(rows: Sequence[Row]) -> list[str]:
+    """Return what the marks of these rows mean."""
+    marks = {
+        SELECTED_ON_TEST: "The epoch was selected on the test split: the score is optimistic.",
+        TEST_WATCHED: "The test split was watched while training; it selected nothing by that.",
+    }
+    return [f"{sign} {meaning}" for sign, meaning in marks.items() if sign in mark(rows)]

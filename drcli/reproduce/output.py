@@ -15,8 +15,9 @@ from drcli.report.tables import comparison_tables
 from drcli.report.theme import PAPER, Theme, write_figure
 from drcli.reproduce.target import Drawing, Target
 from drcli.runs.collect import RunRecord, by_recipe, collect, finished
-from drcli.runs.comparison import compare, comparison_csv, row_values
+from drcli.runs.comparison import compare
 from drcli.runs.directory import RunDirectory
+from drcli.runs.values import comparison_csv, row_values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

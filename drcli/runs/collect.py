@@ -14,9 +14,11 @@ from typing import Any
 
 from drcli.errors import DamagedError, DataError, UsageError
 from drcli.names import METHODS
+from drcli.recipe.load import identity_of
 from drcli.recipe.schema import RELEARN
 from drcli.recipe.text import Key, dotted, excerpt
-from drcli.runs.directory import RESTORING, RunDirectory, identity_of
+from drcli.runs.conditions import Conditions
+from drcli.runs.directory import RESTORING, RunDirectory
 from drcli.runs.outputs import StoredOutputs
 from drcli.runs.records import Environment, EpochRecord, Event, Failure, RunRecipe, Summary
 
@@ -137,6 +139,11 @@ class RunRecord:
         """Return what the model gave for the test split, where it was kept; see `RunDirectory.outputs`."""
         return self.files.outputs()
 
+    def conditions(self) -> Conditions | None:
+        """Return the scores of the selected epoch without modalities and under noise, where they were measured."""
+        found = self.files.conditions()
+        return found if found is not None and found.epoch == self.done.selected_epoch else None
+
     def failure(self) -> Failure | None:
         """Return what ended the run; see `RunDirectory.failure`."""
         return self.files.failure()
@@ -178,8 +185,8 @@ def collect(folders: Iterable[Path]) -> list[RunRecord]:
 
 
 def finished(runs: Iterable[RunRecord]) -> list[RunRecord]:
-    """Return the runs that have a summary, order kept."""
-    return [run for run in runs if run.summary is not None]
+    """Return the runs that have test scores, order kept."""
+    return [run for run in runs if run.summary is not None and run.summary.tested is not None]
 
 
 def by_recipe(runs: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:

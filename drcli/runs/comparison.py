@@ -7,75 +7,33 @@ The seed is the unit of all statistics.
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean, stdev
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean, median
 
 from drcli.errors import UsageError
 from drcli.registry import known
 from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
+from drcli.runs.measures import measured
 from drcli.runs.records import Summary
-
-RESAMPLES = 10_000
-"""Draws of `bootstrap_interval`."""
+from drcli.runs.statistics import (
+    APART,
+    bootstrap_interval,
+    critical_difference,
+    detectable,
+    friedman_p,
+    holm,
+    paired_differences,
+    paired_p,
+    proportions_p,
+    ranks,
+    seeds_for,
+    spread,
+    t_interval,
+)
 
 FEWEST_RESAMPLED = 5
 """Seeds from which on the bootstrap says something: of three there are only ten distinct resamples."""
-
-
-def spread(values: Sequence[float]) -> float | None:
-    """Return the sample standard deviation (n - 1), or None for fewer than two values."""
-    return stdev(values) if len(values) > 1 else None
-
-
-def paired_differences(values: Mapping[int, float], reference: Mapping[int, float]) -> list[float]:
-    """Return value minus reference for every seed that both have, in the order of the values."""
-    return [value - reference[seed] for seed, value in values.items() if seed in reference]
-
-
-def t_interval(differences: Sequence[float], confidence: float = 0.95) -> list[float] | None:
-    """Return [low, high] of Student's t interval for the mean of paired differences.
-
-    None for fewer than two differences.
-    """
-    if len(differences) < 2:
-        return None
-    from scipy.stats import t
-
-    mean = fmean(differences)
-    error = stdev(differences) / math.sqrt(len(differences))
-    reach = float(t.ppf(0.5 + confidence / 2, len(differences) - 1)) * error
-    return [mean - reach, mean + reach]
-
-
-def bootstrap_interval(
-    differences: Sequence[float], confidence: float = 0.95, *, resamples: int = RESAMPLES, seed: int = 0
-) -> list[float] | None:
-    """Return [low, high] of the percentile bootstrap for the mean of paired differences (Efron 1979).
-
-    With few seeds it is too narrow: of three there are ten distinct resamples. It is shown beside
-    `t_interval`, which it replaces where differences are far from normal and seeds are many.
-
-    None for fewer than two differences.
-    """
-    if len(differences) < 2:
-        return None
-    import numpy as np
-
-    values = np.asarray(differences, dtype=np.float64)
-    draws = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    limits = np.quantile(values[draws].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return [float(limit) for limit in limits]
-
-
-def ranks(values: Sequence[float]) -> list[float]:
-    """Return the rank of each value, 1 for the largest; equal values share the mean of their ranks."""
-    return [
-        sum(other > value for other in values) + (1 + sum(other == value for other in values)) / 2 for value in values
-    ]
 
 
 @dataclass(frozen=True)
@@ -101,6 +59,9 @@ class Difference:
         mean: mean difference, a fraction.
         t95: [low, high] of Student's t, None for one seed.
         bootstrap95: [low, high] of the percentile bootstrap, None for fewer than 5 seeds.
+        std: sample standard deviation of the differences, None for one seed.
+        p: of the paired t-test, two-sided; None for one seed.
+        p_holm: the same, corrected for all the comparisons of the recipe's rows.
     """
 
     to: str
@@ -108,6 +69,9 @@ class Difference:
     mean: float
     t95: list[float] | None
     bootstrap95: list[float] | None
+    std: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +94,8 @@ class Row:
         selections: splits that epochs were selected on.
         watched: whether the test split was scored while training.
         untouched: number of runs whose selected weights are from before their first re-learning.
+        more: what else was measured in every run, by its key in `drcli.runs.measures.MEASURES`.
+        classes: accuracy on the samples of each class that has some, by name; none where a run did not measure it.
     """
 
     name: str
@@ -147,6 +113,8 @@ class Row:
     selections: frozenset[str]
     watched: bool
     untouched: int = 0
+    more: Mapping[str, Mean] = field(default_factory=dict)
+    classes: Mapping[str, Mean] = field(default_factory=dict)
 
     @property
     def all_seconds(self) -> float:
@@ -166,7 +134,18 @@ def compare(runs: Iterable[RunRecord], reference: str | None = None) -> list[Row
     """
     groups = by_name(finished(runs))
     to = find_reference(groups, reference)
-    return [_row(name, group, [] if to in {None, name} else groups[to]) for name, group in groups.items()]
+    return _corrected([_row(name, group, [] if to in {None, name} else groups[to]) for name, group in groups.items()])
+
+
+def _corrected(rows: Sequence[Row]) -> list[Row]:
+    """Correct the p-values of a recipe's rows for their number."""
+    corrected = holm({row.name: row.difference.p for row in rows if row.difference and row.difference.p is not None})
+    return [
+        replace(row, difference=replace(row.difference, p_holm=corrected[row.name]))
+        if row.difference is not None and row.name in corrected
+        else row
+        for row in rows
+    ]
 
 
 def find_reference(methods: Mapping[str, Sequence[RunRecord]], wanted: str | None = None) -> str | None:
@@ -207,7 +186,20 @@ def _row(name: str, runs: Sequence[RunRecord], reference: Sequence[RunRecord]) -
         selections=frozenset(summary.selection for summary in summaries),
         watched=any(summary.monitor == "test" for summary in summaries),
         untouched=sum(summary.is_untouched for summary in summaries),
+        more=_by_key(map(measured, summaries)),
+        classes=_by_key(map(_of_classes, summaries)),
     )
+
+
+def _of_classes(summary: Summary) -> dict[str, float]:
+    classes = {} if summary.measures is None else summary.measures.classes
+    return {name: found.accuracy for name, found in classes.items() if found.accuracy is not None}
+
+
+def _by_key(found: Iterable[Mapping[str, float]]) -> dict[str, Mean]:
+    """Return the means over all seeds of what each of them has."""
+    seeds = list(found)
+    return {key: Mean.of([seed[key] for seed in seeds]) for key in seeds[0] if all(key in seed for seed in seeds)}
 
 
 def _of_all(values: Sequence[float | None]) -> Mean | None:
@@ -221,7 +213,9 @@ def _difference(runs: Sequence[RunRecord], reference: Sequence[RunRecord]) -> Di
     if not found:
         return None
     bootstrap = bootstrap_interval(found) if len(found) >= FEWEST_RESAMPLED else None
-    return Difference(reference[0].name, len(found), fmean(found), t_interval(found), bootstrap)
+    return Difference(
+        reference[0].name, len(found), fmean(found), t_interval(found), bootstrap, spread(found), paired_p(found)
+    )
 
 
 def _accuracies(runs: Iterable[RunRecord]) -> dict[int, float]:
@@ -252,67 +246,118 @@ def average_ranks(rows: Mapping[str, Sequence[Row]]) -> dict[str, float]:
     Args:
         rows: rows by dataset.
     """
+    return ranking(rows).means
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Methods over datasets.
+
+    Attributes:
+        means: mean rank by name, best first; see `average_ranks`.
+        datasets: their number N.
+        critical: how far mean ranks must be apart to differ; None for fewer than two methods.
+        friedman: p-value of Friedman's test that all ranks are equal; None for fewer than three methods.
+    """
+
+    means: dict[str, float]
+    datasets: int
+    critical: float | None
+    friedman: float | None
+
+    @property
+    def alike(self) -> list[list[str]]:
+        """The largest groups of two methods or more of which no two differ by the critical difference."""
+        names = list(self.means)
+        groups = [self._near(names[place:]) for place in range(len(names))]
+        ends = [place + len(group) for place, group in enumerate(groups)]
+        return [
+            group
+            for place, group in enumerate(groups)
+            if len(group) > 1 and (place == 0 or ends[place] > ends[place - 1])
+        ]
+
+    def _near(self, names: Sequence[str]) -> list[str]:
+        """The first name, and those behind it that do not differ from it."""
+        assert self.critical is not None
+        return [name for name in names if self.means[name] - self.means[names[0]] < self.critical]
+
+
+def ranking(rows: Mapping[str, Sequence[Row]]) -> Ranking:
+    """Return the mean ranks by accuracy over datasets, and what is needed to tell them apart; see `average_ranks`."""
     accuracies = [{row.name: row.accuracy.mean for row in of_one if row.modality is None} for of_one in rows.values()]
     shared = [name for name in accuracies[0] if all(name in found for found in accuracies)] if accuracies else []
     places = [ranks([found[name] for name in shared]) for found in accuracies]
     means = {name: fmean(place[number] for place in places) for number, name in enumerate(shared)}
-    return dict(sorted(means.items(), key=lambda item: item[1]))
+    return Ranking(
+        dict(sorted(means.items(), key=lambda item: item[1])),
+        len(rows),
+        critical_difference(len(shared), len(rows)) if len(shared) > 1 else None,
+        friedman_p(places) if places else None,
+    )
 
 
-def _of_mean(value: Mean | None) -> tuple[float | None, float | None]:
-    return (None, None) if value is None else (value.mean, value.std)
+@dataclass(frozen=True)
+class Resolution:
+    """What so many seeds can show.
 
-
-def _limits(limits: Sequence[float] | None) -> tuple[float | None, float | None]:
-    return (None, None) if limits is None else (limits[0], limits[1])
-
-
-_PAIRS: Mapping[str, Callable[[Row], tuple[object, object]]] = {
-    "accuracy_mean accuracy_std": lambda row: _of_mean(row.accuracy),
-    "val_accuracy_mean val_accuracy_std": lambda row: _of_mean(row.val_accuracy),
-    "macro_f1_mean macro_f1_std": lambda row: _of_mean(row.macro_f1),
-    "fused_probe_mean fused_probe_std": lambda row: _of_mean(row.fused_probe),
-    "difference_to_joint difference_n": lambda row: (
-        (row.difference.mean, row.difference.n) if row.difference else (None, None)
-    ),
-    "difference_t95_low difference_t95_high": lambda row: _limits(row.difference.t95 if row.difference else None),
-    "difference_bootstrap95_low difference_bootstrap95_high": lambda row: _limits(
-        row.difference.bootstrap95 if row.difference else None
-    ),
-    "seconds teacher_seconds": lambda row: (row.seconds, row.teacher_seconds),
-    "selection test_watched": lambda row: ("+".join(sorted(row.selections)), str(row.watched).lower()),
-}
-
-
-def row_values(row: Row) -> dict[str, object]:
-    """Return a row as plain data in full precision, fractions, absent values None."""
-    found: dict[str, object] = {"method": row.name, "n": row.n}
-    for names, values in _PAIRS.items():
-        found |= dict(zip(names.split(), values(row), strict=True))
-    return found | {"reference": row.difference.to if row.difference else None}
-
-
-def comparison_csv(rows: Mapping[str, Sequence[Row]]) -> str:
-    """Return the rows of several recipes, as `row_values` gives them, with the probes; absent values are empty.
-
-    Args:
-        rows: rows by name of the recipe; at least one.
+    Attributes:
+        seeds: pairs that most methods share with the reference.
+        deviation: median over methods of the standard deviation of their paired differences, a fraction.
+        detectable: the least mean difference that these seeds show, a fraction.
+        for_one_point: seeds that would show a difference of one point; None for more than 10,000.
     """
-    modalities = dict.fromkeys(m for of_one in rows.values() for row in of_one for m in row.probes)
-    plain = [
-        {"recipe": recipe, **row_values(row), **_probe_values(row, modalities)}
-        for recipe, of_one in rows.items()
-        for row in of_one
-    ]
-    stream = io.StringIO()
-    out = csv.DictWriter(stream, list(plain[0]) if plain else ["recipe"], lineterminator="\n")
-    out.writeheader()
-    out.writerows(plain)
-    return stream.getvalue()
+
+    seeds: int
+    deviation: float
+    detectable: float
+    for_one_point: int | None
 
 
-def _probe_values(row: Row, modalities: Iterable[str]) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    for m in modalities:
-        found[f"probe_{m}"], found[f"probe_{m}_std"] = _of_mean(row.probes.get(m))
-    return found
+def resolution(rows: Iterable[Row]) -> Resolution | None:
+    """Return what the seeds of one recipe can show by paired t-tests; None where no method has two pairs or a spread.
+
+    Methods on all modalities are looked at, those of a single one where there is no other.
+    """
+    compared = [row for row in rows if row.difference is not None and row.difference.std is not None]
+    of_all = [row for row in compared if row.modality is None] or compared
+    found = [row.difference for row in of_all if row.difference is not None]
+    deviation = median(one.std or 0.0 for one in found) if found else 0.0
+    if deviation == 0:
+        return None
+    counts = [one.n for one in found]
+    seeds = max(sorted(set(counts)), key=counts.count)
+    return Resolution(seeds, deviation, detectable(seeds, deviation), seeds_for(0.01, deviation))
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Mean accuracy of runs on validation and on test, fractions, and the samples of each."""
+
+    val: float
+    test: float
+    n_val: int
+    n_test: int
+
+    @property
+    def are_apart(self) -> bool:
+        """Whether they differ by more than sampling explains: two-proportion test, at the level APART.
+
+        All runs score the same samples, so that these are counted once, however many runs there are.
+        """
+        return proportions_p(self.val, self.n_val, self.test, self.n_test) < APART
+
+
+def splits_of(runs: Iterable[RunRecord]) -> Splits | None:
+    """Return how one recipe's finished runs do on validation and on test, on average; None where val was not kept."""
+    pairs = [(run.done.val, run.done.test) for run in finished(runs)]
+    known_pairs = [(val, test) for val, test in pairs if val is not None]
+    if not known_pairs:
+        return None
+    vals, tests = zip(*known_pairs, strict=True)
+    return Splits(
+        fmean(val.accuracy for val in vals),
+        fmean(test.accuracy for test in tests),
+        min(val.n for val in vals),
+        min(test.n for test in tests),
+    )

@@ -6,8 +6,10 @@ metrics.jsonl      one line per epoch
 events.jsonl       one line per diagnosis
 checkpoint.pt      the selected epoch
 last.pt            the last finished epoch, for resuming
-test_outputs.npz   the selected epoch's logits and features of the test split
+test_outputs.npz   the selected epoch's logits and features of the test split, with the ids of its samples
+test_predictions.csv  id, true and predicted class of the same rows
 summary.json       test scores; written last
+conditions.json    test scores without modalities and under noise, if `drcli eval` was asked for them
 failure.json       what ended the run, until it is trained again
 tensorboard/       the same curves as event files
 
@@ -20,6 +22,7 @@ import io
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,29 +34,23 @@ from drcli.errors import CheckpointError, DamagedError, DataError, RecipeError
 from drcli.files import Lock, append_json_line, write_atomic, write_json
 from drcli.npz_file import read_npz
 from drcli.reading import ContentsError, differing, one_line, read_json_lines, read_json_object, storable
-from drcli.recipe.load import with_defaults
+from drcli.recipe.load import identity_of, with_defaults
 from drcli.recipe.plain_yaml import read_yaml
-from drcli.recipe.schema import LOG, Recipe
+from drcli.recipe.schema import Recipe
 from drcli.recipe.text import Change, proposed_name
+from drcli.runs.conditions import Conditions
 from drcli.runs.longer import obstacles
 from drcli.runs.outputs import StoredOutputs, narrowed
-from drcli.runs.records import (
-    FORMAT,
-    Environment,
-    EpochRecord,
-    Event,
-    Failure,
-    Record,
-    RecordError,
-    RunRecipe,
-    Summary,
-    parse,
-)
+from drcli.runs.record import Record, RecordError, parse
+from drcli.runs.records import FORMAT, Environment, EpochRecord, Event, Failure, RunRecipe, Summary
 
 STARTING_OVER = "delete the folder, or train with --fresh, to start over; or choose another --out, or name=NAME"
 RESTORING = "restore it, or leave its folder out"
 
 _RECIPE = "recipe.yaml"
+STUDY = "study.json"
+"""In a folder of `drcli tune`: what it holds are trials, no runs to be reported."""
+
 _R = TypeVar("_R", bound=Record)
 
 
@@ -80,13 +77,16 @@ class RunDirectory:
         self._metrics = folder / "metrics.jsonl"
         self._events = folder / "events.jsonl"
         self._outputs = folder / "test_outputs.npz"
+        self._predictions = folder / "test_predictions.csv"
         self._summary = folder / "summary.json"
+        self._conditions = folder / "conditions.json"
         self.failure_file = folder / "failure.json"
 
     @staticmethod
     def below(folder: Path) -> list[Path]:
-        """Return the run directories at or below a folder, in the order of their names."""
-        return [path.parent for path in sorted(folder.rglob(_RECIPE))]
+        """Return the run directories at or below a folder, in the order of their names; a study's trials are none."""
+        studies = {path.parent for path in folder.rglob(STUDY)}
+        return [path.parent for path in sorted(folder.rglob(_RECIPE)) if studies.isdisjoint(path.parents)]
 
     @property
     def exists(self) -> bool:
@@ -200,7 +200,7 @@ class RunDirectory:
     def reopen(self, recipe: Recipe) -> None:
         """Make a finished run one that goes on to the epochs of a recipe: its result is removed, its epochs stay."""
         self.guard()
-        for path in (self._summary, self._outputs):
+        for path in (self._summary, self._outputs, self._predictions, self._conditions):
             path.unlink(missing_ok=True)
         self._replace(self._recipe, yaml.safe_dump(recipe.to_dict(), sort_keys=False).encode())
 
@@ -228,17 +228,24 @@ class RunDirectory:
         append_json_line(self._events, event.to_dict())
 
     def write_outputs(self, outputs: StoredOutputs) -> None:
-        """Keep what the model gives for the test split; features as float16 where that is wide enough."""
-        narrow = {m: narrowed(x) for m, x in outputs.features.items()}
-        kept = StoredOutputs(outputs.labels, outputs.weight, outputs.logits, outputs.classes, narrow)
+        """Keep what the model gives for the test split; features as float16 where that is wide enough.
+
+        Beside it comes a table of the predictions.
+        """
+        kept = replace(outputs, features={m: narrowed(x) for m, x in outputs.features.items()})
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **kept.arrays())
         self._replace(self._outputs, buffer.getvalue())
+        self._replace(self._predictions, outputs.predictions_csv().encode())
 
     def write_summary(self, summary: Summary) -> None:
         """Write the test scores, which make the run a finished one."""
         self._write(self._summary, summary)
         self.failure_file.unlink(missing_ok=True)
+
+    def write_conditions(self, found: Conditions) -> None:
+        """Keep scores without modalities and under noise."""
+        self._write(self._conditions, found)
 
     def write_failure(self, failure: Failure) -> None:
         """Keep what ended the run."""
@@ -280,6 +287,10 @@ class RunDirectory:
     def summary(self) -> Summary | None:
         """Return the scores of a finished run, or None; see `recipe` for errors."""
         return self._versioned(self._summary, Summary) if self._summary.exists() else None
+
+    def conditions(self) -> Conditions | None:
+        """Return the scores without modalities and under noise, or None; see `recipe` for errors."""
+        return self._versioned(self._conditions, Conditions) if self._conditions.exists() else None
 
     def failure(self) -> Failure | None:
         """Return what ended the run, or None; see `recipe` for errors."""
@@ -385,13 +396,3 @@ def checkpoint_at(path: Path) -> Path:
     if not directory.checkpoint.exists():
         raise CheckpointError(f"{path}: this run has no checkpoint.pt, as no epoch of it is finished; train it")
     return directory.checkpoint
-
-
-def identity_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe as plain data without what makes no other run: where its curves go, and `dataset.root`.
-
-    The fingerprint of the data says what a run was trained on.
-    """
-    dataset = recipe.get("dataset")
-    rest = {k: v for k, v in dataset.items() if k != "root"} if isinstance(dataset, Mapping) else dataset
-    return {**{k: v for k, v in recipe.items() if k != LOG}, "dataset": rest}

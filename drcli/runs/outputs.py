@@ -1,7 +1,9 @@
-"""test_outputs.npz: what the selected epoch of a run gives for the test split."""
+"""test_outputs.npz and test_predictions.csv: what the selected epoch of a run gives for the test split."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -9,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from drcli.runs.records import RecordError
+from drcli.runs.record import RecordError
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class StoredOutputs:
         logits: (N, C).
         classes: (C,) names.
         features: (N, D_m) by modality.
+        ids: (N,) of the rows' samples, in stored order; None in files of before they were kept.
     """
 
     labels: NDArray[Any]
@@ -29,12 +32,14 @@ class StoredOutputs:
     logits: NDArray[Any]
     classes: NDArray[Any]
     features: Mapping[str, NDArray[Any]]
+    ids: NDArray[Any] | None = None
 
     _PREFIX = "features_"
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by their names in the file."""
         plain = {"labels": self.labels, "weight": self.weight, "logits": self.logits, "classes": self.classes}
+        plain |= {} if self.ids is None else {"ids": self.ids}
         return {**plain, **{f"{self._PREFIX}{m}": x for m, x in self.features.items()}}
 
     @classmethod
@@ -49,13 +54,43 @@ class StoredOutputs:
                 raise RecordError(f"no {name}")
         size = len(cls._PREFIX)
         features = {name[size:]: x for name, x in arrays.items() if name.startswith(cls._PREFIX)}
-        found = cls(arrays["labels"], arrays["weight"], arrays["logits"], arrays["classes"], features)
+        found = cls(
+            arrays["labels"], arrays["weight"], arrays["logits"], arrays["classes"], features, arrays.get("ids")
+        )
         found._check()
         return found
 
+    @property
+    def probabilities(self) -> NDArray[Any]:
+        """The softmax of the logits, (N, C) float64."""
+        logits = self.logits.astype(np.float64)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares: NDArray[Any] = powers / powers.sum(axis=1, keepdims=True)
+        return shares
+
+    def predictions_csv(self) -> str:
+        """Return id, true and predicted class of each row, with the probability of the latter.
+
+        A sample that was drawn several times has several rows of the same id.
+        """
+        predicted, shares = self.logits.argmax(axis=1), self.probabilities.max(axis=1)
+        ids = np.full(self.labels.size, "") if self.ids is None else self.ids
+        stream = io.StringIO()
+        out = csv.writer(stream, lineterminator="\n")
+        out.writerow(("id", "label", "predicted", "confidence"))
+        named = (ids.tolist(), self.classes[self.labels].tolist(), self.classes[predicted].tolist())
+        out.writerows(zip(*named, (f"{share:.6f}" for share in shares), strict=True))
+        return stream.getvalue()
+
     def _check(self) -> None:
         n, c = self.labels.size, self.classes.size
-        shapes: dict[str, tuple[int, ...]] = {"labels": (n,), "weight": (n,), "logits": (n, c), "classes": (c,)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "labels": (n,),
+            "weight": (n,),
+            "logits": (n, c),
+            "classes": (c,),
+            "ids": (n,),
+        }
         shapes |= {f"{self._PREFIX}{m}": (n, *x.shape[-1:]) for m, x in self.features.items()}
         for name, array in self.arrays().items():
             if array.shape != shapes[name]:
@@ -66,8 +101,10 @@ class StoredOutputs:
 
     def _check_numbers(self) -> None:
         for name, array in self.arrays().items():
-            if name != "classes" and array.dtype.kind not in "fiu":
+            if name not in {"classes", "ids"} and array.dtype.kind not in "fiu":
                 raise RecordError(f"{name} holds no numbers")
+        if self.ids is not None and self.ids.dtype.kind != "U":
+            raise RecordError("ids that are no text")
         if not np.isfinite(self.logits).all():  # of features, a figure says so
             raise RecordError("logits that are not finite")
         if not ((self.weight > 0) & (self.weight <= 1)).all():

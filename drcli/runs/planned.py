@@ -24,6 +24,8 @@ class PlannedRun:
         modality: the modality of a unimodal run, else None.
         teachers: run directories of the unimodal runs that must be finished before, by modality.
         labels: labels of the whole recipe, in its order.
+        opens_test: whether the run ends with scores of the test split. A trial of `drcli tune` does not: to it the
+            split is closed, and its result is that of validation.
     """
 
     recipe: Recipe
@@ -32,6 +34,7 @@ class PlannedRun:
     modality: str | None = None
     teachers: Mapping[str, Path] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    opens_test: bool = True
 
     @property
     def seed(self) -> int:
@@ -49,14 +52,15 @@ def plan(recipe: Recipe, labels: Sequence[str], seeds: Sequence[int], out: Path)
 
     A run is in `out/<recipe>/<label>/seed<k>`, a unimodal one in
     `out/<recipe>/<label>/<modality>/seed<k>`. Methods that start from trained encoders share one set of
-    unimodal runs, which are planned before them, requested or not.
+    unimodal runs, which are planned before them, requested or not; one that is trained by values of its own has
+    unimodal runs of its own, which are trained by these values too, in `out/<recipe>/<unimodal label>_<label>`.
     """
     runs: dict[Path, PlannedRun] = {}
     for label in labels:
         method = METHODS.load(recipe.methods[label].method)
         needed = []
         if TEACHERS in method.requires:
-            with_unimodal, teacher = _with_unimodal(recipe)
+            with_unimodal, teacher = _with_teacher(recipe, label)
             needed = _unimodal_runs(with_unimodal, teacher, seeds, out)
         runs |= {run.folder: run for run in needed if run.folder not in runs}
         own = _unimodal_runs if method.per_modality else _joint_runs
@@ -90,6 +94,22 @@ def _with_unimodal(recipe: Recipe) -> tuple[Recipe, str]:
     block = MethodBlock("unimodal", METHODS.load("unimodal").Settings())
     label = next(name for name in ("unimodal", "unimodal_", "teachers") if name not in recipe.methods)
     return replace(recipe, methods={**recipe.methods, label: block}), label
+
+
+def _with_teacher(recipe: Recipe, label: str) -> tuple[Recipe, str]:
+    """Return the recipe with the unimodal training that a label's teachers come from, and its label.
+
+    A label with values of `training` of its own has teachers that are trained by these.
+    """
+    recipe, teacher = _with_unimodal(recipe)
+    block, shared = recipe.methods[label], recipe.methods[teacher]
+    if (block.training or recipe.training) == (shared.training or recipe.training):
+        return recipe, teacher
+    own = f"{teacher}_{label}"
+    while own in recipe.methods:
+        own += "_"
+    methods = {**recipe.methods, own: replace(shared, training=block.training, own=block.own)}
+    return replace(recipe, methods=methods), own
 
 
 def split_names(asked: str | None) -> tuple[str | None, list[tuple[str, str]]]:
@@ -136,8 +156,8 @@ def select_labels(recipe: Recipe, asked: str | None) -> list[str]:
     return labels
 
 
-def select_seeds(recipe: Recipe, asked: str | None) -> list[int]:
-    """Return the seeds of `--seeds 0,1,2`, or by default the recipe's.
+def select_seeds(recipe: Recipe, asked: str | None, option: str = "--seeds") -> list[int]:
+    """Return the seeds of `--seeds 0,1,2`, or by default the recipe's; `option` is how the command calls it.
 
     Raises:
         UsageError: not a list of distinct whole numbers from 0 to MAX_SEED.
@@ -149,5 +169,5 @@ def select_seeds(recipe: Recipe, asked: str | None) -> list[int]:
     seeds = [int(part) for part in parts if part.isdecimal() and len(part) <= len(str(MAX_SEED))]
     if len(set(seeds)) < len(parts) or max(seeds) > MAX_SEED:
         shown = asked if len(asked) <= 48 else f"{asked[:45]}..."
-        raise UsageError(f"--seeds {shown}: must be distinct whole numbers from 0 to 2^63 - 1, such as 0,1,2")
+        raise UsageError(f"{option} {shown}: must be distinct whole numbers from 0 to 2^63 - 1, such as 0,1,2")
     return seeds

@@ -9,59 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AliasChoices, Field, NonNegativeInt, PositiveInt, model_validator
 
 from drcli.diagnosis.settings import above_floor, at_floor
+from drcli.runs.measures import Cost, Measures
+from drcli.runs.record import Record, Seconds, Share
 
 FORMAT = 2
 """Version of the files that this drcli writes. Version 1 had none, and no validation scores in its summary."""
-
-Share = Annotated[float, Field(ge=0, le=1 + 1e-6)]
-"""A fraction in [0, 1], give or take rounding."""
-
-Seconds = Annotated[float, Field(ge=0)]
-
-
-class Record(BaseModel):
-    """Base of all records: immutable, strict about types, with finite numbers only."""
-
-    model_config = ConfigDict(
-        strict=True, frozen=True, allow_inf_nan=False, validate_by_name=True, validate_by_alias=True
-    )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain data, as it is written; values that are absent are left out."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-class RecordError(ValueError):
-    """What a file holds is not the record that it should be; the message says why in a few words."""
-
-
-def parse(model: type[Record], found: object) -> Any:
-    """Return what a file holds as a record.
-
-    Raises:
-        RecordError: it is not a mapping, lacks a value, or has one of another type.
-    """
-    if not isinstance(found, Mapping):
-        raise RecordError("not a mapping")
-    try:
-        return model.model_validate(found)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        text = f"no {key}" if first["type"] == "missing" else ": ".join(filter(None, [key, first["msg"]]))
-        raise RecordError(text.replace("Value error, ", "")) from error
 
 
 class Scores(Record):
@@ -197,10 +152,14 @@ class Summary(Record):
         events: how many times encoders were re-learned.
         first_event: epoch at whose end they were re-learned first; None without, and in files of old.
         val: scores of the selected epoch on validation; None in files of version 1.
-        test: scores of the selected epoch on test.
+        tested: scores of the selected epoch on test, "test" in the file; None for a trial of `drcli tune`, which never
+            opens the test split.
         unimodal: linear probes by modality.
         fused_probe: accuracy of a linear probe on the features of all modalities together; None for one modality,
             and in files of before it was measured.
+        measures: what the predictions of test are worth beside that; None where logits are not finite, and in files of
+            before it was measured.
+        cost: what the run took; None in files of before it was measured.
     """
 
     format: int = 1
@@ -216,15 +175,23 @@ class Summary(Record):
     events: NonNegativeInt
     first_event: NonNegativeInt | None = None
     val: Scores | None = None
-    test: Scores
+    tested: Scores | None = Field(None, alias="test")
     unimodal: dict[str, Probe]
     fused_probe: Share | None = None
+    measures: Measures | None = None
+    cost: Cost | None = None
 
     @model_validator(mode="after")
     def _check_epoch(self) -> Self:
         if self.selected_epoch >= max(self.epochs, 1):
             raise ValueError(f"selected_epoch is {self.selected_epoch}, of {self.epochs} epochs")
         return self
+
+    @property
+    def test(self) -> Scores:
+        """Scores of the selected epoch on test, of a run that has them; see `tested`."""
+        assert self.tested is not None
+        return self.tested
 
     @property
     def is_untouched(self) -> bool:
@@ -267,7 +234,7 @@ class Environment(Record):
     format: int = 1
     drcli: str = ""
     python: str | None = None
-    packages: dict[str, str] = {}
+    packages: dict[str, str] = Field(default_factory=dict)
     platform: str | None = None
     device: str | None = None
     devices: int | None = None
@@ -279,7 +246,7 @@ class Environment(Record):
     command: list[str] | None = None
     method_source: str = ""
     weights: dict[str, str] | None = None
-    labels: list[str] = []
+    labels: list[str] = Field(default_factory=list)
 
     def machine(self) -> dict[str, Any]:
         """Return what describes machine and versions, without what belongs to this one run."""
@@ -319,7 +286,7 @@ class Failure(Record):
 class _Dataset(Record, extra="allow"):
     name: str
     root: str | None = None
-    prepare: dict[str, Any] = {}
+    prepare: dict[str, Any] = Field(default_factory=dict)
 
 
 class _Fusion(Record, extra="allow"):
@@ -337,9 +304,9 @@ class RunRecipe(Record, extra="allow"):
     method: str
     methods: dict[str, dict[str, Any]]
     modalities: dict[str, dict[str, Any]]
-    corrupt: dict[str, Any] = {}
+    corrupt: dict[str, Any] = Field(default_factory=dict)
     fusion: _Fusion | None = None
-    training: dict[str, Any] = {}
+    training: dict[str, Any] = Field(default_factory=dict)
     selection: str = "val"
     monitor: str = "none"
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1, max_length=1)]

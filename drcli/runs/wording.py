@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from drcli.runs.comparison import Ranking, Resolution, Splits
 
 ABSENT = "-"
 
@@ -55,6 +58,50 @@ def untouched(name: str, count: int, of: int) -> str:
     )
 
 
+def significant(names: Sequence[str], tested: int) -> str:
+    """Return which of several differences are significant, corrected for their number."""
+    which = f": {', '.join(names)}" if names else ""
+    return (
+        f"{len(names)} of {tested} differences are significant (paired t-tests at 5 % with Holm's correction){which}."
+    )
+
+
+def shown_by_seeds(found: Resolution | None, reference: str) -> str:
+    """Return which difference so many seeds can show, and how many would show one point; "" where it is not known."""
+    if found is None:
+        return ""
+    point = "more than 10,000" if found.for_one_point is None else f"{found.for_one_point}"
+    return (
+        f"{found.seeds} seeds can show differences to {reference} of {100 * found.detectable:.1f} points or more; to "
+        f"show 1 point it would take {point} (paired t-test at 5 %, power 80 %, no correction; the differences have a "
+        f"standard deviation of {100 * found.deviation:.1f} points, the median over methods)."
+    )
+
+
+def splits_apart(found: Splits) -> str:
+    """Return the warning that accuracy on validation and on test differ by more than sampling explains."""
+    return (
+        f"Validation and test differ by more than sampling explains: {percent(found.val)} of {found.n_val} samples "
+        f"against {percent(found.test)} of {found.n_test}, on average over runs (two-proportion test, p < 0.001). "
+        "What is chosen on this validation split may not hold on test. Check whether train and validation share "
+        "recordings, speakers or near copies, and whether features were learned on the training part of the data."
+    )
+
+
+def told_apart(found: Ranking) -> str:
+    """Return what average ranks can tell apart."""
+    overall = "" if found.friedman is None else f" Friedman's test that all are equal: p {_equals(found.friedman)}."
+    if found.critical is None:
+        return overall.strip()
+    rule = f"Ranks that are {found.critical:.2f} or more apart differ (critical difference of Nemenyi's test at 5 %)."
+    furthest = max(found.means.values()) - min(found.means.values())
+    if found.critical > len(found.means) - 1:
+        rule += f" No ranks of {len(found.means)} methods can be, over {found.datasets} datasets."
+    elif furthest < found.critical:
+        rule += " No two of these are."
+    return rule + overall
+
+
 def percent(fraction: float) -> str:
     """Return a fraction as a percentage: "84.1 %"."""
     return f"{100 * fraction:.1f} %"
@@ -73,6 +120,16 @@ def mean_and_spread(mean: float | None, std: float | None = None, *, scale: floa
         return ABSENT
     shown = f"{scale * mean:z.{digits}f}"
     return shown if std is None else f"{shown} ± {scale * std:.{digits}f}"
+
+
+def p_value(p: float) -> str:
+    """Return a p-value: "0.012", or "<0.001"."""
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
+def _equals(p: float) -> str:
+    shown = p_value(p)
+    return shown.replace("<", "< ") if shown.startswith("<") else f"= {shown}"
 
 
 def points(difference: float) -> str:

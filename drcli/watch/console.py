@@ -215,10 +215,17 @@ def run_line(run: PlannedRun, summary: Summary, *, stored: bool) -> str:
     kept = "stored result, " if stored else ""
     before = ", before the first re-learning" if summary.is_untouched else ""
     return (
-        f"  {run.recipe.name}: {run.name} seed {run.seed}: test accuracy {percent(summary.test.accuracy)} "
+        f"  {run.recipe.name}: {run.name} seed {run.seed}: {_accuracy(summary)} "
         f"(epoch {summary.selected_epoch}, {how_selected([summary])}{before}); "
-        f"linear probes: {probes} ({kept}{duration(summary.seconds)})"
+        + (f"linear probes: {probes} " if probes else "")
+        + f"({kept}{duration(summary.seconds)})"
     )
+
+
+def _accuracy(summary: Summary) -> str:
+    if summary.tested is not None:
+        return f"test accuracy {percent(summary.tested.accuracy)}"
+    return f"validation accuracy {percent(summary.val.accuracy)}" if summary.val else "no scores"
 
 
 class GridConsole(Lines):

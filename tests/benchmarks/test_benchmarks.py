@@ -62,6 +62,7 @@ def of(digits: Path) -> tuple[str, ...]:
     return (f"dataset.root={digits}", "dataset.prepare.draws=2")
 
 
+@pytest.mark.slow
 def test_throughput_holds_every_variant_against_the_conventional_loop(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,8 +34,9 @@ SMALL: Mapping[str, dict[str, Any]] = {
     "resnet_small": {"width": 2},
     "vit": {"dim": 4, "heads": 1, "layers": 3, "feedforward": 4},
     "transformer": {"dim": 4, "heads": 1, "layers": 3, "feedforward": 4},
+    "mlp": {"hidden": (4, 4, 4)},
 }
-SHAPES = {2: (3, 4), 3: (1, 8, 8)}
+SHAPES = {1: (6,), 2: (3, 4), 3: (1, 8, 8)}
 CLASSES = 3
 
 
@@ -142,7 +143,7 @@ def test_what_is_accepted_before_data_is_read_takes_a_step(name: str) -> None:
     """With one convolutional backbone and one of tokens, and one fusion of each kind; the slow test tries all."""
     for recipe in variants(shipped(name)):
         backbones = {block.backbone for block in recipe.modalities.values()}
-        if not {"resnet18", "transformer"} & backbones and recipe.fusion.name in {"concat", "mmtm"}:
+        if not {"resnet18", "transformer", "mlp"} & backbones and recipe.fusion.name in {"concat", "mmtm"}:
             for label in recipe.methods:
                 agree(recipe, label)
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from support.command_line import Drcli
-from support.cremad_tree import make_cremad, stems
+from support.cremad_tree import ACTORS, make_cremad, stems
+from support.genuine import link_cremad
 from support.kinetics_tree import CLASSES, make_kinetics
-from support.mosi_tree import csd_download, mosi_download
+from support.mosi_tree import csd_download, mosi_download, utterance_download
 from support.ucf101_tree import make_ucf101
+from support.wikipedia_tree import make_wikipedia
 
 for package in ("av", "cv2", "h5py"):
     pytest.importorskip(package, reason=f"{package} comes with drcli[media]")
@@ -48,7 +50,9 @@ RUNS: dict[str, Case] = {
         [*SMALL, "dataset.prepare.flow=dis", "dataset.prepare.positions=4", "dataset.prepare.val_groups=[24]"],
         [f"modalities.{m}.{key}" for m in ("rgb", "flow") for key in ("size=32", "weights=null")],
     ),
+    "wikipedia": (make_wikipedia, [], []),
     "cmu_mosi": (mosi_download, [], [f"modalities.{m}.layers=1" for m in ("text", "audio", "visual")]),
+    "cmu_mosi_utterances": (utterance_download, ["dataset.prepare.val_videos=2"], []),
 }
 
 
@@ -100,6 +104,25 @@ def train_from_download(name: str, run: Case, drcli: Drcli, tmp_path: Path) -> N
     assert set(event["modalities"]) == set(prepared["modalities"])
     found = json.loads(drcli("diagnose", done["checkpoint"], "--json").stdout)
     assert set(found["modalities"]) == set(prepared["modalities"])
+
+
+@pytest.mark.slow
+def test_cremad_speakers_is_prepared_and_trained_by_its_recipe(shared: Path, drcli: Drcli, tmp_path: Path) -> None:
+    link_cremad(shared, tmp_path / "clone", ACTORS)
+    small = ["dataset.prepare.frame_size=[48, 64]", f"dataset.root={tmp_path / 'data'}"]
+    made = json.loads(drcli("prepare", "cremad_speakers", *small, "--source", tmp_path / "clone", "--json").stdout)
+    assert made["settings"]["split"] == "speaker"
+    assert made["samples"] == {"train": 18, "val": 6, "test": 6}
+    encoders = [
+        f"modalities.{m}.{key}" for m in ("audio", "visual") for key in ("backbone=resnet_small", "stem_stride=4")
+    ]
+    done = drcli(
+        *("train", "cremad_speakers", *small, *encoders, "modalities.visual.size=32", "training.epochs=1"),
+        *("--method", "joint", "--seeds", "0", "--out", tmp_path / "runs", "--json"),
+    )
+    (run,) = json.loads(done.stdout)["runs"]
+    assert set(run["unimodal"]) == {"audio", "visual"}
+    assert 0 <= run["test"]["accuracy"] <= 1
 
 
 def test_noise_on_the_waveform_of_a_recipe_reaches_the_prepared_sound(drcli: Drcli, tmp_path: Path) -> None:

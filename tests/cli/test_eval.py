@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.special import softmax
+from sklearn.metrics import confusion_matrix, log_loss
 from support.command_line import Drcli, RecipeFile, Refused, tree
 
 from drcli import checkpoint
@@ -21,6 +25,8 @@ def test_test_scores_equal_those_of_the_run(drcli: Drcli, finished: Path) -> Non
     assert {key: found[key] for key in ("accuracy", "macro_f1", "n")} == stored["test"]
     assert found["unimodal"] == stored["unimodal"]
     assert found["fused_probe"] == stored["fused_probe"]
+    assert found["measures"] == stored["measures"]
+    assert found["cost"] == stored["cost"]
     assert tree(finished) == before
 
 
@@ -43,6 +49,54 @@ def test_accuracy_on_val_is_the_one_the_epoch_was_selected_by(drcli: Drcli, fini
     assert found["accuracy"] == lines[found["epoch"]]["val"]["accuracy"]
 
 
+def test_what_a_run_took_is_that_of_its_summary_and_elsewhere_its_parameters_alone(
+    drcli: Drcli, finished: Path, run_copy: Path
+) -> None:
+    (run_copy / "summary.json").unlink()
+    (found,) = (json.loads(drcli("eval", run_copy / "checkpoint.pt", "--json").stdout)["cost"],)
+    state = checkpoint.load(finished / "checkpoint.pt")
+    tensors = {**state["model"], **state["extras"]}
+    learnt = sum(
+        x.numel() for name, x in tensors.items() if not name.endswith(("running_mean", "running_var", "tracked"))
+    )
+    assert found == {"parameters": learnt}
+    cost = json.loads((finished / "summary.json").read_text())["cost"]
+    assert cost["parameters"] == learnt
+    assert 0 < cost["seconds_per_epoch"] < 60
+    assert cost["seconds_per_1000"] > 0
+    assert cost["peak_memory"] > 2**20
+
+
+def test_measures_are_those_of_the_stored_outputs(finished: Path) -> None:
+    """Against scikit-learn, from test_outputs.npz: rows are draws, two of each sample."""
+    stored = json.loads((finished / "summary.json").read_text())["measures"]
+    with np.load(finished / "test_outputs.npz") as kept:
+        labels, logits, weight, classes = (kept[name] for name in ("labels", "logits", "weight", "classes"))
+    shares = softmax(logits.astype(float), axis=1)
+    confusion = confusion_matrix(labels, logits.argmax(axis=1), sample_weight=weight)
+    assert stored["calibration"]["nll"] == pytest.approx(log_loss(labels, shares, sample_weight=weight))
+    assert [stored["classes"][name]["n"] for name in classes] == confusion.sum(axis=1).tolist()
+    accuracies = confusion.diagonal() / confusion.sum(axis=1)
+    assert [stored["classes"][name]["accuracy"] for name in classes] == pytest.approx(accuracies)
+    scaled = softmax(logits.astype(float) / stored["temperature"], axis=1)
+    assert stored["scaled"]["nll"] == pytest.approx(log_loss(labels, scaled, sample_weight=weight))
+
+
+def test_predictions_are_kept_with_the_ids_of_their_samples(finished: Path, toy_root: Path) -> None:
+    ids = (toy_root / "test" / "ids.txt").read_text().split()
+    with np.load(finished / "test_outputs.npz") as kept:
+        assert kept["ids"].tolist() == ids
+        predicted = kept["classes"][kept["logits"].argmax(axis=1)].tolist()
+        truth = kept["classes"][kept["labels"]].tolist()
+    with (finished / "test_predictions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["id", "label", "predicted", "confidence"]
+    assert [(row["id"], row["label"], row["predicted"]) for row in rows] == list(
+        zip(ids, truth, predicted, strict=True)
+    )
+    assert all(0.2 < float(row["confidence"]) <= 1 for row in rows)
+
+
 def test_the_table_holds_the_scores(drcli: Drcli, finished: Path) -> None:
     shown = drcli("eval", finished / "checkpoint.pt").stdout
     for word in (
@@ -52,6 +106,9 @@ def test_the_table_holds_the_scores(drcli: Drcli, finished: Path) -> None:
         "audio linear probe",
         "visual linear probe",
         "fused linear probe",
+        "balanced accuracy",
+        "Brier score at that temperature",
+        "peak memory (MiB)",
         " %",
     ):
         assert word in shown

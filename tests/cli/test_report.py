@@ -93,7 +93,9 @@ def test_columns_and_reference_are_chosen(drcli: Drcli, runs: Path) -> None:
             ["--columns", "acuracy"],
             (
                 "--columns acuracy: no such column; known: method, seeds, val, accuracy, macro_f1, probes, "
-                "fused_probe, difference, bootstrap, seconds, published. Did you mean accuracy?"
+                "fused_probe, difference, p, bootstrap, seconds, published, balanced_accuracy, nll, ece, brier, "
+                "temperature, nll_scaled, ece_scaled, brier_scaled, parameters, seconds_per_epoch, seconds_per_1000, "
+                "peak_memory, peak_gpu_memory. Did you mean accuracy?"
             ),
         ),
         (
@@ -165,3 +167,13 @@ def test_a_folder_that_is_not_there_is_refused(refused: Refused, tmp_path: Path)
 def test_a_path_that_cannot_be_looked_at_is_refused(refused: Refused) -> None:
     said = refused("report", "x" * 300, code=3)
     assert said == f"{'x' * 300}: File name too long; check the path and its permissions\n"
+
+
+def test_validation_that_test_does_not_bear_out_is_said_on_the_screen_too(drcli: Drcli, tmp_path: Path) -> None:
+    root = write_runs(tmp_path / "runs", [MadeRun(gap=0.15), MadeRun(recipe="other")])
+    said = drcli("report", root, "--out", tmp_path / "report.html", "--no-maps").stderr
+    assert "digits: Validation and test differ by more than sampling explains: " in said
+    assert "other: " not in said
+    table = drcli("report", root, "--format", "markdown")
+    assert table.stdout.count("- **Validation and test differ") == 1
+    assert table.stderr == ""

@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 import yaml
 from support.command_line import Drcli, RecipeFile, Refused, tree
+from support.run_tree import MadeRun, write_runs
 
+from drcli.commands.train import to_json
 from drcli.data.prepared import PreparedDataset, Split
 from drcli.engine import run as engine_run
+from drcli.engine.grid import GridResult
+from drcli.report.tables import KEYS
+from drcli.runs.collect import collect
 from drcli.runs.records import Summary
 
 RUN = {
@@ -37,6 +42,8 @@ ROW = {
     "fused_probe_std",
     "difference_to_joint",
     "difference_ci95",
+    "difference_p",
+    "difference_p_holm",
     "reference",
 }
 
@@ -304,3 +311,25 @@ def test_out_of_another_run_is_refused_with_the_differences(refused: Refused, dr
     assert "training.optimizer.lr: 0.05 in the folder, 0.1 requested" in message
     assert "training.epochs: 2 in the folder, 3 requested" in message
     assert tree(finished) == before
+
+
+def test_columns_are_chosen_by_their_keys(drcli: Drcli, finished: Path) -> None:
+    """Of a stored run; an unknown key is refused before anything is read."""
+    recipe, out = finished.parents[3] / "toy.yaml", finished.parents[2]
+    shown = drcli("train", recipe, "--out", out, "--columns", "accuracy, ece,parameters").stdout
+    headings = shown.splitlines()[2]
+    assert all(name in headings for name in ("accuracy", "ECE", "parameters"))
+    assert "probe" not in headings
+    assert "--columns" in drcli("train", recipe, "--out", out, "--columns", "ece,acuracy", code=2).stderr
+
+
+def test_the_help_names_every_column(drcli: Drcli) -> None:
+    words = {word.strip(".,;│ ") for word in drcli("report", "--help").stdout.split()}
+    assert set(KEYS) - {"method"} <= words
+
+
+def test_json_has_the_warnings_of_the_table(tmp_path: Path) -> None:
+    fine, apart = (collect([write_runs(tmp_path / str(gap), [MadeRun(gap=gap)])]) for gap in (0.01, 0.15))
+    assert "warnings" not in to_json(GridResult(fine))
+    (warning,) = to_json(GridResult(apart))["warnings"]
+    assert warning.startswith("digits: Validation and test differ by more than sampling explains: ")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from support.command_line import PROGRAM, ROOT, Drcli, Process, RecipeFile, Refused
+from support.records import CLOCK
 
 from drcli.files import locked
 
@@ -43,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 def result(stdout: str) -> dict[str, Any]:
     """What a run's summary says, without the clock."""
     (run,) = json.loads(stdout)["runs"]
-    return {key: value for key, value in run.items() if key not in {"seconds", "run_dir", "checkpoint"}}
+    return {key: value for key, value in run.items() if key not in {*CLOCK, "run_dir", "checkpoint"}}
 
 
 def test_two_processes_return_one_result_and_tell_of_it_once(

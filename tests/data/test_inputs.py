@@ -125,6 +125,15 @@ def test_sequences_are_normalised_by_dimension_and_their_padding_is_zero() -> No
     assert torch.equal(batch.lengths["text"], lengths)
 
 
+def test_vectors_are_standardised_by_dimension() -> None:
+    stored = torch.randn(ROWS, 2)
+    info = ModalityInfo((2,), "float32", (1.0, -1.0), (2.0, 4.0), "vector")
+    part = Split("train", {"text": stored}, torch.arange(ROWS), torch.arange(ROWS), torch.ones(ROWS))
+    batch = Batches(part, {"text": InputPlan(info)}, CPU).take(torch.arange(ROWS))
+    expected = (stored - torch.tensor([1.0, -1.0])) / torch.tensor([2.0, 4.0])
+    torch.testing.assert_close(batch.inputs["text"], expected)
+
+
 @pytest.mark.parametrize("kind", ["frames", "flow"])
 def test_stored_bytes_are_left_alone(kind: str) -> None:
     stored, info = pictures(kind, 3 if kind == "frames" else 2)

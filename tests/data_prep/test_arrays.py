@@ -86,6 +86,7 @@ def test_small_types_stay_and_the_others_become_float32(tmp_path: Path, given: s
 @pytest.mark.parametrize(
     ("shape", "asked", "kind"),
     [
+        ((5,), None, "vector"),
         ((7, 5), None, "sequence"),
         ((1, 5), "sequence", "sequence"),
         ((7, 5), "array", "array"),
@@ -231,8 +232,8 @@ def test_a_bad_file_is_refused_in_one_message(tmp_path: Path, case: str) -> None
 @pytest.mark.parametrize(
     ("name", "array", "settings", "message"),
     [
-        ("x", np.ones(5), {}, "array 'x' has the shape (N, 5), and no backbone takes one vector per sample; save"),
-        ("x", np.ones(()), {}, "array 'x' has the shape (N,); it must be (N, L, D), (N, C, H, W) or (N, T, C, H, W)"),
+        ("x", np.ones(5), {"x": "sequence"}, "array 'x' has samples (5,), but dataset.prepare.kinds.x = sequence"),
+        ("x", np.ones(()), {}, "array 'x' has the shape (N,); it must be (N, D), (N, L, D), (N, C, H, W) or (N, T, C"),
         ("x", np.ones((1, 2, 3, 4, 5)), {}, "array 'x' has the shape (N, 1, 2, 3, 4, 5); it must be"),
         ("x", np.full((2, 2), 1e39), {}, "array 'x' has values that are NaN, infinite or beyond float32, in row 0"),
         ("x", np.ones((2, 2)), {"x": "frames"}, "array 'x' has samples (2, 2), but dataset.prepare.kinds.x = frames"),
@@ -350,6 +351,12 @@ def test_the_shipped_recipe_trains_on_prepared_arrays(tmp_path: Path) -> None:
 def test_sequences_with_lengths_train_too(tmp_path: Path) -> None:
     blocks = "{visual: {backbone: resnet_small, width: 4}, text: {backbone: transformer, layers: 1}}"
     check_trained(tmp_path, write(tmp_path / "in"), f"modalities={blocks}", modalities={"visual", "text"})
+
+
+def test_vectors_train_too(tmp_path: Path) -> None:
+    added: dict[str, Any] = {split: {"x": samples(split)["text"][:, 0]} for split in SPLITS}
+    blocks = "{visual: {backbone: mlp, hidden: [4]}, x: {backbone: mlp}}"
+    check_trained(tmp_path, write(tmp_path / "in", **added), f"modalities={blocks}", modalities={"visual", "x"})
 
 
 def test_the_snippet_of_the_readme_writes_what_prepare_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.genuine import link
 
 from data_prep.avmnist import Avmnist, read_images
 from data_prep.media.audio import log_mel
@@ -104,9 +105,56 @@ def test_noises_have_the_asked_size(make_download: Make, tmp_path: Path) -> None
     assert np.median(late) == pytest.approx(np.median(log_mel(wave, rate=8000)[:, :, 40:50]), abs=0.1)
 
 
+@pytest.mark.parametrize("parts", [pytest.param(("t10k",), marks=pytest.mark.slow), ("train", "t10k")])
+def test_a_pool_holds_every_image_that_the_other_splits_leave(
+    make_download: Make, tmp_path: Path, parts: tuple[str, ...]
+) -> None:
+    source = make_download(parts=parts)
+    info = prepare(source, tmp_path / "out", image_energy=1.0, draws=2, pool=None)
+    images = read_images(source)
+    labels = np.load(tmp_path / "out" / "train" / "visual_pool_labels.npy")
+    pool = nearest(np.load(tmp_path / "out" / "train" / "visual_pool.npy"), images.vectors)
+    assert images.labels[pool].tolist() == labels.tolist()
+    others = {k for split in ("val", "test") for k in nearest(rows(tmp_path / "out", split)[0], images.vectors)}
+    assert set(nearest(rows(tmp_path / "out", "train")[0], images.vectors)) <= set(pool)
+    spare = set(range(300)) - others  # of the training files, or of t10k alone
+    assert (sorted(pool), info.pools) == (sorted(spare), {"visual": len(spare)})
+
+
+@pytest.mark.slow
+def test_all_of_mnist_is_kept_beside_the_real_recordings(shared: Path, tmp_path: Path) -> None:
+    """By 60,000 - 4 draws of 300 recordings for validation: 58,800."""
+    source = tmp_path / "download"
+    link(shared / "data" / "avmnist" / "recordings", source / "recordings")
+    for folder, part in (("mnist", "train"), ("avmnist", "t10k")):
+        for kind in ("images-idx3", "labels-idx1"):
+            link(shared / "data" / folder / f"{part}-{kind}-ubyte.gz", source / f"{part}-{kind}-ubyte.gz")
+    notes: list[str] = []
+    warnings: list[str] = []
+    run = Avmnist(Avmnist.Settings(pool=None)).run
+    info = run(source=source, out=tmp_path / "out", warn=warnings.append, note=notes.append)
+    assert warnings == []
+    assert notes == ["visual: 58800 training images are kept beside the pairs, for training.pairs=each_epoch"]
+    assert info.samples == {"train": 2400, "val": 300, "test": 300}
+    assert (info.pools, info.source["images"]) == ({"visual": 58_800}, 70_000)
+    counts = np.bincount(np.load(tmp_path / "out" / "train" / "visual_pool_labels.npy"))
+    published = np.array([5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])  # of each digit, in training
+    assert (published - counts).tolist() == [120] * 10
+
+
+def test_a_smaller_pool_has_the_classes_in_their_shares(make_download: Make, tmp_path: Path) -> None:
+    source = make_download(parts=("train", "t10k"))
+    for name, pool, size in (("asked", 40, 40), ("limited", None, 60), ("none", 0, 0)):
+        info = prepare(source, tmp_path / name, pool=pool, limit=60, image_noise=0.1)
+        assert info.pools == ({"visual": size} if size else {})
+        if size:
+            labels = np.load(tmp_path / name / "train" / "visual_pool_labels.npy")
+            assert np.bincount(labels).tolist() == [size // 10] * 10
+
+
 def test_two_runs_are_equal_byte_for_byte(make_download: Make, tmp_path: Path) -> None:
     source = make_download()
-    first, second = (prepare(source, tmp_path / name, audio_snr_db=3.0) for name in ("one", "two"))
+    first, second = (prepare(source, tmp_path / name, audio_snr_db=3.0, pool=20) for name in ("one", "two"))
     assert first == second
     for path in (tmp_path / "one").rglob("*.*"):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from support.genuine import in_order
 from support.media import cut, frame_number, make_packed, make_video, scramble
 
 from data_prep.media import ClipError, read_frames
@@ -49,19 +48,6 @@ REPEATED = {"media/decord_flipping_a_pancake.mkv": 4, "vggsound/0f0Rq7e5yX8_0001
 }
 
 
-def in_order(path: Path) -> tuple[NDArray[np.uint8], float]:
-    """All pictures (N, 3, H, W) in the order in which the decoder hands them out, and frames per second."""
-    with av.open(str(path), metadata_errors="replace") as container:
-        stream: Any = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        pictures = [
-            frame.reformat(SIZE[1], SIZE[0], format="gbrp", interpolation="AREA") for frame in container.decode(stream)
-        ]
-        rate = float(stream.average_rate)
-    planes = [[np.frombuffer(p, np.uint8).reshape(-1, p.line_size)[:, : SIZE[1]] for p in f.planes] for f in pictures]
-    return np.array([[red, green, blue] for green, blue, red in planes]), rate
-
-
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if k % 3 else []) for k, name in enumerate(GENUINE)]
 )
@@ -69,7 +55,7 @@ def test_frame_k_of_a_genuine_clip_is_given_for_its_time(shared: Path, name: str
     path = shared / "data" / name
     if not path.is_file():
         pytest.skip(f"{path} is not there")
-    expected, rate = in_order(path)
+    expected, rate = in_order(path, SIZE)
     times = [(LATE.get((name, k), k) + 0.5) / rate for k in range(len(expected))]
     found = read_frames(path, times, size=SIZE)
     wrong = [k for k in range(len(expected)) if not np.array_equal(found.pixels[k], expected[k])]

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from data_prep.writing import writer as module
 from data_prep.writing.writer import DatasetWriter
-from drcli.data.format import DatasetInfo, file_sha256, read_info
+from drcli.data.format import DatasetInfo, ModalityInfo, file_sha256, read_info
 from drcli.errors import DataError
 
 
@@ -87,6 +88,24 @@ def test_a_constant_dimension_of_a_sequence_is_left_unscaled_whatever_its_unit(t
     found = writer.finish(settings={}, source={"fingerprint": "f", "limit": None}).modalities["m"]
     assert found.mean == pytest.approx((1e-9 * 14.5, 0.1))
     assert found.std == pytest.approx((1e-9 * np.sqrt((30**2 - 1) / 12), 1.0))
+
+
+def vectors(root: Path, rows: Any) -> ModalityInfo:
+    writer = DatasetWriter(root, name="toy", classes=("a", "b"))
+    for split in ("train", "val", "test"):
+        part = writer.split(split, labels=[0, 1], ids=["0", "1"])
+        part.array("m", (2,), "float32", kind="vector")[:] = rows if split == "train" else [[9.0, 9.0], [7.0, 7.0]]
+    return writer.finish(settings={}, source={"fingerprint": "f", "limit": None}).modalities["m"]
+
+
+def test_each_dimension_of_vectors_has_statistics_of_the_training_split(tmp_path: Path) -> None:
+    found = vectors(tmp_path, [[1.0, 5.0], [4.0, 5.0]])
+    assert found == ModalityInfo((2,), "float32", (2.5, 5.0), (1.5, 1.0), "vector")
+
+
+def test_vectors_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="modality m is constant over the training split"):
+        vectors(tmp_path, [[1.0, 5.0], [1.0, 5.0]])
 
 
 def test_values_that_float32_cannot_tell_apart_are_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from support.names import toy_names
+from support.records import CLOCK
 from support.several import Job, fail_alone, train
 from support.training import CPU, bits, log
 
@@ -46,9 +47,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 REFUSED = [name for name in METHODS.names() if METHODS.load(name).distributed_reason]
 SHARED = [name for name in METHODS.names() if name not in REFUSED]
 LONG = ("diagnose_relearn", "reconboost")
-QUICK = ("joint", "diagnose_relearn", "pmr", "agm", "ogm_ge", "g_blending", "mmpareto", "inforeg", "reconboost", "smv")
-"""Methods that reach each seam, tried in every test run; all are tried by the slow tests."""
+QUICK = ("joint", "diagnose_relearn", "pmr", "g_blending", "smv")
+"""Methods that differ in what processes must tell each other, tried in every test run; the slow tests try all."""
 IN_PARTS = ("joint", "pmr", "agm", "ogm", "smv")
+IN_PARTS_QUICK = ("smv",)
 # 60 rows are batches of 17, 17, 17 and 9: shares of 9 and 8, then of 5 and 4.
 TRAINING = {"epochs": 2, "batch_size": 17, "eval_batch_size": 13, "optimizer": {"name": "sgd", "lr": 0.05}}
 LONGER = {**TRAINING, "epochs": 3}  # of the methods that do something else only then
@@ -110,7 +112,9 @@ def both(
     def runs(where: str) -> list[PlannedRun]:
         short, in_parts = make(), make(training=ACCUMULATED, name="parts")
         tried = SHARED if request.param == "all" else QUICK
-        asked = ((short, [name for name in tried if name not in LONG]), (longer, LONG), (in_parts, IN_PARTS))
+        long = [name for name in tried if name in LONG]
+        parted = IN_PARTS if request.param == "all" else IN_PARTS_QUICK
+        asked = ((short, [name for name in tried if name not in LONG]), (longer, long), (in_parts, parted))
         return [run for recipe, names in asked for run in plan(recipe, names, [0], out / where)]
 
     longer = make(training=LONGER)
@@ -150,9 +154,11 @@ def test_diagnosis_and_test_scores_are_those_of_one_process(both: Both) -> None:
         one, two = (log(folder / "events.jsonl") for folder in both.folders(run))
         assert two == one
         summaries = [json.loads((folder / "summary.json").read_text()) for folder in both.folders(run)]
-        clock = {"seconds", "teacher_seconds"}
-        theirs, ours = ({k: v for k, v in found.items() if k not in clock} for found in summaries)
+        theirs, ours = ({k: v for k, v in found.items() if k not in CLOCK} for found in summaries)
         assert ours.pop("test") == pytest.approx(theirs.pop("test"), rel=1e-3)
+        one, other = ours.pop("measures"), theirs.pop("measures")
+        assert one["calibration"]["nll"] == pytest.approx(other["calibration"]["nll"], rel=1e-3)
+        assert one["classes"] == other["classes"]
         assert ours == theirs
     (relearnt,) = (run for run in both.runs if run.recipe.method == "diagnose_relearn")
     assert [event["kind"] for event in log(relearnt.folder / "events.jsonl")] == ["relearn"]

@@ -131,6 +131,7 @@ def test_the_same_bits_come_back_and_other_threads_differ_by_rounding() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is visible here")
 def test_cuda_finds_what_the_cpu_finds() -> None:
     x, y = overlapping(size=500, width=64)
     for here, there in zip(fit_path(x, y, PATH), fit_path(x.cuda(), y.cuda(), PATH), strict=True):

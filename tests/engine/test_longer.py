@@ -85,7 +85,7 @@ def state(folder: Path) -> dict[str, Any]:
             bits({**checkpoint.load(path), "seconds": 0}) for path in (directory.checkpoint, directory.last)
         ],
         "logs": [log(folder / name) for name in ("metrics.jsonl", "events.jsonl")],
-        "summary": summary and summary.model_copy(update={"seconds": 0}),
+        "summary": summary and summary.model_copy(update={"seconds": 0, "cost": None}),
         "recipe": (folder / "recipe.yaml").read_bytes(),
     }
 

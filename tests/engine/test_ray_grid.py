@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support.command_line import ROOT
 from support.ray_workers import DiesWithAudio, register_toy
-from support.records import Heard, epoch_record
+from support.records import CLOCK, Heard, epoch_record
 from support.training import CPU, log
 
 from drcli.data.prepared import PreparedDataset
@@ -80,9 +80,8 @@ def pids(folder: Path) -> list[int]:
 
 def told(result: GridResult, out: Path) -> dict[str, Any]:
     """A result without what the clock says, its paths from `out` on."""
-    clock = {"seconds", "teacher_seconds"}
     runs = [
-        {"folder": str(run.folder.relative_to(out)), **{k: v for k, v in run.done.to_dict().items() if k not in clock}}
+        {"folder": str(run.folder.relative_to(out)), **{k: v for k, v in run.done.to_dict().items() if k not in CLOCK}}
         for run in result.runs
     ]
     return {"runs": runs, "failed": result.failed}

@@ -64,6 +64,7 @@ def test_a_run_leaves_all_its_files(run: Run, tmp_path: Path) -> None:
         "events.jsonl",
         "summary.json",
         "test_outputs.npz",
+        "test_predictions.csv",
     }
     assert set(json.loads((folder / "summary.json").read_text())) == {
         "format",
@@ -79,10 +80,14 @@ def test_a_run_leaves_all_its_files(run: Run, tmp_path: Path) -> None:
         "test",
         "unimodal",
         "fused_probe",
+        "measures",
+        "cost",
     }
     assert RunDirectory(folder).summary() == summary
     assert (summary.test.n, summary.val and summary.val.n) == (30, 24)
     assert set(summary.unimodal) == {"audio", "visual"}
+    assert summary.measures is not None
+    assert sum(found.n for found in summary.measures.classes.values()) == summary.test.n
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert (environment["device"], environment["threads"]) == ("cpu", torch.get_num_threads())

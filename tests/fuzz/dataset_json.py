@@ -14,7 +14,7 @@ from drcli.errors import DrcliError
 
 _MODALITIES = {
     "audio": ModalityInfo((1, 8, 8), "float16", (0.5,), (1.0,), "array"),
-    "text": ModalityInfo((50, 3), "float32", (0.0,), (1.0,), "sequence"),
+    "text": ModalityInfo((50, 3), "float32", (0.0,), (1.0,), "sequence", masked=True),
 }
 VALID = (
     DatasetInfo(
@@ -25,7 +25,8 @@ VALID = (
         samples=dict.fromkeys(SPLITS, 4),
         settings={"seed": 0},
         source={"fingerprint": "f", "limit": None},
-        sha256=dict.fromkeys(data_files(_MODALITIES), "0" * 64),
+        sha256=dict.fromkeys(data_files(_MODALITIES, ("audio",)), "0" * 64),
+        pools={"audio": 9},
     )
     .to_json()
     .encode()

@@ -15,16 +15,18 @@ import yaml
 from fuzz.features import _ARRAYS
 from fuzz.mutation import SilentAcceptanceError, as_json, mutated, refused, replaced
 from hypothesis import strategies as st
-from support.records import failure_record
+from support.records import COST, conditions_record, failure_record, measures
 from support.run_folders import MODALITIES, write_run
 
 from drcli.errors import DrcliError
+from drcli.report.conditions import measured_tables
 from drcli.report.tables import comparison_tables
 from drcli.runs.collect import RunRecord, collect
-from drcli.runs.comparison import compare, comparison_csv
+from drcli.runs.comparison import compare
 from drcli.runs.directory import RunDirectory
 from drcli.runs.outputs import StoredOutputs
 from drcli.runs.records import Scores
+from drcli.runs.values import comparison_csv
 
 FILES = (
     "summary.json",
@@ -33,6 +35,7 @@ FILES = (
     "events.jsonl",
     "recipe.yaml",
     "failure.json",
+    "conditions.json",
     "test_outputs.npz",
 )
 RUN = Path("toy", "diagnose_relearn", "seed0")
@@ -43,9 +46,16 @@ def valid() -> tuple[bytes, ...]:
     """The files of a finished run of re-learning, and what ended it before."""
     with tempfile.TemporaryDirectory() as folder:
         run = write_run(
-            Path(folder), 0.8, label="diagnose_relearn", outputs=True, monitor="test", environment={"threads": 2}
+            Path(folder),
+            0.8,
+            label="diagnose_relearn",
+            outputs=True,
+            monitor="test",
+            environment={"threads": 2},
+            summary={"measures": measures(), "cost": COST},
         )
         RunDirectory(run).write_failure(failure_record("no memory", trace="Traceback"))
+        RunDirectory(run).write_conditions(conditions_record())
         return tuple((run / name).read_bytes() for name in FILES)
 
 
@@ -63,9 +73,9 @@ def _numbered(number: int, data: bytes) -> bytes:
 
 def _replaced(name: str, content: bytes) -> st.SearchStrategy[bytes]:
     if name.endswith(".npz"):
-        return st.tuples(st.sampled_from(("labels", "weight", "logits", "classes", "features_audio")), _arrays()).map(
-            lambda pair: _saved(content, *pair)
-        )
+        return st.tuples(
+            st.sampled_from(("labels", "weight", "logits", "classes", "ids", "features_audio")), _arrays()
+        ).map(lambda pair: _saved(content, *pair))
     if name.endswith(".yaml"):
         return replaced(yaml.safe_load(content)).map(lambda raw: yaml.safe_dump(raw).encode())
     if name.endswith(".jsonl"):
@@ -95,7 +105,7 @@ def check(data: bytes, folder: Path) -> str:
     try:
         (run,) = runs = collect([folder / "toy"])
         run.failure()
-        tables = comparison_tables(runs)
+        tables = [*comparison_tables(runs), *measured_tables(runs)]
         comparison_csv({run.recipe_name: compare(runs)})
         _demand_sense(run)
     except DrcliError as error:

@@ -15,6 +15,7 @@ from torch.nn import functional
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
 from drcli.methods.cml import CML, rise
+from drcli.models.fusion import Outputs
 from drcli.recipe.schema import Recipe
 
 TWO = ("audio", "visual")
@@ -98,6 +99,22 @@ def test_modalities_go_one_by_one_in_an_order_of_the_epoch(make: Callable[..., T
         again, _ = method._reduced(ctx, outputs.features)
         assert torch.equal(again, once)
     assert len(orders) > 2
+
+
+def test_a_rise_counts_from_the_prediction_before_by_hand(
+    make: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Confidences 0.6, 0.5, 0.8 as two of three are taken away: 0 and 0.3, times 0.1, and not 0.8 - 0.6."""
+    trainer = make(THREE, **{"lambda": 0.1})
+    ctx, method = trainer.ctx, trainer.assembly.method
+    assert isinstance(method, CML)
+    first, *fewer = (torch.tensor([[p, 1 - p, 0.0]]).log() for p in (0.6, 0.5, 0.8))
+    monkeypatch.setattr(CML, "_reduced", lambda *_: iter(fewer))
+    features = {m: torch.zeros(1, width) for m, width in ctx.model.fusion.widths.items()}
+    batch = next(ctx.train.in_order(1))
+    batch.labels.zero_()
+    losses = method.losses(ctx, Outputs(features, first), batch)
+    assert losses["calibration"].item() == pytest.approx(0.03, abs=1e-6)
 
 
 def only(features: dict[str, torch.Tensor], kept: set[str]) -> dict[str, torch.Tensor]:

@@ -17,6 +17,7 @@ import torch
 from support.shared_runs import SharedRuns, events, the_modality, train
 from support.training import StopAfter, StoppedError, bits, log, make_trainer, weights
 
+import drcli
 from drcli import checkpoint
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
@@ -25,6 +26,7 @@ from drcli.optim import set_learning_rate
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
 from drcli.recipe.validate import unfit_for_relearning
+from drcli.relearning.features import evaluating
 
 MODALITIES = (("audio",), ("audio", "visual"), ("audio", "visual", "text"))
 SGD = {"batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
@@ -230,7 +232,11 @@ def test_trains_what_it_declares_and_nothing_else(
 
 @every_subject
 def test_training_does_not_open_the_test_split(subject: Subject, recipe: Make, runs: SharedRuns) -> None:
-    assert sorted(runs(recipe(subject)).opened) == ["train", "val"]
+    """Neither through the dataset, nor past it by the names of its files."""
+    found = runs(recipe(subject))
+    assert sorted(found.opened) == ["train", "val"]
+    assert [file for file in found.files if file.is_relative_to(Path(recipe(subject).dataset.root) / "test")] == []
+    assert any(file.is_relative_to(found.trainer.directory.folder) for file in found.files)  # it does listen
 
 
 @every_subject
@@ -244,6 +250,17 @@ def test_state_survives_a_checkpoint(subject: Subject, recipe: Make, runs: Share
     set_learning_rate(again.ctx.optimizer, trainer.ctx.optimizer.param_groups[0]["lr"])
     assert bits(again.state()) == bits(written)
     assert bits(checkpoint.load(trainer.directory.last)) == {"checkpoint_version": 1, **bits(written)}
+
+
+@of(ALONE)
+def test_a_loaded_model_predicts_what_the_trained_one_does(subject: Subject, recipe: Make, runs: SharedRuns) -> None:
+    """From the weights alone: whatever a prediction needs must be among them, not in the state of the method."""
+    trainer = runs(recipe(subject)).trainer
+    loaded = drcli.load(trainer.directory.last)
+    batch = next(trainer.ctx.val.in_order(8))
+    with torch.no_grad(), evaluating(trainer.assembly.model, trainer.assembly.extras):
+        expected = trainer.assembly.method.predict(trainer.assembly.model, batch)
+    assert bits(loaded.predict(batch.inputs, batch.lengths).logits) == bits(expected.logits)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adamw", marks=pytest.mark.slow)])
@@ -360,7 +377,7 @@ def test_a_method_without_neutral_settings_says_why(name: str) -> None:
     assert len(METHODS.load(name).neutral_reason.split()) > 3
 
 
-@of(ALONE)
+@of(ALONE, always=False)
 def test_a_diagnosis_that_changes_nothing_changes_nothing(subject: Subject, recipe: Make, runs: SharedRuns) -> None:
     """Neither a weight nor the order of the data that follows it."""
     plain = runs(recipe(subject))

@@ -147,6 +147,16 @@ def test_the_losses_of_the_warm_up(trainer: Callable[..., Trainer]) -> None:
     torch.testing.assert_close(losses["audio"], 0.25 * expected)
 
 
+def test_modalities_take_their_turns_from_the_last_name_on(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = trainer(THREE)
+    monkeypatch.setattr("drcli.methods.data_remixing.least_certain", lambda _: torch.arange(60) % 3)
+    made.ctx.epoch = 1
+    turns = [set(THREE) - set(selection.seen) for selection in method_of(made).selections(made.ctx)]
+    assert turns == [{"visual"}, {"text"}, {"audio"}]
+
+
 def test_a_single_row_is_left_out(trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainer()
     monkeypatch.setattr("drcli.methods.data_remixing.least_certain", lambda _: (torch.arange(60) > 0).long())

@@ -83,6 +83,12 @@ def test_effective_dimensions_agree_with_a_slow_reference() -> None:
     assert bool(found[5])
 
 
+def test_dimensions_that_are_all_alike_are_none_of_them_effective() -> None:
+    """Each is as good as the average, and not better."""
+    column = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    assert effective(torch.stack([column] * 3, dim=1), torch.tensor([0, 0, 1, 1]), 2).tolist() == [False] * 3
+
+
 def test_many_rows_are_looked_at_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(1)
     labels, features = torch.randint(3, (50,), generator=generator), torch.randn(50, 7, generator=generator)

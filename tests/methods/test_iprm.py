@@ -65,7 +65,7 @@ def test_the_next_lambda_worked_by_hand(trainer: Callable[..., Trainer]) -> None
     method = method_of(made)
     method.probed = {"audio": torch.tensor(0.75), "visual": torch.tensor(0.25)}
     method.forward(made.ctx, a_batch(made))
-    assert {m: value.item() for m, value in method.kept.items()} == pytest.approx({"audio": 0.55, "visual": 0.45})
+    assert {m: value.item() for m, value in method.kept().items()} == pytest.approx({"audio": 0.55, "visual": 0.45})
 
 
 @pytest.mark.parametrize("scale", [1.0, -1.0])
@@ -116,9 +116,10 @@ def test_a_step_agrees_with_a_slow_reference(trainer: Callable[..., Trainer]) ->
 def test_it_predicts_with_the_lambda_of_the_last_batch(trainer: Callable[..., Trainer]) -> None:
     made = trainer()
     method, batch, model = method_of(made), a_batch(made), made.ctx.model
-    method.kept, method.probed = pair_of(0.9), pair_of(0.1)
+    method.kept.follow(pair_of(0.9), 0.0)
+    method.probed = pair_of(0.1)
     predicted = method.predict(model, batch)
-    mixed = method.mixed(slerp(predicted.features, method.kept))
+    mixed = method.mixed(slerp(predicted.features, pair_of(0.9)))
     torch.testing.assert_close(predicted.logits, model.fusion(predicted.features) + mixed)
 
 
@@ -130,7 +131,7 @@ def test_the_probe_leaves_no_gradient(trainer: Callable[..., Trainer]) -> None:
     made = trainer()
     method, batch = method_of(made), a_batch(made)
     method.forward(made.ctx, batch)
-    assert not any(value.requires_grad for value in (*method.kept.values(), *method.probed.values()))
+    assert not any(value.requires_grad for value in (*method.kept().values(), *method.probed.values()))
 
 
 def test_encoders_of_unequal_widths_are_refused(toy_dict: Callable[..., dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from reference.lfm import slow_loss
-from support.training import bits, log, make_trainer, trained, weights
+from support.training import StopAfter, StoppedError, bits, log, make_trainer, trained, weights
 from torch.nn import functional
 
 from drcli.engine.trainer import Trainer
@@ -67,9 +67,10 @@ def test_equal_logits_are_aligned_and_opposite_ones_are_ln_2_apart() -> None:
 
 @pytest.mark.parametrize(
     ("epoch", "weight"),
-    [(0, 0.204620), (10, 0.247755), (50, 0.436652), (100, 0.538790), (150, 0.819566), (199, 0.910775)],
+    [(0, 0.204624), (10, 0.247759), (50, 0.436681), (100, 0.539155), (150, 0.821314), (199, 0.915989), (183, 1.0)],
 )
 def test_the_fitted_schedule_is_that_of_the_authors(epoch: int, weight: float) -> None:
+    """What their function returns; in epoch 183 it returns 1.0105, by which the alignment would count negatively."""
     assert fitted_weight(epoch) == pytest.approx(weight, abs=1e-6)
 
 
@@ -92,7 +93,31 @@ def test_the_fitted_weight_follows_the_run(trainer: Callable[..., Trainer]) -> N
     made = trainer(schedule="fitted")
     made.ctx.epoch = 2
     method_of(made).on_epoch_start(made.ctx)
-    assert method_of(made).alignment == pytest.approx(1 - 0.538790, abs=1e-6)
+    assert method_of(made).alignment == pytest.approx(1 - 0.539155, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_run_with_the_fitted_schedule_learns_follows_it_and_is_resumed(
+    toy_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """60 rows, 5 epochs: epoch e is epoch 40 e of 200, where the authors' function gives these weights."""
+    training = {"epochs": 5, "batch_size": 8, "optimizer": {"name": "adamw", "lr": 0.03}}
+    recipe = toy_recipe(TWO, method="lfm", methods={"lfm": {"schedule": "fitted"}}, training=training)
+    whole = trained(recipe, tmp_path / "whole")
+    lines = log(tmp_path / "whole" / "metrics.jsonl")
+    expected = [1 - weight for weight in (0.204624, 0.399885, 0.500220, 0.614572, 0.900721)]
+    assert [line["train"]["coefficient/alignment"] for line in lines] == pytest.approx(expected, abs=1e-6)
+    assert lines[0]["val"]["accuracy"] < 0.4
+    assert lines[-1]["val"]["accuracy"] > 0.6
+    stopped = make_trainer(recipe, tmp_path / "parts", listener=StopAfter(2))
+    with pytest.raises(StoppedError):
+        stopped.train()
+    again = make_trainer(recipe, tmp_path / "parts")
+    again.resume()
+    assert again.next_epoch == 2
+    again.train()
+    assert bits(weights(again)) == bits(weights(whole))
+    assert log(tmp_path / "parts" / "metrics.jsonl") == lines
 
 
 def test_the_slope_is_that_of_the_loss_after_a_step_in_float_differences(trainer: Callable[..., Trainer]) -> None:

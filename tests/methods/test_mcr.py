@@ -134,6 +134,24 @@ def test_the_gradient_of_an_encoder_is_that_of_its_own_divergence_and_k_times_th
     assert logged == pytest.approx({f"coefficient/{m}": value.item() for m, value in values.items()}, rel=1e-3)
 
 
+@pytest.mark.parametrize(("strategy", "times"), [("greedy", 0.0), ("independent", 1.0), ("collaborative", 1.0)])
+def test_the_gradient_of_the_fusion_is_that_of_the_sum_of_divergences_once_or_none(
+    strategy: str, times: float, make: Callable[..., Trainer]
+) -> None:
+    """Of greedy, each J is there with both signs; of the others, each with a minus once."""
+    trainer = make(**ONLY, strategy=strategy)
+    ctx, method = trainer.ctx, method_of(trainer)
+    batch = next(ctx.train.in_order(6))
+    outputs = method.forward(ctx, batch)
+    regulariser = method.losses(ctx, outputs, batch)["regulariser"]
+    weight = ctx.model.fusion.get_parameter("linear.weight")
+    (ours,) = torch.autograd.grad(regulariser, weight, retain_graph=True)
+    values = divergences(ctx.model.fusion, outputs.features, method._orders(ctx, outputs.features))
+    (slope,) = torch.autograd.grad(torch.stack(list(values.values())).sum(), weight)
+    assert slope.abs().max() > 1e-5
+    torch.testing.assert_close(ours, -times * slope, rtol=1e-3, atol=1e-7)
+
+
 def test_two_greedy_encoders_cancel_in_value_and_not_in_gradient(make: Callable[..., Trainer]) -> None:
     """R = -J_a + J_v - J_v + J_a."""
     trainer = make(**ONLY)

@@ -72,6 +72,13 @@ def test_a_projection_along_one_axis() -> None:
     )
 
 
+def test_the_first_normalisation_divides_by_about_the_square_root_of_the_width() -> None:
+    """|I| is sqrt(512) = 22.6: what is orthogonal to r is left with 1 / 22.6 of its gradient."""
+    width = 512
+    found = project_off(torch.eye(width), torch.eye(width)[0], 0.1, normalise=True)
+    assert 1 / found[1, 1].item() == pytest.approx(22.6, abs=0.05)
+
+
 def test_entropies_of_a_half_and_one_weigh_so() -> None:
     weighed = softmax_over({"a": -torch.tensor([0.5]), "v": -torch.tensor([1.0])})
     assert [w.item() for w in weighed.values()] == pytest.approx([0.622459, 0.377541], abs=1e-6)

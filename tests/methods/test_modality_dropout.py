@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 from reference.modality_dropout import slow_kept, slow_left
-from support.training import make_trainer
+from support.training import bits, make_trainer
 
 from drcli.data.batches import Batch
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
+from drcli.methods.base import Method
 from drcli.methods.modality_dropout import ModalityDropout, kept_modalities
 from drcli.recipe.schema import Recipe
 
@@ -95,6 +96,17 @@ def test_the_fused_logits_are_those_of_what_is_left(
     expected = made.ctx.model.fusion({m: torch.tensor(rows) for m, rows in left.items()})
     torch.testing.assert_close(outputs.logits, expected)
     assert all(all(rows) for rows in kept.values()) == (len(modalities) == 1)
+
+
+def test_where_nothing_is_dropped_the_logits_are_those_of_joint_training_in_any_precision(
+    trainer: Callable[..., Trainer],
+) -> None:
+    made = trainer(p=1e-12)
+    made.ctx.model.precision = "bf16"
+    method, batch = method_of(made), a_batch(made)
+    ours, joint = method.forward(made.ctx, batch), Method.forward(method, made.ctx, batch)
+    assert all(bool(kept.all()) for kept in method.kept.values())
+    assert bits(ours.logits) == bits(joint.logits)
 
 
 def test_a_sample_gives_a_dropped_encoder_no_gradient_and_its_token_one(trainer: Callable[..., Trainer]) -> None:

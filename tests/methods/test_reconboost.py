@@ -94,6 +94,15 @@ def test_the_first_stage_has_no_others_and_no_agreement(trainer: Callable[..., T
     assert {name: loss.item() for name, loss in losses.items()} == {"residual": pytest.approx(expected, rel=1e-5)}
 
 
+@pytest.mark.parametrize(("epoch", "names"), [(0, ["residual"]), (2, ["residual", "agreement"])])
+def test_the_agreement_begins_with_the_second_stage_whoever_is_a_member(
+    epoch: int, names: list[str], trainer: Callable[..., Trainer]
+) -> None:
+    made = at(trainer(members="all"), epoch)
+    method, batch = method_of(made), first(made)
+    assert list(method.losses(made.ctx, method.forward(made.ctx, batch), batch)) == names
+
+
 def test_the_agreement_pulls_the_picked_modality_alone(trainer: Callable[..., Trainer]) -> None:
     made = trainer(members="all")
     gradients = {}

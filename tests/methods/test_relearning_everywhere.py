@@ -19,12 +19,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "resnet_small": {"width": 4},
     "vit": {"dim": 8, "heads": 2, "layers": 2, "feedforward": 8},
     "transformer": {"dim": 8, "heads": 2, "layers": 2, "feedforward": 8},
+    "mlp": {"hidden": [8, 8, 8]},
 }
 TOKENS = ("vit", "transformer")
 LATE = ("concat", "sum", "film", "gated", "late_transformer")
 PAIRS = [
     *((fusion, "resnet_small") for fusion in (*LATE, "mmtm", "centralnet")),
     *((fusion, backbone) for fusion in ("concat", "mbt", "mmtm") for backbone in TOKENS),
+    *((fusion, "mlp") for fusion in ("concat", "mmtm", "centralnet")),
     ("concat", "resnet18"),
 ]
 

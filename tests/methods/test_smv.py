@@ -178,6 +178,23 @@ def test_the_modality_level_adds_rows_of_the_weakest(
     assert len(alone) == 24
 
 
+def test_the_modality_level_looks_at_its_share_of_the_rows(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of values 0 and 1 one row gives a gap of 1 or none, p = 2/3 or 0, where all rows give 1/2 and 20 rows."""
+    made = trainer(level="modality", rows="enlarged", share=1 / 60)
+    visual = torch.ones(60, dtype=torch.float64)
+    visual[::2] = 0
+    fixed_values(monkeypatch, {"audio": torch.ones(60, dtype=torch.float64), "visual": visual})
+    found = set()
+    for epoch in range(1, 13):
+        made.ctx.epoch = epoch
+        (selection,) = method_of(made).selections(made.ctx)
+        assert selection.rows is not None
+        found.add(len(selection.rows) - 60)
+    assert found == {0, 40}
+
+
 def test_more_rows_than_there_are_come_round_again(
     trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

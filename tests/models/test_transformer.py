@@ -67,6 +67,15 @@ def test_a_padded_sequence_gives_what_it_gives_alone(settings: dict[str, str]) -
         torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("settings", EVERY_KIND)
+def test_a_vector_is_a_sequence_of_one_step(settings: dict[str, str]) -> None:
+    torch.manual_seed(0)
+    small = {"dim": 8, "heads": 2, "layers": 2, "feedforward": 16, **settings}
+    encoder = Transformer(Transformer.Settings(**small), (3,)).eval()
+    x = sequences()[:, 0]
+    torch.testing.assert_close(encoder(x), make(**settings).eval()(x[:, None]), rtol=0, atol=0)
+
+
 def test_without_lengths_every_step_is_valid() -> None:
     encoder, x = make().eval(), sequences()
     torch.testing.assert_close(encoder(x), encoder(x, torch.full((4,), 7)), rtol=0, atol=0)
@@ -144,5 +153,5 @@ def test_widths_that_heads_do_not_divide_are_refused() -> None:
 
 
 def test_pictures_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"Transformer takes 2-d samples, not shape \(3, 8, 8\)"):
+    with pytest.raises(UsageError, match=r"Transformer takes 2-d or 1-d samples, not shape \(3, 8, 8\)"):
         Transformer(Transformer.Settings(), (3, 8, 8))

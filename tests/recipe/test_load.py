@@ -77,7 +77,7 @@ def test_all_problems_come_at_once_in_the_order_of_lines(refused: Refuse, valid:
     assert refused(text, "training.optimizer.lr=-0.01") == (
         "some.yaml: 6 problems\n"
         "  line 5        fusion.name = concta   unknown fusion; known: concat, gated. Did you mean concat?\n"
-        "  line 8        methods.relearn.evry = 10   unknown key; known: method, relearn, every, lambda. "
+        "  line 8        methods.relearn.evry = 10   unknown key; known: method, relearn, training, every, lambda. "
         "Did you mean every?\n"
         "  line 11       training.epochs   required\n"
         "  line 12       training.batch_size = 64.0   must be a whole number\n"

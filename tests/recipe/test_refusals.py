@@ -112,7 +112,7 @@ methods: {relearn: , jiont: }
     methods.jiont   unknown method 'jiont'; known: joint, relearn, picky. Did you mean joint?
 
 methods: {relearn: {lambda_: 1}}
-    methods.relearn.lambda_ = 1   unknown key; known: method, relearn, every, lambda. Did you mean lambda?
+    methods.relearn.lambda_ = 1   unknown key; known: method, relearn, training, every, lambda. Did you mean lambda?
 
 methods: {relearn: , all: {method: joint}}
     methods.all   'all' means every label on the command line; choose another label
@@ -225,7 +225,27 @@ corrupt: {audio: {snr_db: 0, splits: [tset]}}
 
 extends: digits
     extends = digits   unknown key; known: dataset, modalities, corrupt, fusion, methods, training,
-    diagnosis, name, method, selection, monitor, seeds, log. Did you mean seeds?
+    diagnosis, search, name, method, selection, monitor, seeds, log. Did you mean seeds?
+
+methods: {joint: {training: {epochs: 0}}, relearn: {}}
+    methods.joint.training.epochs = 0   must be from 1 to 1,000,000
+
+methods: {joint: {training: {optimizer: {lrr: 1}}}, relearn: {}}
+    methods.joint.training.optimizer.lrr = 1   unknown key; known: name, lr, momentum, weight_decay, nesterov.
+    Did you mean lr?
+
+search: {fusion: {name: [concat, film]}}
+    search.fusion.name   cannot be searched: only values of training and of a label of methods can be
+
+search: {methods: {jiont: {x: null}}}
+    search.methods.jiont   not a label of methods; known: relearn, joint, strong. Did you mean joint?
+
+search: {training: {optimizer: {lr: {low: 1, high: 0.1}}}}
+    search.training.optimizer.lr = {low: 1, high: 0.1}   low must be less than high
+
+search: {training: {optimizer: {lr: 0.1}}}
+    search.training.optimizer.lr = 0.1   must be a range such as {low: 0.001, high: 0.1, log: true}, a list of values,
+    or null for what is not searched
 """
 
 

@@ -149,7 +149,8 @@ def test_keys_given_twice_or_no_text_are_reported_with_the_other_problems(refuse
         "  line 16  training   merge keys (<<) are not supported; write the keys out\n"
         "  line 17  training   a key must be a string, not a list or a mapping\n"
         "  line 18  training.on = 1   unknown key; known: optimizer, schedule, epochs, batch_size, "
-        "eval_batch_size, accumulate, precision, channels_last, compile, fused, data, clip_grad_norm, deterministic."
+        "eval_batch_size, accumulate, precision, channels_last, compile, fused, data, pairs, clip_grad_norm, "
+        "deterministic."
     )
 
 

@@ -96,3 +96,11 @@ def test_on_a_terminal_brackets_are_no_markup() -> None:
     stream = io.StringIO()
     Console(file=stream, width=80).print(rich_table(TableText("[red]t", ("[bold]c",), [("[x]",)], ["[dim]n"])))
     assert all(text in stream.getvalue() for text in ("[red]t", "[bold]c", "[x]", "[dim]n"))
+
+
+def test_warnings_come_before_the_notes_and_stand_out() -> None:
+    table = TableText("t", ("method", "n"), [["joint", "1"]], ["a note"], warnings=["take_care"])
+    assert render(table, "markdown").endswith("\n\n- **take_care**\n- a note\n")
+    assert render(table, "latex").index(r"take\_care\par") < render(table, "latex").index(r"a note\par")
+    *_, warning, note = rich_table(table).renderables
+    assert (str(warning), getattr(warning, "style", ""), str(note)) == ("take_care", "yellow", "a note")

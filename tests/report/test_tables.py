@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.records import COST, measures
 from support.run_folders import write_run
 
 from drcli.errors import UsageError
-from drcli.report.tables import BOLD, KEYS, best_names, comparison_tables
+from drcli.report.tables import BOLD, KEYS, STANDARD, best_names, comparison_tables
 from drcli.report.wording import in_print
 from drcli.runs.collect import RunRecord, by_name, collect
 
@@ -49,8 +50,38 @@ def test_an_unknown_column_is_refused_with_the_nearest(runs: list[RunRecord]) ->
 
 
 def test_every_column_that_there_is_has_a_key(runs: list[RunRecord]) -> None:
-    (table,) = comparison_tables(runs, columns=[key for key in KEYS if key != "fused_probe"])
+    (table,) = comparison_tables(runs, columns=[key for key in STANDARD if key != "fused_probe"])
     assert table.columns == comparison_tables(runs)[0].columns
+
+
+def test_what_else_was_measured_is_in_columns_of_its_own_that_are_asked_for(tmp_path: Path) -> None:
+    """The second seed's measures are those of the first and 0.02 more; agm's runs are of before they were measured."""
+    for seed in (0, 1):
+        write_run(tmp_path, 0.8, seed=seed, summary={"measures": measures(0.02 * seed), "cost": COST})
+        write_run(tmp_path, 0.8, label="agm", seed=seed)
+    runs = collect([tmp_path])
+    more = list(KEYS[len(STANDARD) :])
+    (table,) = comparison_tables(runs, columns=more)
+    shown = dict(zip(table.columns, table.rows[0], strict=True))
+    assert shown == {
+        "method": "joint",
+        "balanced": "71.0 ± 1.4",
+        "NLL": "0.910 ± 0.014",
+        "ECE": "11.0 ± 1.4",
+        "Brier": "0.310 ± 0.014",
+        "T": "1.50 ± 0.00",
+        "NLL / T": "0.810 ± 0.014",
+        "ECE / T": "6.0 ± 1.4",
+        "Brier / T": "0.260 ± 0.014",
+        "parameters": "12345",
+        "s / epoch": "1.50 ± 0.00",
+        "s / 1,000": "0.250 ± 0.000",
+        "MiB": "512",
+        "GPU MiB": "-",
+    }
+    assert table.rows[1] == ["agm", *["-"] * len(more)]
+    assert "NLL: negative log-likelihood of the true class, in nats." in table.notes
+    assert not set(table.columns[1:]) & set(comparison_tables(runs)[0].columns)
 
 
 def test_differences_are_to_the_reference_asked_for(runs: list[RunRecord]) -> None:

@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from support.records import COST, measures, scores
 from support.run_folders import write_run
 
 from drcli.errors import UsageError
+from drcli.report.ranking import rank_tables
 from drcli.report.render import TableText
-from drcli.report.tables import comparison_tables, rank_tables
+from drcli.report.tables import comparison_tables
 from drcli.runs.collect import by_recipe, collect
-from drcli.runs.comparison import average_ranks, compare, comparison_csv, find_reference
+from drcli.runs.comparison import Ranking, average_ranks, compare, find_reference, ranking, resolution, splits_of
+from drcli.runs.values import comparison_csv
 
 SCORES = {
     "joint": [0.82, 0.84, 0.80, 0.83],
@@ -61,6 +64,7 @@ def recomputed(out: Path, label: str) -> dict[str, object]:
         "macro_f1_std": f1.std(ddof=1),
         "difference_to_joint": differences.mean(),
         "difference_n": len(differences),
+        "difference_p": stats.ttest_1samp(differences, 0).pvalue,
         "difference_t95_low": low,
         "difference_t95_high": high,
         "seconds": 12.0,
@@ -186,15 +190,15 @@ def test_the_training_of_shared_encoders_counts(tmp_path: Path) -> None:
 
 
 def test_ranks_are_averaged_over_datasets_among_the_methods_that_all_have(tmp_path: Path) -> None:
-    for recipe, scores in {"a": {"joint": 0.5, "pmr": 0.6, "agm": 0.7}, "b": {"joint": 0.5, "pmr": 0.5}}.items():
-        for label, accuracy in scores.items():
+    for recipe, of_one in {"a": {"joint": 0.5, "pmr": 0.6, "agm": 0.7}, "b": {"joint": 0.5, "pmr": 0.5}}.items():
+        for label, accuracy in of_one.items():
             write_run(tmp_path, accuracy, label=label, recipe=recipe, dataset={"name": f"set-{recipe}"})
         write_run(tmp_path, 0.9, label="unimodal", modality="audio", recipe=recipe, dataset={"name": f"set-{recipe}"})
     rows = {name: compare(runs) for name, runs in by_recipe(collect([tmp_path])).items()}
     assert average_ranks(rows) == {"pmr": 1.25, "joint": 1.75}  # (1 + 1.5) / 2 and (2 + 1.5) / 2
     tables = comparison_tables(collect([tmp_path]))
     assert tables[-1].rows == [("pmr", "1.25"), ("joint", "1.75")]
-    assert len(tables[-1].notes) == 1
+    assert len(tables[-1].notes) == 2
 
 
 def pair(out: Path, recipe: str, dataset: str, **changes: Any) -> None:
@@ -218,7 +222,7 @@ def test_a_second_recipe_of_a_dataset_is_said_to_be_left_out(tmp_path: Path) -> 
         pair(tmp_path, recipe, dataset)
     (table,) = rank_tables(collect([tmp_path]))
     assert table.title == "Average rank over a, b"
-    assert table.notes[1] == "Left out, another recipe of the dataset is here: a_mmtm."
+    assert table.notes[2] == "Left out, another recipe of the dataset is here: a_mmtm."
 
 
 def test_ranks_bear_marks_and_say_how_many_seeds(tmp_path: Path) -> None:
@@ -227,7 +231,7 @@ def test_ranks_bear_marks_and_say_how_many_seeds(tmp_path: Path) -> None:
     pair(tmp_path, "b", "b", selection="test")
     (table,) = rank_tables(collect([tmp_path]))
     assert [row[1][-1] for row in table.rows] == ["†", "†"]
-    assert table.notes[1:3] == [
+    assert table.notes[2:4] == [
         "Means are over 1 to 2 seeds.",
         "Not all else is equal in a: training.epochs is 6 in most, 5 in pmr seed 1.",
     ]
@@ -316,3 +320,134 @@ def test_columns_can_be_chosen(tmp_path: Path) -> None:
     write_run(tmp_path, 0.5)
     (table,) = comparison_tables(collect([tmp_path]), columns=("method", "accuracy"))
     assert (table.columns, table.rows) == (["method", "accuracy"], [["joint", "50.0"]])
+
+
+def test_p_values_are_corrected_for_the_methods_that_have_one(out: Path) -> None:
+    """Of two t-tests, the lesser doubles; a method of one seed has none."""
+    rows = {row.name: row.difference for row in compare(collect([out]))}
+    tests = {
+        label: stats.ttest_rel(SCORES[label][:n], SCORES["joint"][:n]).pvalue for label, n in (("pmr", 4), ("agm", 3))
+    }
+    for label, p in tests.items():
+        found = rows[label]
+        assert found is not None
+        assert found.p == pytest.approx(p)
+        assert found.p_holm == pytest.approx(
+            max(min(2 * p, 1) if p == min(tests.values()) else p, 2 * min(tests.values()))
+        )
+    alone = rows["unimodal:audio"]
+    assert alone is not None
+    assert (alone.p, alone.p_holm) == (None, None)
+
+
+def test_a_table_says_what_is_significant_and_what_so_many_seeds_can_show(out: Path) -> None:
+    runs = collect([out])
+    (table,) = comparison_tables(runs)
+    assert "0 of 2 differences are significant (paired t-tests at 5 % with Holm's correction)." in table.notes
+    found = resolution(compare(runs))
+    assert found is not None
+    deviations = [
+        np.subtract(SCORES[label][:n], SCORES["joint"][:n]).std(ddof=1) for label, n in (("pmr", 4), ("agm", 3))
+    ]
+    assert found.deviation == pytest.approx(np.median(deviations))
+    assert found.seeds in {3, 4}
+    (note,) = [note for note in table.notes if "seeds can show differences to joint of" in note]
+    assert (
+        f"of {100 * found.detectable:.1f} points or more; to show 1 point it would take {found.for_one_point} (" in note
+    )
+
+
+def test_one_seed_has_nothing_to_say_of_what_seeds_can_show(tmp_path: Path) -> None:
+    write_run(tmp_path, 0.5)
+    write_run(tmp_path, 0.6, label="pmr")
+    runs = collect([tmp_path])
+    assert resolution(compare(runs)) is None
+    (table,) = comparison_tables(runs)
+    assert "p" not in table.columns
+    assert not any("significant" in note or "can show" in note for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("val", "test", "sizes", "warns"),
+    [
+        (0.90, 0.58, (300, 600), True),  # features learned on the training part
+        (0.58, 0.90, (300, 600), True),
+        (0.86, 0.83, (300, 600), False),  # z = 1.2
+        (0.90, 0.58, (10, 12), False),  # so few samples explain it
+        (0.90, 0.80, (300, 600), True),  # z = 3.8
+    ],
+)
+def test_validation_and_test_that_differ_are_warned_of(
+    val: float, test: float, sizes: tuple[int, int], warns: bool, tmp_path: Path
+) -> None:
+    """The means over runs are compared, and samples counted once however many runs there are."""
+    for label in ("joint", "pmr"):
+        for seed in range(5):
+            shift = 0.01 * (seed - 2)
+            found = {"val": scores(val + shift, n=sizes[0]), "test": scores(test + shift, n=sizes[1])}
+            write_run(tmp_path, test, label=label, seed=seed, summary=found)
+    runs = collect([tmp_path])
+    found_splits = splits_of(runs)
+    assert found_splits is not None
+    assert (found_splits.val, found_splits.test) == pytest.approx((val, test))
+    assert found_splits.are_apart is warns
+    (table,) = comparison_tables(runs)
+    said = f"Validation and test differ by more than sampling explains: {100 * val:.1f} % of {sizes[0]} samples"
+    assert [warning.startswith(said) for warning in table.warnings] == [True] * warns
+
+
+def test_runs_that_kept_no_validation_scores_are_not_compared_with_test(tmp_path: Path) -> None:
+    write_run(tmp_path, 0.5, summary={"val": None})
+    assert splits_of(collect([tmp_path])) is None
+
+
+def test_groups_of_methods_that_ranks_do_not_tell_apart() -> None:
+    """With a critical difference of 1.25: a to c, b to d; e is alone. Exactly 1.25 apart is told apart."""
+    means = {"a": 1.0, "b": 1.5, "c": 2.0, "d": 2.7, "e": 3.95}
+    assert Ranking(means, 10, 1.25, None).alike == [["a", "b", "c"], ["b", "c", "d"]]
+    assert Ranking(means, 10, 5.0, None).alike == [list(means)]
+    assert Ranking(means, 10, 0.1, None).alike == []
+
+
+def test_a_ranking_knows_its_tests(tmp_path: Path) -> None:
+    order = {"toy": (0.5, 0.6, 0.7), "digits": (0.5, 0.6, 0.7), "avmnist": (0.6, 0.5, 0.7)}
+    for recipe, accuracies in order.items():
+        for label, accuracy in zip(("joint", "pmr", "agm"), accuracies, strict=True):
+            write_run(tmp_path, accuracy, label=label, recipe=recipe, dataset={"name": recipe, "root": "data"})
+    runs = collect([tmp_path])
+    found = ranking({name: compare(group) for name, group in by_recipe(runs).items()})
+    assert found.means == pytest.approx({"agm": 1.0, "pmr": 7 / 3, "joint": 8 / 3})
+    assert found.friedman == pytest.approx(stats.friedmanchisquare(*zip(*order.values(), strict=True)).pvalue)
+    assert found.critical == pytest.approx(2.343 * np.sqrt(3 * 4 / 18), rel=1e-3)
+    assert found.alike == [["agm", "pmr", "joint"]]
+    (table,) = rank_tables(runs)
+    assert any(note.startswith("Ranks that are 1.91 or more apart differ") for note in table.notes)
+    assert any(
+        note.endswith("No two of these are. Friedman's test that all are equal: p = 0.097.") for note in table.notes
+    )
+
+
+def test_two_methods_over_two_datasets_cannot_be_told_apart(tmp_path: Path) -> None:
+    for recipe in ("toy", "digits"):
+        for label, accuracy in {"joint": 0.5, "pmr": 0.6}.items():
+            write_run(tmp_path, accuracy, label=label, recipe=recipe, dataset={"name": recipe, "root": "data"})
+    (table,) = rank_tables(collect([tmp_path]))
+    assert any("No ranks of 2 methods can be, over 2 datasets." in note for note in table.notes)
+
+
+def test_everything_that_was_measured_is_in_the_csv_file(tmp_path: Path) -> None:
+    """The second seed's measures are 0.02 more; agm was trained before they were kept."""
+    for seed in (0, 1):
+        write_run(tmp_path, 0.5, seed=seed, summary={"measures": measures(0.02 * seed), "cost": COST})
+    write_run(tmp_path, 0.6, label="agm")
+    runs = collect([tmp_path])
+    joint, agm = csv.DictReader(io.StringIO(comparison_csv({"toy": compare(runs)})))
+    expected = {
+        "balanced_accuracy_mean": 0.71, "nll_mean": 0.91, "ece_mean": 0.11, "brier_mean": 0.31, "temperature_mean": 1.5,
+        "nll_scaled_mean": 0.81, "ece_scaled_mean": 0.06, "brier_scaled_mean": 0.26, "nll_std": 0.02 / np.sqrt(2),
+        "parameters_mean": 12345, "seconds_per_epoch_mean": 1.5, "seconds_per_1000_mean": 0.25,
+        "peak_memory_mean": 512 * 2**20, "accuracy_of_a": 0.81, "accuracy_of_b": 0.61,
+    }  # fmt: skip
+    assert {key: float(joint[key]) for key in expected} == pytest.approx(expected)
+    assert {agm[key] for key in expected} == {""}
+    assert "accuracy_of_c" not in joint  # no sample of it

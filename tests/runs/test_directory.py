@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from drcli.files import locked
 from drcli.recipe.schema import Recipe
 from drcli.runs.directory import RunDirectory
 from drcli.runs.outputs import StoredOutputs
+from drcli.runs.record import RecordError
 from drcli.runs.records import Environment
 
 
@@ -116,3 +118,41 @@ def test_events_are_counted_by_kind(tmp_path: Path) -> None:
     assert (files.count_events("relearn"), files.count_events("monitor")) == (2, 3)
     files.truncate(3)
     assert (files.count_events("relearn"), files.count_events("monitor")) == (1, 2)
+
+
+def stored(**changes: Any) -> dict[str, Any]:
+    """The arrays of three rows of two samples, the first drawn twice."""
+    arrays = {
+        "labels": np.array([0, 0, 1]),
+        "weight": np.array([0.5, 0.5, 1.0]),
+        "logits": np.array([[0.0, 0.0], [0.0, np.log(3)], [-1000.0, 1000.0]]),
+        "classes": np.array(["cat", "dog, wet"]),
+        "ids": np.array(["a", "a", 'b "2"']),
+    }
+    return {name: array for name, array in {**arrays, **changes}.items() if array is not None}
+
+
+def test_predictions_are_a_table_of_ids_classes_and_probabilities() -> None:
+    """softmax(0, 0) is 1/2, softmax(0, log 3) is 1/4 and 3/4; what CSV gives a meaning is quoted."""
+    assert StoredOutputs.of(stored()).predictions_csv().splitlines() == [
+        "id,label,predicted,confidence",
+        "a,cat,cat,0.500000",
+        'a,cat,"dog, wet",0.750000',
+        '"b ""2""","dog, wet","dog, wet",1.000000',
+    ]
+
+
+def test_outputs_of_before_ids_were_kept_can_be_read() -> None:
+    found = StoredOutputs.of(stored(ids=None))
+    assert found.ids is None
+    assert "ids" not in found.arrays()
+    assert found.predictions_csv().splitlines()[1] == ",cat,cat,0.500000"
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [(np.array(["a", "b"]), r"ids has the shape \(2,\), not \(3,\)"), (np.arange(3), "ids that are no text")],
+)
+def test_ids_that_do_not_fit_are_refused(ids: Any, said: str) -> None:
+    with pytest.raises(RecordError, match=said):
+        StoredOutputs.of(stored(ids=ids))

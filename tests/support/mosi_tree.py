@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import pickle
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,68 @@ def csd_download(folder: Path) -> Path:
     for name, videos in csd_videos(csd_fold_videos()).items():
         write_csd(folder / f"{name}.csd", videos)
     return folder
+
+
+TRAINED_ON = ("tmZoasNr4rU", "zhpQhgha_KU", "2iD-tVS8NPw", "WKA5OygbEKI", "8d-gEyoeBzc", "Qr1Ca94K55A")
+"""Videos of the made-up train part of bc-LSTM, two of them of the standard test split."""
+UNSEEN = ("Ci-AH39fi3Y", "8qrpnFRGt2A", "Bfr499ggo-0", "QN9ZIUWUXsY")
+"""Videos of its test part."""
+OPINIONS = 4
+"""Utterances of each of these videos."""
+NUMBERS = {"text": 6, "audio": 5, "video": 4}
+
+
+def score_of(video: int, number: int) -> float:
+    """Score of an utterance, from 1 on, by the video's place among all."""
+    return float(sentiments(40)[4 * video + number - 1])
+
+
+def said_by(video: int, number: int) -> str:
+    """Transcript of an utterance."""
+    liked = "GREAT FUN" if score_of(video, number) >= 0 else "SAD WASTE"
+    return f"IT WAS {liked} FOR {'ME' if number % 2 else 'US'}"
+
+
+def utterance_download(folder: Path, *, scores: bool = True) -> Path:
+    """A folder with that of bc-LSTM and, beside it, the official label file."""
+    names, rows = list[str](), list[list[str]]()
+    for index, video in enumerate((*TRAINED_ON, *UNSEEN)):
+        for number in range(1, OPINIONS + 1):
+            names.append(f"{video}_{number}")
+            rows.append([names[-1], said_by(index, number), "10", str(int(score_of(index, number) >= 0))])
+    write_table(folder / "bc/transcripts.csv", rows)
+    generator = np.random.default_rng(0)
+    for part, videos in (("train", TRAINED_ON), ("test", UNSEEN)):
+        chosen = [i for i in generator.permutation(len(names)).tolist() if names[i][:11] in videos]
+        write_table(folder / f"bc/text_{part}.csv", [[str(i), "0.5", "0.25"] for i in chosen])
+        for m, width in NUMBERS.items():
+            vectors = generator.normal(size=(len(chosen), width)).round(5).tolist()
+            table = [[*map(str, vector), rows[i][3]] for i, vector in zip(chosen, vectors, strict=True)]
+            write_table(folder / f"bc/{m}/{m}_{part}0.csv", table)
+    if scores:
+        write_csd(folder / "csd/CMU_MOSI_Opinion_Labels.csd", official_labels())
+    return folder
+
+
+def official_labels() -> dict[str, tuple[Any, Any]]:
+    """Scores and times of all utterances; the second of the last video has no length."""
+    found = {}
+    for index, video in enumerate((*TRAINED_ON, *UNSEEN)):
+        starts = np.arange(OPINIONS, dtype=float)
+        ends = starts + (np.arange(OPINIONS) != 1 if video == UNSEEN[-1] else 1)
+        found[video] = (np.array([[score_of(index, k + 1)] for k in range(OPINIONS)]), np.stack([starts, ends], axis=1))
+    return found
+
+
+def write_table(path: Path, rows: list[list[str]]) -> Path:
+    """A table without a header, every value quoted; makes the folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, quoting=csv.QUOTE_ALL).writerows(rows)
+    return path
+
+
+def read_table(path: Path) -> list[list[str]]:
+    """Its rows."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.reader(stream))

@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
+from drcli.runs.conditions import Condition, Conditions
+from drcli.runs.measures import Calibration, ClassScores, Cost, Measures
 from drcli.runs.records import EpochRecord, Event, Failure, LearningState, Probe, Scores, ScoresAndLoss, Summary
 from drcli.watch import events as told
 from drcli.watch.events import Listener
 
 FOUND = LearningState(purity_train=0.9, purity_val=0.7, gap=0.2, gap_permuted=0.01, strength=0.537)
+
+COST = Cost(parameters=12345, seconds_per_epoch=1.5, seconds_per_1000=0.25, peak_memory=512 * 2**20)
+CLOCK = {"seconds", "teacher_seconds", "cost"}
+"""What of a summary is not the same when a run is trained again."""
+
+
+def measures(more: float = 0.0) -> Measures:
+    """Measures of three classes, of which test has no sample of the last."""
+    found = measures_of({"a": 0.8 + more, "b": 0.6 + more}, n=15, more=more)
+    return found.model_copy(update={"classes": {**found.classes, "c": ClassScores(n=0)}})
+
+
+def measures_of(classes: Mapping[str, float], *, n: int, more: float = 0.0) -> Measures:
+    """Measures of classes of so many samples with these accuracies; `more` is added to the numbers of calibration."""
+    return Measures(
+        balanced_accuracy=fmean(classes.values()),
+        classes={name: ClassScores(accuracy=accuracy, n=n) for name, accuracy in classes.items()},
+        calibration=Calibration(nll=0.9 + more, ece=0.1 + more, brier=0.3 + more),
+        temperature=1.5,
+        scaled=Calibration(nll=0.8 + more, ece=0.05 + more, brier=0.25 + more),
+    )
 
 
 def scores(accuracy: float, *, n: int = 30, macro_f1: float | None = None) -> Scores:
@@ -61,6 +85,22 @@ def summary_record(accuracy: float = 0.8412, *, probes: Mapping[str, float] | No
 def failure_record(message: str, **changes: Any) -> Failure:
     """What ended a run of joint training."""
     return Failure(**{"recipe": "toy", "name": "joint", "seed": 0, "kind": "RunError", "message": message, **changes})
+
+
+def conditions_record(**changes: Any) -> Conditions:
+    """What epoch 3 is worth without modalities and under noise on audio."""
+    one = Condition(accuracy=0.5, macro_f1=0.5, n=30)
+    more = Condition(accuracy=0.5, macro_f1=0.5, n=30, draws=3, accuracy_std=0.02, macro_f1_std=0.02)
+    values: dict[str, Any] = {
+        "split": "test",
+        "epoch": 3,
+        "absent": "zero",
+        "subsets": {"audio": one, "audio+visual": one},
+        "missing": {"audio": {"0.3": more}},
+        "noise": {"audio": {"10": more, "-10": more}},
+        **changes,
+    }
+    return Conditions(**values)
 
 
 class Heard(Listener):

@@ -102,5 +102,6 @@ def _summary(recipe: Mapping[str, Any], accuracy: float, modality: str | None, c
 def _outputs(seed: int) -> StoredOutputs:
     generator = np.random.default_rng(seed)
     features = {m: generator.normal(size=(30, 4)).astype(np.float16) for m in MODALITIES}
+    ids = np.array([f"sample{number}" for number in range(30)])
     logits = generator.normal(size=(30, 3)).astype(np.float32)
-    return StoredOutputs(np.arange(30) % 3, np.ones(30), logits, np.array(["a", "b", "c"]), features)
+    return StoredOutputs(np.arange(30) % 3, np.ones(30), logits, np.array(["a", "b", "c"]), features, ids)

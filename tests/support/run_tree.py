@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from support.records import COST, measures_of
 
 from drcli.runs.directory import RunDirectory
 from drcli.runs.outputs import StoredOutputs
@@ -63,6 +64,7 @@ class MadeRun:
         labels: labels of the whole recipe, as recorded.
         failed: message of the error that ended it; "" for none.
         measured: whether a re-learning was followed by a measurement.
+        gap: accuracy on validation minus that on test.
     """
 
     label: str = "joint"
@@ -83,6 +85,7 @@ class MadeRun:
     labels: Sequence[str] = ()
     failed: str = ""
     measured: bool = True
+    gap: float = 0.01
 
     @property
     def final(self) -> float:
@@ -177,9 +180,11 @@ def _summary(run: MadeRun) -> Summary:
         epochs=run.epochs,
         seconds=20.0 + run.seed,
         events=3 if run.settings else 0,
-        val=Scores(accuracy=run.final + 0.01, macro_f1=run.final, n=300),
+        val=Scores(accuracy=run.final + run.gap, macro_f1=run.final, n=300),
         test=Scores(accuracy=run.final, macro_f1=run.final - 0.01, n=600),
         unimodal=probes,
+        measures=measures_of(dict.fromkeys(run.classes, run.final), n=600 // len(run.classes), more=0.01 * run.seed),
+        cost=COST,
     )
 
 

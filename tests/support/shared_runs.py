@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Finished:
         initial: bits of all parameters and buffers before the first epoch.
         groups: the parameters before the first epoch, by encoder and fusion.
         opened: the splits that were opened, in order.
+        files: the files that were opened from the first epoch on, by whatever means.
         orders: row numbers of the shuffled batches, in order.
     """
 
@@ -36,6 +38,7 @@ class Finished:
     initial: Any
     groups: dict[str, list[Tensor]]
     opened: list[str]
+    files: list[Path]
     orders: list[list[int]]
 
     @property
@@ -91,8 +94,9 @@ def train(recipe: Recipe, folder: Path) -> Finished:
         groups = trainer.assembly.model.parameter_groups()
         before = {group: [parameter.detach().clone() for parameter in groups[group]] for group in groups}
         initial = bits(weights(trainer))
-        trainer.train()
-    return Finished(trainer, initial, before, opened, orders)
+        with _heard() as files:
+            trainer.train()
+    return Finished(trainer, initial, before, opened, files, orders)
 
 
 @contextmanager
@@ -114,6 +118,27 @@ def _noted() -> Iterator[tuple[list[str], list[list[int]]]]:
         patch.setattr(PreparedDataset, "split", split)
         patch.setattr(Batches, "shuffled", shuffled)
         yield opened, orders
+
+
+_heard_now: list[list[Path]] = []
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and _heard_now and isinstance(arguments[0], str):
+        _heard_now[-1].append(Path(arguments[0]))
+
+
+sys.addaudithook(_hear)
+
+
+@contextmanager
+def _heard() -> Iterator[list[Path]]:
+    """Give a list of the files that this process opens inside the block, whoever opens them."""
+    _heard_now.append([])
+    try:
+        yield _heard_now[-1]
+    finally:
+        _heard_now.pop()
 
 
 class SharedRuns:

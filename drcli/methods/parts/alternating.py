@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from drcli.data.batches import Batch
-from drcli.methods.base import Losses, Method, Scalars
+from drcli.methods.base import Losses, Method, Scalars, cross_entropy_of
 from drcli.methods.context import Context
 from drcli.models.fusion import Outputs
 
@@ -39,12 +38,12 @@ class Alternating(Method):
 
     def forward(self, ctx: Context, batch: Batch) -> Outputs:
         """Run the encoder of the present turn."""
-        features = ctx.model.encode_alone({self.turn: batch.inputs[self.turn]}, batch.lengths)
+        features = ctx.model.encode_alone({self.turn: batch.inputs[self.turn]}, batch.lengths, batch.present)
         return Outputs(features, self.logits_of(self.turn, features[self.turn]))
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
-        """Return the cross-entropy of the present turn, by its modality."""
-        return {self.turn: functional.cross_entropy(outputs.logits, batch.labels)}
+        """Return the cross-entropy of the present turn, by its modality, over the rows that have it."""
+        return {self.turn: cross_entropy_of(outputs.logits, batch.labels, batch.present.get(self.turn))}
 
     def all_logits(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return z_m of every modality, {m: (B, C)}, of features {m: (B, D_m)}."""

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from drcli.methods.parts.shared_head import shared_width
+from drcli.methods.parts.weighted import without_absent
 from drcli.models.multimodal import MultimodalModel
+from drcli.models.presence import ALL_PRESENT
 
 
 class Boosted(nn.Module):
@@ -33,7 +35,13 @@ class Boosted(nn.Module):
         """Let a modality take part, if it does not yet."""
         self.get_buffer(f"joined_{modality}").fill_(1.0)
 
-    def forward(self, features: Mapping[str, Tensor], without: Collection[str] = ()) -> Tensor:
-        """Return f (B, C) of features {m: (B, D)}, without some modalities."""
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        without: Collection[str] = (),
+        present: Mapping[str, Tensor] = ALL_PRESENT,
+    ) -> Tensor:
+        """Return f (B, C) of features {m: (B, D)}, without some modalities and what rows lack (`Batch.present`)."""
         counts = {m: 0.0 if m in without else self.get_buffer(f"joined_{m}") for m in features}
-        return self.rate * torch.stack([counts[m] * self.head(x) for m, x in features.items()]).sum(dim=0)
+        terms = without_absent({m: counts[m] * self.head(x) for m, x in features.items()}, present)
+        return self.rate * torch.stack(list(terms.values())).sum(dim=0)

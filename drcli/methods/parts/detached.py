@@ -14,6 +14,7 @@ from drcli.methods.parts.shared_head import shared_width
 from drcli.methods.parts.unimodal_scores import linear_heads
 from drcli.methods.parts.weighted import softmax_over
 from drcli.models.multimodal import MultimodalModel
+from drcli.models.presence import ALL_PRESENT
 
 FUSED = ""
 """Stands for the fused logits among those of modalities: a name that no modality has."""
@@ -32,17 +33,20 @@ class DetachedHeads(nn.Module):
         self.fused: Tensor
         self.register_buffer("fused", torch.zeros(()))  # 1 once the fusion is trained; kept with the weights
 
-    def certainties(self, logits: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
+    def certainties(
+        self, logits: Mapping[str, Tensor], temperature: float, present: Mapping[str, Tensor] = ALL_PRESENT
+    ) -> dict[str, Tensor]:
         """Return w_k = softmax over k of max_c softmax(z_k)_c / temperature of each sample, {k: (B,)}.
 
         Args:
             logits: {k: (B, C)}; those named FUSED weigh 0 before the fusion is trained.
             temperature: above 0; the larger, the more equal the weights.
+            present: which rows have a modality; the heads of those that a row lacks weigh 0; see `Batch.present`.
         """
         scores = {k: z.softmax(dim=1).amax(dim=1) / temperature for k, z in logits.items()}
         if FUSED in scores:
             scores[FUSED] = scores[FUSED] + self.fused.log()
-        return softmax_over(scores)
+        return softmax_over(scores, present)
 
 
 def effective(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -13,7 +13,7 @@ from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, own_block
 from drcli.methods.context import Context
 from drcli.methods.parts.unimodal_scores import not_offered, offered
-from drcli.methods.parts.weighted import weighted_logits
+from drcli.methods.parts.weighted import weighted_logits, without_absent
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.schema import Recipe
@@ -35,6 +35,8 @@ class LateLogits(Method):
 
     neutral: ClassVar[Mapping[str, Any] | None] = None
     neutral_reason: ClassVar[str] = "it predicts with unimodal logits weighted by sample, and trains each of them"
+
+    leaves_out: ClassVar[bool] = True
 
     settings: Settings
 
@@ -63,9 +65,10 @@ class LateLogits(Method):
         return self._weighted(model, batch)
 
     def _weighted(self, model: MultimodalModel, batch: Batch) -> Outputs:
-        features = model.encode(batch.inputs, batch.lengths)
+        features = model.encode(batch.inputs, batch.lengths, batch.present)
         logits = model.unimodal_logits(features, self.settings.unimodal_logits)
-        return Outputs(features, weighted_logits(logits, self._weights(logits, features)))
+        weights = without_absent(self._weights(logits, features), batch.present)
+        return Outputs(features, weighted_logits(logits, weights))
 
     def _weights(self, logits: Mapping[str, Tensor], features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {m: z.new_ones(len(z)) for m, z in logits.items()}

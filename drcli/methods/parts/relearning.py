@@ -75,7 +75,7 @@ def _recompute(ctx: Context) -> None:
 
     def run() -> None:
         for batch in ctx.train.in_order(ctx.eval_batch_size):
-            ctx.model.encode(batch.inputs, batch.lengths)
+            ctx.model.encode(batch.inputs, batch.lengths, batch.present)
 
     with evaluating(ctx.model):
         recompute_batch_statistics(ctx.model.encoders.values(), run)

@@ -39,7 +39,7 @@ class Teachers:
     def features(self, batch: Batch) -> dict[str, Tensor]:
         """Return their features {m: (B, D_m)} of the very inputs that the student sees; each encoder runs alone."""
         model = MultimodalModel(self.encoders, self._fusion, self._precision)  # type: ignore[arg-type]
-        return model.encode_alone(batch.inputs, batch.lengths)
+        return model.encode_alone(batch.inputs, batch.lengths, batch.present)
 
     def logits(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the unimodal runs' logits {m: (B, C)} of their own features."""

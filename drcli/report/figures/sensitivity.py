@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drcli.errors import DataError
+from drcli.recipe.load import identity_of
 from drcli.recipe.schema import RELEARN
 from drcli.recipe.text import dotted, spelled, walk
 from drcli.report.drawing import draw_heat_map
 from drcli.report.theme import MUTED, Theme
 from drcli.report.wording import JOINT, count_seeds
 from drcli.runs.collect import RunRecord, finished
-from drcli.runs.comparison import paired_differences, spread
-from drcli.runs.directory import identity_of
+from drcli.runs.statistics import paired_differences, spread
 from drcli.runs.wording import how_selected, mean_and_spread, points
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from drcli.report.page.markup import Html, element
 from drcli.report.page.results import device
+from drcli.report.tables import split_warnings
 from drcli.runs.collect import RunRecord, by_name, by_recipe, finished, unequal
 
 WARNING, FINE = "warning", "fine"
@@ -14,7 +15,7 @@ WARNING, FINE = "warning", "fine"
 def marks(runs: Sequence[RunRecord]) -> Html:
     """Return the list of marks on all runs."""
     done = finished(runs)
-    checks = (_selection, _seeds, _alike, _outputs, _machines) if done else ()
+    checks = (_selection, _splits, _seeds, _alike, _outputs, _machines) if done else ()
     found = [mark for check in checks for mark in check(done)] + list(_unfinished(runs))
     return element("ul", *(element("li", text, class_=kind) for kind, text in found), class_="marks")
 
@@ -37,6 +38,10 @@ def _selection(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
 
 def _says(run: RunRecord, key: str, value: str) -> bool:
     return bool(getattr(run.done, key) == value)
+
+
+def _splits(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
+    yield from ((WARNING, warning) for warning in split_warnings(runs))
 
 
 def _seeds(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:

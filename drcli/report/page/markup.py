@@ -14,10 +14,10 @@ from drcli.runs.wording import ABSENT
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 _NUMBER = r"[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-# A number, with its deviation or interval, marks and number of seeds: "+1.5 [+1.0, +2.0] (n = 3)", "12 + 40". Not
-# "3 of 4".
+# A number, with its deviation or interval, marks and number of seeds: "+1.5 [+1.0, +2.0] (n = 3)", "12 + 40", "<0.001".
+# Not "3 of 4".
 _MORE = rf"[^\w\s]*(?: {PLUS_MINUS} | \[|, | \+ ){_NUMBER}"
-_CELL = re.compile(rf"\[?({_NUMBER})(?:{_MORE})*[^\w\s]*(?: \(n = \d+\))?[^\w\s]*")
+_CELL = re.compile(rf"[\[<]?({_NUMBER})(?:{_MORE})*[^\w\s]*(?: \(n = \d+\))?[^\w\s]*")
 
 
 class Html(str):
@@ -69,8 +69,9 @@ def to_html(table: TableText) -> Html:
     whole = element("table", element("caption", table.title), element("thead", head), element("tbody", *body))
     # A box that scrolls has to be reachable by keyboard, and needs a name for that.
     box = element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=table.title)
-    notes = element("ul", *(element("li", note) for note in table.notes), class_="notes") if table.notes else ""
-    return element("div", box, notes, class_="table")
+    below = [element("li", warning, class_="warning") for warning in table.warnings]
+    below += [element("li", note) for note in table.notes]
+    return element("div", box, element("ul", *below, class_="notes") if below else "", class_="table")
 
 
 def folded(table: TableText) -> Html:

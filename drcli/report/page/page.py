@@ -12,10 +12,11 @@ from string import Template
 
 from drcli.report.figures.accuracy import read_epochs
 from drcli.report.page import provenance
+from drcli.report.page.conditions import conditions
 from drcli.report.page.figure import Drawing, inline, to_svg
 from drcli.report.page.marks import marks
 from drcli.report.page.markup import Html, element, escaped, joined
-from drcli.report.page.results import cost, rankings, results
+from drcli.report.page.results import cost, quality, rankings, results
 from drcli.report.page.sections import (
     Row,
     Section,
@@ -134,7 +135,7 @@ def _lead(runs: Sequence[RunRecord]) -> str:
 def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
     done, everyone = finished(runs), by_recipe(runs)
     theme = PAGE.with_methods(run.name for run in runs)
-    overall = [section for section in (rankings(done), sensitivities(done, theme)) if section is not None]
+    overall = [section for section in (rankings(done, theme), sensitivities(done, theme)) if section is not None]
     if overall:
         yield Part("All recipes", "", overall)
     drawn_maps = 0
@@ -150,8 +151,10 @@ def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
         compared = results(everyone[recipe], theme, options.reference, options.columns, second_hand=options.second_hand)
         figures = []
         if place < MOST_DRAWN:
-            figures = [curves(recipe, records, theme), *_figures(methods, shown, theme, with_maps=with_maps)]
-        sections = [compared, *(section for section in figures if section is not None), cost(methods, records)]
+            figures = [conditions(methods, theme), curves(recipe, records, theme)]
+            figures += _figures(methods, shown, theme, with_maps=with_maps)
+        found = [compared, *figures, quality(methods), cost(methods, records)]
+        sections = [section for section in found if section is not None]
         yield Part(recipe, " ".join(notes), sections)
     origin = (provenance.unfinished, provenance.commands, provenance.environments, provenance.recipes)
     yield Part("Provenance", "", [section for make in origin if (section := make(runs)) is not None])

@@ -64,7 +64,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Page]:
     ]
     odd = [MadeRun("ogm", finished=False), MadeRun("<script>alert(1)</script>", monitor="test", selection="test")]
     even = [MadeRun("pmr", seed, copies="joint") for seed in (0, 1)]
-    page = build(collect([write_runs(folder / "runs", [*small_study(), *odd, *even, *grid])]))
+    other = [MadeRun(label, seed, "fsdd", "fsdd", gap=0.12) for label in ("joint", "pmr") for seed in (0, 1)]
+    page = build(collect([write_runs(folder / "runs", [*small_study(), *odd, *even, *grid, *other])]))
     path = folder / "report.html"
     path.write_text(page.html, encoding="utf-8")
     return path, page

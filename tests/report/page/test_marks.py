@@ -71,3 +71,9 @@ def test_seeds_may_differ_between_recipes(tmp_path: Path) -> None:
     one = [MadeRun(label, seed) for label in ("joint", "ogm") for seed in (0, 1)]
     two = [MadeRun(label, seed, "other") for label in ("joint", "ogm") for seed in (2, 3)]
     assert '<li class="fine">Every method has 2 seeds.</li>' in marks(runs_of(tmp_path, *one, *two))
+
+
+def test_validation_that_test_does_not_bear_out_is_a_warning_with_the_name_of_its_recipe(tmp_path: Path) -> None:
+    found = marks(runs_of(tmp_path, MadeRun(gap=0.15), MadeRun(recipe="other")))
+    assert '<li class="warning">digits: Validation and test differ by more than sampling explains: ' in found
+    assert "other: Validation" not in found

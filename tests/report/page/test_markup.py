@@ -61,6 +61,7 @@ def test_zero_is_a_key_like_other_numbers() -> None:
         ("[-4.8, -2.7]†", "-4.8"),
         ("60, 100", "60.0"),
         ("12 + 40", "12.0"),
+        ("<0.001‡", "0.001"),
         ("2024-11-21", "2024-11-21"),
         ("3.11.7", "3.11.7"),
         ("92e19c9bc931d13a", "92e19c9bc931d13a"),
@@ -100,3 +101,8 @@ def test_every_text_of_a_table_is_escaped() -> None:
 def test_a_folded_table_is_behind_a_line_with_its_title() -> None:
     table = TableText("Accuracy", ("a",), [("1",)])
     assert folded(table) == f"<details><summary>Accuracy in numbers</summary>{to_html(table)}</details>"
+
+
+def test_warnings_of_a_table_stand_before_its_notes() -> None:
+    html = to_html(TableText("t", ("method",), [["joint"]], ["a note"], warnings=["care"]))
+    assert '<ul class="notes"><li class="warning">care</li><li>a note</li></ul>' in html

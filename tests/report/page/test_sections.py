@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from support.run_tree import RELEARN, MadeRun, change_environment, small_study, write_runs
 
 from drcli.errors import UsageError
-from drcli.report.figures import accuracy
+from drcli.report.figures import accuracy, ranks
 from drcli.report.page import provenance, results
 from drcli.report.page.markup import Html
 from drcli.report.page.sections import (
@@ -29,6 +30,7 @@ from drcli.report.page.sections import (
 from drcli.report.theme import PAGE, Theme
 from drcli.report.wording import Methods
 from drcli.runs.collect import RunRecord, by_name, collect
+from drcli.runs.comparison import Ranking
 
 ON_TEST: dict[str, Any] = {"selection": "test", "monitor": "test"}
 SAID = "epochs selected on test; the test split was watched while training."
@@ -344,3 +346,48 @@ def test_what_ended_an_unfinished_run_is_said(tmp_path: Path) -> None:
         ["pmr", "\N{EN DASH}"],
         ["ogm", "E: the loss is nan; lower &lt;lr&gt;"],
     ]
+
+
+def test_average_ranks_have_a_picture_beside_their_table(tmp_path: Path) -> None:
+    """Three methods over three datasets are never far enough apart: one bar joins them all."""
+    made = [MadeRun(label, 0, d, d) for d in ("digits", "fsdd", "avmnist") for label in ("joint", "ogm", "pmr")]
+    runs = runs_of(tmp_path, *made)
+    section = results.rankings(runs, theme(by_name(runs[:3])))
+    assert names(section) == ["ranks-avmnist-digits-fsdd"]
+    (caption,) = captions(section)
+    assert caption.startswith("Average rank over avmnist, digits, fsdd; a bar joins methods whose ranks do not differ")
+    assert "Ranks that are 1.91 or more apart differ" in text(section)
+    assert results.rankings(runs[:3], theme(by_name(runs[:3]))) is None
+
+
+def test_the_picture_of_ranks_has_a_line_for_each_method_and_bars_for_groups_and_the_critical_difference() -> None:
+    found = Ranking({"a": 1.0, "b": 1.5, "c": 2.0, "d": 2.7, "e": 3.95}, 10, 1.25, None)
+    figure = Figure()
+    axes = figure.add_subplot()
+    ranks.draw(axes, found, PAGE.with_methods(found.means))
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c", "d", "e"]
+    bars = [np.asarray(line.get_xdata()) for line in axes.get_lines() if line.get_linewidth() == 3]
+    assert [ends.round(2).tolist() for ends in bars] == [[0.96, 2.29], [0.96, 2.04], [1.46, 2.74]]
+    points = [float(np.asarray(line.get_xdata())[0]) for line in axes.get_lines() if line.get_linewidth() != 3]
+    assert points == list(found.means.values())
+
+
+def test_calibration_and_single_classes_are_means_over_seeds(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, MadeRun(seed=0, classes=["cat", "dog"]), MadeRun(seed=1, classes=["cat", "dog"]))
+    section = results.quality(by_name(runs))
+    assert section is not None
+    assert section.title == "Calibration and classes"
+    shown = text(section)
+    for cell in ("0.905 ± 0.007", "10.5 ± 0.7", "1.50 ± 0.00", "0.805 ± 0.007"):
+        assert f">{cell}</td>" in shown
+    mean = f"{50 * sum(run.accuracy for run in runs):.1f}"
+    assert '<th scope="row" data-key="cat">cat</th><td class="number" data-key="300.0">300</td>' in shown
+    assert f">{mean} ± " in shown
+
+
+def test_runs_of_before_there_were_measures_have_no_section_of_them(tmp_path: Path) -> None:
+    (run,) = runs_of(tmp_path, MadeRun())
+    old = replace(run, summary=run.done.model_copy(update={"measures": None, "cost": None}))
+    assert results.quality({"joint": [old]}) is None
+    assert "12345" not in text(results.cost({"joint": [old]}, {"joint": [[]]}))
+    assert "12345" in text(results.cost({"joint": [run]}, {"joint": [[]]}))

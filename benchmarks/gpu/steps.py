@@ -1,0 +1,230 @@
+"""What is measured on a GPU, most informative first, how long each step may take, and how it is shortened.
+
+A step is one of the benchmarks in a process of its own: what it measures, and how, is said there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+WORKERS = 16
+"""Worker processes of the conventional loop, where there are as many cores."""
+
+WORKER_MEMORY = 200e6
+"""Bytes of shared memory that a worker's batches take."""
+
+CREMAD = ("--dataset", "cremad-size", "dataset.prepare.audio=stft")
+"""The spectrogram of `cremad_size.py`, so that all steps share the arrays."""
+
+LOOPS = ("conventional", "conventional bf16 channels_last", "drcli")
+WITHOUT = (
+    "drcli channels_last=false",
+    "drcli precision=fp32",
+    "drcli fused=off",
+    "drcli deterministic=false",
+    "drcli data=stream",
+)
+COMPILED = ("drcli", "drcli compile=reduce-overhead", "drcli compile=default")
+
+SCRATCH = "{scratch}"
+"""Stands for the folder of made-up arrays."""
+
+NARROW = tuple(f"modalities.{m}.{field}" for m in ("audio", "visual") for field in ("width=4", "stem_stride=4"))
+SMALL = (
+    *(f"modalities.{m}.backbone=resnet_small" for m in ("audio", "visual")),
+    *NARROW,
+    "modalities.visual.size=16",
+    "training.batch_size=8",
+    "training.precision=fp32",
+)
+TINY_CLIPS = ("--clips", "12")
+
+
+@dataclass(frozen=True)
+class Length:
+    """One of the lengths that a step can have.
+
+    Attributes:
+        seconds: what it is expected to take at most.
+        options: for the benchmark.
+        said: what was shortened, or the empty string.
+    """
+
+    seconds: float
+    options: tuple[str, ...] = ()
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A benchmark with its options.
+
+    Attributes:
+        name: of the step and its file.
+        part: of three, the one that it belongs to.
+        script: below benchmarks/.
+        options: at every length.
+        lengths: from the full one to the shortest.
+        tiny: options in place of all others, for a run that only shows that the chain holds.
+        arrays: whether it takes the folder of made-up arrays.
+    """
+
+    name: str
+    part: int
+    script: str
+    options: tuple[str, ...]
+    lengths: tuple[Length, ...]
+    tiny: tuple[str, ...] = ()
+    arrays: bool = False
+
+
+def workers() -> int:
+    """Return how many worker processes the conventional loop gets: each needs a core, and shared memory."""
+    shared = Path("/dev/shm")
+    free = os.statvfs(shared).f_bavail * os.statvfs(shared).f_frsize if shared.is_dir() else 0
+    return max(1, min(WORKERS, os.cpu_count() or 1, int(free / WORKER_MEMORY)))
+
+
+def joined(*names: Sequence[str]) -> str:
+    """Return names of variants as --variants takes them."""
+    return ",".join(name for several in names for name in several)
+
+
+def turns(repeats: int, seconds: int, epochs: int = 2) -> tuple[str, ...]:
+    """Return the options of a benchmark whose variants take turns."""
+    return ("--repeats", str(repeats), "--seconds", str(seconds), "--epochs", str(epochs))
+
+
+def all_steps() -> tuple[Step, ...]:
+    """Return the steps, in their order."""
+    count = ("--workers", str(workers()))
+    alone = ("--warmup", "0", "--repeats", "1")
+    return (
+        Step("facts", 1, "gpu/facts.py", (), (Length(45),), ("--side", "64")),
+        Step("tests", 1, "gpu/checks.py", (), (Length(130),), ("--workers", "1")),
+        Step(
+            "compute_only",
+            1,
+            "compute_only.py",
+            CREMAD,
+            (
+                Length(150, ("--repeats", "3", "--seconds", "60")),
+                Length(120, ("--repeats", "1"), "1 turn instead of 3"),
+            ),
+            (*CREMAD, *TINY_CLIPS, *alone, "--side", "64", *SMALL),
+            arrays=True,
+        ),
+        Step(
+            "throughput",
+            1,
+            "throughput.py",
+            (*CREMAD, *count),
+            (
+                Length(215, (*turns(3, 140), "--variants", joined(LOOPS, WITHOUT))),
+                Length(160, (*turns(1, 60), "--variants", joined(LOOPS, WITHOUT)), "1 turn instead of 3"),
+                Length(
+                    110, (*turns(1, 30, 1), "--variants", joined(LOOPS)), "1 turn of 1 epoch, nothing without a switch"
+                ),
+            ),
+            (*CREMAD, *TINY_CLIPS, *alone, "--epochs", "1", "--workers", "0", "--variants", joined(LOOPS), *SMALL),
+            arrays=True,
+        ),
+        Step(
+            "experiment",
+            2,
+            "cremad_size.py",
+            (),
+            (
+                Length(240),
+                Length(150, ("--epochs", "30"), "30 epochs with 1 event instead of 90 with 3; the whole is projected"),
+                Length(110, ("--epochs", "6"), "6 epochs with 1 event instead of 90 with 3; the whole is projected"),
+            ),
+            (*TINY_CLIPS, "--epochs", "3", *SMALL),
+            arrays=True,
+        ),
+        Step(
+            "kmeans",
+            2,
+            "kmeans.py",
+            (),
+            (
+                Length(120, ("--repeats", "2", "--seeds", "3")),
+                Length(75, ("--repeats", "1", "--seeds", "1"), "1 seed instead of 3"),
+                Length(
+                    40,
+                    ("--repeats", "1", "--seeds", "1", "--cases", "kinetics_sounds"),
+                    "1 seed instead of 3, K = 31 alone",
+                ),
+            ),
+            ("--repeats", "1", "--seeds", "1", "--cases", "cremad", "--rows", "200"),
+        ),
+        Step(
+            "diagnosis",
+            2,
+            "diagnosis.py",
+            (f"dataset.root={SCRATCH}/digits",),
+            (
+                Length(60, ("--repeats", "1")),
+                Length(35, ("--repeats", "1", "--epochs", "10"), "10 epochs, the whole is projected"),
+            ),
+            (
+                "--epochs",
+                "3",
+                "--repeats",
+                "1",
+                f"dataset.root={SCRATCH}/tiny-digits",
+                "dataset.prepare.draws=2",
+                *NARROW,
+            ),
+        ),
+        Step(
+            "compiled",
+            2,
+            "throughput.py",
+            (*CREMAD, "--workers", "0"),
+            (
+                Length(200, (*turns(3, 30), "--variants", joined(COMPILED))),
+                Length(
+                    130, (*turns(1, 20), "--variants", joined(COMPILED[:2])), "CUDA graphs alone, 1 turn instead of 3"
+                ),
+            ),
+            (*CREMAD, *TINY_CLIPS, *alone, "--epochs", "1", "--workers", "0", "--variants", "drcli", *SMALL),
+            arrays=True,
+        ),
+        Step("graphs", 3, "gpu/checks.py", ("--graphs",), (Length(170),), ("--graphs", "--workers", "1")),
+        Step(
+            "scaling",
+            3,
+            "scaling.py",
+            ("--repeats", "1"),
+            (
+                Length(110, ("--axes", "clips,modalities")),
+                Length(60, ("--axes", "clips", "--sizes", "1024,4096"), "two numbers of clips alone"),
+            ),
+            ("--axes", "modalities", "--sizes", "2", "--size", "8", "--epochs", "3", "--repeats", "1"),
+        ),
+        Step(
+            "side_by_side",
+            3,
+            "side_by_side.py",
+            (),
+            (
+                Length(120),
+                Length(80, ("--at-once", "1,4", "--epochs", "10"), "10 epochs instead of 20, 1 and 4 at once alone"),
+            ),
+            ("--runs", "2", "--at-once", "2", "--epochs", "3", "--size", "8", "--clips", "32"),
+        ),
+        *(_memory(name, fields) for name, fields in MEMORY.items()),
+    )
+
+
+MEMORY = {"memory_fp32": ("training.precision=fp32",), "memory_stream": ("training.data=stream",)}
+"""Peak memory with a switch away from its default; with none, `experiment` tells it."""
+
+
+def _memory(name: str, fields: tuple[str, ...]) -> Step:
+    tiny = (*TINY_CLIPS, "--epochs", "1", *SMALL, *fields)
+    return Step(name, 3, "cremad_size.py", ("--epochs", "1", *fields), (Length(100),), tiny, arrays=True)
