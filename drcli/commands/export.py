@@ -14,8 +14,8 @@ from drcli.engine.loaded import Loaded, load
 from drcli.errors import UsageError
 from drcli.files import write_atomic
 from drcli.models.weight_files import metadata_of
+from drcli.recipe.load import identity_of
 from drcli.registry import known
-from drcli.runs.directory import identity_of
 from drcli.safetensors_file import write_safetensors
 
 SUFFIX = ".safetensors"
