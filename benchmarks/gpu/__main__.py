@@ -16,15 +16,15 @@ import argparse
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.gpu.interpreter import complaints, unpack  # noqa: E402
+from benchmarks.gpu.interpreter import complaints, environment, unpack  # noqa: E402
 from benchmarks.gpu.report import report  # noqa: E402
-from benchmarks.gpu.running import Place, Session, say  # noqa: E402
+from benchmarks.gpu.running import Place, Session, called, say  # noqa: E402
 from benchmarks.gpu.steps import all_steps  # noqa: E402
 
 BUDGET, PART_BUDGET = 1500.0, 535.0
@@ -46,6 +46,13 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+def no_gpu(device: str, site: Path) -> Iterator[str]:
+    """Yield that there is no GPU, if one is asked for and torch sees none."""
+    look = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)"
+    if device == "cuda" and called([sys.executable, "-c", look], environment(site), 300)[0] != 0:
+        yield "no GPU: torch sees no CUDA device here; only DEVICE=cpu TINY=1 (--device cpu --tiny) does without"
+
+
 def run(asked: argparse.Namespace) -> int:
     """Do the steps, and return how many are not done."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the step in progress is ended, too
@@ -54,7 +61,7 @@ def run(asked: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="drcli-gpu-") as folder:
         site = Path(folder) / "site"
         site.mkdir()
-        problems = list(complaints(unpack(asked.wheels, site)))
+        problems = list(complaints(unpack(asked.wheels, site))) or list(no_gpu(asked.device, site))
         if problems:
             sys.exit("\n".join(problems))
         scratch = (asked.scratch or Path(folder) / "scratch").resolve()

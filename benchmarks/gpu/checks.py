@@ -74,7 +74,9 @@ def run(paths: Sequence[Path], workers: int) -> dict[str, Any]:
     spread = ["-n", str(workers)] if workers > 1 and find_spec("xdist") is not None else []
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *spread]
+        # Warnings are shown: the packages of the interpreter may be of other versions than those of the project.
+        quiet = ["-q", "-W", "default", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", "-m", "gpu", *quiet, *spread]
         ended = subprocess.run([*command, f"--junitxml={report}", *map(str, paths)], cwd=ROOT, check=False)
         # 0: all passed, 1: some failed, 5: none was collected.
         if ended.returncode not in {0, 1, 5} or not report.exists():

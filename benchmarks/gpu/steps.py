@@ -180,21 +180,21 @@ def all_steps() -> tuple[Step, ...]:
                 *NARROW,
             ),
         ),
+        Step("graphs", 2, "gpu/checks.py", ("--graphs",), (Length(120),), ("--graphs", "--workers", "1")),
         Step(
             "compiled",
-            2,
+            3,
             "throughput.py",
             (*CREMAD, "--workers", "0"),
             (
-                Length(200, (*turns(3, 30), "--variants", joined(COMPILED))),
+                Length(250, (*turns(3, 100), "--variants", joined(COMPILED))),
                 Length(
-                    130, (*turns(1, 20), "--variants", joined(COMPILED[:2])), "CUDA graphs alone, 1 turn instead of 3"
+                    150, (*turns(1, 20), "--variants", joined(COMPILED[:2])), "CUDA graphs alone, 1 turn instead of 3"
                 ),
             ),
             (*CREMAD, *TINY_CLIPS, *alone, "--epochs", "1", "--workers", "0", "--variants", "drcli", *SMALL),
             arrays=True,
         ),
-        Step("graphs", 3, "gpu/checks.py", ("--graphs",), (Length(170),), ("--graphs", "--workers", "1")),
         Step(
             "scaling",
             3,
@@ -227,4 +227,4 @@ MEMORY = {"memory_fp32": ("training.precision=fp32",), "memory_stream": ("traini
 
 def _memory(name: str, fields: tuple[str, ...]) -> Step:
     tiny = (*TINY_CLIPS, "--epochs", "1", *SMALL, *fields)
-    return Step(name, 3, "cremad_size.py", ("--epochs", "1", *fields), (Length(100),), tiny, arrays=True)
+    return Step(name, 3, "cremad_size.py", ("--epochs", "1", *fields), (Length(60),), tiny, arrays=True)

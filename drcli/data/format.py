@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Collection, ItemsView, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from drcli.data import info_checks as checks
@@ -370,7 +372,14 @@ def _shown(value: Any) -> str:
     return "unset" if value is ABSENT else json.dumps(value)
 
 
-def prepare_command(name: str, root: Path, *, needs_source: bool | None, fresh: bool = False) -> str:
+def prepare_command(
+    name: str,
+    root: Path,
+    *,
+    needs_source: bool | None,
+    fresh: bool = False,
+    changed: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
     """The command that makes a prepared dataset, quoted for a message.
 
     Args:
@@ -378,6 +387,11 @@ def prepare_command(name: str, root: Path, *, needs_source: bool | None, fresh: 
         root: its folder.
         needs_source: whether it is made from a download; None where that is not known.
         fresh: whether it replaces a dataset that is there.
+        changed: settings of `dataset.prepare` that are not its defaults, by key.
     """
     source = {True: " --source DIR", False: "", None: " [--source DIR]"}[needs_source]
-    return f"`drcli prepare {name}{source} --out {root}{' --fresh' if fresh else ''}`"
+    given = "".join(
+        " " + shlex.quote(f"dataset.prepare.{key}={value if isinstance(value, str) else json.dumps(value)}")
+        for key, value in changed.items()
+    )
+    return f"`drcli prepare {name}{source}{given} --out {root}{' --fresh' if fresh else ''}`"

@@ -188,20 +188,29 @@ def describe_dataset(root: Path, *, name: str | None, settings: Mapping[str, Any
         DataError: it is missing, or of another version, name or settings.
     """
     if not (root / INFO_FILE).is_file():
-        remedy = prepare_command(name or "NAME", root)
+        remedy = prepare_command(name or "NAME", root, settings=settings or {})
         raise DataError(f"{root}: no prepared dataset here ({INFO_FILE} is missing); run {remedy}")
     info = read_info(root)
     _check_requested(root, info, name, settings)
     return info
 
 
-def prepare_command(name: str, root: Path, *, fresh: bool = False) -> str:
-    """The command that makes a prepared dataset, quoted for a message; the registry knows whether from a download."""
+def prepare_command(name: str, root: Path, *, fresh: bool = False, settings: Mapping[str, Any] | None = None) -> str:
+    """The command that makes a prepared dataset, quoted for a message; the registry knows whether from a download.
+
+    Args:
+        name: of the dataset.
+        root: its folder.
+        fresh: whether it replaces a dataset that is there.
+        settings: the `dataset.prepare` block; what differs from its defaults is named.
+    """
     try:
-        needs_source = bool(DATASETS.load(name).needs_source)
+        kind = DATASETS.load(name)
     except UsageError:  # of a plug-in that is not installed
-        needs_source = None
-    return layout.prepare_command(name, root, needs_source=needs_source, fresh=fresh)
+        return layout.prepare_command(name, root, needs_source=None, fresh=fresh)
+    default = kind.Settings.model_construct().model_dump(mode="json", by_alias=True)
+    changed = {key: value for key, value in (settings or {}).items() if key in default and value != default[key]}
+    return layout.prepare_command(name, root, needs_source=bool(kind.needs_source), fresh=fresh, changed=changed)
 
 
 def _check_requested(root: Path, info: DatasetInfo, name: str | None, settings: Mapping[str, Any] | None) -> None:

@@ -17,7 +17,7 @@ from drcli.data.format import Contents
 from drcli.data.plan import Transform
 from drcli.engine.assemble import build_method, input_plans, recipe_model, recipe_of
 from drcli.engine.saved import Saved, at_most, check_tensors, saved
-from drcli.errors import CheckpointError
+from drcli.errors import CheckpointError, UsageError
 from drcli.methods.base import Method
 from drcli.models.backbone import Backbone, Undrawn
 from drcli.models.fusion import Outputs
@@ -63,12 +63,23 @@ class Loaded:
         """Return logits (B, C) and features {m: (B, D_m)} as `drcli eval` computes them, without gradients.
 
         Args:
-            inputs: of every modality, as `transforms` make them.
+            inputs: as `transforms` make them, of one modality at least; the others are absent, as in
+                `drcli eval --subsets`.
             lengths: valid steps {m: (B,)} of sequences.
+
+        Raises:
+            UsageError: there are inputs of no modality, or of one that the model does not have.
         """
-        device = next(iter(inputs.values())).device
-        rows = torch.arange(len(next(iter(inputs.values()))))
-        batch = Batch(dict(inputs), torch.zeros_like(rows).to(device), rows, dict(lengths))
+        strangers = [m for m in inputs if m not in self.transforms]
+        if strangers or not inputs:
+            raise UsageError(f"inputs of {', '.join(strangers) or 'no modality'}; known: {', '.join(self.transforms)}")
+        first = next(iter(inputs.values()))
+        rows = torch.arange(len(first))
+        absent = [m for m in self.transforms if m not in inputs]
+        zeros = {m: first.new_zeros(len(rows), *self.transforms[m].plan.shape) for m in absent}
+        present = {m: torch.zeros(len(rows), dtype=torch.bool) for m in absent}
+        labels = torch.zeros_like(rows).to(first.device)
+        batch = Batch({**inputs, **zeros}, labels, rows, dict(lengths), present=present)
         with evaluating(self.model, self.extras):
             return self.method.predict(self.model, batch)
 

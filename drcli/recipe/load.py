@@ -193,8 +193,8 @@ def _assemble(checker: Checker) -> Recipe | None:
         selection=top.selection,
         monitor=top.monitor,
         seeds=top.seeds,
-        log=top.log,
         search=search,
+        log=top.log,
     )
 
 

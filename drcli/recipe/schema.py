@@ -303,8 +303,8 @@ class Recipe:
         selection: which epoch becomes the checkpoint.
         monitor: whether the test split is scored while training.
         seeds: one run each; distinct.
-        log: names of the loggers.
         search: what `drcli tune` searches beside the methods' own numbers, as plain data shaped like the recipe.
+        log: names of the loggers.
     """
 
     name: str
@@ -319,8 +319,8 @@ class Recipe:
     selection: Literal["val", "last", "test"]
     monitor: Literal["none", "test"]
     seeds: tuple[int, ...]
-    log: tuple[str, ...] = ("tensorboard",)
     search: Mapping[str, Any] = field(default_factory=dict)
+    log: tuple[str, ...] = ("tensorboard",)
 
     def for_run(self, label: str, seed: int) -> Recipe:
         """Return the recipe of one run: this one with a single method, trained as its block says, and a single seed.
@@ -355,8 +355,8 @@ class Recipe:
             "selection": self.selection,
             "monitor": self.monitor,
             "seeds": list(self.seeds),
-            LOG: list(self.log),
             **({"search": dict(self.search)} if self.search else {}),
+            LOG: list(self.log),
         }
 
 

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
-from drcli.runs.records import FORMAT, Record, Scores
+from drcli.runs.record import Record
+from drcli.runs.records import FORMAT, Scores
 
 Absent = Literal["zero", "mean", "left_out"]
 

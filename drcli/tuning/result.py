@@ -110,8 +110,8 @@ class Tuned:
 
 
 def results(study: Study) -> list[Tuned]:
-    """Return what was found of the methods whose trials are all over, in the study's order."""
-    found = {label: study.records(label) for label in study.labels if label not in study.failed}
+    """Return what was found of the methods whose trials are all over, now or earlier, in the recipe's order."""
+    found = {label: study.records(label) for label in study.recipe.methods if label not in study.failed}
     return [Tuned(label, records, study.own(label)) for label, records in found.items() if len(records) == study.trials]
 
 

@@ -171,7 +171,8 @@ class Study:
     def own(self, label: str) -> dict[str, Any]:
         """Return the recipe's own value of each key that is searched for a label."""
         present = present_values(self.recipe, label)
-        return {key: present[key] for key in self.spaces[label]}
+        space = self.spaces[label] if label in self.spaces else space_of(self.recipe, label)
+        return {key: present[key] for key in space}
 
     @property
     def _round(self) -> int:
@@ -186,6 +187,7 @@ class Study:
                 record = self.record(label, number)
                 if record is not None:
                     self._check(label, record, values)
+                    shutil.rmtree(self._runs(label, number), ignore_errors=True)  # a kill may have left it
                 elif label not in self.failed:
                     yield self._trial(label, number, values)
 
@@ -199,7 +201,7 @@ class Study:
         return draw(self.spaces[label], self.sampler, (label, number), told)
 
     def _trial(self, label: str, number: int, values: Values) -> Trial:
-        folder = self.folder / "runs" / label / f"{number:03}"
+        folder = self._runs(label, number)
         runs = plan(with_values(self.recipe, label, values), [label], self.seeds, folder)
         return Trial(label, number, values, folder, [replace(one, opens_test=False) for one in runs])
 
@@ -238,6 +240,9 @@ class Study:
         """Return the trials of a label that are over, among those asked for."""
         found = [self.record(label, number) for number in range(self.trials)]
         return [record for record in found if record is not None]
+
+    def _runs(self, label: str, number: int) -> Path:
+        return self.folder / "runs" / label / f"{number:03}"
 
     def _file(self, label: str, number: int) -> Path:
         return self.folder / "trials" / label / f"{number:03}.json"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -238,6 +239,45 @@ def test_works_take_turns_and_ratios_are_those_of_a_turn() -> None:
     assert order == ["a", "b"] * 3
     assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
     assert measuring.ratio([2.0, 8.0, 3.0], [1.0, 2.0, 3.0]) == 2.0  # of 2, 4 and 1
+
+
+@pytest.mark.parametrize(("limit", "counted"), [(None, 5), (1000, 5), (30, 2), (25, 1), (0, 1)])
+def test_no_turn_begins_that_would_end_after_the_limit(
+    limit: float | None, counted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn takes 10 s, the one that warms up too: the third ends after 30 s, the second that counts."""
+    measuring = import_module("benchmarks.measuring")
+    clock = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(measuring, "time", SimpleNamespace(perf_counter=lambda: clock.seconds))
+
+    def work() -> None:
+        clock.seconds += 10
+
+    seconds = measuring.in_turns({"a": work}, CPU, warmup=1, repeats=5, say=False, limit=limit)
+    assert seconds == {"a": [10.0] * counted}
+
+
+def test_made_up_arrays_are_kept_for_the_next_benchmark_of_their_size(tmp_path: Path) -> None:
+    datasets, generated = import_module("benchmarks.datasets"), import_module("benchmarks.generated")
+    spec = import_module("data_prep.writing.rows").ArraySpec((1, 4, 4), "float16")
+    root = tmp_path / "kept" / "arrays"
+    marks = []
+    for rows in (12, 12, 15):
+        made = generated.Made("generated", 3, {"train": rows, "val": 12, "test": 12}, {"m": spec})
+        dataset = datasets.made_or_kept(root, made, tmp_path)
+        assert dict(dataset.info.rows) == dict(made.rows)
+        marks.append((root / "dataset.json").stat().st_mtime_ns)
+    assert marks[0] == marks[1] < marks[2]
+
+
+@pytest.mark.slow
+def test_side_by_side_trains_the_same_grid_with_any_number_at_once(tmp_path: Path) -> None:
+    options = ("--runs", 2, "--at-once", "1,2", "--epochs", 3, "--size", 8, "--clips", 32)
+    found = numbers("side_by_side", *options, folder=tmp_path)["results"]
+    assert [one["at_once"] for one in found] == [1, 2]
+    assert found[0]["same_bits"]
+    assert found[0]["faster"] == 1.0
+    assert found[1]["faster"] == pytest.approx(found[0]["seconds"] / found[1]["seconds"])
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.bare import brought, interpreter, link, variables, wheel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,9 +166,16 @@ def test_wheels_for_another_python_are_not_unpacked(tmp_path: Path) -> None:
     assert module.fits(tmp_path / "x-1.0-cp310-abi3-manylinux_2_17_x86_64.whl")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_it_says_so_and_begins_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^no GPU: torch sees no CUDA device here; only DEVICE=cpu TINY=1 "):
+        import_module("benchmarks.gpu.__main__").main(["--out", str(tmp_path / "out")])
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 @pytest.mark.slow
 def test_the_chain_holds_where_there_is_torch_and_a_folder_of_wheels_alone(tmp_path: Path) -> None:
-    """Interrupted in its second step, then repeated: the first is not done again. Nothing of it needs a network."""
+    """Ended in its second step, then repeated: the first is not done again. Nothing of it needs a network."""
     python = interpreter(tmp_path / "venv")
     link(brought(import_module("benchmarks.gpu.interpreter").TORCH), tmp_path / "bare")
     (tmp_path / "wheels").mkdir()
@@ -180,7 +188,7 @@ def test_the_chain_holds_where_there_is_torch_and_a_folder_of_wheels_alone(tmp_p
         assert first.stdout is not None
         for line in first.stdout:
             if line.startswith("gpu: tests: benchmarks/"):
-                os.killpg(first.pid, signal.SIGINT)
+                os.killpg(first.pid, signal.SIGTERM)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["facts.json"]
     facts = (tmp_path / "out" / "facts.json").read_bytes()
     again = subprocess.run(make, capture_output=True, check=False, **options)

@@ -104,7 +104,7 @@ def test_a_dataset_that_needs_a_download_and_is_not_there_names_the_command(
     monkeypatch.chdir(tmp_path)
     assert refused("train", "avmnist", code=3) == (
         "data/avmnist: no prepared dataset here (dataset.json is missing); "
-        "run `drcli prepare avmnist --source DIR --out data/avmnist`\n"
+        "run `drcli prepare avmnist --source DIR dataset.prepare.audio_snr_db=0.0 --out data/avmnist`\n"
     )
     assert list(tmp_path.iterdir()) == []
 

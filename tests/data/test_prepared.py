@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from data_prep.cmu_mosi import CmuMosi
 from data_prep.writing.writer import DatasetWriter
 from drcli.data.format import DatasetInfo, file_sha256, read_info
 from drcli.data.prepared import open_dataset
@@ -126,6 +127,11 @@ def test_a_missing_dataset_is_refused_with_the_command_that_makes_it(tmp_path: P
     )
     with pytest.raises(DataError, match="run `drcli prepare digits --out "):
         open_dataset(where, name="digits")
+    settings = {**CmuMosi.Settings().model_dump(mode="json"), "file": "bc-LSTM", "val_videos": 3}
+    with pytest.raises(
+        DataError, match=r"cmu_mosi --source DIR dataset\.prepare\.file=bc-LSTM .*\.val_videos=3 --out "
+    ):
+        open_dataset(where, name="cmu_mosi", settings=settings)
 
 
 def test_another_dataset_is_refused(write: Write) -> None:

@@ -71,6 +71,22 @@ def test_the_trial_changes_no_weight_and_no_statistics(trainer: Trainer, monkeyp
     assert all(parameter.grad is None for parameter in trainer.assembly.model.parameters())
 
 
+def test_the_trial_leaves_what_a_method_keeps_and_logs(
+    toy_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The forward pass of iprm changes how it mixes the features."""
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: None)
+    training = {**SHORT, "compile": "default"}
+    trainer = make_trainer(toy_recipe(method="iprm", methods={"iprm": {}}, training=training), tmp_path)
+    method = trainer.assembly.method
+    before = bits(method.state_dict())
+    assert compile_forward(trainer.ctx, method) is None
+    assert bits(method.state_dict()) == before
+    assert trainer.ctx.take_logged() == {}
+    method.forward(trainer.ctx, trainer.ctx.train.take(torch.arange(16)))
+    assert bits(method.state_dict()) != before  # else this test could not fail
+
+
 @pytest.mark.slow
 def test_a_compiled_run_trains_to_nearly_the_same_losses(
     trainer: Trainer, toy_recipe: Callable[..., Recipe], tmp_path: Path

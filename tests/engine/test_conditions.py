@@ -21,7 +21,7 @@ from drcli.metrics import score
 from drcli.models.fusion import Concat
 from drcli.recipe.schema import Recipe
 from drcli.runs.conditions import Conditions
-from drcli.runs.records import RecordError, parse
+from drcli.runs.record import RecordError, parse
 
 TWO = ("audio", "visual")
 OWN = {

@@ -48,6 +48,28 @@ def run(recipe: Recipe, toy_root: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def test_a_loaded_model_predicts_from_what_there_is(run: Path, toy_root: Path) -> None:
+    """As `drcli eval --subsets audio` scores it; absent features are zeros."""
+    found = drcli.load(run)
+    (batch,) = (
+        Batches(open_dataset(toy_root).split("test"), {m: t.plan for m, t in found.transforms.items()}, CPU)
+        .take(torch.arange(6))
+        .split(1)
+    )
+    outputs = found.predict({"audio": batch.inputs["audio"]})
+    whole = found.predict(batch.inputs)
+    assert torch.equal(outputs.features["audio"], whole.features["audio"])
+    assert outputs.features["visual"].count_nonzero() == 0
+    with torch.no_grad():
+        assert torch.equal(outputs.logits, found.model.fusion(outputs.features))
+
+
+@pytest.mark.parametrize("names", [(), ("smell",)])
+def test_inputs_of_no_modality_of_the_model_are_refused(names: tuple[str, ...], run: Path) -> None:
+    with pytest.raises(UsageError, match=r"inputs of (no modality|smell); known: audio, visual"):
+        drcli.load(run).predict({m: torch.zeros(2, 1, 8, 8) for m in names})
+
+
 def test_a_loaded_model_predicts_what_evaluation_predicts_without_opening_the_dataset(
     run: Path, toy_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from drcli.data.prepared import open_dataset
 from drcli.diagnosis import diagnose_modality
+from drcli.engine.device import set_determinism
 from drcli.engine.evaluate import SplitOutputs, probe_modalities, run_split
 from drcli.engine.run import execute
 from drcli.engine.trainer import Trainer
@@ -147,12 +149,15 @@ def purity_of(outputs: Mapping[str, SplitOutputs], m: str, trainer: Trainer, dev
     ).purity_train
 
 
-def test_a_mode_that_is_not_deterministic_does_not_spoil_the_next_run(
-    device: torch.device, toy_recipe: Make, tmp_path: Path
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_cublas_is_asked_to_repeat_itself_before_it_is_first_used(
+    deterministic: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for deterministic in (False, True):
-        fields = training(epochs=1, deterministic=deterministic)
-        trained(toy_recipe(method="joint", training=fields), tmp_path / str(deterministic), device)
+    """torch looks at it once: a run without the deterministic mode may come before one with it."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    set_determinism(deterministic)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 @pytest.mark.gpu

@@ -89,3 +89,25 @@ def test_reading_and_showing_recipes_does_not_import_torch() -> None:
     code = f"import sys, drcli.recipe.{modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_recipes_on_the_pull_have_the_same_methods_and_rules() -> None:
+    first, second = (load_recipe(find_recipe(name)) for name in ("relearning", "relearning_mosi"))
+    assert {label: block.method for label, block in first.methods.items()} == {
+        label: block.method for label, block in second.methods.items()
+    }
+    assert {label: block.relearn for label, block in first.methods.items()} == {
+        label: block.relearn for label, block in second.methods.items()
+    }
+
+
+def test_the_pull_on_mosi_trains_as_its_recipe_does() -> None:
+    own, shared = (load_recipe(find_recipe(name)) for name in ("relearning_mosi", "cmu_mosi_utterances"))
+    assert (own.dataset, own.modalities, own.fusion, own.training) == (
+        shared.dataset,
+        shared.modalities,
+        shared.fusion,
+        shared.training,
+    )
+    for label in ("joint", "multi_loss", "ogm", "ogm_ge", "pmr", "agm", "uni_finetuned"):
+        assert own.methods[label].settings == shared.methods[label].settings

@@ -232,6 +232,27 @@ def test_what_the_values_do_not_explain_ends_the_methods_search_and_is_no_trial(
     assert [len(found.trials) for found in results(going_on)] == [3, 3]
 
 
+def test_methods_may_be_tuned_in_turn_and_are_found_together(recipe: Recipe, tmp_path: Path) -> None:
+    whole = study(tmp_path / "whole", recipe, 3)
+    go(whole, Runner())
+    for labels in (["umt"], ["joint", "unimodal"]):
+        one = Study(tmp_path / "turns", recipe, labels, 3, (100, 101))
+        go(one, Runner())
+    assert results(one) == results(whole)
+    fewer = Study(tmp_path / "turns", recipe, ["joint"], 2, (100, 101))
+    assert [len(found.trials) for found in results(fewer)] == [2, 2, 2]
+
+
+def test_what_a_kill_left_of_the_runs_of_a_trial_that_is_over_is_removed(recipe: Recipe, tmp_path: Path) -> None:
+    go(study(tmp_path, recipe, 1), Runner())
+    left = tmp_path / "runs" / "joint" / "000" / "toy"
+    left.mkdir(parents=True)
+    again = Runner()
+    go(study(tmp_path, recipe, 1), again)
+    assert again.runs == []
+    assert not left.exists()
+
+
 def test_the_runs_of_a_trial_that_is_over_are_removed_and_a_report_sees_none_of_a_study(
     recipe: Recipe, tmp_path: Path
 ) -> None:
