@@ -13,7 +13,7 @@ from rich.text import Text
 from drcli.commands.train import EngineOptions, check_weights, open_or_prepare, select_engine
 from drcli.engine.device import resolve_device
 from drcli.engine.distributed import launched
-from drcli.engine.sharing import share_out
+from drcli.engine.processes import share_out
 from drcli.errors import UsageError
 from drcli.files import make_folder, write_atomic, write_json
 from drcli.recipe.load import load_source
