@@ -42,9 +42,9 @@ $(DONE): pyproject.toml constraints.txt
 	@# uv installs the same packages several times faster than pip; pip does where uv cannot be had.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || true
 	@if $(BIN)/python -m uv --version >/dev/null 2>&1; then \
-		$(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev,media,cluster]'; \
+		$(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev,media,cluster,tune,wandb,mlflow]'; \
 	else \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,media,cluster]'; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,media,cluster,tune,wandb,mlflow]'; \
 	fi
 	@touch $@
 

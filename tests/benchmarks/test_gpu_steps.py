@@ -145,7 +145,7 @@ def test_the_parts_hold_every_step_once_and_take_nine_minutes_at_most() -> None:
     steps = import_module("benchmarks.gpu.steps").all_steps()
     assert len({step.name for step in steps}) == len(steps)
     for part in (1, 2, 3):
-        assert 0 < sum(step.lengths[-1].seconds for step in steps if step.part == part) < 535
+        assert 0 < sum(step.lengths[-1].seconds for step in steps if step.part == part) < 515
     assert set(import_module("benchmarks.gpu.report").TABLES) == {step.name for step in steps}
     for step in steps:
         assert [length.said != "" for length in step.lengths] == [False] + [True] * (len(step.lengths) - 1)
@@ -156,6 +156,16 @@ def test_a_report_over_nothing_says_that_nothing_was_measured(tmp_path: Path) ->
     text = import_module("benchmarks.gpu.report").report(tmp_path)
     assert text.count("*not measured*") == len(import_module("benchmarks.gpu.steps").all_steps())
     assert "## Targets: no device" in text
+
+
+def test_the_list_of_packages_holds_what_they_need() -> None:
+    module = import_module("benchmarks.gpu.interpreter")
+    there = {module.normalised(one.metadata["Name"]) for one in brought(module.TORCH)}
+    needed = {module.normalised(one.metadata["Name"]) for one in brought(module.packages())}
+    assert needed - there <= set(module.packages())
+    assert {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().split()} >= set(
+        module.packages()
+    )
 
 
 def test_wheels_for_another_python_are_not_unpacked(tmp_path: Path) -> None:

@@ -49,7 +49,15 @@ def imported(*args: object, program: str, cwd: Path | None = None) -> tuple[set[
 
 @pytest.mark.parametrize(
     "args",
-    [("--help",), ("train", "--help"), ("diagnose", "--help"), ("report", "--help"), ("ls",), ("--version",)],
+    [
+        ("--help",),
+        ("train", "--help"),
+        ("tune", "--help"),
+        ("diagnose", "--help"),
+        ("report", "--help"),
+        ("ls",),
+        ("--version",),
+    ],
     ids=" ".join,
 )
 def test_help_and_lists_import_neither_torch_nor_pydantic(args: tuple[str, ...]) -> None:
