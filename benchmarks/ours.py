@@ -56,7 +56,7 @@ class Ours:
         assembly = assemble(recipe, tuple(recipe.modalities), dataset, device)
         if like is not None:
             assembly._batches.update(like.trainer.assembly._batches)  # noqa: SLF001 - no run needs this
-        self.trainer = Trainer(PlannedRun(recipe, tuple(recipe.modalities), folder), assembly, self.records)
+        self.trainer: Trainer = Trainer(PlannedRun(recipe, tuple(recipe.modalities), folder), assembly, self.records)
         self.problem = compile_forward(self.trainer.ctx, assembly.method)
 
     def epochs(self, count: int = 1) -> None:
