@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from drcli.commands.listing import REGISTRIES
@@ -110,7 +110,7 @@ def _table(section: Section) -> Group:
     title.append(f"\n{section.summary}", style="not bold italic")
     if not section.settings:
         return Group(title, Text("no settings\n"))
-    out = Table(*COLUMNS, show_edge=False)
+    out = Table(*(Column(name, overflow="fold") for name in COLUMNS), show_edge=False)
     for setting in section.settings:
         cells = (setting.name, setting.kind, setting.default, setting.allowed, setting.description)
         out.add_row(*map(Text, cells))

@@ -154,7 +154,7 @@ def test_a_sketch_is_the_encoder_without_its_numbers(name: str) -> None:
     sketch = kind.sketch(settings)
     assert sketch is kind.sketch(kind.Settings())
     assert torch.equal(state, torch.get_rng_state())
-    built = kind(settings, {2: (8, 16), 3: (3, 32, 32)}[kind.ranks[0]])
+    built = kind(settings, {1: (16,), 2: (8, 16), 3: (3, 32, 32)}[kind.ranks[0]])
     assert (sketch.width, sketch.channels, sketch.hidden) == (built.width, built.channels, built.hidden)
     assert [p.shape for p in sketch.parameters()] == [p.shape for p in built.parameters()]
     assert {p.device.type for p in sketch.parameters()} == {"meta"}
