@@ -159,7 +159,7 @@ class TrainingScalars(Block):
     pairs: Literal["stored", "each_epoch"] = Field(
         "stored",
         description="each_epoch: in every epoch each training sample gets another row of its class, for the modalities "
-        "of which the dataset keeps more rows than pairs (avmnist, dataset.prepare.pool); stored: samples as prepared",
+        "of which the dataset keeps more rows than pairs (`pool` of avmnist); stored: samples as prepared",
     )
     clip_grad_norm: Rate | None = Field(
         None, description="largest norm of all gradients together; larger ones are scaled down; null: no limit"
