@@ -74,7 +74,7 @@ def test_the_full_size_trains_too(name: str, drcli: Drcli, tmp_path: Path) -> No
     train_from_download(name, FULL[name], drcli, tmp_path)
 
 
-QUICK = ("cremad", "cmu_mosi")
+QUICK = ("cmu_mosi",)
 """In every test run; the others are slow, optical flow above all."""
 
 

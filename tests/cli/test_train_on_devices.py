@@ -47,6 +47,7 @@ def result(stdout: str) -> dict[str, Any]:
     return {key: value for key, value in run.items() if key not in {*CLOCK, "run_dir", "checkpoint"}}
 
 
+@pytest.mark.slow
 def test_two_processes_return_one_result_and_tell_of_it_once(
     transformers: Callable[..., Path], drcli: Drcli, tmp_path: Path, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

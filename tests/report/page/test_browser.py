@@ -249,6 +249,7 @@ def test_on_a_phone_the_first_column_leaves_room_and_figures_can_be_read(tab: Br
     assert min(sizes) > 9.5
 
 
+@pytest.mark.slow
 def test_the_button_changes_the_scheme_until_the_page_is_loaded_again(tab: Browser, made: tuple[Path, Page]) -> None:
     grounds, names = [], []
     for press in (False, True, False):
