@@ -61,9 +61,8 @@ def untouched(name: str, count: int, of: int) -> str:
 def significant(names: Sequence[str], tested: int) -> str:
     """Return which of several differences are significant, corrected for their number."""
     which = f": {', '.join(names)}" if names else ""
-    return (
-        f"{len(names)} of {tested} differences are significant (paired t-tests at 5 % with Holm's correction){which}."
-    )
+    verb = "is" if len(names) == 1 else "are"
+    return f"{len(names)} of {tested} differences {verb} significant (paired t-tests at 5 %, Holm's correction){which}."
 
 
 def shown_by_seeds(found: Resolution | None, reference: str) -> str:

@@ -343,7 +343,7 @@ def test_p_values_are_corrected_for_the_methods_that_have_one(out: Path) -> None
 def test_a_table_says_what_is_significant_and_what_so_many_seeds_can_show(out: Path) -> None:
     runs = collect([out])
     (table,) = comparison_tables(runs)
-    assert "0 of 2 differences are significant (paired t-tests at 5 % with Holm's correction)." in table.notes
+    assert "0 of 2 differences are significant (paired t-tests at 5 %, Holm's correction)." in table.notes
     found = resolution(compare(runs))
     assert found is not None
     deviations = [
