@@ -206,6 +206,8 @@ def _prepare_to_train(request: TrainRequest, folder: Path | None, *, plan: bool,
     if plan and folder is not None:
         raise UsageError(f"--emit-jobs {folder}: --plan writes nothing; leave one of them out")
     if folder is not None:
+        if as_json:
+            raise UsageError(f"--json: --emit-jobs {folder} writes files and prints their names; leave one of them out")
         from drcli.commands.emit import emit_jobs
 
         typer.echo("\n".join(emit_jobs(request, folder, terminal.console(stderr=True))))
@@ -244,7 +246,7 @@ def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
     done = command.tune(request, terminal.console(stderr=True))
     if as_json or done.found:
         _emit(as_json, lambda: command.to_json(done), lambda: command.show(done))
-    _end_failed([f"{label}: {why}" for label, why in done.study.failed.items()])
+    _end_failed(command.failures(done))
 
 
 @app.command()

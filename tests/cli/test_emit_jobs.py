@@ -103,6 +103,8 @@ def test_only_what_is_left_is_written(recipe: Path, drcli: Drcli, tmp_path: Path
         (("--jobs", "2"), "--jobs 2: --emit-jobs makes a job of each run"),
         (("--engine", "ray"), "--engine ray: --emit-jobs makes a job of each run"),
         (("--plan",), "jobs: --plan writes nothing; leave one of them out"),
+        (("--json",), "jobs writes files and prints their names; leave one of them out"),
+        (("--columns", "nonsense"), "--columns nonsense: no such column"),
         (("--method", "unimodal:audoi"), "--method unimodal:audoi: "),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
