@@ -99,3 +99,10 @@ def test_a_folder_whose_runs_can_be_in_no_condition_is_refused(
     )
     said = refused("eval", tmp_path / "runs", "--missing", "audio=0.5", code=2)
     assert "none of its 2 finished runs can be in these conditions" in said
+
+
+def test_of_damaged_scores_nothing_but_their_file_has_to_be_deleted(refused: Refused, run_copy: Path) -> None:
+    (run_copy / "conditions.json").write_text("{")
+    said = refused("eval", run_copy, "--subsets", "audio", code=3)
+    assert "conditions.json: damaged" in said
+    assert "; delete this file alone, and repeat `drcli eval`" in said
