@@ -203,11 +203,9 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
 
 def _prepare_to_train(request: TrainRequest, folder: Path | None, *, plan: bool, as_json: bool) -> None:
     """Show what would be trained, or write it down as jobs; nothing is trained."""
-    if plan and folder is not None:
-        raise UsageError(f"--emit-jobs {folder}: --plan writes nothing; leave one of them out")
+    if folder is not None and (plan or as_json):
+        raise UsageError(f"--emit-jobs {folder}: not with {'--plan' if plan else '--json'}; leave one of them out")
     if folder is not None:
-        if as_json:
-            raise UsageError(f"--json: --emit-jobs {folder} writes files and prints their names; leave one of them out")
         from drcli.commands.emit import emit_jobs
 
         typer.echo("\n".join(emit_jobs(request, folder, terminal.console(stderr=True))))
