@@ -203,8 +203,8 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
 
 def _prepare_to_train(request: TrainRequest, folder: Path | None, *, plan: bool, as_json: bool) -> None:
     """Show what would be trained, or write it down as jobs; nothing is trained."""
-    if plan and folder is not None:
-        raise UsageError(f"--emit-jobs {folder}: --plan writes nothing; leave one of them out")
+    if folder is not None and (plan or as_json):
+        raise UsageError(f"--emit-jobs {folder}: not with {'--plan' if plan else '--json'}; leave one of them out")
     if folder is not None:
         from drcli.commands.emit import emit_jobs
 
@@ -244,7 +244,7 @@ def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
     done = command.tune(request, terminal.console(stderr=True))
     if as_json or done.found:
         _emit(as_json, lambda: command.to_json(done), lambda: command.show(done))
-    _end_failed([f"{label}: {why}" for label, why in done.study.failed.items()])
+    _end_failed(command.failures(done))
 
 
 @app.command()

@@ -45,6 +45,10 @@ class Asked:
         stand_in = next((one for one in get_args(StandIn) if one == self.absent), None)
         if stand_in is None:
             raise UsageError(f"--absent {self.absent}: must be one of {', '.join(get_args(StandIn))}")
+        if stand_in != Asked.absent and self.subsets is None and not self.missing:
+            raise UsageError(f"--absent {stand_in}: nothing is absent; add --subsets or --missing, or leave it out")
+        if self.draws != Asked.draws and not (self.missing or self.noise):
+            raise UsageError(f"--draws {self.draws}: nothing is drawn; add --missing or --noise, or leave it out")
         return Wanted(
             () if self.subsets is None else _subsets(self.subsets),
             dict(_series("--missing", self.missing, _share)),
@@ -122,14 +126,20 @@ def runs_below(folder: Path, wanted: Wanted) -> list[RunRecord]:
     """Return the finished runs below a folder that can be in one of the conditions.
 
     Raises:
-        UsageError: no run is finished, or none has a modality that is named.
+        UsageError: no run is finished, none has a modality that is named, or none can be in a condition.
         DataError: a file of a run is damaged.
     """
     runs = finished(collect([folder]))
     if not runs:
         raise UsageError(f"{folder}: no run is finished yet; train to the end")
     check_names(wanted, list(dict.fromkeys(m for run in runs for m in run.modalities)))
-    return [run for run in runs if not wanted.of(run.modalities).is_empty]
+    possible = [run for run in runs if not wanted.of(run.modalities).is_empty]
+    if not possible:
+        raise UsageError(
+            f"{folder}: none of its {len(runs)} finished runs can be in these conditions: no run has all modalities of "
+            "a subset, or has one that is missing and another; name others"
+        )
+    return possible
 
 
 def is_grid(folder: Path) -> bool:

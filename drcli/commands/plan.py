@@ -80,7 +80,13 @@ def table(plan: Planned) -> Group:
             "unknown" if left.unknown else duration(left.seconds),
         )
     notes = [*plan.blocked[:SHOWN], *([f"and {len(plan.blocked) - SHOWN} more"] if len(plan.blocked) > SHOWN else [])]
-    return Group(out, *(Text(note, style="yellow") for note in notes), Text(str(_together(plan)), style="bold"))
+    return Group(out, *(Text(note, style="yellow") for note in notes), Text(_last_line(plan), style="bold"))
+
+
+def _last_line(plan: Planned) -> str:
+    if plan.blocked and not plan.grid.runs:
+        return "nothing can be trained; delete these runs, or choose another --out or name=NAME"
+    return str(_together(plan))
 
 
 def _together(plan: Planned) -> Work:

@@ -260,7 +260,6 @@ def _train_launched(world: World, request: TrainRequest, progress: Console) -> G
 
 
 def _planned(request: TrainRequest) -> tuple[Engine, list[PlannedRun], Recipe]:
-    check_columns(request.columns or ())
     engine = select_engine(request.engine)
     return engine, *requested(request)
 
@@ -271,6 +270,7 @@ def requested(request: TrainRequest) -> tuple[list[PlannedRun], Recipe]:
     Raises:
         DrcliError: bad usage or recipe.
     """
+    check_columns(request.columns or ())
     asked, _ = split_names(request.method)
     recipe = load_recipe(find_recipe(request.recipe), request.overrides, lambda found: select_labels(found, asked))
     labels, seeds = select_labels(recipe, asked), select_seeds(recipe, request.seeds)

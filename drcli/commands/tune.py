@@ -162,6 +162,17 @@ def to_json(done: TuneResult) -> dict[str, Any]:
     return {**result.to_json(done.study, done.found), **places}
 
 
+def failures(done: TuneResult) -> list[str]:
+    """Return what ended the search of methods, and the methods that nothing was found for: all their trials failed."""
+    ended = [f"{label}: {why}" for label, why in done.study.failed.items()]
+    bad = [one for one in done.found if one.best.accuracy is None]
+    return ended + [
+        f"{one.label}: all trials failed ({one.bad} of {one.bad}), and {done.recipe} has the recipe's own values; "
+        f"choose others, or other ranges by search. The first: {(one.default.failure or '').splitlines()[0]}"
+        for one in bad
+    ]
+
+
 def show(done: TuneResult) -> Group:
     """Return the tables, and where everything was written."""
     written = [f"recipe with the winners: {done.recipe}", f"trials, tables.md and picture: {done.study.folder}"]

@@ -290,7 +290,8 @@ class RunDirectory:
 
     def conditions(self) -> Conditions | None:
         """Return the scores without modalities and under noise, or None; see `recipe` for errors."""
-        return self._versioned(self._conditions, Conditions) if self._conditions.exists() else None
+        reader = RunDirectory(self.folder, remedy="delete this file alone, and repeat `drcli eval`")
+        return reader._versioned(self._conditions, Conditions) if self._conditions.exists() else None
 
     def failure(self) -> Failure | None:
         """Return what ended the run, or None; see `recipe` for errors."""

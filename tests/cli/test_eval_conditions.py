@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.command_line import Drcli, Refused, tree
+from support.command_line import Drcli, RecipeFile, Refused, tree
 
 from drcli.runs.directory import RunDirectory
 
@@ -78,6 +78,8 @@ def test_tables_name_the_condition(drcli: Drcli, run_copy: Path) -> None:
         (["--noise", "audio=loud"], "--noise audio=loud: must be MODALITY=DB[,DB], from -60 to 60 dB"),
         (["--noise", "audio=nan"], "--noise audio=nan: must be MODALITY=DB"),
         (["--noise", "audio=0", "--absent", "one"], "--absent one: must be one of zero, mean"),
+        (["--noise", "audio=0", "--absent", "mean"], "--absent mean: nothing is absent; add --subsets or --missing"),
+        (["--subsets", "all", "--draws", "5"], "--draws 5: nothing is drawn; add --missing or --noise, or leave"),
     ],
 )
 def test_what_is_no_condition_is_refused(options: list[str], message: str, refused: Refused, finished: Path) -> None:
@@ -87,3 +89,20 @@ def test_what_is_no_condition_is_refused(options: list[str], message: str, refus
 def test_a_folder_without_a_finished_run_is_refused(refused: Refused, grid: Path) -> None:
     shutil.rmtree(grid / "seed0")
     assert refused("eval", grid, "--subsets", "all", code=2) == (f"{grid}: no run is finished yet; train to the end\n")
+
+
+def test_a_folder_whose_runs_can_be_in_no_condition_is_refused(
+    drcli: Drcli, refused: Refused, recipe_file: RecipeFile, tmp_path: Path
+) -> None:
+    drcli(
+        "train", recipe_file(methods={"joint": {}, "unimodal": {}}), "--method", "unimodal", "--out", tmp_path / "runs"
+    )
+    said = refused("eval", tmp_path / "runs", "--missing", "audio=0.5", code=2)
+    assert "none of its 2 finished runs can be in these conditions" in said
+
+
+def test_of_damaged_scores_nothing_but_their_file_has_to_be_deleted(refused: Refused, run_copy: Path) -> None:
+    (run_copy / "conditions.json").write_text("{")
+    said = refused("eval", run_copy, "--subsets", "audio", code=3)
+    assert "conditions.json: damaged" in said
+    assert "; delete this file alone, and repeat `drcli eval`" in said

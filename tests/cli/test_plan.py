@@ -63,6 +63,14 @@ def test_a_run_of_another_recipe_is_in_the_way(drcli: Drcli, recipe_file: Recipe
     assert blocked.endswith("holds a run of another recipe (training.batch_size: 16 in the folder, 20 requested)")
     shown = drcli("train", *common, "training.batch_size=20", "--plan").stdout
     assert "holds a run of another recipe" in shown
+    assert "nothing can be trained; delete these runs, or choose another --out or name=NAME" in shown
+    assert "finished" not in shown.splitlines()[-1]
+
+
+def test_a_plan_refuses_columns_that_no_table_has(refused: Refused, recipe_file: RecipeFile) -> None:
+    assert "--columns nonsense: no such column" in refused(
+        "train", recipe_file(), "--plan", "--columns", "nonsense", code=2
+    )
 
 
 def test_a_changed_value_is_refused_with_a_name_that_keeps_both(

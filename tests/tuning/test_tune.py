@@ -123,6 +123,13 @@ def test_a_trial_that_diverges_is_recorded_and_the_others_go_on(recipe: Any) -> 
         assert ("Lower training.optimizer.lr" in trial.get("failure", "")) == diverges
 
 
+def test_a_method_all_of_whose_trials_fail_is_named_and_the_command_fails(recipe: Any) -> None:
+    path = recipe(training={**ONE_EPOCH, "optimizer": {"name": "sgd", "lr": 1e5}})
+    said = invoke("tune", path, "--out", path.parent, "--device", "cpu", "--trials", 1, "--tune-seeds", 7, code=1)
+    assert "drcli: joint: all trials failed (1 of 1), and " in said.stderr
+    assert "Lower training.optimizer.lr" in said.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("blocks", "options", "message"),
     [
