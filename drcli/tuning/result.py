@@ -119,7 +119,7 @@ def results(study: Study) -> list[Tuned]:
 
 
 def tuned_recipe(data: Mapping[str, Any], found: Sequence[Tuned], name: str) -> str:
-    """Return a recipe, as YAML, with the winners in the blocks of their methods.
+    """Return a recipe, as YAML, with the winners in the blocks of their methods, and no method that was not tuned.
 
     Args:
         data: plain data of the recipe that was tuned, as its file and the command line give it.
@@ -128,10 +128,13 @@ def tuned_recipe(data: Mapping[str, Any], found: Sequence[Tuned], name: str) -> 
     """
     made = copy.deepcopy({key: value for key, value in data.items() if key != "search"})
     made["name"] = name if name.endswith(SUFFIX) else f"{name}{SUFFIX}"
+    blocks = {}
     for one in found:
-        block = dict(made["methods"].get(one.label) or {})
-        put(block, one.best.values)
-        made["methods"][one.label] = block
+        blocks[one.label] = dict(made["methods"].get(one.label) or {})
+        put(blocks[one.label], one.best.values)
+    made["methods"] = blocks
+    if made.get("method") not in blocks:
+        made["method"] = found[0].label
     lines = [f"# {name} with the values that did best on the validation split; written by drcli tune."]
     lines += [f"# {one.label}: {_words(one)}" for one in found]
     return "\n".join(lines) + "\n" + yaml.safe_dump(made, sort_keys=False, allow_unicode=True)

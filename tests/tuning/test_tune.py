@@ -100,11 +100,12 @@ def test_no_trial_opens_the_test_split_and_the_tuned_recipe_trains(
     tuned = Path(found["tuned"])
     assert tuned == path.parent / "tuned" / "toy.yaml"
     assert load_recipe(tuned).name == "toy-tuned"
+    assert (load_recipe(tuned).method, list(load_recipe(tuned).methods)) == ("umt", ["umt"])  # what was tuned alone
     assert found["methods"]["umt"]["teacher_seconds"] > 0
     study = Path(found["study"])
     assert {file.name for file in study.iterdir() if file.is_file()} > {"study.json", "tables.md", "result.json"}
     shown = json.loads(invoke("train", tuned, "--out", path.parent / "runs", "--device", "cpu", "--json").stdout)
-    assert [run["method"] for run in shown["runs"]] == ["joint"]
+    assert [run["method"] for run in shown["runs"]] == ["unimodal", "unimodal", "umt"]
 
 
 def test_a_closed_split_is_refused_by_the_data_itself(toy_dataset: PreparedDataset) -> None:
