@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from drcli.recipe.schema import TRAINING, SearchRange
-from drcli.recipe.text import Key
+from drcli.recipe.text import Key, leaves
 from drcli.recipe.validate import Checker
 from drcli.registry import known
 
@@ -15,17 +15,12 @@ BLOCK = "search"
 RANGE = "must be a range such as {low: 0.001, high: 0.1, log: true}, a list of values, or null for what is not searched"
 
 
-def leaves(block: Mapping[str, Any], key: Key = ()) -> Iterator[tuple[Key, Any]]:
+def entries(block: Mapping[str, Any]) -> Iterator[tuple[Key, Any]]:
     """Yield what a block says of each value of the recipe: a range, a list of values, or None.
 
     A mapping is a range if its `low` or `high` is a single value; else it holds others.
     """
-    for name, value in block.items():
-        inner = (*key, str(name))
-        if isinstance(value, Mapping) and not _is_range(value):
-            yield from leaves(value, inner)
-        else:
-            yield inner, value
+    return leaves(block, is_leaf=_is_range)
 
 
 def _is_range(value: Mapping[str, Any]) -> bool:
@@ -39,7 +34,7 @@ def checked_search(checker: Checker) -> dict[str, Any]:
     and those of the methods' blocks.
     """
     block = checker.block((BLOCK,)) or {}
-    for key, value in leaves(block):
+    for key, value in entries(block):
         _check_place(checker, key)
         if isinstance(value, Mapping):
             checker.settings(SearchRange, (BLOCK, *key))

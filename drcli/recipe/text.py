@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drcli.reading import ABSENT, MAX_DEPTH, differing
@@ -69,6 +69,24 @@ def walk(value: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
         for index, item in enumerate(value):
             yield from walk(item, (*key, index))
+
+
+def leaves(
+    block: Mapping[str, Any], key: Key = (), *, is_leaf: Callable[[Mapping[str, Any]], bool] = lambda _: False
+) -> Iterator[tuple[Key, Any]]:
+    """Yield the values of a block that hold no others, with their keys; a list is one value.
+
+    Args:
+        block: plain data.
+        key: of the block.
+        is_leaf: whether a block inside it is one value, too.
+    """
+    for name, value in block.items():
+        inner = (*key, str(name))
+        if isinstance(value, Mapping) and not is_leaf(value):
+            yield from leaves(value, inner, is_leaf=is_leaf)
+        else:
+            yield inner, value
 
 
 def _spelled_float(value: float) -> str:

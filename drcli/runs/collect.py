@@ -16,7 +16,7 @@ from drcli.errors import DamagedError, DataError, UsageError
 from drcli.names import METHODS
 from drcli.recipe.load import identity_of
 from drcli.recipe.schema import RELEARN
-from drcli.recipe.text import Key, dotted, excerpt
+from drcli.recipe.text import dotted, excerpt, leaves
 from drcli.runs.conditions import Conditions
 from drcli.runs.directory import RESTORING, RunDirectory
 from drcli.runs.outputs import StoredOutputs
@@ -309,19 +309,11 @@ def _noted(key: str, run: RunRecord) -> dict[str, Any]:
 
 def _differing(runs: Sequence[RunRecord], view: Callable[[RunRecord], Mapping[str, Any]]) -> Iterator[str]:
     """Yield each key whose value is not the same in all runs, with its values."""
-    flat = [dict(_leaves(view(run))) for run in runs]
+    flat = [dict(leaves(view(run))) for run in runs]
     for key in dict.fromkeys(key for one in flat for key in one):
         values = [one.get(key, _ABSENT) for one in flat]
         if any(value != values[0] for value in values):
             yield f"{dotted(key)} is {_values(runs, values)}"
-
-
-def _leaves(value: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _leaves(inner, (*key, str(name)))
-    else:
-        yield key, value
 
 
 def _values(runs: Sequence[RunRecord], values: Sequence[Any]) -> str:

@@ -14,9 +14,9 @@ from drcli.errors import RecipeError, UsageError
 from drcli.names import METHODS
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import RELEARN, TRAINING, Recipe, plain
-from drcli.recipe.search import leaves
+from drcli.recipe.search import entries
 from drcli.recipe.shape import Shape, schema_of
-from drcli.recipe.text import dotted
+from drcli.recipe.text import dotted, leaves
 from drcli.relearning.settings import RelearnSettings
 from drcli.seeding import derive
 
@@ -113,7 +113,7 @@ def _annotated(model: type[BaseModel], settings: BaseModel, prefix: str = "") ->
 
 def _said(recipe: Recipe, label: str) -> Iterator[tuple[str, Any]]:
     """Yield what `search:` says for a label, by key in its block; what it says for this label alone comes last."""
-    found = list(leaves(recipe.search))
+    found = list(entries(recipe.search))
     yield from ((dotted(key), value) for key, value in found if key[0] == TRAINING)
     yield from ((dotted(key[2:]), value) for key, value in found if key[:2] == ("methods", label))
 
@@ -128,15 +128,7 @@ def present_values(recipe: Recipe, label: str) -> dict[str, Any]:
     """Return every value of a method's block, with those of its training, by dotted key."""
     block = recipe.methods[label]
     data = {**block.plain(), TRAINING: plain(block.training or recipe.training)}
-    return {dotted(key): value for key, value in _flat(data)}
-
-
-def _flat(data: Mapping[str, Any], key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, (*key, name))
-        else:
-            yield (*key, name), value
+    return {dotted(key): value for key, value in leaves(data)}
 
 
 def with_values(recipe: Recipe, label: str, values: Mapping[str, Any]) -> Recipe:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 from drcli.errors import UsageError
+from drcli.recipe.text import leaves
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import EpochRecord, Summary
 from drcli.runs.records import Event as DiagnosisRecord
@@ -106,17 +107,13 @@ def scores(summary: Summary) -> dict[str, float]:
 
 def settings(run: PlannedRun) -> dict[str, Value]:
     """Return a run's settings, by their dotted keys: text, numbers and truth values; lists as text."""
-    found = dict(_leaves(run.recipe.to_dict(), ""))
+    said = {".".join(map(str, key)): value for key, value in leaves(run.recipe.to_dict())}
+    found = {
+        key: value if isinstance(value, str | int | float | bool) else str(value)
+        for key, value in said.items()
+        if value is not None and key not in {"seeds", "log"}
+    }
     return {**found, "seed": run.seed, **({} if run.modality is None else {"modality": run.modality})}
-
-
-def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Value]]:
-    for name, value in values.items():
-        key = f"{prefix}.{name}" if prefix else name
-        if isinstance(value, Mapping):
-            yield from _leaves(value, key)
-        elif value is not None and key not in {"seeds", "log"}:
-            yield key, value if isinstance(value, str | int | float | bool) else str(value)
 
 
 def title(run: PlannedRun) -> str:

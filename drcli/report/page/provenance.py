@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from drcli.recipe.text import leaves
 from drcli.report.page.markup import Html, element, to_html
 from drcli.report.page.sections import Section
 from drcli.report.render import TableText
@@ -57,7 +58,7 @@ def _command(run: RunRecord) -> str:
 
 def environments(runs: Sequence[RunRecord]) -> Section:
     """Return the section of software and machines: what all runs have in common, and what differs between them."""
-    flat = [_flat(run.environment.machine()) for run in runs]
+    flat = [{str(key[-1]): str(value) for key, value in leaves(run.environment.machine())} for run in runs]
     keys = dict.fromkeys(key for one in flat for key in one)
     values = {key: [one.get(key, "not recorded") for one in flat] for key in keys}
     same = [[key, found[0]] for key, found in values.items() if len(set(found)) == 1]
@@ -66,13 +67,6 @@ def environments(runs: Sequence[RunRecord]) -> Section:
     tables += [TableText("What differs between runs", ("what", "value", "runs"), others)] if others else []
     content = [to_html(table) for table in [*tables, _data(runs)]]
     return Section("Environment", "What the runs recorded of the software and the machine they ran on.", content)
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key, value in values.items():
-        found |= _flat(value) if isinstance(value, Mapping) else {key: str(value)}
-    return found
 
 
 def _differing(key: str, values: Sequence[str], runs: Sequence[RunRecord]) -> list[list[str]]:
