@@ -20,7 +20,7 @@ from drcli.engine.grid import check_folders, is_stored
 from drcli.errors import UsageError
 from drcli.files import make_folder, write_atomic
 from drcli.recipe.schema import Recipe
-from drcli.runs.planned import PlannedRun
+from drcli.runs.planned import PlannedRun, teachers_of
 
 LINES, ARRAY, SUBMIT = "jobs.txt", "array.sh", "submit.sh"
 
@@ -69,7 +69,7 @@ class Waves:
 
 def waves(runs: Sequence[PlannedRun]) -> Waves:
     """Return runs in the order in which they can be trained: those that others start from come first."""
-    needed = {folder for run in runs for folder in run.teachers.values()}
+    needed = teachers_of(runs)
     teachers = [run for run in runs if run.folder in needed]
     there = {run.folder for run in teachers}
     others = [run for run in runs if run.folder not in needed]
@@ -147,7 +147,7 @@ def _commands(ordered: Waves) -> str:
 def line_of(run: PlannedRun, recipe: Recipe, request: TrainRequest) -> str:
     """Return the command that trains one run, and before it those that it starts from where they are not finished."""
     label, engine = run.recipe.method, request.engine
-    added = [] if label in recipe.methods else [f"methods.{label}={{method: {_method(run)}}}"]
+    added = [] if label in recipe.methods else [f"methods.{label}={{method: {run.method}}}"]
     shared = ("--jobs", "1") if engine.devices is None else ("--devices", str(engine.devices))
     words = [
         *(sys.executable, "-m", "drcli", "train", request.recipe, *request.overrides, *added),
@@ -155,8 +155,3 @@ def line_of(run: PlannedRun, recipe: Recipe, request: TrainRequest) -> str:
         *shared,
     ]
     return shlex.join(words)
-
-
-def _method(run: PlannedRun) -> str:
-    """The name of a run's method, which its label need not be."""
-    return run.recipe.methods[run.recipe.method].method

@@ -12,10 +12,9 @@ from rich.text import Text
 
 from drcli.commands.train import TrainRequest, requested
 from drcli.errors import DamagedError
-from drcli.names import METHODS
 from drcli.reproduce.target import Grid, Speeds, Work, speeds, total, work
 from drcli.runs.directory import RunDirectory
-from drcli.runs.planned import PlannedRun
+from drcli.runs.planned import PlannedRun, teachers_of
 from drcli.runs.wording import duration
 
 SHOWN = 5
@@ -70,7 +69,7 @@ def table(plan: Planned) -> Group:
         runs = [run for run in plan.grid.runs if run.name == name]
         left = work(replace(plan.grid, runs=runs), plan.known)
         teachers = dict.fromkeys(other.name for run in runs for other in _teachers(run, plan))
-        done, epochs = sum(map(_done, runs)), sum(map(_epochs, runs))
+        done, epochs = sum(map(_done, runs)), sum(run.epochs for run in runs)
         out.add_row(
             name,
             ",".join(str(run.seed) for run in runs),
@@ -94,16 +93,11 @@ def _together(plan: Planned) -> Work:
 
 
 def _teachers(run: PlannedRun, plan: Planned) -> list[PlannedRun]:
-    return [other for other in plan.grid.runs if other.folder in set(run.teachers.values())]
-
-
-def _epochs(run: PlannedRun) -> int:
-    trains = METHODS.load(run.recipe.methods[run.recipe.method].method).trains
-    return run.recipe.training.epochs if trains else 0
+    return [other for other in plan.grid.runs if other.folder in teachers_of([run])]
 
 
 def _done(run: PlannedRun) -> int:
-    return min(_epochs(run), RunDirectory(run.folder).count_epochs())
+    return min(run.epochs, RunDirectory(run.folder).count_epochs())
 
 
 def to_json(plan: Planned) -> dict[str, Any]:
@@ -123,7 +117,7 @@ def _run_json(run: PlannedRun, plan: Planned) -> dict[str, Any]:
         **({"modality": run.modality} if run.modality is not None else {}),
         "seed": run.seed,
         "run_dir": str(run.folder),
-        "epochs": _epochs(run),
+        "epochs": run.epochs,
         "epochs_done": _done(run),
         "finished": bool(left.finished),
         "teachers": [str(folder) for folder in run.teachers.values()],

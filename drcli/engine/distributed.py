@@ -111,10 +111,10 @@ def check_runs(runs: Sequence[PlannedRun], dataset: PreparedDataset, device: tor
 
 def check_method(run: PlannedRun, size: int) -> None:
     """Refuse a method that says it cannot, by its `distributed_reason`."""
-    name = run.recipe.methods[run.recipe.method].method
-    reason = METHODS.load(name).distributed_reason
+    reason = METHODS.load(run.method).distributed_reason
     if reason:
-        raise RecipeError(f"methods.{run.recipe.method}: {name} cannot be trained on {size} devices: {reason}; use one")
+        label = run.recipe.method
+        raise RecipeError(f"methods.{label}: {run.method} cannot be trained on {size} devices: {reason}; use one")
 
 
 def check_batches(run: PlannedRun, rows: int, size: int) -> None:

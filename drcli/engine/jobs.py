@@ -25,7 +25,7 @@ from drcli.engine.grid import GridResult, check_folders, is_stored, stored_run
 from drcli.engine.processes import Sharing, cause_of, end, end_with_parent, unheard_interrupts
 from drcli.engine.run import execute, failure_of
 from drcli.errors import RunError
-from drcli.runs.planned import PlannedRun
+from drcli.runs.planned import PlannedRun, teachers_of
 from drcli.runs.records import Failure
 from drcli.watch.events import Event, Listener, Listeners, RowsDone, RunFailed
 
@@ -139,7 +139,7 @@ class Waiting:
     """
 
     def __init__(self, runs: Sequence[PlannedRun]) -> None:
-        needed = {folder for run in runs for folder in run.teachers.values()}
+        needed = teachers_of(runs)
         self.runs = sorted(runs, key=lambda run: run.folder not in needed)
         self._open = {run.folder for run in runs}
 

@@ -197,7 +197,7 @@ def _train(
     except RunError as error:
         raise type(error)(f"{run.folder}: {error}\n  {_left(directory)}") from error
     if not run.opens_test:
-        return world.on_main(lambda: _validated(run, assembly, directory, trainer))
+        return world.on_main(lambda: _validated(run, directory, trainer))
     return _finish(run, assembly, directory, trainer.seconds, memory)
 
 
@@ -231,10 +231,9 @@ def _finish(
     load_weights(assembly, state, directory.checkpoint)
     found = evaluate_split(assembly, "test")
     epoch, seconds = int(state["epoch"]), trained + time.perf_counter() - started
-    epochs = _epochs(run, assembly)
     cost = Cost(
         parameters=num_parameters(assembly),
-        seconds_per_epoch=trained / epochs if epochs else None,
+        seconds_per_epoch=trained / run.epochs if run.epochs else None,
         seconds_per_1000=found.seconds_per_1000,
         peak_memory=memory.of_process(),
         peak_gpu_memory=memory.of_gpu(),
@@ -251,7 +250,6 @@ def _conclude(
     directory.write_outputs(found.outputs.stored(dataset.info.classes, dataset.ids("test")))
     summary = _summary(
         run,
-        assembly,
         directory,
         val=_record(found.val.scores()),
         test=_record(found.outputs.scores()),
@@ -264,16 +262,16 @@ def _conclude(
     return summary
 
 
-def _validated(run: PlannedRun, assembly: Assembly, directory: RunDirectory, trainer: Trainer) -> Summary:
+def _validated(run: PlannedRun, directory: RunDirectory, trainer: Trainer) -> Summary:
     """Write the summary of a run that never opens the test split, and return it: its scores are those of validation."""
     epoch = trainer.selected.epoch
     found = Scores.model_validate(directory.epochs()[epoch].val.model_dump(exclude={"loss"}))
-    summary = _summary(run, assembly, directory, selected_epoch=epoch, seconds=trainer.seconds, val=found, unimodal={})
+    summary = _summary(run, directory, selected_epoch=epoch, seconds=trainer.seconds, val=found, unimodal={})
     directory.write_summary(summary)
     return summary
 
 
-def _summary(run: PlannedRun, assembly: Assembly, directory: RunDirectory, **scores: Any) -> Summary:
+def _summary(run: PlannedRun, directory: RunDirectory, **scores: Any) -> Summary:
     """Return a run's summary: its scores and their epoch, and what recipe and files say."""
     return Summary(
         format=FORMAT,
@@ -282,16 +280,12 @@ def _summary(run: PlannedRun, assembly: Assembly, directory: RunDirectory, **sco
         seed=run.seed,
         selection=run.recipe.selection,
         monitor=run.recipe.monitor,
-        epochs=_epochs(run, assembly),
+        epochs=run.epochs,
         teacher_seconds=_seconds_of(run.teachers.values()),
         events=directory.count_events("relearn"),
         first_event=directory.first_event("relearn"),
         **scores,
     )
-
-
-def _epochs(run: PlannedRun, assembly: Assembly) -> int:
-    return run.recipe.training.epochs if assembly.method.trains else 0
 
 
 def _record(scores: Measured) -> Scores:

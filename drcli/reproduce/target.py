@@ -15,7 +15,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from drcli.errors import UsageError
-from drcli.names import METHODS
 from drcli.recipe.load import load_recipe, only
 from drcli.recipe.schema import Block, Name, Rate, Recipe, Seed, named
 from drcli.recipe.shipped import find_recipe
@@ -308,6 +307,4 @@ def finished(run: PlannedRun) -> bool:
 
 
 def _epochs_left(run: PlannedRun) -> int:
-    if not METHODS.load(run.recipe.methods[run.recipe.method].method).trains:
-        return 0
-    return max(0, run.recipe.training.epochs - RunDirectory(run.folder).count_epochs())
+    return max(0, run.epochs - RunDirectory(run.folder).count_epochs())

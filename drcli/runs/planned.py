@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -40,6 +40,16 @@ class PlannedRun:
     def seed(self) -> int:
         """The seed of the run."""
         return self.recipe.seeds[0]
+
+    @property
+    def method(self) -> str:
+        """Name of the method in the registry; the label may be another."""
+        return self.recipe.methods[self.recipe.method].method
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are trained: none by a method that takes no steps."""
+        return self.recipe.training.epochs if METHODS.load(self.method).trains else 0
 
     @property
     def name(self) -> str:
@@ -133,8 +143,13 @@ def of_modalities(runs: Sequence[PlannedRun], asked: str | None) -> list[Planned
     whole = {part.strip() for part in (asked or "").split(",")}
     only = {label: {m for other, m in pairs if other == label} for label, _ in pairs if label not in whole}
     kept = [run for run in runs if run.modality is None or run.modality in only.get(run.recipe.method, {run.modality})]
-    needed = {folder for run in kept for folder in run.teachers.values()}
+    needed = teachers_of(kept)
     return [run for run in runs if run in kept or run.folder in needed]
+
+
+def teachers_of(runs: Iterable[PlannedRun]) -> set[Path]:
+    """Return the run directories that some of the runs start from."""
+    return {folder for run in runs for folder in run.teachers.values()}
 
 
 def select_labels(recipe: Recipe, asked: str | None) -> list[str]:
