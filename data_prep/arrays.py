@@ -47,10 +47,11 @@ from data_prep.sources.array_files import (
 )
 from data_prep.sources.array_labels import number_labels
 from data_prep.sources.npz import Array, Stored, read_rows
+from data_prep.writing.provenance import content_digest
 from data_prep.writing.repeated import report_repeated
 from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator, stratified_split
 from data_prep.writing.writer import DatasetWriter, SplitWriter
-from drcli.data.format import SPLITS, file_sha256
+from drcli.data.format import SPLITS
 from drcli.errors import DataError, UsageError
 from drcli.registry import known
 
@@ -80,13 +81,8 @@ class Arrays(DownloadPreparer):
 
     def fingerprint(self, source: Path) -> str:
         """Digest of the files' names and contents."""
-        digest = hashlib.sha256()
-        for path in find_files(source).values():
-            try:
-                digest.update(f"{path.name} {file_sha256(path)}\n".encode())
-            except OSError as error:
-                raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-        return digest.hexdigest()
+        lines = (f"{path.name} {content_digest(path)}\n" for path in find_files(source).values())
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def fill(self, job: Job) -> Filled:
         """Check all that headers and labels show, then copy the arrays, split by split."""

@@ -23,6 +23,7 @@ from data_prep.sources import mnist_idx
 from data_prep.sources.fsdd import RATE, Recording, list_recordings, read_wav
 from data_prep.sources.pairing import pair_images, share_images
 from data_prep.sources.pca import Floats, Reduction, fit_reduction
+from data_prep.writing.provenance import content_digest
 from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator, stratified_order
 from data_prep.writing.writer import DatasetWriter, SplitWriter
 from drcli.data.format import SPLITS
@@ -90,14 +91,8 @@ class Avmnist(DownloadPreparer):
 
     def fingerprint(self, source: Path) -> str:
         """Digest of all recordings and images, by name."""
-        digest = hashlib.sha256()
-        for path in _source_files(source):
-            try:
-                content = hashlib.sha256(path.read_bytes()).hexdigest()
-            except OSError as error:
-                raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-            digest.update(f"{path.name} {content}\n".encode())
-        return digest.hexdigest()
+        lines = (f"{path.name} {content_digest(path)}\n" for path in _source_files(source))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def fill(self, job: Job) -> Filled:
         """Pair recordings with images and write the three splits."""

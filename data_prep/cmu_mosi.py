@@ -27,9 +27,10 @@ from data_prep.sources.mosi_pickles import read_pickle
 from data_prep.sources.mosi_segments import MODALITIES, Contents, Floats, Segment, Skipped, check_contents, video_of
 from data_prep.sources.mosi_tfidf import with_tfidf
 from data_prep.sources.mosi_utterances import WHY_OWN_FOLDS, read_utterances
+from data_prep.writing.provenance import content_digest
 from data_prep.writing.splits import check_classes, limit_splits, row_generator
 from data_prep.writing.writer import DatasetWriter, SplitWriter
-from drcli.data.format import SPLITS, file_sha256
+from drcli.data.format import SPLITS
 from drcli.errors import DataError, UsageError
 
 PUBLISHED_SIZES = {"train": 1284, "val": 229, "test": 686}
@@ -100,7 +101,7 @@ class CmuMosi(DownloadPreparer):
     def fingerprint(self, source: Path) -> str:
         """SHA-256 of the pickle, or over those of the .csd files by role."""
         paths = find_download(source, self.settings.file).paths
-        digests = {role: _sha256(path) for role, path in sorted(paths.items())}
+        digests = {role: content_digest(path) for role, path in sorted(paths.items())}
         if "pickle" in digests:
             return digests["pickle"]
         return hashlib.sha256("".join(f"{role} {digest}\n" for role, digest in digests.items()).encode()).hexdigest()
@@ -307,10 +308,3 @@ def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
     lines = [f"skipped {segment.id}: {segment.reason} ({segment.detail})" for segment in skipped[:_MAX_LINES]]
     more = len(skipped) - len(lines)
     return [*lines, f"skipped {more} more segments; all are listed under `source` in dataset.json"] if more else lines
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error

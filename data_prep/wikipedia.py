@@ -17,11 +17,11 @@ from pydantic import Field
 from data_prep.base import DownloadPreparer, Filled
 from data_prep.job import Job
 from data_prep.sources.wikipedia_files import CATEGORIES, OFFICIAL, Part, Text, read_parts, source_files
+from data_prep.writing.provenance import content_digest
 from data_prep.writing.repeated import report_repeated
 from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator, stratified_split
 from data_prep.writing.writer import DatasetWriter, SplitWriter
-from drcli.data.format import SPLITS, file_sha256
-from drcli.errors import DataError
+from drcli.data.format import SPLITS
 
 
 class Wikipedia(DownloadPreparer):
@@ -47,13 +47,8 @@ class Wikipedia(DownloadPreparer):
 
     def fingerprint(self, source: Path) -> str:
         """Digest of the features and lists, by name and content."""
-        digest = hashlib.sha256()
-        for path in source_files(source):
-            try:
-                digest.update(f"{path.name!r} {file_sha256(path)}\n".encode())
-            except OSError as error:
-                raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-        return digest.hexdigest()
+        lines = (f"{path.name!r} {content_digest(path)}\n" for path in source_files(source))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def fill(self, job: Job) -> Filled:
         """Draw the validation split and copy the rows."""

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from data_prep.media.container import extra
-from drcli.data.format import DECODING
+from drcli.data.format import DECODING, file_sha256
 from drcli.errors import DataError
 
 
@@ -31,7 +31,7 @@ def fingerprint(root: Path, files: Iterable[Path], annotations: Iterable[Path] =
     for name, path in sorted((str(path.relative_to(root)), path) for path in files):
         digest.update(f"{name!r} {_size(path)}\n".encode())
     for path in sorted(annotations, key=lambda path: (path.name, str(path))):
-        digest.update(f"{path.name!r} {_content(path)}\n".encode())
+        digest.update(f"{path.name!r} {content_digest(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -50,8 +50,13 @@ def _size(path: Path) -> int:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _content(path: Path) -> str:
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file that a preparation reads.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error

@@ -76,6 +76,11 @@ class Panel:
             return sorted(names, key=lambda name: name.count("+"))
         return sorted(names, key=float, reverse=self.kind == "noise")
 
+    @property
+    def most_seeds(self) -> int:
+        """Number of seeds of the method that has most."""
+        return max(map(len, self.methods.values()))
+
     def accuracies(self, method: str, condition: str) -> list[float]:
         """Return the accuracies of a method's seeds that were measured in a condition, fractions."""
         return [seed[condition].accuracy for seed in self.methods[method] if condition in seed]
@@ -161,17 +166,13 @@ def _over_seeds(values: Sequence[float]) -> str:
 
 def _notes(panel: Panel) -> list[str]:
     found = [one for seeds in panel.methods.values() for seed in seeds for one in seed.values()]
-    notes = ["Mean ± standard deviation over seeds."] if _most_seeds(panel) > 1 else []
+    notes = ["Mean ± standard deviation over seeds."] if panel.most_seeds > 1 else []
     notes += [f"Mean of {_draws(found)} draws{' ± standard deviation' if not notes else ''}."] if _random(found) else []
     for absent in dict.fromkeys(panel.absent.values()):
         if absent is not None:
             words, mark = ABSENT_IN_WORDS[absent], MARKS.get(absent)
             notes.append(f"{mark}: {words}." if mark else f"{words[0].upper()}{words[1:]}.")
     return notes
-
-
-def _most_seeds(panel: Panel) -> int:
-    return max(map(len, panel.methods.values()))
 
 
 def _random(found: Sequence[Condition]) -> bool:

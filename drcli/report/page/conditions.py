@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from drcli.report.conditions import Panel, condition_tables, panels, read_conditions
 from drcli.report.drawing import Curve, add_legend, draw_curve
 from drcli.report.drawing import panel as panel_of
@@ -39,7 +37,7 @@ def _drawing(recipe: str, panel: Panel, theme: Theme) -> Drawing:
         axes.set(xlabel=AXES[panel.kind].format(panel.modality), ylabel="accuracy (%)")
         add_legend(figure, keys, theme)
     what = "White noise on the inputs of" if panel.kind == "noise" else "Samples without"
-    seeds = "; the band is one standard deviation over seeds" if _several(panel) else ""
+    seeds = "; the band is one standard deviation over seeds" if panel.most_seeds > 1 else ""
     return Drawing(f"{recipe}-{panel.kind}-{panel.modality}", figure, f"{what} {panel.modality}: test accuracy{seeds}.")
 
 
@@ -52,8 +50,3 @@ def strength_curve(panel: Panel, method: str) -> Curve:
     return Curve(
         [x for x, _ in points], [100 * mean.mean for _, mean in points], [100 * (mean.std or 0.0) for _, mean in points]
     )
-
-
-def _several(panel: Panel) -> bool:
-    counts: Sequence[int] = [len(seeds) for seeds in panel.methods.values()]
-    return max(counts) > 1
