@@ -21,6 +21,15 @@ ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)  # two workers on two cores
 
 
+@pytest.fixture(autouse=True)
+def _same_torch() -> Iterator[None]:
+    """What a run in deterministic mode, or a benchmark, changes in torch is put back after each test."""
+    mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    yield
+    torch.set_deterministic_debug_mode(mode)
+    torch.backends.cudnn.benchmark = benchmark
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real recordings and images, or a skip that says why."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,15 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 SMALL = ("modalities.audio.backbone=resnet_small", "modalities.visual.backbone=resnet_small")
 TINY = (*SMALL, "modalities.visual.size=16", "training.batch_size=8", "training.data=resident")
-
-
-@pytest.fixture(autouse=True)
-def _same_torch() -> Iterator[None]:
-    """A benchmark leaves torch as other tests expect it."""
-    mode, cudnn = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
-    yield
-    torch.set_deterministic_debug_mode(mode)
-    torch.backends.cudnn.benchmark = cudnn
 
 
 @pytest.fixture(autouse=True)

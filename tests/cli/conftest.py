@@ -9,18 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from support.command_line import Drcli, Process, RecipeFile, Refused, invoke, start
 from support.names import toy_names
-
-
-@pytest.fixture(autouse=True)
-def _same_torch() -> Iterator[None]:
-    """A run in deterministic mode leaves torch as other tests expect it."""
-    mode = torch.get_deterministic_debug_mode()
-    yield
-    torch.set_deterministic_debug_mode(mode)
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,6 @@ from drcli.engine.run import execute
 from drcli.errors import CheckpointError, DataError, UsageError
 from drcli.recipe.schema import Recipe
 from drcli.watch.events import Listener
-
-
-@pytest.fixture(autouse=True)
-def _same_torch() -> Iterator[None]:
-    mode = torch.get_deterministic_debug_mode()
-    yield
-    torch.set_deterministic_debug_mode(mode)
 
 
 @pytest.fixture

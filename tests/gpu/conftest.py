@@ -21,14 +21,6 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
 
 
-@pytest.fixture(autouse=True)
-def _same_torch() -> Iterator[None]:
-    mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
-    yield
-    torch.set_deterministic_debug_mode(mode)
-    torch.backends.cudnn.benchmark = benchmark
-
-
 @pytest.fixture
 def no_tf32() -> Iterator[None]:
     """float32 is float32, in convolutions too."""

@@ -1,21 +1,12 @@
-"""What a run in deterministic mode changes in torch is put back after each test."""
+"""The order of the contract's tests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 CONTRACT = Path(__file__).with_name("test_contract.py")
-
-
-@pytest.fixture(autouse=True)
-def _same_torch() -> Iterator[None]:
-    mode = torch.get_deterministic_debug_mode()
-    yield
-    torch.set_deterministic_debug_mode(mode)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

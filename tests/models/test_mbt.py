@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,6 @@ TWO, THREE = ("audio", "visual"), ("audio", "visual", "text")
 SIZES = {"dim": 8, "heads": 2, "layers": 4, "feedforward": 12}
 LENGTHS = torch.tensor([5, 3, 1, 0])
 BOTH = pytest.mark.parametrize(("classifier", "pooling"), [("token", "cls"), ("gap", "mean")])
-
-
-@pytest.fixture(autouse=True)
-def _same_torch() -> Iterator[None]:
-    """What a run in deterministic mode changes in torch is put back after each test."""
-    mode = torch.get_deterministic_debug_mode()
-    yield
-    torch.set_deterministic_debug_mode(mode)
 
 
 def fused(encoders: dict[str, Backbone], *, precision: Precision = "fp32", **settings: Any) -> MultimodalModel:
