@@ -31,7 +31,9 @@ from data_prep.writing.provenance import content_digest
 from data_prep.writing.splits import check_classes, limit_splits, row_generator
 from data_prep.writing.writer import DatasetWriter, SplitWriter
 from drcli.data.format import SPLITS
+from drcli.data.target import Regression
 from drcli.errors import DataError, UsageError
+from drcli.task import TaskName
 
 PUBLISHED_SIZES = {"train": 1284, "val": 229, "test": 686}
 
@@ -39,7 +41,9 @@ CLASSES = {
     "nonneg": ("negative", "non-negative"),
     "pos": ("negative", "positive"),
     "seven": ("-3", "-2", "-1", "0", "1", "2", "3"),
+    "score": ("score",),
 }
+RANGE = Regression(-3.0, 3.0)
 
 _MAX_LINES = 20  # of warnings about single segments
 
@@ -54,10 +58,10 @@ class CmuMosi(DownloadPreparer):
     class Settings(DownloadPreparer.Settings):
         """The recipe's `dataset.prepare` block."""
 
-        target: Literal["nonneg", "pos", "seven"] = Field(
+        target: Literal["nonneg", "pos", "seven", "score"] = Field(
             "nonneg",
             description="classes; nonneg: negative and non-negative; pos: negative and positive, without zeros; "
-            "seven: -3 to 3, rounded",
+            "seven: -3 to 3, rounded; score: no classes but the real value, which takes task: regression",
         )
         file: FileName | None = Field(
             None, description="file of the source that is read; null: the first of them that is found"
@@ -97,6 +101,11 @@ class CmuMosi(DownloadPreparer):
             return self
 
     settings: Settings
+
+    @classmethod
+    def task(cls, settings: Settings) -> TaskName:
+        """Return what the target makes of it."""
+        return "regression" if settings.target == "score" else "classification"
 
     def fingerprint(self, source: Path) -> str:
         """SHA-256 of the pickle, or over those of the .csd files by role."""
@@ -166,28 +175,38 @@ class CmuMosi(DownloadPreparer):
             shapes[m] = (longest if most is None else min(most, longest), widths[0])
         return shapes
 
-    def _choose(self, contents: Contents, job: Job) -> dict[str, list[tuple[Segment, int]]]:
-        """The segments that have words and a class, with their class, after the limit."""
-        everything, members = list[tuple[Segment, int]](), {}
+    def _choose(self, contents: Contents, job: Job) -> dict[str, list[tuple[Segment, float]]]:
+        """The segments that have words and a class, with their class or score, after the limit.
+
+        The limit keeps the shares of the classes; of the seven, where scores are wanted.
+        """
+        everything, members, target = list[tuple[Segment, int]](), {}, self.settings.target
+        classes = "seven" if target == "score" else target
         for split in SPLITS:
             first = len(everything)
             for segment in contents.splits[split]:
-                label = class_of(segment.sentiment, self.settings.target)
+                label = class_of(segment.sentiment, classes)
                 if label is not None and segment.has_words:
                     everything.append((segment, label))
             members[split] = np.arange(first, len(everything))
         labels = np.array([label for _, label in everything], dtype=np.int64)
         kept = limit_splits(members, labels, job.limit, row_generator(0, "limit"))
-        check_classes(kept, labels, CLASSES[self.settings.target], job.warn)
-        return {split: [everything[index] for index in indices] for split, indices in kept.items()}
+        if target != "score":
+            check_classes(kept, labels, CLASSES[target], job.warn)
+            return {split: [everything[index] for index in indices] for split, indices in kept.items()}
+        check_classes(kept, 0 * labels, CLASSES[target], job.warn)  # that no split is empty
+        segments = {split: [everything[index][0] for index in indices] for split, indices in kept.items()}
+        return {split: [(segment, segment.sentiment) for segment in of_one] for split, of_one in segments.items()}
 
     def _write(
         self,
         job: Job,
-        splits: Mapping[str, Sequence[tuple[Segment, int]]],
+        splits: Mapping[str, Sequence[tuple[Segment, float]]],
         shapes: Shapes,
     ) -> DatasetWriter:
-        writer = DatasetWriter(job.out, name=self.name, classes=CLASSES[self.settings.target])
+        target = self.settings.target
+        regression = RANGE if target == "score" else None
+        writer = DatasetWriter(job.out, name=self.name, classes=CLASSES[target], regression=regression)
         for split, pairs in splits.items():
             segments = [segment for segment, _ in pairs]
             part = writer.split(split, labels=[label for _, label in pairs], ids=[segment.id for segment in segments])

@@ -101,6 +101,7 @@ ColumnsOpt = Annotated[
         metavar="KEY[,KEY]",
         help="Columns of the tables: seeds, val, accuracy, macro_f1, probes, fused_probe, difference, p, bootstrap, "
         "seconds, published; balanced_accuracy, nll, ece, brier, temperature, nll_scaled, ece_scaled, brier_scaled; "
+        "of a regression mae, corr, acc2, f1, acc2_nonzero, f1_nonzero, acc5, acc7; "
         "parameters, seconds_per_epoch, seconds_per_1000, peak_memory, peak_gpu_memory.",
     ),
 ]

@@ -196,6 +196,11 @@ def _from_checkpoint(path: Path, root: Path | None, device: torch.device, asked:
     """Return the representations of a checkpoint; where a sample is diagnosed, only its rows are encoded."""
     restored = restore(path, device, root=root)
     assembly = restored.assembly
+    if assembly.recipe.task != "classification":
+        raise UsageError(
+            f"{path}: is a regression, and purity compares clusters with classes; diagnose a run on classes, of "
+            "CMU-MOSI one with dataset.prepare.target=seven"
+        )
     set_determinism(assembly.recipe.training.deterministic)
     settings, classes = settings_of(assembly.recipe), assembly.dataset.info.classes
     sample = _with(settings, asked).sample

@@ -24,8 +24,10 @@ from drcli.report.conditions import Seed, condition_tables
 from drcli.report.render import rich_table, titled
 from drcli.runs.conditions import Conditions
 from drcli.runs.directory import RunDirectory, checkpoint_at
-from drcli.runs.measures import MEASURES, Cost, Measure, Measures
-from drcli.runs.wording import Selected, how_selected, mean_and_spread, percent
+from drcli.runs.measures import MEASURES, AnyMeasures, Cost, Measure, Measures, Sentiment
+from drcli.runs.scores import ValueProbe
+from drcli.runs.wording import ABSENT, Selected, how_selected, mean_and_spread
+from drcli.task import CLASSIFICATION, REGRESSION, Task
 
 NOTHING = Asked()
 KEYS = ("absent", "subsets", "missing", "noise")
@@ -64,7 +66,7 @@ def evaluate(
     checkpoint = checkpoint_at(checkpoint)
     check_names(wanted, assembly.modalities)
     found = evaluate_split(assembly, split)
-    measures = found.measures(assembly.dataset.info.classes)
+    measures = found.measures(assembly.dataset.info.contents)
     plain = {
         "checkpoint": str(checkpoint),
         "split": split,
@@ -74,7 +76,7 @@ def evaluate(
         "monitor": assembly.recipe.monitor,
         **found.outputs.scores().to_dict(),
         "unimodal": {m: probe.to_dict() for m, probe in found.probes.items()},
-        **({} if found.fused_probe is None else {"fused_probe": found.fused_probe}),
+        **({} if found.fused_probe is None else {"fused_probe": _fused(found.fused_probe)}),
         **({} if measures is None else {"measures": measures.to_dict()}),
         "cost": _cost(checkpoint, num_parameters(assembly)).to_dict(),
     }
@@ -107,7 +109,8 @@ def evaluate_grid(
         restored = _restored(run.folder, root, device)
         found = _measured(restored, split, wanted.of(run.modalities), run.folder)
         named = {"run": str(run.folder), "recipe": run.recipe_name, "name": run.name, "seed": run.seed}
-        clean = {"accuracy": run.accuracy} if split == "test" else {}
+        first = run.task.first
+        clean = {first.key: run.score} if split == "test" else {}
         runs.append({**named, **clean, **_shown(found)})
     return {"split": split, "runs": runs}
 
@@ -177,16 +180,31 @@ def table(result: dict[str, Any]) -> Group:
     out = Table()
     out.add_column("what")
     out.add_column("value", justify="right")
-    out.add_row("accuracy", percent(result["accuracy"]))
-    out.add_row("macro-F1", percent(result["macro_f1"]))
+    task = _task_of(result)
+    for kind in (task.first, task.second):
+        score = result[kind.key]
+        out.add_row(kind.name, ABSENT if score is None else kind.text(score))
     out.add_row("samples", str(result["n"]))
-    for m, found in result["unimodal"].items():
-        out.add_row(f"{m} linear probe", percent(found["probe_accuracy"]))
-    if "fused_probe" in result:
-        out.add_row("fused linear probe", percent(result["fused_probe"]))
+    for name, probe in {**result["unimodal"], "fused": result.get("fused_probe")}.items():
+        if probe is not None:
+            out.add_row(f"{name} linear probe", task.first.text(_probe_score(probe)))
     for one, value in _measures_of(result):
         out.add_row(one.title, mean_and_spread(value, scale=one.scale, digits=one.digits))
     return Group(titled(title, out), *_tables([{**result, "name": "this run"}], result["split"]))
+
+
+def _fused(probe: float | ValueProbe) -> Any:
+    return probe.to_dict() if isinstance(probe, ValueProbe) else probe
+
+
+def _probe_score(probe: Any) -> float:
+    """Return what a probe of a result is compared by."""
+    score: float = probe if isinstance(probe, float) else probe.get("probe_accuracy", probe.get("probe_mae"))
+    return score
+
+
+def _task_of(result: Mapping[str, Any]) -> Task:
+    return REGRESSION if REGRESSION.first.key in result else CLASSIFICATION
 
 
 def _tables(runs: Sequence[Mapping[str, Any]], split: str) -> list[Group]:
@@ -197,7 +215,7 @@ def _tables(runs: Sequence[Mapping[str, Any]], split: str) -> list[Group]:
         shown = {key: run[key] for key in KEYS if key in run}
         found = Conditions.model_validate({"split": split, "epoch": 0, **shown})
         name = f"{run['recipe']} {run['name']}" if several else run["name"]
-        methods.setdefault(name, []).append(Seed(found, run.get("accuracy")))
+        methods.setdefault(name, []).append(Seed(found, run.get(_task_of(run).first.key)))
     return [rich_table(found) for found in condition_tables(methods)]
 
 
@@ -205,13 +223,14 @@ def _tables(runs: Sequence[Mapping[str, Any]], split: str) -> list[Group]:
 class _Parts:
     """The parts of a result that measures are read from."""
 
-    measures: Measures | None
+    measures: AnyMeasures | None
     cost: Cost | None
 
 
 def _measures_of(result: Mapping[str, Any]) -> Iterator[tuple[Measure, float]]:
     """Yield what was measured beside accuracy and probes."""
-    measures = Measures.model_validate(result["measures"]) if "measures" in result else None
+    kind = Measures if _task_of(result) is CLASSIFICATION else Sentiment
+    measures = kind.model_validate(result["measures"]) if "measures" in result else None
     shown = _Parts(measures, Cost.model_validate(result["cost"]))
     for one in MEASURES:
         value = one.value(shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,7 @@ def to_json(prepared: Prepared) -> dict[str, Any]:
         "dataset": info.name,
         "root": str(prepared.root),
         "classes": list(info.classes),
+        **({} if info.regression is None else {"task": info.contents.task, "regression": asdict(info.regression)}),
         "samples": dict(info.samples),
         "rows": dict(info.rows),
         "modalities": {m: {"shape": list(spec.shape), "dtype": spec.dtype} for m, spec in info.modalities.items()},
@@ -149,4 +150,6 @@ def table(prepared: Prepared) -> Group:
     for split, rows in info.rows.items():
         shapes = [f"{spec.dtype} {' x '.join(map(str, spec.shape))}" for spec in info.modalities.values()]
         out.add_row(split, str(info.samples[split]), str(rows), *shapes)
-    return titled(f"{info.name} in {prepared.root}: {len(info.classes)} classes", out)
+    scale = info.regression
+    target = f"{len(info.classes)} classes" if scale is None else f"a value from {scale.low:g} to {scale.high:g}"
+    return titled(f"{info.name} in {prepared.root}: {target}", out)

@@ -41,6 +41,7 @@ from drcli.runs.comparison import Row, compare
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun, of_modalities, plan, select_labels, select_seeds, split_names
 from drcli.runs.values import row_values
+from drcli.task import REGRESSION
 from drcli.watch.console import ConsoleListener, GridConsole
 from drcli.watch.events import Listener, Listeners
 from drcli.watch.loggers import Loggers, check_loggers
@@ -343,9 +344,10 @@ def _run_json(run: RunRecord) -> dict[str, Any]:
 
 def row_json(row: Row) -> dict[str, Any]:
     """Return a row of the comparison in the keys of the command line's contract."""
-    found, difference = row_values(row), row.difference
+    found, difference, score = row_values(row), row.difference, row.task.first.key
     kept = (
-        *("method", "n", "accuracy_mean", "accuracy_std", "val_accuracy_mean", "val_accuracy_std"),
+        *("method", "n", f"{score}_mean", f"{score}_std", f"val_{score}_mean", f"val_{score}_std"),
+        *(("corr_mean", "corr_std") if row.task is REGRESSION else ()),
         *("fused_probe_mean", "fused_probe_std"),
     )
     return {

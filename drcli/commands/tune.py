@@ -23,7 +23,6 @@ from drcli.recipe.text import spelled
 from drcli.registry import known
 from drcli.report.render import render, rich_table, unbroken
 from drcli.runs.planned import plan, select_labels, select_seeds
-from drcli.runs.wording import percent
 from drcli.tuning import result
 from drcli.tuning.search import SAMPLERS, import_optuna
 from drcli.tuning.study import Study, Trial, TrialRecord
@@ -138,8 +137,8 @@ def line(trial: Trial, record: TrialRecord, trials: int) -> str:
     values = ", ".join(f"{key}={spelled(value)}" for key, value in record.values.items()) or "the recipe's own values"
     found = (
         f"failed: {(record.failure or '').splitlines()[0]}"
-        if record.accuracy is None
-        else f"validation accuracy {percent(record.accuracy)}"
+        if record.score is None
+        else f"validation {record.kind.name} {record.kind.text(record.score)}"
     )
     return f"[{trial.number + 1}/{trials}] {trial.label}: {found} ({values})"
 
@@ -165,7 +164,7 @@ def to_json(done: TuneResult) -> dict[str, Any]:
 def failures(done: TuneResult) -> list[str]:
     """Return what ended the search of methods, and the methods that nothing was found for: all their trials failed."""
     ended = [f"{label}: {why}" for label, why in done.study.failed.items()]
-    bad = [one for one in done.found if one.best.accuracy is None]
+    bad = [one for one in done.found if one.best.score is None]
     return ended + [
         f"{one.label}: all trials failed ({one.bad} of {one.bad}), and {done.recipe} has the recipe's own values; "
         f"choose others, or other ranges by search. The first: {(one.default.failure or '').splitlines()[0]}"

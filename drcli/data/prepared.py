@@ -19,8 +19,6 @@ from drcli.data.format import (
     LABELS_FILE,
     SPLITS,
     DatasetInfo,
-    absence,
-    differences,
     lengths_file,
     pool_files,
     present_file,
@@ -29,9 +27,10 @@ from drcli.data.format import (
 )
 from drcli.data.pairs import Pool
 from drcli.data.rows import MappedFile, open_array
+from drcli.data.target import CLASS_DTYPE, VALUE_DTYPE, absence
 from drcli.errors import DataError, RunError, UsageError
 from drcli.names import DATASETS
-from drcli.reading import read_text
+from drcli.reading import differences, read_text
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Split:
         name: train, val or test.
         arrays: (N, ...) as stored, by modality; pages are read from disk when they are touched.
         lengths: (N,) int64 valid steps, by modality that is a sequence.
-        labels: (N,) int64 class indices.
+        labels: (N,) int64 class indices; of a regression, float32 values.
         sample: (N,) int64, for each row the number of its sample, counted by first appearance.
         weight: (N,) float64, 1 / draws of the row's sample: a mean over rows with these weights is
             the mean over samples.
@@ -112,7 +111,7 @@ class PreparedDataset:
         return Split(
             name=name,
             arrays={m: torch.from_numpy(open_array(paths[m], (rows, *specs[m].shape), specs[m].dtype)) for m in specs},
-            labels=_read_column(folder / LABELS_FILE, rows),
+            labels=_read_column(folder / LABELS_FILE, rows, label_dtype(self.info)),
             sample=sample,
             weight=1.0 / torch.bincount(sample).to(torch.float64)[sample],
             lengths={m: _read_column(folder / lengths_file(m), rows) for m in self._sequences()},
@@ -149,9 +148,14 @@ def open_pool(root: Path, info: DatasetInfo, modality: str) -> Pool:
     return Pool(opened, _read_column(labels, rows), MappedFile(array, array.stat().st_size))
 
 
-def _read_column(path: Path, rows: int) -> Tensor:
-    """Labels or lengths (N,) int64, in memory."""
-    return torch.from_numpy(open_array(path, (rows,), "int64")).clone()
+def label_dtype(info: DatasetInfo) -> str:
+    """Return the type of the labels of a dataset."""
+    return CLASS_DTYPE if info.regression is None else VALUE_DTYPE
+
+
+def _read_column(path: Path, rows: int, dtype: str = CLASS_DTYPE) -> Tensor:
+    """Labels or lengths (N,), in memory."""
+    return torch.from_numpy(open_array(path, (rows,), dtype)).clone()
 
 
 def open_dataset(root: Path, *, name: str | None = None, settings: Mapping[str, Any] | None = None) -> PreparedDataset:
@@ -164,7 +168,7 @@ def open_dataset(root: Path, *, name: str | None = None, settings: Mapping[str, 
 
     Raises:
         DataError: it is missing, of another version, name or settings; a file is missing, truncated
-            or altered; labels are out of range; train or val has fewer samples than classes; a
+            or altered; labels are out of range, or not finite; train or val has fewer samples than classes; a
             class is absent from train.
     """
     info = describe_dataset(root, name=name, settings=settings)
@@ -236,7 +240,7 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
             _check_lengths(root / split / lengths_file(m), info.rows[split], spec.shape[0])
     _check_present(root, info, split)
     labels_path = root / split / LABELS_FILE
-    labels = open_array(labels_path, (info.rows[split],), "int64")
+    labels = open_array(labels_path, (info.rows[split],), label_dtype(info))
     sample = _sample_numbers(root / split / IDS_FILE)
     num_samples, num_classes = len(np.unique(sample)), len(info.classes)
     if len(sample) != len(labels) or num_samples != info.samples[split]:
@@ -249,6 +253,9 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
             f"{root}: split {split} has {num_samples} samples for {num_classes} classes, K-means needs at "
             "least as many samples as classes; prepare the dataset again with more data or a larger --limit"
         )
+    if info.regression is not None:
+        _check_values(labels_path, info.regression.problem(labels))
+        return []
     if labels.min() < 0 or labels.max() >= num_classes:
         raise DataError(
             f"{labels_path}: labels run from {labels.min()} to {labels.max()}, allowed are 0 to "
@@ -257,6 +264,11 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
     if split == "train":
         _check_pools(root, info, labels)
     return _check_classes(root, info, split, labels)
+
+
+def _check_values(path: Path, problem: str) -> None:
+    if problem:
+        raise DataError(f"{path}: {problem}; prepare the dataset again with --fresh")
 
 
 def _check_pools(root: Path, info: DatasetInfo, labels: NDArray[np.int64]) -> None:

@@ -20,6 +20,7 @@ from drcli.engine.trainer import Trainer
 from drcli.errors import DrcliError, OutOfMemoryError, PeerError, RunError
 from drcli.files import locked, make_folder
 from drcli.metrics import Scores as Measured
+from drcli.metrics import ValueScores as MeasuredValues
 from drcli.models.multimodal import Teacher
 from drcli.models.weight_files import digest
 from drcli.models.weights import load_pretrained
@@ -29,7 +30,8 @@ from drcli.runs.directory import RunDirectory
 from drcli.runs.longer import is_longer
 from drcli.runs.measures import Cost
 from drcli.runs.planned import PlannedRun
-from drcli.runs.records import FORMAT, Failure, Scores, Summary
+from drcli.runs.records import FORMAT, Failure, Summary
+from drcli.runs.scores import AnyScores, Scores, ValueScores
 from drcli.watch.events import Listener, Note, RunFinished, RunStarted
 from drcli.world import ALONE, World
 
@@ -255,7 +257,7 @@ def _conclude(
         test=_record(found.outputs.scores()),
         unimodal=found.probes,
         fused_probe=found.fused_probe,
-        measures=found.measures(dataset.info.classes),
+        measures=found.measures(dataset.info.contents),
         **known,
     )
     directory.write_summary(summary)
@@ -265,7 +267,8 @@ def _conclude(
 def _validated(run: PlannedRun, directory: RunDirectory, trainer: Trainer) -> Summary:
     """Write the summary of a run that never opens the test split, and return it: its scores are those of validation."""
     epoch = trainer.selected.epoch
-    found = Scores.model_validate(directory.epochs()[epoch].val.model_dump(exclude={"loss"}))
+    kind = Scores if run.recipe.task == "classification" else ValueScores
+    found = kind.model_validate(directory.epochs()[epoch].val.model_dump(exclude={"loss"}))
     summary = _summary(run, directory, selected_epoch=epoch, seconds=trainer.seconds, val=found, unimodal={})
     directory.write_summary(summary)
     return summary
@@ -288,8 +291,8 @@ def _summary(run: PlannedRun, directory: RunDirectory, **scores: Any) -> Summary
     )
 
 
-def _record(scores: Measured) -> Scores:
-    return Scores.model_validate(scores.to_dict())
+def _record(scores: Measured | MeasuredValues) -> AnyScores:
+    return (Scores if isinstance(scores, Measured) else ValueScores).model_validate(scores.to_dict())
 
 
 def _seconds_of(folders: Iterable[Path]) -> float:

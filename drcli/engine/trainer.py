@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -25,9 +25,11 @@ from drcli.optim import build_optimizer, is_fused, learning_rate, set_learning_r
 from drcli.recipe.schema import RELEARN, Recipe
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
-from drcli.runs.records import EpochRecord, LearningState, Purities, ScoresAndLoss
+from drcli.runs.records import EpochRecord, LearningState, Purities
 from drcli.runs.records import Event as EventRecord
+from drcli.runs.scores import EpochScores, ScoresAndLoss, ValueScoresAndLoss
 from drcli.seeding import generator, seed_global
+from drcli.task import TASKS
 from drcli.watch.events import Diagnosed, EpochFinished, Listener, RowsDone
 
 NO_TEACHERS: Mapping[str, Teacher] = MappingProxyType({})
@@ -42,11 +44,11 @@ class Selected:
 
     Attributes:
         epoch: its index, -1 before the first.
-        accuracy: the accuracy it was selected by.
+        merit: the accuracy it was selected by, or the MAE with the other sign: the greatest is the best.
     """
 
-    epoch: int = -1
-    accuracy: float = -1.0
+    epoch: int
+    merit: float
 
 
 class Trainer:
@@ -80,7 +82,8 @@ class Trainer:
         self.seed = self.recipe.seeds[0]
         self.ctx = self._context(teachers)
         self.next_epoch = 0
-        self.selected = Selected()
+        first = TASKS[self.recipe.task].first
+        self.selected = Selected(-1, first.merit(first.worst))
         self.seconds = 0.0
         self.rows = len(self.ctx.train)  # of the present epoch
         self.saver = checkpoint.Saver(self.directory.guard)
@@ -105,6 +108,7 @@ class Trainer:
             teachers=teachers,
             label=self.recipe.method,
             world=assembly.world,
+            loss=self.recipe.loss,
         )
 
     def warnings(self) -> list[str]:
@@ -180,11 +184,11 @@ class Trainer:
         return log.means()
 
     def _score_train(self) -> dict[str, float]:
-        """Loss and accuracy on the training rows, of a method that takes no steps."""
-        scores = run_split(self.assembly, "train").scores()
-        return {"loss": scores.loss, "accuracy": scores.accuracy}
+        """Loss and accuracy, or MAE, on the training rows, of a method that takes no steps."""
+        found = self._scores("train", run_split(self.assembly, "train"))
+        return {"loss": found.loss, found.task.first.key: found.first}
 
-    def _evaluate(self) -> dict[str, ScoresAndLoss]:
+    def _evaluate(self) -> dict[str, EpochScores]:
         """Score val, and test where the recipe asks for test curves."""
         val = run_split(self.assembly, "val")
         self.ctx.remember("val", (val.features, val.split.labels))
@@ -193,12 +197,13 @@ class Trainer:
             found["test"] = run_split(self.assembly, "test")
         return {split: self._scores(split, outputs) for split, outputs in found.items()}
 
-    def _scores(self, split: str, outputs: SplitOutputs) -> ScoresAndLoss:
-        scores = outputs.scores()
+    def _scores(self, split: str, outputs: SplitOutputs) -> EpochScores:
+        scores = outputs.scores(self.recipe.loss)
         if not math.isfinite(scores.loss):
-            name = {"val": "validation"}.get(split, split)
+            name = {"val": "validation", "train": "training"}.get(split, split)
             raise DivergedError(diverged(f"epoch {self.ctx.epoch}: the {name} loss is {scores.loss}"))
-        return ScoresAndLoss.model_validate({**scores.to_dict(), "loss": scores.loss})
+        kind = ScoresAndLoss if self.recipe.task == "classification" else ValueScoresAndLoss
+        return kind.model_validate({**scores.to_dict(), "loss": scores.loss})
 
     def _monitor(self) -> Event | None:
         """Measure the learning state where `diagnosis.monitor_every` asks for it; nothing changes."""
@@ -212,12 +217,13 @@ class Trainer:
         relearning = self.assembly.relearning
         return None if relearning is None else relearning.on_epoch_end(self.ctx)
 
-    def _select(self, scores: Mapping[str, ScoresAndLoss]) -> bool:
+    def _select(self, scores: Mapping[str, EpochScores]) -> bool:
         """Keep the epoch's weights if `selection` prefers them to what there is; the first of equals stays."""
-        accuracy = scores["test" if self.recipe.selection == "test" else "val"].accuracy
-        if self.recipe.selection != "last" and accuracy <= self.selected.accuracy:
+        found = scores["test" if self.recipe.selection == "test" else "val"]
+        merit = found.task.first.merit(found.first)
+        if self.recipe.selection != "last" and merit <= self.selected.merit:
             return False
-        selected = Selected(self.ctx.epoch, accuracy)
+        selected = Selected(self.ctx.epoch, merit)
         self.ctx.world.on_main(lambda: self.saver.save(self.directory.checkpoint, self.state(selected)))
         self.selected = selected
         return True
@@ -245,13 +251,18 @@ class Trainer:
             "epoch": self.ctx.epoch,
             "step": self.ctx.step,
             "seconds": self.seconds,
-            "selected": asdict(selected or self.selected),
+            "selected": self._noted(selected or self.selected),
             "model": self.assembly.model.state_dict(),
             "extras": self.assembly.extras.state_dict(),
             "method": self.assembly.method.state_dict(),
             **({} if relearning is None else {RELEARN: relearning.state_dict()}),
             "optimizer": self.ctx.optimizer.state_dict(),
         }
+
+    def _noted(self, selected: Selected) -> dict[str, Any]:
+        """Return the selected epoch and its score as a checkpoint holds them."""
+        first = TASKS[self.recipe.task].first
+        return {"epoch": selected.epoch, first.key: first.merit(selected.merit)}
 
     def resume(self) -> None:
         """Resume from `last.pt` if there is one; drop the log lines of the epochs to be done again.
@@ -262,7 +273,7 @@ class Trainer:
         if self.directory.last.exists():
             state = checkpoint.load(self.directory.last)
             found = load_training(self.assembly, self.ctx.optimizer, state, self.directory.last)
-            self.selected = Selected(found.selected_epoch, found.selected_accuracy)
+            self.selected = Selected(found.selected_epoch, found.selected_merit)
             self.ctx.step, self.seconds, self.next_epoch = found.step, found.seconds, found.epoch + 1
         self.ctx.world.on_main(lambda: self.directory.truncate(self.next_epoch))
 

@@ -156,10 +156,15 @@ def put(block: dict[str, Any], values: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Told:
-    """A trial that a sampler is told of: its values, those of the recipe filled in, and its validation accuracy."""
+    """A trial that a sampler is told of: its values, those of the recipe filled in, and what it is worth.
+
+    Attributes:
+        values: by dotted key in the method's block.
+        merit: validation accuracy, or MAE with the other sign: the greatest is the best.
+    """
 
     values: Mapping[str, Any]
-    accuracy: float
+    merit: float
 
 
 def import_optuna() -> Any:
@@ -212,7 +217,7 @@ def _as_theirs(optuna: Any, distributions: Mapping[str, Any], trial: Told) -> An
     """Return a trial as Optuna keeps it; a value of the recipe that is out of its range is left out."""
     fit = {key: made for key, made in distributions.items() if _within(made, trial.values[key])}
     params = {key: trial.values[key] for key in fit}
-    return optuna.trial.create_trial(params=params, distributions=fit, value=trial.accuracy)
+    return optuna.trial.create_trial(params=params, distributions=fit, value=trial.merit)
 
 
 def _within(distribution: Any, value: Any) -> bool:

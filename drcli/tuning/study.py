@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from drcli.engine.grid import GridResult
 from drcli.errors import DamagedError, DataError, DivergedError, OutOfMemoryError, UsageError
@@ -31,6 +31,7 @@ from drcli.runs.directory import STUDY, RunDirectory
 from drcli.runs.planned import PlannedRun, plan
 from drcli.runs.record import Record, RecordError, Seconds, Share, parse
 from drcli.runs.records import Failure, Summary
+from drcli.task import TASKS, Kind, TaskName
 from drcli.tuning.search import Sampler, Space, Told, Values, draw, present_values, space_of, with_values
 
 FORMAT = 1
@@ -71,6 +72,9 @@ class TrialRecord(Record):
         values: by dotted key in the method's block; none of trial 0.
         accuracy: mean over runs of the accuracy of the selected epoch on validation; None of a bad trial.
         accuracies: that of each run.
+        task: "regression", which has MAEs in their place; None of a classification.
+        mae: mean over runs of the MAE of the selected epoch on validation; None of a bad trial.
+        maes: that of each run.
         seconds: duration of its runs together.
         teacher_seconds: duration of the unimodal runs that the method needs, together.
         failure: what ended a bad trial.
@@ -80,14 +84,29 @@ class TrialRecord(Record):
     values: dict[str, int | float | str]
     accuracy: Share | None = None
     accuracies: dict[str, Share] = Field(default_factory=dict)
+    task: TaskName | None = None
+    mae: NonNegativeFloat | None = None
+    maes: dict[str, NonNegativeFloat] | None = None
     seconds: Seconds
     teacher_seconds: Seconds = 0.0
     failure: str | None = None
 
     @property
-    def score(self) -> float:
-        """Its accuracy; 0 of a bad trial."""
-        return 0.0 if self.accuracy is None else self.accuracy
+    def kind(self) -> Kind:
+        """The score that trials are compared by."""
+        return TASKS[self.task or "classification"].first
+
+    @property
+    def score(self) -> float | None:
+        """Its accuracy or MAE; None of a bad trial."""
+        return self.accuracy if self.task is None else self.mae
+
+    @property
+    def merit(self) -> float:
+        """Its score with the sign under which the greatest is the best; of a bad trial, accuracy 0 or the worst MAE."""
+        if self.score is not None:
+            return self.kind.merit(self.score)
+        return 0.0 if self.task is None else self.kind.merit(self.kind.worst)
 
 
 @dataclass(frozen=True)
@@ -197,7 +216,7 @@ class Study:
             return {}
         own = self.own(label)
         before = [self.record(label, other) for other in range(first if self.sampler == "tpe" else 0)]
-        told = [Told({**own, **record.values}, record.score) for record in before if record is not None]
+        told = [Told({**own, **record.values}, record.merit) for record in before if record is not None]
         return draw(self.spaces[label], self.sampler, (label, number), told)
 
     def _trial(self, label: str, number: int, values: Values) -> Trial:
@@ -301,11 +320,11 @@ class _End:
         return cls(run, None, files.failure(), sum(epoch.seconds for epoch in files.epochs()))
 
     @property
-    def accuracy(self) -> float:
-        """On validation, of a run that is finished."""
+    def score(self) -> float:
+        """Accuracy or MAE on validation, of a run that is finished."""
         assert self.summary is not None
         assert self.summary.val is not None
-        return self.summary.val.accuracy
+        return self.summary.val.first
 
 
 def outcome(trial: Trial, result: GridResult) -> TrialRecord | str:
@@ -314,10 +333,14 @@ def outcome(trial: Trial, result: GridResult) -> TrialRecord | str:
     own = [end for end in ends if end.run.recipe.method == trial.label]
     seconds = sum(end.seconds for end in own)
     rest = sum(end.seconds for end in ends) - seconds
-    record = TrialRecord(number=trial.number, values=trial.values, seconds=seconds, teacher_seconds=max(rest, 0.0))
+    task = None if own[0].run.recipe.task == "classification" else own[0].run.recipe.task
+    record = TrialRecord(
+        number=trial.number, values=trial.values, seconds=seconds, teacher_seconds=max(rest, 0.0), task=task
+    )
     if all(end.summary is not None for end in ends):
-        found = {f"{end.run.name} seed {end.run.seed}": end.accuracy for end in own}
-        return record.model_copy(update={"accuracy": fmean(found.values()), "accuracies": found})
+        found = {f"{end.run.name} seed {end.run.seed}": end.score for end in own}
+        names = ("accuracy", "accuracies") if task is None else ("mae", "maes")
+        return record.model_copy(update=dict(zip(names, (fmean(found.values()), found), strict=True)))
     failures = [end.failure for end in ends if end.failure is not None]
     bad = [failure for failure in failures if failure.kind in BAD]
     if bad:

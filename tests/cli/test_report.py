@@ -65,7 +65,7 @@ def test_tables_alone_go_to_standard_output_or_to_a_file(
 def test_the_numbers_beside_a_latex_table_are_those_of_its_runs(drcli: Drcli, runs: Path, tmp_path: Path) -> None:
     drcli("report", runs, "--format", "latex", "--out", tmp_path / "x.tex", "--reference", "diagnose_relearn")
     rows = {row["method"]: row for row in csv.DictReader((tmp_path / "x.csv").read_text().splitlines())}
-    scores = {name: [run.accuracy for run in found] for name, found in by_name(collect([runs])).items()}
+    scores = {name: [run.score for run in found] for name, found in by_name(collect([runs])).items()}
     for name, found in scores.items():
         assert float(rows[name]["accuracy_mean"]) == pytest.approx(sum(found) / 2)
     difference = (sum(scores["joint"]) - sum(scores["diagnose_relearn"])) / 2

@@ -192,8 +192,8 @@ def test_a_block_finds_all_that_is_in_it() -> None:
         (
             "zzz",
             (
-                "--explain zzz: unknown key; a recipe has: name, method, selection, monitor, seeds, log, dataset, "
-                "modalities, corrupt, fusion, methods, training, diagnosis, search."
+                "--explain zzz: unknown key; a recipe has: name, task, loss, method, selection, monitor, seeds, log, "
+                "dataset, modalities, corrupt, fusion, methods, training, diagnosis, search."
             ),
         ),
     ],

@@ -14,18 +14,8 @@ from support.records import COST, measures_of
 
 from drcli.runs.directory import RunDirectory
 from drcli.runs.outputs import StoredOutputs
-from drcli.runs.records import (
-    Environment,
-    EpochRecord,
-    Event,
-    Failure,
-    LearningState,
-    Probe,
-    Purities,
-    Scores,
-    ScoresAndLoss,
-    Summary,
-)
+from drcli.runs.records import Environment, EpochRecord, Event, Failure, LearningState, Purities, Summary
+from drcli.runs.scores import Probe, Scores, ScoresAndLoss
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ENVIRONMENT = Environment(

@@ -32,6 +32,7 @@ from drcli.report.page.sections import (
 from drcli.report.theme import PAGE, Theme
 from drcli.report.wording import Methods
 from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
+from drcli.task import REGRESSION
 
 MOST_MAPS = 6
 MOST_DRAWN = 6
@@ -161,6 +162,8 @@ def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
 
 
 def _figures(methods: Methods, shown: Sequence[str], theme: Theme, *, with_maps: bool) -> list[Section | None]:
+    if next(iter(methods.values()))[0].task is REGRESSION:  # purities, maps and confusions are of classes
+        return []
     found: list[Section | None] = [learning(methods, shown, theme)]
     found += [maps(methods, shown, theme)] if with_maps else []
     return [*found, confusions(methods, shown, theme)]

@@ -32,9 +32,9 @@ Row = Sequence[Html | Drawing]
 
 MAP_HEIGHT = 3.2  # inches
 SPLITS = {
-    "val": "Validation accuracy.",
-    "train": "Training accuracy, of the batches as they were trained on.",
-    "test": "Test accuracy, scored while training; it selected nothing unless the table says so.",
+    "val": "Validation {}.",
+    "train": "Training {}, of the batches as they were trained on.",
+    "test": "Test {}, scored while training; it selected nothing unless the table says so.",
 }
 MEASURES = {
     "purity_train": "train purity",
@@ -94,10 +94,12 @@ def check_labels(runs: Iterable[RunRecord], labels: Collection[str]) -> None:
 
 
 def curves(recipe: str, records: Mapping[str, Records], theme: Theme) -> Section | None:
-    """Return the section of learning curves, or None where no run logged an accuracy."""
+    """Return the section of learning curves, or None where no run logged an accuracy or MAE."""
     found = accuracy.data(records)
     drawings = [
-        _accuracies(f"{recipe}-{split}-accuracy", found, split, theme) for split in SPLITS if found.curves[split]
+        _accuracies(f"{recipe}-{split}-{found.kind.name.lower()}", found, split, theme)
+        for split in SPLITS
+        if found.curves[split]
     ]
     intro = "Mean over seeds; the band is one standard deviation on either side."
     return Section("Learning curves", intro, [drawings, folded(_last(found))]) if drawings else None
@@ -110,15 +112,21 @@ def _recipe(methods: Methods) -> str:
 def _accuracies(name: str, found: accuracy.Accuracy, split: str, theme: Theme) -> Drawing:
     with theme.applied():
         figure, axes = panel()
-        add_legend(figure, accuracy.draw(axes, found.curves[split], theme), theme)
-    return Drawing(name, figure, SPLITS[split])
+        add_legend(figure, accuracy.draw(axes, found.curves[split], theme, found.kind), theme)
+    return Drawing(name, figure, SPLITS[split].format(found.kind.name))
 
 
 def _last(found: accuracy.Accuracy) -> TableText:
     """Put the ends of the curves into numbers: mean and deviation over the seeds that logged an accuracy."""
-    rows = [[name, *(_over_seeds(splits[split]) for split in SPLITS)] for name, splits in found.last.items()]
+    kind = found.kind
+    rows = [
+        [name, *(_over_seeds(splits[split], scale=kind.scale, digits=kind.digits) for split in SPLITS)]
+        for name, splits in found.last.items()
+    ]
     columns = ("method", "validation", "training", "test")
-    return TableText("Accuracy of the last epoch", columns, rows, ["Per cent; mean ± standard deviation over seeds."])
+    title = f"{kind.name[0].upper()}{kind.name[1:]} of the last epoch"
+    unit = "Per cent; mean" if kind.unit else "Mean"
+    return TableText(title, columns, rows, [f"{unit} ± standard deviation over seeds."])
 
 
 def _over_seeds(values: Sequence[float], *, scale: float = 100, digits: int = 1) -> str:

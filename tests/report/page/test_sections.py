@@ -166,7 +166,7 @@ def test_maps_are_of_the_first_seed_and_counted_beforehand(tmp_path: Path) -> No
 def test_a_map_says_that_its_rows_are_drawn_where_some_are_left_out(tmp_path: Path, rows: int, said: str) -> None:
     methods = by_name(runs_of(tmp_path, MadeRun(outputs=rows)))
     (caption, _) = captions(maps(methods, ["joint"], theme(methods)))
-    probe = f"{100 * methods['joint'][0].done.unimodal['audio'].probe_accuracy:.1f} %"
+    probe = f"{100 * methods['joint'][0].done.unimodal['audio'].score:.1f} %"
     assert caption == f"joint, seed 0: representations of audio (linear probe {probe}){said}; epochs selected on val."
 
 
@@ -380,7 +380,7 @@ def test_calibration_and_single_classes_are_means_over_seeds(tmp_path: Path) -> 
     shown = text(section)
     for cell in ("0.905 ± 0.007", "10.5 ± 0.7", "1.50 ± 0.00", "0.805 ± 0.007"):
         assert f">{cell}</td>" in shown
-    mean = f"{50 * sum(run.accuracy for run in runs):.1f}"
+    mean = f"{50 * sum(run.score for run in runs):.1f}"
     assert '<th scope="row" data-key="cat">cat</th><td class="number" data-key="300.0">300</td>' in shown
     assert f">{mean} ± " in shown
 
