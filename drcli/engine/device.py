@@ -178,7 +178,7 @@ def _try(ctx: Context, method: Method) -> None:
     ctx.model.train()
     for _ in range(CALLS):
         outputs = method.forward(ctx, batch)
-        torch.nn.functional.cross_entropy(outputs.logits, batch.labels).backward()
+        ctx.criterion(outputs.logits, batch.labels).backward()
         ctx.optimizer.zero_grad(set_to_none=True)
     batch = ctx.val.take(_first(len(ctx.val), ctx.eval_batch_size))
     with evaluating(ctx.model):
