@@ -93,10 +93,10 @@ def test_columns_and_reference_are_chosen(drcli: Drcli, runs: Path) -> None:
         (
             ["--columns", "acuracy"],
             (
-                "--columns acuracy: no such column; known: method, seeds, val, accuracy, macro_f1, probes, "
-                "fused_probe, difference, p, bootstrap, seconds, published, balanced_accuracy, nll, ece, brier, "
-                "temperature, nll_scaled, ece_scaled, brier_scaled, parameters, seconds_per_epoch, seconds_per_1000, "
-                "peak_memory, peak_gpu_memory. Did you mean accuracy?"
+                "--columns acuracy: no such column; known: method, seeds, val, accuracy, macro_f1, mae, corr, acc2, "
+                "acc7, probes, fused_probe, difference, p, bootstrap, seconds, published, balanced_accuracy, nll, ece, "
+                "brier, temperature, nll_scaled, ece_scaled, brier_scaled, f1, acc2_nonzero, f1_nonzero, acc5, "
+                "parameters, seconds_per_epoch, seconds_per_1000, peak_memory, peak_gpu_memory. Did you mean accuracy?"
             ),
         ),
         (

@@ -191,7 +191,7 @@ def test_missing_samples_are_scored_as_mixtures_of_both_kinds_of_rows(assembled:
         logits = torch.where(kept[:, None], plain.logits, alone)
         accuracies.append(float(((logits.argmax(dim=1) == split.labels) * split.weight).sum() / split.weight.sum()))
     assert found.first == pytest.approx(sum(accuracies) / 2)
-    assert found.accuracy_std == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
+    assert found.spread == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
     assert (found.draws, found.n) == (2, 30)
 
 
@@ -206,7 +206,7 @@ def test_noise_is_what_a_recipe_with_it_has(
     batches = clean.batches("test")
     assert torch.equal(run_batches(clean, batches.noisy("audio")(-10.0))[LOGITS], expected.logits)
     assert pair(found["-10"]) == pair(expected.scores())
-    assert (found["-10"].draws, found["-10"].accuracy_std) == (1, None)
+    assert (found["-10"].draws, found["-10"].spread) == (1, None)
 
 
 def test_a_draw_of_noise_is_the_same_at_every_ratio_and_another_than_the_next(
