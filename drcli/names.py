@@ -162,6 +162,12 @@ BACKBONES = Registry(
             "drcli.models.text:TokenTransformer", "transformer over the token ids of a text; padding is masked"
         ),
         "token_bag": Entry("drcli.models.text:TokenBag", "mean of the embeddings of a text's tokens, in no order"),
+        "timm": Entry("drcli.models.timm_encoder:Timm", "a model of timm by name, for pictures and clips; extra: timm"),
+        "transformers": Entry(
+            "drcli.models.transformers_encoder:Transformers",
+            "a model of transformers from a folder; extra: transformers",
+        ),
+        "module": Entry("drcli.models.module_encoder:Module", "a class of your own, named as package.module:Class"),
         "vit": Entry("drcli.models.transformer:ViT", "vision transformer for pictures, clips and spectrograms"),
     },
     group="drcli.backbones",
