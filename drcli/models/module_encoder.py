@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, Self
 
@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from drcli.errors import UsageError
+from drcli.errors import DataError, UsageError
 from drcli.models.backbone import Backbone
 from drcli.models.foreign import Options
 from drcli.reading import one_line
@@ -54,10 +54,10 @@ class Module(Backbone):
         kind = load_class(settings.path)
         given = {"vocabulary": vocabulary} if vocabulary else {}
         try:
-            self.module = kind(shape=tuple(shape), **given, **settings.options)
+            self.model = kind(shape=tuple(shape), **given, **settings.options)
         except Exception as error:
             raise self._refused(f"cannot be made for samples {tuple(shape)} ({_said(error)})") from error
-        self._with_lengths = "lengths" in inspect.signature(self.module.forward).parameters
+        self._with_lengths = "lengths" in inspect.signature(self.model.forward).parameters
         self.width = self._tried(_made_up(shape, vocabulary))
         self.train()
 
@@ -76,8 +76,22 @@ class Module(Backbone):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Map (B, *shape), of which steps (B,) are valid, to features (B, width)."""
-        found: Tensor = self.module(x, lengths) if self._with_lengths else self.module(x)
+        found: Tensor = self.model(x, lengths) if self._with_lengths else self.model(x)
         return found
+
+    def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights of this encoder as drcli saves them, or those of the class by its own names.
+
+        Raises:
+            DataError: some of its tensors are not among them.
+        """
+        own = self.state_dict()
+        given = dict(weights) if weights.keys() == own.keys() else {f"model.{n}": t for n, t in weights.items()}
+        absent = [name for name, tensor in own.items() if name not in given or given[name].shape != tensor.shape]
+        if absent:
+            names = ", ".join(name.removeprefix("model.") for name in absent[:3])
+            raise DataError(f"{names} of {len(own)} tensors of {self.settings.path} are not among the weights")
+        super().load_pretrained(given)
 
     def _tried(self, x: Tensor) -> int:
         """Run two samples, and one of them alone, in evaluation mode; return the number of features."""

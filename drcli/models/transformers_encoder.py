@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -162,7 +163,7 @@ class Transformers(Foreign):
             super().load_pretrained(weights)
             return
         try:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), _quietly():
                 source, found = type(self.model).from_pretrained(
                     None, config=self._config, state_dict=dict(weights), output_loading_info=True, dtype=torch.float32
                 )
@@ -319,6 +320,21 @@ def _drop_pooler(model: Any) -> None:
     pooler = getattr(model, "pooler", None)
     if isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters()):
         model.pooler = None
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Let transformers neither draw a bar nor report what its weights lack, which is refused or of no use."""
+    said = package("transformers").utils.logging
+    verbosity, has_bar = said.get_verbosity(), said.is_progress_bar_enabled()
+    said.set_verbosity_error()
+    said.disable_progress_bar()
+    try:
+        yield
+    finally:
+        said.set_verbosity(verbosity)
+        if has_bar:
+            said.enable_progress_bar()
 
 
 def _shards(index: Path) -> list[str]:

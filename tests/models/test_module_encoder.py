@@ -11,7 +11,7 @@ import pytest
 import torch
 from support.models_of_others import Mean, config_folder
 
-from drcli.errors import RecipeError, UsageError
+from drcli.errors import DataError, RecipeError, UsageError
 from drcli.models import foreign
 from drcli.models.module_encoder import Module
 from drcli.recipe.load import recipe_from_dict
@@ -27,11 +27,11 @@ def make(path: str, shape: tuple[int, ...], vocabulary: int = 0, **options: Any)
 def test_the_class_gets_the_shape_and_its_options_and_its_features_are_the_encoders() -> None:
     encoder = make("Mean", (1, 4, 7), width=9, bias=False)
     assert encoder.width == 9
-    assert isinstance(encoder.module, Mean)
-    assert encoder.module.linear.bias is None
+    assert isinstance(encoder.model, Mean)
+    assert encoder.model.linear.bias is None
     assert encoder.training
     x = torch.randn(5, 1, 4, 7)
-    torch.testing.assert_close(encoder(x), encoder.module.linear(x.mean(dim=(1, 2))).relu())
+    torch.testing.assert_close(encoder(x), encoder.model.linear(x.mean(dim=(1, 2))).relu())
 
 
 def test_a_forward_with_lengths_gets_them_and_texts_come_with_a_vocabulary() -> None:
@@ -40,7 +40,18 @@ def test_a_forward_with_lengths_gets_them_and_texts_come_with_a_vocabulary() -> 
     ids = torch.tensor([[3, 0, 0, 0], [7, 7, 0, 0]])
     found = encoder(ids, torch.tensor([1, 0]))
     assert found[1].tolist() == [0.0] * 5
-    assert found[0].tolist() == encoder.state_dict()["module.table.weight"][3].tolist()
+    assert found[0].tolist() == encoder.state_dict()["model.table.weight"][3].tolist()
+
+
+def test_weights_are_taken_by_the_names_of_the_class_or_as_drcli_saves_them_and_all_of_them() -> None:
+    encoder, other = make("Mean", (1, 4, 7)), make("Mean", (1, 4, 7))
+    named = {name: torch.full_like(tensor, 0.5) for name, tensor in other.model.state_dict().items()}
+    encoder.load_pretrained(named)
+    assert encoder.model.state_dict()["linear.weight"].unique().tolist() == [0.5]
+    other.load_pretrained(encoder.state_dict())
+    assert other.model.state_dict()["linear.bias"].unique().tolist() == [0.5]
+    with pytest.raises(DataError, match=r"linear.bias of 2 tensors of .*Mean are not among the weights"):
+        encoder.load_pretrained({"linear.weight": named["linear.weight"]})
 
 
 @pytest.mark.parametrize(
