@@ -41,6 +41,8 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     found = Console(stderr=stderr)
+    if found.is_jupyter:
+        return found
     if not found.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         return Console(stderr=stderr, width=WIDE)
     return found if found.width >= NARROWEST else Console(stderr=stderr, width=NARROWEST)
