@@ -21,7 +21,8 @@ _MODULES = {
     "evaluate": "drcli.functions",
     "evaluate_runs": "drcli.functions",
     "load": "drcli.api",
-    "prepare": "drcli.functions",
+    "prepare": "drcli.preparation",
+    "prepare_from": "drcli.preparation",
     "train": "drcli.functions",
 }
 
@@ -34,6 +35,7 @@ __all__ = [
     "evaluate_runs",
     "load",
     "prepare",
+    "prepare_from",
     "train",
 ]
 

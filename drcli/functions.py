@@ -9,30 +9,27 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
-from rich.console import Console
 
-from drcli import terminal
+from drcli import arguments, terminal
+from drcli.arguments import Overrides, Place, Series
 from drcli.commands import diagnose as diagnosing
 from drcli.commands import evaluate as evaluating
-from drcli.commands import prepare as preparing
 from drcli.commands import train as training
 from drcli.commands.conditions import Asked
 from drcli.commands.diagnose import Report
-from drcli.commands.prepare import Prepared, PrepareRequest
 from drcli.commands.train import EngineOptions, TrainRequest
 from drcli.engine.distributed import launched
 from drcli.errors import FailedRunsError, UsageError
 from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
-from drcli.recipe.text import spelled
 from drcli.report.render import render
-from drcli.report.tables import NARROW, check_columns, comparison_tables
+from drcli.report.tables import NARROW, comparison_tables
 from drcli.runs.collect import RunRecord, by_recipe, collect, finished
 from drcli.runs.comparison import Row
 from drcli.runs.comparison import compare as compare_runs
@@ -40,11 +37,6 @@ from drcli.runs.evaluated import Evaluated, EvaluatedRuns
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-Overrides: TypeAlias = Mapping[str, Any] | Iterable[str]
-"""Values in place of a recipe's: {"training.epochs": 5}, or ["training.epochs=5"]."""
-
-Place: TypeAlias = str | Path
 
 
 @dataclass(frozen=True)
@@ -149,22 +141,22 @@ def train(  # noqa: PLR0913 - one argument for each option
     """
     if launched() is not None:
         raise UsageError("drcli.train: started by torchrun; start the script without it, or use `drcli train`")
-    _check_from(1, jobs=jobs, devices=devices, cpus_per_run=cpus_per_run)
+    arguments.at_least(1, jobs=jobs, devices=devices, cpus_per_run=cpus_per_run)
     jobs = 1 if jobs is None and engine == "local" and devices is None and _names_of_this_process() else jobs
     options = EngineOptions(
         device, engine, address, cpus_per_run, gpus_per_run, devices, fresh=fresh, jobs=jobs, is_program=False
     )
     request = TrainRequest(
         str(recipe),
-        _texts(overrides),
-        _list(method),
-        _list(seeds),
+        arguments.texts(overrides),
+        arguments.listed(method),
+        arguments.listed(seeds),
         Path(out),
         options,
         reference,
-        _column_keys(columns),
+        arguments.column_keys(columns),
     )
-    found = training.train(request, _console(progress=progress))
+    found = training.train(request, terminal.console(stderr=True, quiet=not progress))
     assert found is not None
     compared = _compared(found.runs, reference, columns)
     if found.messages:
@@ -186,7 +178,7 @@ def compare(
         UsageError: a folder holds no run, or none has the label `reference`.
         DataError: a folder is not there, or a file of a run is damaged.
     """
-    _column_keys(columns)
+    arguments.column_keys(columns)
     given = [runs] if isinstance(runs, str | Path) else list(runs)
     folders = [Path(one) for one in given if not isinstance(one, RunRecord)]
     read = [one for one in given if isinstance(one, RunRecord)]
@@ -197,51 +189,6 @@ def _compared(runs: Sequence[RunRecord], reference: str | None, columns: Iterabl
     groups = by_recipe(finished(runs)).values()
     rows = [row for group in groups for row in compare_runs(group, reference)]
     return Comparison(tuple(runs), tuple(rows), reference, tuple(columns))
-
-
-def prepare(  # noqa: PLR0913 - one argument for each option
-    target: Place,
-    overrides: Overrides = (),
-    *,
-    source: Place | None = None,
-    out: Place | None = None,
-    workers: int = 1,
-    limit: int | None = None,
-    fresh: bool = False,
-    max_bad: str | float = "1%",
-    split_dir: Place | None = None,
-    progress: bool = True,
-) -> Prepared:
-    """Turn an official download into a prepared dataset, as `drcli prepare` does.
-
-    Args:
-        target: name of a dataset, or a recipe.
-        overrides: values in place of the recipe's.
-        source: folder of the download.
-        out: folder of the prepared dataset; None: the recipe's dataset.root.
-        workers: processes that decode clips.
-        limit: largest number of samples, all splits together.
-        fresh: replace a dataset that is already there.
-        max_bad: largest share of clips that may be skipped.
-        split_dir: folder of the authors' split files.
-        progress: whether to show what is done, notes and warnings.
-
-    Raises:
-        DrcliError: bad usage or recipe, or a source that is missing or unreadable.
-    """
-    _check_from(1, workers=workers, limit=limit)
-    request = PrepareRequest(
-        str(target),
-        _texts(overrides),
-        _path(source),
-        _path(out),
-        workers,
-        limit,
-        fresh,
-        str(max_bad),
-        _path(split_dir),
-    )
-    return preparing.prepare(request, _console(progress=progress))
 
 
 @_leaving_torch
@@ -259,11 +206,7 @@ def diagnose(
     Raises:
         DrcliError: bad usage, a damaged file, or missing data.
     """
-    return diagnosing.run(Path(checkpoint), _texts(overrides), device, _path(figure))
-
-
-Series: TypeAlias = Mapping[str, float | Iterable[float]]
-"""Numbers by modality: {"audio": [20, 10, 0]}."""
+    return diagnosing.run(Path(checkpoint), arguments.texts(overrides), device, arguments.path(figure))
 
 
 @_leaving_torch
@@ -299,7 +242,7 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
     place = Path(checkpoint)
     if evaluating.asks_for_many(place, asked):
         raise UsageError(f"{place}: holds several runs; drcli.evaluate_runs scores them, drcli.evaluate one")
-    return evaluating.evaluate_one(place, _texts(overrides), split, device, asked)
+    return evaluating.evaluate_one(place, arguments.texts(overrides), split, device, asked)
 
 
 @_leaving_torch
@@ -337,7 +280,7 @@ def evaluate_runs(  # noqa: PLR0913 - one argument for each option
     if asked.wanted().is_empty:
         raise UsageError("drcli.evaluate_runs: no condition; give subsets, missing or noise")
     tell = functools.partial(print, file=sys.stderr if progress else _Nowhere())
-    return evaluating.evaluate_grid(Path(folder), _texts(overrides), split, device, asked, tell)
+    return evaluating.evaluate_grid(Path(folder), arguments.texts(overrides), split, device, asked, tell)
 
 
 class _Nowhere:
@@ -347,65 +290,11 @@ class _Nowhere:
         """Drop it."""
 
 
-def _console(*, progress: bool) -> Console:
-    return terminal.console(stderr=True) if progress else Console(quiet=True)
-
-
 def _asked(
     subsets: str | Iterable[str] | None, missing: Series | None, noise: Series | None, absent: str, draws: int
 ) -> Asked:
-    _check_from(1, draws=draws)
-    return Asked(_list(subsets), _series(missing), _series(noise), absent, draws)
-
-
-def _series(given: Series | None) -> list[str]:
-    """Numbers by modality as the command line has them: audio=20,10."""
-    return [f"{m}={_list([found] if isinstance(found, int | float) else found)}" for m, found in (given or {}).items()]
-
-
-def _list(given: object) -> str | None:
-    """What the command line takes as NAME[,NAME]; None stays None."""
-    if given is None or isinstance(given, str):
-        return given
-    return ",".join(map(str, given)) if isinstance(given, Iterable) else str(given)
-
-
-def _texts(overrides: Overrides) -> list[str]:
-    """KEY=VALUE, as the command line has them."""
-    if isinstance(overrides, str):
-        return [overrides]
-    if isinstance(overrides, Mapping):
-        return [f"{key}={spelled(_plain(key, value))}" for key, value in overrides.items()]
-    return [str(text) for text in overrides]
-
-
-def _plain(key: str, value: Any) -> Any:
-    """A value as plain data: paths are texts, and numbers of numpy and torch are Python's."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(f"{key}.{name}", item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(key, item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    value = value.item() if hasattr(value, "item") and not getattr(value, "shape", ()) else value
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise UsageError(f"override {key}: {type(value).__name__}; must be text, a number, true or false, a list or a dict")
-
-
-def _path(place: Place | None) -> Path | None:
-    return None if place is None else Path(place)
-
-
-def _column_keys(columns: Iterable[str]) -> tuple[str, ...]:
-    check_columns(keys := tuple(columns))
-    return keys
-
-
-def _check_from(least: int, **given: int | None) -> None:
-    for name, value in given.items():
-        if value is not None and value < least:
-            raise UsageError(f"{name} = {value}: must be at least {least}")
+    arguments.at_least(1, draws=draws)
+    return Asked(arguments.listed(subsets), arguments.series(missing), arguments.series(noise), absent, draws)
 
 
 def _names_of_this_process() -> bool:

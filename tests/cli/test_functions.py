@@ -20,6 +20,7 @@ from support.records import epoch_record, failure_record, summary_record
 
 import drcli as package
 from drcli import functions
+from drcli.arguments import texts
 from drcli.errors import DrcliError, FailedRunsError, UsageError
 from drcli.names import METHODS
 from drcli.recipe.schema import Recipe
@@ -82,7 +83,7 @@ def test_train_returns_the_runs_that_the_command_shows(drcli: Drcli, recipe_file
 def test_overrides_are_a_mapping_or_texts(given: Any) -> None:
     from drcli.recipe.source import parse_overrides
 
-    assert parse_overrides(functions._texts(given)) == [("a.b", [1e-5, "x: y"]), ("c", None), ("d", "on")]
+    assert parse_overrides(texts(given)) == [("a.b", [1e-5, "x: y"]), ("c", None), ("d", "on")]
 
 
 def test_overrides_may_be_paths_and_numbers_of_numpy_and_torch() -> None:
@@ -91,11 +92,11 @@ def test_overrides_may_be_paths_and_numbers_of_numpy_and_torch() -> None:
         "training.epochs": np.int64(3),
         "training.optimizer": {"lr": torch.tensor(0.5)},
     }
-    assert functions._texts(given) == [
+    assert texts(given) == [
         'dataset.root="/a b"', "training.epochs=3", "training.optimizer={lr: 0.5}"
     ]  # fmt: skip
     with pytest.raises(UsageError, match=r"override a\.b: ndarray; must be text, a number"):
-        functions._texts({"a": {"b": np.zeros(2)}})
+        texts({"a": {"b": np.zeros(2)}})
 
 
 def test_ctrl_c_is_the_callers_and_the_run_goes_on_later(
