@@ -8,4 +8,5 @@ from drcli.preparation import prepare as prepare
 from drcli.preparation import prepare_from as prepare_from
 from drcli.relearning import Relearner as Relearner
 
+__all__: list[str]
 __version__: str
