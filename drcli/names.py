@@ -190,6 +190,8 @@ DATASETS = Registry(
         "kinetics_sounds": Entry(
             "data_prep.kinetics_sounds:KineticsSounds", "31 classes of Kinetics-400; audio, visual"
         ),
+        "ave": Entry("data_prep.ave:Ave", "AVE: 28 events in videos of ten seconds; audio, visual"),
+        "vggsound": Entry("data_prep.vggsound:VggSound", "VGGSound: 309 classes of sounds; audio, visual"),
         "ucf101": Entry("data_prep.ucf101:Ucf101", "101 actions; RGB pictures and optical flow"),
         "wikipedia": Entry(
             "data_prep.wikipedia:Wikipedia", "Wikipedia's articles: features of text and picture; ten categories"

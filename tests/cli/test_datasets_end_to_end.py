@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.ave_tree import AVE_CLASSES, make_ave
 from support.command_line import Drcli
 from support.cremad_tree import ACTORS, make_cremad, stems
 from support.genuine import link_cremad
 from support.kinetics_tree import CLASSES, make_kinetics
 from support.mosi_tree import csd_download, mosi_download, utterance_download
 from support.ucf101_tree import make_ucf101
+from support.vggsound_tree import make_vggsound
 from support.wikipedia_tree import make_wikipedia
 
 for package in ("av", "cv2", "h5py"):
@@ -43,6 +45,16 @@ RUNS: dict[str, Case] = {
     "kinetics_sounds": (
         make_kinetics,
         [*SMALL, f"dataset.prepare.classes={json.dumps(CLASSES)}"],
+        ["modalities.visual.size=32", *SMALL_ENCODERS],
+    ),
+    "ave": (
+        make_ave,
+        [*SMALL, f"dataset.prepare.classes={json.dumps(AVE_CLASSES)}"],
+        ["modalities.visual.size=32", *SMALL_ENCODERS],
+    ),
+    "vggsound": (
+        make_vggsound,
+        [*SMALL, "dataset.prepare.val_share=0.4"],
         ["modalities.visual.size=32", *SMALL_ENCODERS],
     ),
     "ucf101": (
