@@ -187,6 +187,9 @@ DATASETS = Registry(
         "avmnist": Entry("data_prep.avmnist:Avmnist", "MNIST images, spoken digits (FSDD); paired within class"),
         "cremad": Entry("data_prep.cremad:Cremad", "CREMA-D: six acted emotions; audio, visual"),
         "cmu_mosi": Entry("data_prep.cmu_mosi:CmuMosi", "CMU-MOSI: opinions as text, audio and visual sequences"),
+        "cmu_mosei": Entry("data_prep.cmu_mosei:CmuMosei", "CMU-MOSEI: opinions as text, audio and visual sequences"),
+        "ur_funny": Entry("data_prep.ur_funny:UrFunny", "UR-FUNNY: punchlines as text, audio and visual sequences"),
+        "mustard": Entry("data_prep.mustard:Mustard", "MUStARD: sarcasm as text, audio and visual sequences"),
         "kinetics_sounds": Entry(
             "data_prep.kinetics_sounds:KineticsSounds", "31 classes of Kinetics-400; audio, visual"
         ),

@@ -17,6 +17,7 @@ from support.command_line import Drcli
 from support.cremad_tree import ACTORS, make_cremad, stems
 from support.genuine import link_cremad
 from support.kinetics_tree import CLASSES, make_kinetics
+from support.mosei_tree import humor_download, mosei_download, sarcasm_download
 from support.mosi_tree import csd_download, mosi_download, utterance_download
 from support.ucf101_tree import make_ucf101
 from support.vggsound_tree import make_vggsound
@@ -64,6 +65,14 @@ RUNS: dict[str, Case] = {
     ),
     "wikipedia": (make_wikipedia, [], []),
     "cmu_mosi": (mosi_download, [], [f"modalities.{m}.layers=1" for m in ("text", "audio", "visual")]),
+    **{
+        name: (make, [], [f"modalities.{m}.layers=1" for m in ("text", "audio", "visual")])
+        for name, make in {
+            "cmu_mosei": mosei_download,
+            "ur_funny": humor_download,
+            "mustard": sarcasm_download,
+        }.items()
+    },
     "cmu_mosi_utterances": (utterance_download, ["dataset.prepare.val_videos=2"], []),
 }
 
