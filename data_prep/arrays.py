@@ -4,11 +4,12 @@ A folder with `train.npz`, `test.npz` and, unless it is to be drawn from train, 
 
     labels               (N,) integers or strings, the class of each sample
     <modality>           (N, ...) numbers; names, types and shapes of a sample are those of train.npz
-    <modality>_lengths   (N,) valid steps of sequences that are padded at their end; without it, all are
+    <modality>_lengths   (N,) valid steps of sequences or tokens that are padded at their end; without it, all are
     <modality>_present   (N,) booleans, which samples have the modality; without it, all do
 
 A sample's axes are (D,), a vector, (L, D), a sequence, (C, H, W), (T, C, H, W), frames, or (T, 2, H, W), flow;
-pictures (H, W) without a channel are taken for sequences unless `dataset.prepare.kinds` says "array".
+pictures (H, W) without a channel are taken for sequences unless `dataset.prepare.kinds` says "array". (L,) are the
+token ids of a text where `dataset.prepare.kinds` says "tokens".
 
 What an array holds of a sample that lacks it does not matter, and may be NaN; zeros are stored.
 
@@ -25,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from data_prep.base import DownloadPreparer, Filled
 from data_prep.job import Job
@@ -46,12 +47,14 @@ from data_prep.sources.array_files import (
     sample_shape,
 )
 from data_prep.sources.array_labels import number_labels
+from data_prep.sources.array_tokens import largest_id, write_tokens
 from data_prep.sources.npz import Array, Stored, read_rows
 from data_prep.writing.provenance import content_digest
 from data_prep.writing.repeated import report_repeated
 from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator, stratified_split
 from data_prep.writing.writer import DatasetWriter, SplitWriter
 from drcli.data.format import SPLITS
+from drcli.data.info_checks import ID_DTYPE, WITH_LENGTHS
 from drcli.errors import DataError, UsageError
 from drcli.registry import known
 
@@ -66,6 +69,14 @@ class Arrays(DownloadPreparer):
 
         kinds: dict[str, Kind] = Field(
             {}, description="meaning of the axes of a sample, by modality; those left out: from the number of axes"
+        )
+        vocabularies: dict[str, PositiveInt] = Field(
+            {},
+            description="number of token ids, by modality of the kind tokens; those left out: one more than the "
+            "largest id in the files",
+        )
+        pads: dict[str, NonNegativeInt] = Field(
+            {}, description="token id that fills the padding, by modality of the kind tokens; those left out: 0"
         )
         val_share: float = Field(
             0.1, gt=0, lt=1, description="part of train.npz that becomes the validation split if there is no val.npz"
@@ -91,6 +102,7 @@ class Arrays(DownloadPreparer):
         for contents in files.values():
             check_alike(files["train"], contents)
         kinds = self._kinds(files["train"], job)
+        tokens = self._token_ids(files, kinds)
         classes, labels = number_labels({name: contents[LABELS] for name, contents in files.items()})
         masks = {name: read_present(contents) for name, contents in files.items()}
         chosen = self._choose(labels, classes, job)
@@ -99,7 +111,13 @@ class Arrays(DownloadPreparer):
             ids = [f"{name}-{row:06d}" for row in rows.tolist()]
             part = parts[split] = writer.split(split, labels=labels[name][rows].tolist(), ids=ids)
             for m, kind in kinds.items():
-                for done in write_rows(part, files[name], m, kind, rows, masks[name].get(m)):
+                present = masks[name].get(m)
+                written = (
+                    write_tokens(part, files[name], m, rows, present, tokens[m])
+                    if m in tokens
+                    else write_rows(part, files[name], m, kind, rows, present)
+                )
+                for done in written:
                     job.progress(f"arrays: {split} {m}", done, len(rows))
         origins = {split: paths[name].name for split, (name, _) in chosen.items()}
         repeated = report_repeated(parts, origins, job.warn)
@@ -113,14 +131,32 @@ class Arrays(DownloadPreparer):
                 raise UsageError(f"dataset.prepare.kinds names {m!r}, which train.npz lacks; {known(m, modalities)}")
         kinds = {m: kind_of(contents[m], self.settings.kinds.get(m)) for m in modalities}
         for m, kind in kinds.items():
-            if kind != "sequence" and m + LENGTHS in contents:
-                raise contents[m + LENGTHS].refused(f"is not used: {m!r} is not a sequence; leave it out")
+            if kind not in WITH_LENGTHS and m + LENGTHS in contents:
+                remedy = f"leave it out, or set dataset.prepare.kinds.{m}=tokens if {m!r} holds token ids"
+                one_axis = kind == "vector"
+                raise contents[m + LENGTHS].refused(
+                    f"is not used: {m!r} is not a sequence; {remedy if one_axis else 'leave it out'}"
+                )
             shape = sample_shape(contents[m], kind)
             masked = ", of which samples may lack it" if m + PRESENT in contents else ""
-            job.note(f"{m}: {kind} {AXES[kind]} = {shape}, stored as {stored_type(contents[m])}{masked}")
+            dtype = ID_DTYPE if kind == "tokens" else stored_type(contents[m])
+            job.note(f"{m}: {kind} {AXES[kind]} = {shape}, stored as {dtype}{masked}")
             for line in _doubts(contents, m, kind, is_stated=m in self.settings.kinds):
                 job.warn(line)
         return kinds
+
+    def _token_ids(self, files: Mapping[str, Contents], kinds: Mapping[str, Kind]) -> dict[str, tuple[int, int]]:
+        """How many ids there are, and the padding's, by modality that holds token ids."""
+        texts = [m for m, kind in kinds.items() if kind == "tokens"]
+        for setting in ("vocabularies", "pads"):
+            for m in getattr(self.settings, setting):
+                if m not in texts:
+                    raise UsageError(
+                        f"dataset.prepare.{setting} names {m!r}, which is not of the kind tokens; set "
+                        f"dataset.prepare.kinds.{m}=tokens, or leave it out"
+                    )
+        sizes = {m: 1 + largest_id(list(files.values()), m) for m in texts}
+        return {m: (self.settings.vocabularies.get(m, sizes[m]), self.settings.pads.get(m, 0)) for m in texts}
 
     def _choose(
         self, labels: Mapping[str, Indices], classes: tuple[str, ...], job: Job

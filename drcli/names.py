@@ -158,6 +158,10 @@ BACKBONES = Registry(
         "resnet_small": Entry("drcli.models.resnet:ResNetSmall", "3 stages of one block, width 16; 64-d"),
         "mlp": Entry("drcli.models.mlp:Mlp", "multilayer perceptron for vectors (D,); other samples are flattened"),
         "transformer": Entry("drcli.models.transformer:Transformer", "encoder for sequences (L, D); padding is masked"),
+        "token_transformer": Entry(
+            "drcli.models.text:TokenTransformer", "transformer over the token ids of a text; padding is masked"
+        ),
+        "token_bag": Entry("drcli.models.text:TokenBag", "mean of the embeddings of a text's tokens, in no order"),
         "vit": Entry("drcli.models.transformer:ViT", "vision transformer for pictures, clips and spectrograms"),
     },
     group="drcli.backbones",

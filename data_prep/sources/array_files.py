@@ -15,16 +15,17 @@ from data_prep.writing.splits import Indices
 from drcli.data.format import SPLITS
 from drcli.errors import DataError
 
-Kind = Literal["array", "frames", "flow", "sequence", "vector"]
+Kind = Literal["array", "frames", "flow", "sequence", "vector", "tokens"]
 AXES: Mapping[Kind, str] = {
     "array": "(C, H, W)",
     "frames": "(T, C, H, W)",
     "flow": "(T, 2, H, W)",
     "sequence": "(L, D)",
     "vector": "(D,)",
+    "tokens": "(L,)",
 }
 KINDS_BY_RANK: Mapping[int, tuple[Kind, ...]] = {
-    1: ("vector",),
+    1: ("tokens", "vector"),
     2: ("array", "sequence"),
     3: ("array",),
     4: ("frames", "flow"),
@@ -162,7 +163,7 @@ def read_present(contents: Contents) -> dict[str, NDArray[np.bool_]]:
 
 
 def read_lengths(contents: Contents, modality: str) -> Indices:
-    """Valid steps (N,) of a sequence (N, L, D): L throughout where the file does not say.
+    """Valid steps (N,) of a sequence (N, L, D), or of tokens (N, L): L throughout where the file does not say.
 
     Raises:
         DataError: they are not in 0 ... L, or all 0.

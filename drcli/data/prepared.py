@@ -19,6 +19,7 @@ from drcli.data.format import (
     LABELS_FILE,
     SPLITS,
     DatasetInfo,
+    ModalityInfo,
     absence,
     differences,
     lengths_file,
@@ -27,6 +28,7 @@ from drcli.data.format import (
     read_info,
     verify_files,
 )
+from drcli.data.info_checks import WITH_LENGTHS
 from drcli.data.pairs import Pool
 from drcli.data.rows import MappedFile, open_array
 from drcli.errors import DataError, RunError, UsageError
@@ -41,7 +43,7 @@ class Split:
     Attributes:
         name: train, val or test.
         arrays: (N, ...) as stored, by modality; pages are read from disk when they are touched.
-        lengths: (N,) int64 valid steps, by modality that is a sequence.
+        lengths: (N,) int64 valid steps, by modality that is a sequence or tokens.
         labels: (N,) int64 class indices.
         sample: (N,) int64, for each row the number of its sample, counted by first appearance.
         weight: (N,) float64, 1 / draws of the row's sample: a mean over rows with these weights is
@@ -134,7 +136,7 @@ class PreparedDataset:
         return _ids(self.root / split / IDS_FILE)
 
     def _sequences(self) -> list[str]:
-        return [m for m, spec in self.info.modalities.items() if spec.kind == "sequence"]
+        return [m for m, spec in self.info.modalities.items() if spec.kind in WITH_LENGTHS]
 
 
 def open_pool(root: Path, info: DatasetInfo, modality: str) -> Pool:
@@ -232,8 +234,10 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
     """Check shapes, labels and classes of one split; returns warnings."""
     for m, spec in info.modalities.items():
         open_array(root / split / f"{m}.npy", (info.rows[split], *spec.shape), spec.dtype)
-        if spec.kind == "sequence":
+        if spec.kind in WITH_LENGTHS:
             _check_lengths(root / split / lengths_file(m), info.rows[split], spec.shape[0])
+        if spec.vocabulary:
+            _check_token_ids(root / split / f"{m}.npy", (info.rows[split], *spec.shape), spec)
     _check_present(root, info, split)
     labels_path = root / split / LABELS_FILE
     labels = open_array(labels_path, (info.rows[split],), "int64")
@@ -275,6 +279,15 @@ def _check_lengths(path: Path, rows: int, longest: int) -> None:
     if lengths.min() < 0 or lengths.max() > longest:
         raise DataError(
             f"{path}: lengths run from {lengths.min()} to {lengths.max()}, allowed are 0 to {longest}; "
+            "prepare the dataset again with --fresh"
+        )
+
+
+def _check_token_ids(path: Path, shape: tuple[int, ...], spec: ModalityInfo) -> None:
+    ids = open_array(path, shape, spec.dtype)
+    if ids.min() < 0 or ids.max() >= spec.vocabulary:
+        raise DataError(
+            f"{path}: token ids run from {ids.min()} to {ids.max()}, allowed are 0 to {spec.vocabulary - 1}; "
             "prepare the dataset again with --fresh"
         )
 

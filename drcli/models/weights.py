@@ -23,9 +23,6 @@ Sizes: TypeAlias = Mapping[str, Size]
 _COUNTER = "num_batches_tracked"
 """A buffer of batch normalisation that no result depends on, and that old files of weights lack."""
 
-_OTHER_SHAPES = {1: (17,), 2: (9, 17), 3: (5, 40, 48), 4: (3, 5, 40, 48)}
-"""Samples of other sizes than those of `Backbone.sketch`, by rank."""
-
 _NAMED = 3
 """How many tensors a message names."""
 
@@ -161,7 +158,7 @@ def _skeleton(backbone: type[Backbone], settings: BaseModel) -> tuple[Sizes, fro
         return None
     try:
         with torch.device("meta"), Undrawn():
-            other = _sizes(backbone(settings, _OTHER_SHAPES[backbone.ranks[0]]).state_dict())
+            other = _sizes(backbone.example(settings, 1).state_dict())
     except Exception:  # noqa: BLE001 - a backbone of another package may fail in any way; building it will tell
         return None
     own = _sizes(sketch.state_dict())
