@@ -203,6 +203,8 @@ DATASETS = Registry(
         "wikipedia": Entry(
             "data_prep.wikipedia:Wikipedia", "Wikipedia's articles: features of text and picture; ten categories"
         ),
+        "food101": Entry("data_prep.food101:Food101", "UPMC Food-101: pictures of 101 dishes; visual, text"),
+        "mvsa_single": Entry("data_prep.mvsa:MvsaSingle", "MVSA-Single: moods of tweets; visual, text"),
         "arrays": Entry("data_prep.arrays:Arrays", "your own arrays, from train.npz, val.npz and test.npz"),
     },
     group="drcli.datasets",
