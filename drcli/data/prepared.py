@@ -26,11 +26,11 @@ from drcli.data.format import (
     pool_files,
     present_file,
     read_info,
-    verify_files,
 )
 from drcli.data.info_checks import WITH_LENGTHS
 from drcli.data.pairs import Pool
 from drcli.data.rows import MappedFile, open_array
+from drcli.data.verified import verify
 from drcli.errors import DataError, RunError, UsageError
 from drcli.names import DATASETS
 from drcli.reading import read_text
@@ -156,13 +156,23 @@ def _read_column(path: Path, rows: int) -> Tensor:
     return torch.from_numpy(open_array(path, (rows,), "int64")).clone()
 
 
-def open_dataset(root: Path, *, name: str | None = None, settings: Mapping[str, Any] | None = None) -> PreparedDataset:
+def open_dataset(
+    root: Path,
+    *,
+    name: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    everything: bool = False,
+) -> PreparedDataset:
     """Open a prepared dataset after checking all of it, content digests included.
+
+    Files of a large dataset that were read once, and whose sizes, times and sampled pieces are the same since, are
+    not read again (`drcli.data.verified`).
 
     Args:
         root: the folder that `drcli prepare` made.
         name: the dataset that is expected; None accepts any.
         settings: the `dataset.prepare` block that is expected, defaults filled in; None accepts any.
+        everything: whether all files of a large dataset are read too.
 
     Raises:
         DataError: it is missing, of another version, name or settings; a file is missing, truncated
@@ -171,7 +181,7 @@ def open_dataset(root: Path, *, name: str | None = None, settings: Mapping[str, 
     """
     info = describe_dataset(root, name=name, settings=settings)
     again = prepare_command(info.name, root, fresh=True)
-    verify_files(root, info, again)
+    verify(root, info, again, everything=everything)
     warnings = [line for split in SPLITS for line in _check_split(root, info, split)]
     if layout.has_old_pictures(info):
         warnings.insert(0, layout.warning_of_old_pictures(root, again))
