@@ -121,6 +121,17 @@ class Row:
     classes: Mapping[str, Mean] = field(default_factory=dict)
 
     @property
+    def accuracy(self) -> Mean:
+        """The score of a classification.
+
+        Raises:
+            UsageError: it is of a regression.
+        """
+        if self.task is not CLASSIFICATION:
+            raise UsageError(f"{self.name}: a {self.task.name} has no accuracy; take score, its {self.task.first.name}")
+        return self.score
+
+    @property
     def all_seconds(self) -> float:
         """Mean duration of a run with those that it starts from."""
         return self.seconds + self.teacher_seconds

@@ -250,6 +250,11 @@ class GridConsole(Lines):
         self.task: TaskName = "classification"
         self.rows: dict[Path, tuple[str, ...]] = {}  # by folder: several recipes may have runs of one name
 
+    @property
+    def is_redrawn(self) -> bool:
+        """Whether the table is drawn again in its place; else a line is written for each look at a run's log."""
+        return self.console.is_terminal
+
     def on(self, event: Event) -> None:
         """Show an event."""
         match event:
@@ -276,7 +281,7 @@ class GridConsole(Lines):
         )
         if first_epoch:
             self.write(f"{run.recipe.name}: {run.name} seed {run.seed}: resumed at epoch {first_epoch}")
-        if self.console.is_terminal:
+        if self.is_redrawn:
             self._refresh()
 
     def _renew(self, run: PlannedRun, record: EpochRecord) -> None:
@@ -290,7 +295,7 @@ class GridConsole(Lines):
             record.val.task.first.text(record.val.first),
         )
         self.rows[run.folder] = row
-        if self.console.is_terminal:
+        if self.is_redrawn:
             self._refresh()
         else:
             cells = zip(grid_columns(self.task)[1:], row[1:], strict=True)

@@ -63,7 +63,7 @@ def test_dataset_json_says_the_task_and_an_old_drcli_refuses_it(tmp_path: Path) 
     prepare(tree.mosi_download(tmp_path / "download"), tmp_path / "out")
     found = json.loads((tmp_path / "out/dataset.json").read_text(encoding="utf-8"))
     assert found["regression"] == {"low": -3.0, "high": 3.0}
-    assert found["format_version"] == 4
+    assert found["format_version"] == 5
 
 
 def test_classes_are_written_as_before(tmp_path: Path) -> None:
