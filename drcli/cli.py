@@ -307,7 +307,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
     asked = Asked(subsets, missing or [], noise or [], absent, draws)
     tell = functools.partial(typer.echo, err=True)
     result = command.evaluate(checkpoint, overrides or [], split, device, asked, tell)
-    _emit(as_json, lambda: result, lambda: command.table(result))
+    _emit(as_json, lambda: command.to_json(result), lambda: command.table(result))
 
 
 @app.command()

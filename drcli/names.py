@@ -158,11 +158,17 @@ BACKBONES = Registry(
         "resnet_small": Entry("drcli.models.resnet:ResNetSmall", "3 stages of one block, width 16; 64-d"),
         "mlp": Entry("drcli.models.mlp:Mlp", "multilayer perceptron for vectors (D,); other samples are flattened"),
         "transformer": Entry("drcli.models.transformer:Transformer", "encoder for sequences (L, D); padding is masked"),
+        "vit": Entry("drcli.models.transformer:ViT", "vision transformer for pictures, clips and spectrograms"),
         "token_transformer": Entry(
             "drcli.models.text:TokenTransformer", "transformer over the token ids of a text; padding is masked"
         ),
         "token_bag": Entry("drcli.models.text:TokenBag", "mean of the embeddings of a text's tokens, in no order"),
-        "vit": Entry("drcli.models.transformer:ViT", "vision transformer for pictures, clips and spectrograms"),
+        "timm": Entry("drcli.models.timm_encoder:Timm", "a model of timm by name, for pictures and clips; extra: timm"),
+        "transformers": Entry(
+            "drcli.models.transformers_encoder:Transformers",
+            "a model of transformers by its folder or name; extra: transformers",
+        ),
+        "module": Entry("drcli.models.module_encoder:Module", "a class of your own, named as package.module:Class"),
     },
     group="drcli.backbones",
 )

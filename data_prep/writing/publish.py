@@ -52,19 +52,20 @@ def is_occupied(out: Path) -> bool:
     return bool(names)
 
 
-def existing(out: Path, requested: Mapping[str, Any], remedy: str) -> DatasetInfo:
+def existing(out: Path, requested: Mapping[str, Any], remedy: str, defaults: Mapping[str, Any]) -> DatasetInfo:
     """The dataset at `out`, if it is whole and the requested one.
 
     Args:
         out: folder of the dataset.
         requested: its `identity`.
         remedy: the command that prepares it again.
+        defaults: of the settings; that of one which did not exist when it was made is what was done then.
 
     Raises:
         DataError: it is damaged, or another one.
     """
     info = read_info(out)
-    changed = differences(identity(info.name, info.settings, info.source), requested)
+    changed = differences(identity(info.name, {**defaults, **info.settings}, info.source), requested)
     if changed:
         raise DataError(
             f"{out}: holds another prepared dataset ({'; '.join(changed)}); "

@@ -200,23 +200,41 @@ def prepare_recipe(
     max_bad: float = 0.01,
 ) -> Prepared:
     """Prepare a recipe's dataset, showing progress and warnings."""
-    started = time.perf_counter()
     block = recipe.dataset
-    display, advance = stages(progress, f"preparing {block.name}")
+    preparer = DATASETS.load(block.name)(block.prepare)
+    return run_preparer(
+        preparer,
+        progress,
+        root=block.root,
+        source=source,
+        workers=workers,
+        limit=limit,
+        fresh=fresh,
+        max_bad=max_bad,
+    )
+
+
+def run_preparer(preparer: Any, progress: Console, *, root: Path, **options: Any) -> Prepared:
+    """Let a preparer work, showing progress and warnings.
+
+    Args:
+        preparer: of a dataset.
+        progress: where to show them.
+        root: folder of the prepared dataset.
+        options: see `data_prep.base.Preparer.run`.
+    """
+    started = time.perf_counter()
+    display, advance = stages(progress, f"preparing {preparer.name}")
     display.disable = not progress.is_interactive  # else it would leave an empty line
     with display:
-        info = DATASETS.load(block.name)(block.prepare).run(
-            source=source,
-            out=block.root,
-            workers=workers,
-            limit=limit,
-            fresh=fresh,
-            max_bad=max_bad,
+        info = preparer.run(
+            **{"source": None, **options},
+            out=root,
             progress=advance,
             warn=lambda text: progress.print(Text(text, style="yellow")),
             note=lambda text: progress.print(Text(text)),
         )
-    return Prepared(info, block.root, time.perf_counter() - started)
+    return Prepared(info, root, time.perf_counter() - started)
 
 
 def to_json(prepared: Prepared | PartPrepared) -> dict[str, Any]:

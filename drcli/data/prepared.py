@@ -225,6 +225,14 @@ def prepare_command(name: str, root: Path, *, fresh: bool = False, settings: Map
     return layout.prepare_command(name, root, needs_source=bool(kind.needs_source), fresh=fresh, changed=changed)
 
 
+def _defaults(name: str) -> dict[str, Any]:
+    """The settings of a dataset that nobody has changed; none of a plug-in that is not installed."""
+    try:
+        return DATASETS.load(name).Settings.model_construct().model_dump(mode="json", by_alias=True)  # type: ignore[no-any-return]
+    except UsageError:
+        return {}
+
+
 def _check_requested(root: Path, info: DatasetInfo, name: str | None, settings: Mapping[str, Any] | None) -> None:
     """Refuse a dataset that is not the one the recipe describes."""
     if name is not None and name != info.name:
@@ -232,7 +240,8 @@ def _check_requested(root: Path, info: DatasetInfo, name: str | None, settings: 
             f"{root}: holds dataset {info.name!r}, the recipe asks for {name!r}; "
             f"point dataset.root elsewhere, or run {prepare_command(name, root, fresh=True)}"
         )
-    changed = differences(info.settings, info.settings if settings is None else settings)
+    there = {**_defaults(info.name), **info.settings}  # of a newer setting: what was done before there was one
+    changed = differences(there, there if settings is None else settings)
     if changed:
         raise DataError(
             f"{root}: prepared with other settings than dataset.prepare asks for ({'; '.join(changed)}); "

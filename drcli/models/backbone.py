@@ -6,9 +6,9 @@ without knowing which of the two it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel
@@ -18,6 +18,9 @@ from torch.overrides import TorchFunctionMode
 from drcli.bases import Settings as BaseSettings
 from drcli.bases import refuse_misspelt
 from drcli.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from drcli.models.weight_files import Weights
 
 _SHAPES: Sequence[Mapping[int, tuple[int, ...]]] = (
     {1: (16,), 2: (8, 16), 3: (3, 32, 32), 4: (2, 3, 32, 32)},
@@ -208,6 +211,26 @@ class Backbone(nn.Module):
         from drcli.models.weights import check_named
 
         return check_named(block)
+
+    @classmethod
+    def check(cls, settings: Any) -> Iterable[tuple[str, str]]:
+        """Yield what of valid settings does not fit together or is not there, before any data is read.
+
+        Each is a pair (key within the modality's block, message).
+        """
+        return ()
+
+    @classmethod
+    def own_weights(cls, settings: Any) -> Weights | None:
+        """Return the pre-trained weights that its settings name, for `load_pretrained`; None where they name none.
+
+        The key `weights` of a modality goes before them. Asked before data is read, too, so that what is missing is
+        known then.
+
+        Raises:
+            DataError: they cannot be had.
+        """
+        return None
 
     def begin(self, x: Tensor, lengths: Tensor | None = None) -> Hidden:
         """Map a batch (B, *shape), and the valid steps (B,) of sequences, to what the first stage takes."""

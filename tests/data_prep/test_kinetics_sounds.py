@@ -60,6 +60,7 @@ def test_rows_are_what_the_clip_holds(download: Path, tmp_path: Path) -> None:
     assert [frame_number(picture) for picture in visual[row]] == [5, 15, 25, 35]
 
 
+@pytest.mark.slow
 def test_class_folders_and_flat_folders_give_the_same(download: Path, tmp_path: Path) -> None:
     classes = make_kinetics(tmp_path / "classes", layout="classes")
     for name, source in (("flat", download), ("by_class", classes)):
