@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,8 @@ def test_the_commands_prepare_parts_join_them_and_verify(drcli: Drcli, tmp_path:
     drcli(*common[:-1], f"dataset.root={tmp_path / 'whole'}", *source)
     assert tree(tmp_path / "data") == tree(tmp_path / "whole")
     assert json.loads(drcli(*common, "--verify", "--json").stdout)["fingerprint"] == merged["fingerprint"]
-    shutil.copyfile(tmp_path / "data" / "val" / "visual.npy", tmp_path / "data" / "test" / "visual.npy")
+    path = tmp_path / "data" / "test" / "visual.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     assert "truncated or altered" in drcli(*common, "--verify", code=3).stderr
     assert "not made clip by clip" in drcli("prepare", "digits", "--shard", "1/2", code=2).stderr
     assert "give one of them" in drcli("prepare", "digits", "--shard", "1/2", "--merge", code=2).stderr
