@@ -154,7 +154,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
     request = command.PrepareRequest(
         target, overrides or [], source, out, workers, limit, fresh, max_bad, split_dir, shard, merge, verify
     )
-    prepared = command.prepare(request, terminal.console(stderr=True))
+    prepared = command.run(request, terminal.console(stderr=True))
     _emit(as_json, lambda: command.to_json(prepared), lambda: command.table(prepared))
 
 
