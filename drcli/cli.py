@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +25,8 @@ from drcli.command_line import (
     JobsOpt,
     JsonOpt,
     LogOpt,
+    MaxBadOpt,
+    MergeOpt,
     MethodOpt,
     MissingOpt,
     NoiseOpt,
@@ -34,10 +36,14 @@ from drcli.command_line import (
     ReferenceOpt,
     SamplerOpt,
     SeedsOpt,
+    ShardOpt,
+    SplitDirOpt,
     SubsetsOpt,
     TrialsOpt,
     TunedOpt,
     TuneSeedsOpt,
+    VerifyOpt,
+    end_failed,
     reports_errors,
 )
 from drcli.errors import UsageError
@@ -62,13 +68,6 @@ def _emit(as_json: bool, value: Callable[[], Any], table: Callable[[], Any]) -> 
         typer.echo(json.dumps(value(), allow_nan=False))
     else:
         terminal.show(table())
-
-
-def _end_failed(failed: Sequence[str], exit_code: int = 1) -> None:
-    """End with an exit code, and say what failed, if anything has."""
-    if failed:
-        typer.echo("drcli: " + "\n".join(failed), err=True)
-        raise typer.Exit(exit_code)
 
 
 def _version(asked: bool) -> None:
@@ -141,19 +140,11 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
         int | None, typer.Option(min=1, help="Largest number of samples, all splits together; stratified by class.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace a dataset that is already in the folder.")] = False,
-    max_bad: Annotated[
-        str, typer.Option(metavar="SHARE", help="Largest share of clips that may be skipped, such as 1% or 0.01.")
-    ] = "1%",
-    split_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the authors' split files: dataset.prepare.split_dir.")
-    ] = None,
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Decode part I of N alone; other processes decode the others.")
-    ] = None,
-    merge: Annotated[bool, typer.Option("--merge", help="Join the parts that --shard made, and finish.")] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Only read every file of the prepared dataset anew.")
-    ] = False,
+    max_bad: MaxBadOpt = "1%",
+    split_dir: SplitDirOpt = None,
+    shard: ShardOpt = None,
+    merge: MergeOpt = False,
+    verify: VerifyOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Turn an official download into a prepared dataset."""
@@ -163,7 +154,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
     request = command.PrepareRequest(
         target, overrides or [], source, out, workers, limit, fresh, max_bad, split_dir, shard, merge, verify
     )
-    prepared = command.prepare(request, terminal.console(stderr=True))
+    prepared = command.run(request, terminal.console(stderr=True))
     _emit(as_json, lambda: command.to_json(prepared), lambda: command.table(prepared))
 
 
@@ -207,7 +198,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
         return  # the main process of torchrun shows it
     if as_json or result.runs:  # where every run failed there is nothing to compare
         _emit(as_json, lambda: command.to_json(result, reference), lambda: command.tables(result, request))
-    _end_failed(result.messages, result.exit_code)
+    end_failed(result.messages, result.exit_code)
 
 
 def _prepare_to_train(request: TrainRequest, folder: Path | None, *, plan: bool, as_json: bool) -> None:
@@ -253,7 +244,7 @@ def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
     done = command.tune(request, terminal.console(stderr=True))
     if as_json or done.found:
         _emit(as_json, lambda: command.to_json(done), lambda: command.show(done))
-    _end_failed(command.failures(done))
+    end_failed(command.failures(done))
 
 
 @app.command()
@@ -405,5 +396,5 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     result = command.reproduce(plans, request, terminal.console(stderr=True))
     _emit(as_json, lambda: command.to_json(result), lambda: command.show(result))
     if result.ended is not None:
-        _end_failed([*result.failed, str(result.ended)], result.ended.exit_code)
-    _end_failed(result.failed)
+        end_failed([*result.failed, str(result.ended)], result.ended.exit_code)
+    end_failed(result.failed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn, ParamSpec
 
@@ -105,6 +105,17 @@ ColumnsOpt = Annotated[
         "parameters, seconds_per_epoch, seconds_per_1000, peak_memory, peak_gpu_memory.",
     ),
 ]
+MaxBadOpt = Annotated[
+    str, typer.Option(metavar="SHARE", help="Largest share of clips that may be skipped, such as 1% or 0.01.")
+]
+SplitDirOpt = Annotated[
+    Path | None, typer.Option(help="Folder of the authors' split files: dataset.prepare.split_dir.")
+]
+ShardOpt = Annotated[
+    str | None, typer.Option(metavar="I/N", help="Decode part I of N alone; other processes decode the others.")
+]
+MergeOpt = Annotated[bool, typer.Option("--merge", help="Join the parts that --shard made, and finish.")]
+VerifyOpt = Annotated[bool, typer.Option("--verify", help="Only read every file of the prepared dataset anew.")]
 SubsetsOpt = Annotated[
     str | None,
     typer.Option(
@@ -174,3 +185,10 @@ def _end(message: str, code: int) -> NoReturn:
     """Say what is wrong and end; characters of a file or path that would steer the terminal are spelled out."""
     typer.echo(f"drcli: {printable(message)}", err=True)
     raise typer.Exit(code) from None
+
+
+def end_failed(failed: Sequence[str], exit_code: int = 1) -> None:
+    """End with an exit code, and say what failed, if anything has."""
+    if failed:
+        typer.echo("drcli: " + "\n".join(failed), err=True)
+        raise typer.Exit(exit_code)

@@ -36,7 +36,8 @@ def test_the_id_of_a_word_is_its_digest_and_no_word_has_the_paddings() -> None:
 def test_texts_are_cut_and_padded() -> None:
     ids, lengths, cut = token_ids(["a b a", "", "c"], vocabulary=1000, length=2)
     a, b, c = (id_of(word, 1000) for word in "abc")
-    assert (ids.dtype, ids.tolist(), lengths, cut) == (np.int32, [[a, b], [0, 0], [c, 0]], [2, 0, 1], 1)
+    assert ids.dtype == np.int32
+    assert (ids.tolist(), lengths, cut) == ([[a, b], [0, 0], [c, 0]], [2, 0, 1], 1)
 
 
 @pytest.mark.parametrize(
