@@ -105,7 +105,6 @@ def test_rows_without_a_text_have_no_valid_token(tmp_path: Path) -> None:
     [
         ({}, {"vocabularies": {"text": 5}}, "'text' has token ids from . to .* allowed are 0 to 4"),
         ({}, {"pads": {"text": 12}}, "pad is 12; it must be a token id from 0 to 11"),
-        ({}, {"vocabularies": {"text": 2**24 + 1}}, "vocabulary is 16777217; it must be 16777216 at most"),
         ({}, {"pads": {"visual": 0}}, "dataset.prepare.pads names 'visual', which is not of the kind tokens"),
         ({"text_lengths": np.full(30, 6)}, {}, "'text_lengths' runs from 6 to 6; 'text' has 5 steps"),
         ({}, {"kinds": {}, "vocabularies": {}, "pads": {}}, "'text_lengths' is not used.*kinds.text=tokens"),

@@ -24,7 +24,8 @@ ALWAYS = ("joint", "diagnose_relearn", "ogm_ge")
 
 
 def of_method(name: str, made: Mapping[str, Any], encoder: Mapping[str, Any]) -> Recipe:
-    blocks = {"method": name, "methods": {name: Subject(name).settings}, "fusion": CASES[name].fusion}
+    settings = {**Subject(name).settings, **({"tensors": "all"} if name in {"ogm", "ogm_ge"} else {})}
+    blocks = {"method": name, "methods": {name: settings}, "fusion": CASES[name].fusion}
     return encoded(made, encoder, **blocks, training=FOUR_EPOCHS)
 
 
