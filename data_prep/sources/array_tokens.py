@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.sources.array_files import Contents, read_lengths
-from data_prep.sources.npz import Array, Stored, read_rows
+from data_prep.sources.npz import Array, Stored
 from data_prep.writing.splits import Indices
 from data_prep.writing.writer import SplitWriter
 
@@ -24,7 +24,7 @@ def largest_id(files: Sequence[Contents], modality: str) -> int:
         stored = contents[modality]
         _check_integers(stored)
         lengths, steps = read_lengths(contents, modality), np.arange(stored.shape[1])
-        for start, piece in read_rows(stored):
+        for start, piece in stored.rows():
             valid = steps < lengths[start : start + len(piece), None]
             largest = max(largest, int(piece.max(where=valid, initial=0)))
     return largest
@@ -59,7 +59,7 @@ def write_tokens(
         part.present(modality, present[rows])
         lengths = lengths * present[rows]
     part.lengths(modality, lengths.tolist())
-    for start, piece in read_rows(stored):
+    for start, piece in stored.rows():
         first, last = np.searchsorted(rows, [start, start + len(piece)]).tolist()
         values = piece[rows[first:last] - start]
         valid = np.arange(values.shape[1]) < lengths[first:last, None]

@@ -59,6 +59,7 @@ class SplitWriter:
         self.masks: dict[str, NDArray[np.bool_]] = {}
         self.pools: dict[str, NDArray[Any]] = {}
         self.ids: dict[str, tuple[int, int]] = {}
+        self.names: tuple[str, ...] = tuple(ids)
         allocate(folder / LABELS_FILE, (self.rows,), "int64")[:] = labels
         (folder / IDS_FILE).write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
 
@@ -163,6 +164,11 @@ class DatasetWriter:
         self.name = name
         self.classes = classes
         self._splits: dict[str, SplitWriter] = {}
+
+    @property
+    def splits(self) -> Mapping[str, SplitWriter]:
+        """The splits that there are, by name."""
+        return self._splits
 
     def split(self, name: str, *, labels: Sequence[int], ids: Sequence[str]) -> SplitWriter:
         """Begin a split of len(labels) rows."""

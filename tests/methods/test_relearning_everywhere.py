@@ -81,7 +81,12 @@ def test_an_event_moves_the_parameters_of_every_encoder_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("fusion", "backbone"), [("mmtm", "vit"), ("centralnet", "resnet_small"), ("mbt", "transformer")]
+    ("fusion", "backbone"),
+    [
+        pytest.param("mmtm", "vit", marks=pytest.mark.slow),
+        pytest.param("centralnet", "resnet_small", marks=pytest.mark.slow),
+        ("mbt", "transformer"),
+    ],
 )
 def test_a_whole_run_has_its_event(
     fusion: str, backbone: str, data: Callable[..., dict[str, Any]], tmp_path: Path
