@@ -94,7 +94,7 @@ class Arrays(DownloadPreparer):
             "label's, by its own name",
         )
         label: str = Field("label", description="of a saved Hugging Face dataset: the column of the classes")
-        longest: dict[str, PositiveInt] = Field(
+        longest: dict[str, Annotated[int, Field(ge=1, le=2**24)]] = Field(
             {},
             description="of a saved Hugging Face dataset: most steps of sequences and tokens, by modality; longer ones "
             "are cut; those left out: as the longest",
