@@ -16,6 +16,7 @@ from drcli.commands.conditions import Asked, check_names, is_grid, runs_below
 from drcli.data.format import SPLITS
 from drcli.engine.assemble import Restored, restore
 from drcli.engine.conditions import Wanted, measure
+from drcli.engine.cores import looking_at
 from drcli.engine.device import resolve_device, set_determinism
 from drcli.engine.evaluate import evaluate_split, num_parameters
 from drcli.errors import DataError, UsageError
@@ -39,6 +40,7 @@ def evaluate(
     device: str,
     asked: Asked = NOTHING,
     tell: Callable[[str], None] = lambda _: None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Return the object of `drcli eval --json`.
 
@@ -52,20 +54,27 @@ def evaluate(
         device: auto, cpu or cuda.
         asked: subsets, missing samples and noise.
         tell: is told of each of several runs before it is scored.
+        threads: of torch; None: those that a run was begun with.
 
     Raises:
         DrcliError: bad usage, a damaged checkpoint, or missing data.
     """
     if asks_for_many(checkpoint, asked):
-        return evaluate_grid(checkpoint, overrides, split, device, asked, tell)
+        return evaluate_grid(checkpoint, overrides, split, device, asked, tell, threads)
     wanted, root = asked.wanted(), _checked(checkpoint, overrides, split)
-    restored, folder = _restored(checkpoint, root, device), checkpoint
+    with looking_at(checkpoint, threads, resolve_device(device)):
+        restored = _restored(checkpoint, root, device)
+        check_names(wanted, restored.assembly.modalities)
+        plain = _scored(checkpoint_at(checkpoint), restored, split)
+        return {**plain, **_shown(_measured(restored, split, wanted, checkpoint))}
+
+
+def _scored(checkpoint: Path, restored: Restored, split: str) -> dict[str, Any]:
+    """Return the scores of a checkpoint that is read, as it is, and what its run took."""
     assembly = restored.assembly
-    checkpoint = checkpoint_at(checkpoint)
-    check_names(wanted, assembly.modalities)
     found = evaluate_split(assembly, split)
     measures = found.measures(assembly.dataset.info.classes)
-    plain = {
+    return {
         "checkpoint": str(checkpoint),
         "split": split,
         "epoch": restored.epoch,
@@ -78,7 +87,6 @@ def evaluate(
         **({} if measures is None else {"measures": measures.to_dict()}),
         "cost": _cost(checkpoint, num_parameters(assembly)).to_dict(),
     }
-    return {**plain, **_shown(_measured(restored, split, wanted, folder))}
 
 
 def evaluate_grid(
@@ -88,6 +96,7 @@ def evaluate_grid(
     device: str,
     asked: Asked,
     tell: Callable[[str], None],
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Return scores without modalities and under noise of every finished run below a folder, and keep them there.
 
@@ -98,14 +107,15 @@ def evaluate_grid(
         device: as for `evaluate`.
         asked: subsets, missing samples and noise.
         tell: as for `evaluate`.
+        threads: as for `evaluate`.
     """
     wanted, root = asked.wanted(), _checked(folder, overrides, split)
     runs: list[dict[str, Any]] = []
     below = runs_below(folder, wanted)
     for run in below:
         tell(f"[{len(runs) + 1}/{len(below)}] {run.folder}")
-        restored = _restored(run.folder, root, device)
-        found = _measured(restored, split, wanted.of(run.modalities), run.folder)
+        with looking_at(run.folder, threads, resolve_device(device)):
+            found = _measured(_restored(run.folder, root, device), split, wanted.of(run.modalities), run.folder)
         named = {"run": str(run.folder), "recipe": run.recipe_name, "name": run.name, "seed": run.seed}
         clean = {"accuracy": run.accuracy} if split == "test" else {}
         runs.append({**named, **clean, **_shown(found)})

@@ -21,11 +21,11 @@ from drcli.commands.prepare import prepare_recipe
 from drcli.data.format import INFO_FILE
 from drcli.data.prepared import PreparedDataset, open_dataset
 from drcli.engine.assemble import prepare_settings
-from drcli.engine.device import resolve_device
+from drcli.engine.cores import Sharing, share_out, using
+from drcli.engine.device import bfloat16_line, resolve_device
 from drcli.engine.distributed import check_devices, check_runs, joined, launched, on_devices
 from drcli.engine.grid import GridResult, finished_among, is_stored, run_grid
 from drcli.engine.jobs import run_jobs
-from drcli.engine.processes import share_out
 from drcli.engine.ray_grid import RayOptions, connected, import_ray, run_ray_grid
 from drcli.errors import DataError, DrcliError, InterruptedRunError, PeerError, RunError, UsageError
 from drcli.models.weights import check_files
@@ -59,6 +59,7 @@ class EngineOptions:
     devices: int | None = None
     fresh: bool = False
     jobs: int | None = None
+    threads: int | None = None
 
 
 Engine = Callable[[Sequence[PlannedRun], PreparedDataset, Console], GridResult]
@@ -76,9 +77,8 @@ def select_engine(options: EngineOptions) -> Engine:
         "--gpus-per-run": options.gpus_per_run,
     }
     if options.name == "ray":
-        _refuse(
-            {"--devices": options.devices, "--jobs": options.jobs}, "belongs to --engine local; leave one of them out"
-        )
+        local_only = {"--devices": options.devices, "--jobs": options.jobs, "--threads": options.threads}
+        _refuse(local_only, "belongs to --engine local; leave one of them out")
         import_ray()
         ray = RayOptions(options.address, options.cpus_per_run or 1, options.gpus_per_run, options.device)
         return partial(_train_on_ray, ray, options.fresh)
@@ -87,13 +87,13 @@ def select_engine(options: EngineOptions) -> Engine:
     _refuse(ray_only, "belongs to --engine ray; add that, or leave it out")
     device = resolve_device(options.device)
     if options.devices is None or options.devices == 1:
-        return partial(_train_at_once, options.jobs, device, options.fresh)
+        return partial(_train_at_once, options, device)
     if options.jobs not in {None, 1}:
         raise UsageError(
             f"--jobs {options.jobs}: --devices {options.devices} gives all to one run; leave one of them out"
         )
     check_devices(options.devices, device)
-    return partial(_train_on_devices, options.devices, device, options.fresh)
+    return partial(_train_on_devices, options, options.devices, device)
 
 
 def _refuse(options: Mapping[str, object], why: str) -> None:
@@ -103,20 +103,22 @@ def _refuse(options: Mapping[str, object], why: str) -> None:
 
 
 def _train_at_once(
-    asked: int | None,
+    options: EngineOptions,
     device: torch.device,
-    fresh: bool,
     runs: Sequence[PlannedRun],
     dataset: PreparedDataset,
     progress: Console,
 ) -> GridResult:
     """Train several runs at once, or in this process where that is one run at a time."""
-    folders = {run.folder for run in runs}
-    sharing = share_out(asked, device, len(folders))
-    if sharing.jobs == 1:
+    folders, fresh = {run.folder for run in runs}, options.fresh
+    if not fresh and all(map(is_stored, runs)):
         return train_here(device, fresh, runs, dataset, progress)
-    if fresh or not all(map(is_stored, runs)):
-        progress.print(Text(f"{sharing}" + ("" if asked else "; --jobs N trains N at once"), style="dim"))
+    sharing = share_out(options.jobs, device, len(folders), options.threads)
+    for line in _first_lines(sharing, options, device, runs):
+        progress.print(Text(line, style="dim"), soft_wrap=True)
+    if sharing.jobs == 1:
+        with using(sharing.threads):
+            return train_here(device, fresh, runs, dataset, progress, threads=sharing.asked)
     listener = GridConsole(progress, len(folders))
     with stoppable(listener):
         return run_jobs(
@@ -130,6 +132,20 @@ def _train_at_once(
         )
 
 
+def _first_lines(
+    sharing: Sharing, options: EngineOptions, device: torch.device, runs: Sequence[PlannedRun]
+) -> Iterator[str]:
+    """Yield how the runs share the machine, and on a CPU what would make them faster."""
+    hint = "" if options.jobs else "; --jobs N trains N at once"
+    if sharing.jobs > 1:
+        yield f"{sharing}{hint}"
+    elif device.type == "cpu":
+        yield f"{sharing}" + ("" if sharing.is_asked else "; --threads N takes N")
+    line = bfloat16_line(device, [run.recipe for run in runs])
+    if line is not None:
+        yield line
+
+
 def train_here(
     device: torch.device,
     fresh: bool,
@@ -137,18 +153,19 @@ def train_here(
     dataset: PreparedDataset,
     progress: Console,
     world: World = ALONE,
+    threads: int | None = None,
 ) -> GridResult:
     """Train in this process, which may be one of several that train together; only the main one prints."""
     heard = (ConsoleListener(progress, len(runs)), Loggers()) if world.is_main else ()
     listener = Listeners(*heard)
     with stoppable(listener):
-        return run_grid(runs, dataset, device=device, listener=listener, fresh=fresh, world=world)
+        return run_grid(runs, dataset, device=device, listener=listener, fresh=fresh, world=world, threads=threads)
 
 
 def _train_on_devices(
+    options: EngineOptions,
     count: int,
     device: torch.device,
-    fresh: bool,
     runs: Sequence[PlannedRun],
     dataset: PreparedDataset,
     progress: Console,
@@ -156,11 +173,13 @@ def _train_on_devices(
     check_runs(runs, dataset, device, count)
     width = None if progress.is_terminal else progress.width
     with stoppable(Listener()):
-        return on_devices(count, device, partial(_train_as_one, fresh, list(runs), dataset, width, sys.argv))
+        work = partial(_train_as_one, options, list(runs), dataset, width, sys.argv)
+        each = share_out(count, device, count, options.threads).threads
+        return on_devices(count, device, work, each)
 
 
 def _train_as_one(
-    fresh: bool,
+    options: EngineOptions,
     runs: Sequence[PlannedRun],
     dataset: PreparedDataset,
     width: int | None,
@@ -173,7 +192,7 @@ def _train_as_one(
     console = terminal.console(stderr=True)
     if width is not None:
         console.width = width
-    return train_here(device, fresh, runs, dataset, console, world)
+    return train_here(device, options.fresh, runs, dataset, console, world, options.threads)
 
 
 def _train_on_ray(
@@ -251,7 +270,8 @@ def _train_launched(world: World, request: TrainRequest, progress: Console) -> G
         with joined(world, device, "env://", int(os.environ["LOCAL_RANK"])) as own:
             dataset = world.on_main(lambda: open_or_prepare(recipe, progress))
             check_runs(runs, dataset, device, world.size)
-            result = train_here(own, asked.fresh, runs, dataset, progress, world)
+            with using(asked.threads or torch.get_num_threads()):
+                result = train_here(own, asked.fresh, runs, dataset, progress, world, asked.threads)
     except DrcliError as error:
         if world.is_main or isinstance(error, PeerError):
             raise
