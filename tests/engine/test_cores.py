@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def test_a_core_is_free_as_far_as_it_was_idle(
     monkeypatch.setattr(cores, "LOAD", told)
     monkeypatch.setattr(cores, "allowed", lambda: len(allowed))
     monkeypatch.setattr(cores, "_affinity", lambda: frozenset(allowed))
-    monkeypatch.setattr(cores.time, "sleep", lambda _: told.write_text(load(*idle), encoding="ascii"))
+    monkeypatch.setattr(time, "sleep", lambda _: told.write_text(load(*idle), encoding="ascii"))
     assert cores.free.__wrapped__() == expected
 
 
