@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +23,7 @@ from drcli.command_line import (
     JobsOpt,
     JsonOpt,
     LogOpt,
+    LookingThreadsOpt,
     MaxBadOpt,
     MergeOpt,
     MethodOpt,
@@ -39,10 +38,12 @@ from drcli.command_line import (
     ShardOpt,
     SplitDirOpt,
     SubsetsOpt,
+    ThreadsOpt,
     TrialsOpt,
     TunedOpt,
     TuneSeedsOpt,
     VerifyOpt,
+    emit,
     end_failed,
     reports_errors,
 )
@@ -60,14 +61,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _emit(as_json: bool, value: Callable[[], Any], table: Callable[[], Any]) -> None:
-    """Print the result: one JSON object, or a table."""
-    if as_json:
-        typer.echo(json.dumps(value(), allow_nan=False))
-    else:
-        terminal.show(table())
 
 
 def _version(asked: bool) -> None:
@@ -155,7 +148,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
         target, overrides or [], source, out, workers, limit, fresh, max_bad, split_dir, shard, merge, verify
     )
     prepared = command.run(request, terminal.console(stderr=True))
-    _emit(as_json, lambda: command.to_json(prepared), lambda: command.table(prepared))
+    emit(as_json, lambda: command.to_json(prepared), lambda: command.table(prepared))
 
 
 @app.command()
@@ -169,6 +162,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     device: DeviceOpt = "auto",
     devices: DevicesOpt = None,
     jobs: JobsOpt = None,
+    threads: ThreadsOpt = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete runs that are in the folder, and start over.")] = False,
     engine: EngineOpt = "local",
     address: AddressOpt = None,
@@ -186,7 +180,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands import train as command
         from drcli.commands.train import EngineOptions
 
-    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, fresh, jobs)
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, fresh, jobs, threads)
     keys = None if columns is None else columns.split(",")
     values = [*(overrides or []), *([] if log is None else [f"log=[{log}]"])]
     request = command.TrainRequest(recipe, values, method, seeds, out, options, reference, keys)
@@ -197,7 +191,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     if result is None:
         return  # the main process of torchrun shows it
     if as_json or result.runs:  # where every run failed there is nothing to compare
-        _emit(as_json, lambda: command.to_json(result, reference), lambda: command.tables(result, request))
+        emit(as_json, lambda: command.to_json(result, reference), lambda: command.tables(result, request))
     end_failed(result.messages, result.exit_code)
 
 
@@ -213,7 +207,7 @@ def _prepare_to_train(request: TrainRequest, folder: Path | None, *, plan: bool,
     from drcli.commands import plan as command
 
     found = command.planned(request)
-    _emit(as_json, lambda: command.to_json(found), lambda: command.table(found))
+    emit(as_json, lambda: command.to_json(found), lambda: command.table(found))
 
 
 @app.command()
@@ -228,6 +222,7 @@ def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
     out: TunedOpt = Path(),
     device: DeviceOpt = "auto",
     jobs: JobsOpt = None,
+    threads: ThreadsOpt = None,
     engine: EngineOpt = "local",
     address: AddressOpt = None,
     cpus_per_run: CpusOpt = None,
@@ -239,11 +234,11 @@ def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands import tune as command
         from drcli.commands.train import EngineOptions
 
-    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, jobs=jobs)
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, jobs=jobs, threads=threads)
     request = command.TuneRequest(recipe, overrides or [], method, trials, tune_seeds, sampler, out, options)
     done = command.tune(request, terminal.console(stderr=True))
     if as_json or done.found:
-        _emit(as_json, lambda: command.to_json(done), lambda: command.show(done))
+        emit(as_json, lambda: command.to_json(done), lambda: command.show(done))
     end_failed(command.failures(done))
 
 
@@ -260,14 +255,15 @@ def diagnose(
     ] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw purities and representations (.png, .svg, .pdf).")] = None,
     device: DeviceOpt = "auto",
+    threads: LookingThreadsOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Report how over-trained each modality is; nothing is changed."""
     with leaving_at_once():
         from drcli.commands import diagnose as command
 
-    report = command.run(checkpoint, overrides or [], device, figure)
-    _emit(as_json, lambda: command.to_json(report), lambda: command.table(report))
+    report = command.run(checkpoint, overrides or [], device, figure, threads)
+    emit(as_json, lambda: command.to_json(report), lambda: command.table(report))
     if figure is not None:
         typer.echo(f"written: {figure}", err=True)
 
@@ -288,6 +284,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
     absent: AbsentOpt = "zero",
     draws: DrawsOpt = 3,
     device: DeviceOpt = "auto",
+    threads: LookingThreadsOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Score a checkpoint, and its frozen encoders by linear probes; or runs without modalities and under noise."""
@@ -297,8 +294,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
 
     asked = Asked(subsets, missing or [], noise or [], absent, draws)
     tell = functools.partial(typer.echo, err=True)
-    result = command.evaluate(checkpoint, overrides or [], split, device, asked, tell)
-    _emit(as_json, lambda: command.to_json(result), lambda: command.table(result))
+    result = command.evaluate(checkpoint, overrides or [], split, device, asked, tell, threads)
+    emit(as_json, lambda: command.to_json(result), lambda: command.table(result))
 
 
 @app.command()
@@ -318,7 +315,7 @@ def export(
         from drcli.commands import export as command
 
     result = command.export(checkpoint, encoder, out)
-    _emit(as_json, lambda: result, lambda: command.line(result))
+    emit(as_json, lambda: result, lambda: command.line(result))
 
 
 @app.command()
@@ -374,6 +371,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     device: DeviceOpt = "auto",
     devices: DevicesOpt = None,
     jobs: JobsOpt = None,
+    threads: ThreadsOpt = None,
     engine: EngineOpt = "local",
     address: AddressOpt = None,
     cpus_per_run: CpusOpt = None,
@@ -387,14 +385,14 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands.train import EngineOptions
         from drcli.reproduce.target import Choice
 
-    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, jobs=jobs)
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, jobs=jobs, threads=threads)
     request = command.ReproduceRequest(name, Choice(overrides or [], dataset, data, seeds, out), figures, options)
     plans = command.planned(request)
     if plan:
-        _emit(as_json, lambda: command.plan_json(plans), lambda: command.plan_table(plans))
+        emit(as_json, lambda: command.plan_json(plans), lambda: command.plan_table(plans))
         return
     result = command.reproduce(plans, request, terminal.console(stderr=True))
-    _emit(as_json, lambda: command.to_json(result), lambda: command.show(result))
+    emit(as_json, lambda: command.to_json(result), lambda: command.show(result))
     if result.ended is not None:
         end_failed([*result.failed, str(result.ended)], result.ended.exit_code)
     end_failed(result.failed)

@@ -1,15 +1,17 @@
-"""What all commands share: arguments and options that several take, and how an error ends them."""
+"""What all commands share: arguments and options that several take, how they print, and how an error ends them."""
 
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn, ParamSpec
+from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
+from drcli import terminal
 from drcli.errors import DataError, DrcliError, RunError
 from drcli.files import reason
 from drcli.names import METHODS
@@ -63,6 +65,16 @@ JobsOpt = Annotated[
         min=1,
         help="Runs trained at once on this machine, which share its cores; default: as many as pay, see docs/jobs.md.",
     ),
+]
+ThreadsOpt = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=1024, help="Threads that a run computes with on a CPU; default: as many as cores are free for it."
+    ),
+]
+LookingThreadsOpt = Annotated[
+    int | None,
+    typer.Option(min=1, max=1024, help="Threads to compute with on a CPU; default: those that the run was begun with."),
 ]
 ReferenceOpt = Annotated[
     str | None, typer.Option(metavar="LABEL", help="Label that differences are to; default: joint training.")
@@ -181,10 +193,12 @@ def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
     return wrapper
 
 
-def _end(message: str, code: int) -> NoReturn:
-    """Say what is wrong and end; characters of a file or path that would steer the terminal are spelled out."""
-    typer.echo(f"drcli: {printable(message)}", err=True)
-    raise typer.Exit(code) from None
+def emit(as_json: bool, value: Callable[[], Any], table: Callable[[], Any]) -> None:
+    """Print the result: one JSON object, or a table."""
+    if as_json:
+        typer.echo(json.dumps(value(), allow_nan=False))
+    else:
+        terminal.show(table())
 
 
 def end_failed(failed: Sequence[str], exit_code: int = 1) -> None:
@@ -192,3 +206,9 @@ def end_failed(failed: Sequence[str], exit_code: int = 1) -> None:
     if failed:
         typer.echo("drcli: " + "\n".join(failed), err=True)
         raise typer.Exit(exit_code)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    """Say what is wrong and end; characters of a file or path that would steer the terminal are spelled out."""
+    typer.echo(f"drcli: {printable(message)}", err=True)
+    raise typer.Exit(code) from None

@@ -15,6 +15,7 @@ from drcli.commands.conditions import Asked, check_names, is_grid, runs_below
 from drcli.data.format import SPLITS
 from drcli.engine.assemble import Restored, restore
 from drcli.engine.conditions import Wanted, measure
+from drcli.engine.cores import looking_at
 from drcli.engine.device import resolve_device, set_determinism
 from drcli.engine.evaluate import evaluate_split, num_parameters
 from drcli.errors import DataError, UsageError
@@ -37,6 +38,7 @@ def evaluate(
     device: str,
     asked: Asked = NOTHING,
     tell: Callable[[str], None] = lambda _: None,
+    threads: int | None = None,
 ) -> Evaluated | EvaluatedRuns:
     """Return the scores of a checkpoint, or those of the runs below a folder under conditions.
 
@@ -47,17 +49,23 @@ def evaluate(
         device: auto, cpu or cuda.
         asked: subsets, missing samples and noise.
         tell: is told of each of several runs before it is scored.
+        threads: of torch; None: those that a run was begun with.
 
     Raises:
         DrcliError: bad usage, a damaged checkpoint, or missing data.
     """
     if asks_for_many(checkpoint, asked):
-        return evaluate_grid(checkpoint, overrides, split, device, asked, tell)
-    return evaluate_one(checkpoint, overrides, split, device, asked)
+        return evaluate_grid(checkpoint, overrides, split, device, asked, tell, threads)
+    return evaluate_one(checkpoint, overrides, split, device, asked, threads)
 
 
 def evaluate_one(
-    checkpoint: Path, overrides: Sequence[str], split: str, device: str, asked: Asked = NOTHING
+    checkpoint: Path,
+    overrides: Sequence[str],
+    split: str,
+    device: str,
+    asked: Asked = NOTHING,
+    threads: int | None = None,
 ) -> Evaluated:
     """Return the scores of a checkpoint, and of its frozen encoders by linear probes.
 
@@ -70,15 +78,22 @@ def evaluate_one(
         split: as for `evaluate`.
         device: as for `evaluate`.
         asked: subsets, missing samples and noise.
+        threads: as for `evaluate`.
 
     Raises:
         DrcliError: bad usage, a damaged checkpoint, or missing data.
     """
     wanted, root = asked.wanted(), _checked(checkpoint, overrides, split)
-    restored, folder = _restored(checkpoint, root, device), checkpoint
+    with looking_at(checkpoint, threads, resolve_device(device)):
+        restored = _restored(checkpoint, root, device)
+        check_names(wanted, restored.assembly.modalities)
+        scores = _scored(checkpoint_at(checkpoint), restored, split)
+        return scores.model_copy(update={"conditions": _measured(restored, split, wanted, checkpoint)})
+
+
+def _scored(checkpoint: Path, restored: Restored, split: str) -> Evaluated:
+    """Return the scores of a checkpoint that is read, as it is, and what its run took."""
     assembly = restored.assembly
-    checkpoint = checkpoint_at(checkpoint)
-    check_names(wanted, assembly.modalities)
     found = evaluate_split(assembly, split)
     return Evaluated(
         checkpoint=str(checkpoint),
@@ -92,7 +107,6 @@ def evaluate_one(
         fused_probe=found.fused_probe,
         measures=found.measures(assembly.dataset.info.contents),
         cost=_cost(checkpoint, num_parameters(assembly)),
-        conditions=_measured(restored, split, wanted, folder),
     )
 
 
@@ -103,6 +117,7 @@ def evaluate_grid(
     device: str,
     asked: Asked,
     tell: Callable[[str], None],
+    threads: int | None = None,
 ) -> EvaluatedRuns:
     """Return scores without modalities and under noise of every finished run below a folder, and keep them there.
 
@@ -113,14 +128,15 @@ def evaluate_grid(
         device: as for `evaluate`.
         asked: subsets, missing samples and noise.
         tell: as for `evaluate`.
+        threads: as for `evaluate`.
     """
     wanted, root = asked.wanted(), _checked(folder, overrides, split)
     runs: list[EvaluatedRun] = []
     below = runs_below(folder, wanted)
     for run in below:
         tell(f"[{len(runs) + 1}/{len(below)}] {run.folder}")
-        restored = _restored(run.folder, root, device)
-        found = _measured(restored, split, wanted.of(run.modalities), run.folder)
+        with looking_at(run.folder, threads, resolve_device(device)):
+            found = _measured(_restored(run.folder, root, device), split, wanted.of(run.modalities), run.folder)
         clean = {run.task.first.key: run.score} if split == "test" else {}
         runs.append(
             EvaluatedRun(

@@ -11,9 +11,9 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from drcli.commands.train import EngineOptions, check_weights, open_or_prepare, select_engine
+from drcli.engine.cores import share_out
 from drcli.engine.device import resolve_device
 from drcli.engine.distributed import launched
-from drcli.engine.processes import share_out
 from drcli.errors import UsageError
 from drcli.files import make_folder, write_atomic, write_json
 from drcli.recipe.load import load_source
@@ -92,7 +92,7 @@ def together(options: EngineOptions) -> int:
     """Return how many trials an engine is given together: more than it runs at once, where it runs several."""
     if options.name != "local":
         return EVERYTHING
-    jobs = share_out(options.jobs, resolve_device(options.device), EVERYTHING).jobs
+    jobs = share_out(options.jobs, resolve_device(options.device), EVERYTHING, options.threads).jobs
     return 1 if jobs == 1 else jobs * QUEUED
 
 

@@ -282,7 +282,7 @@ def train_here(
     noted = Noted()
     try:
         _take_over(origin, each)
-        summary = execute(run, dataset, device=each.device, listener=Listeners(noted, on_worker))
+        summary = execute(run, dataset, device=each.device, listener=Listeners(noted, on_worker), threads=each.cpus)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a run is its failure
         return Outcome(failure=failure_of(run, error), notes=tuple(noted.notes))
     finally:

@@ -14,6 +14,7 @@ import torch
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
+from drcli.engine.cores import count, going_on, using
 from drcli.engine.device import PeakMemory, compile_forward, environment, set_determinism, source_of
 from drcli.engine.evaluate import Evaluation, evaluate_split, num_parameters
 from drcli.engine.trainer import Trainer
@@ -30,12 +31,13 @@ from drcli.runs.directory import RunDirectory
 from drcli.runs.longer import is_longer
 from drcli.runs.measures import Cost
 from drcli.runs.planned import PlannedRun
-from drcli.runs.records import FORMAT, Failure, Summary
+from drcli.runs.records import FORMAT, Environment, Failure, Summary
 from drcli.runs.scores import AnyScores, Scores, ValueScores
 from drcli.watch.events import Listener, Note, RunFinished, RunStarted
 from drcli.world import ALONE, World
 
 CHANGED = "the file of its method has changed since the run was begun; --fresh trains it as it is now"
+OTHER_BITS = "its results can differ from those of an unbroken run, since sums round differently"
 LESS_MEMORY = (
     "lower training.batch_size, or set training.accumulate=2, training.eval_batch_size, or training.data=stream"
 )
@@ -49,6 +51,7 @@ def execute(
     listener: Listener,
     fresh: bool = False,
     world: World = ALONE,
+    threads: int | None = None,
 ) -> Summary:
     """Train a run, or what is left of it, and return its summary with test scores.
 
@@ -63,6 +66,8 @@ def execute(
         listener: receives its events.
         fresh: start over, whatever the folder holds.
         world: the processes that train it together.
+        threads: of torch, as the user asks for them, which then has so many; None: on a CPU those that the run was
+            begun with, since bits depend on them, else those that torch has.
 
     Raises:
         UsageError: the run directory cannot be written.
@@ -95,10 +100,26 @@ def execute(
         if directory.environment().method_source not in {"", source_of(run.recipe)}:
             listener.on(Note(f"{run.folder}: {CHANGED}"))
         if summary is None:
+            held.enter_context(_same_threads(run, directory.environment(), device, threads, listener))
             with _noted_failure(run, directory, world), _enough_memory(run, device, world):
                 summary = _train(run, dataset, directory, device, listener, world)
         listener.on(RunFinished(run, summary, stored))
         return summary
+
+
+@contextmanager
+def _same_threads(
+    run: PlannedRun, begun: Environment, device: torch.device, asked: int | None, listener: Listener
+) -> Iterator[None]:
+    """Go on with the number of threads that the run was begun with on a CPU; say so where torch has another."""
+    before = begun.threads if device.type == begun.device == "cpu" else None
+    now, here = going_on(before, asked), torch.get_num_threads()
+    if before is not None and now != before:
+        listener.on(Note(f"{run.folder}: was begun with {count(before)}, goes on with {now}; {OTHER_BITS}"))
+    elif now != here:
+        listener.on(Note(f"{run.folder}: goes on with {count(now)}, as it was begun"))
+    with using(now):
+        yield
 
 
 def _is_over(run: PlannedRun, summary: Summary) -> bool:
