@@ -30,6 +30,7 @@ from drcli.runs.wording import Selected, how_selected, mean_and_spread, percent
 NOTHING = Asked()
 KEYS = ("absent", "subsets", "missing", "noise")
 """Keys of the output beside the plain scores."""
+UNFINISHED = "the run is not finished: {epochs_done} of {epochs} epochs"
 
 
 def evaluate(
@@ -63,6 +64,7 @@ def evaluate(
     assembly = restored.assembly
     checkpoint = checkpoint_at(checkpoint)
     check_names(wanted, assembly.modalities)
+    left = _unfinished(checkpoint)
     found = evaluate_split(assembly, split)
     measures = found.measures(assembly.dataset.info.classes)
     plain = {
@@ -70,6 +72,7 @@ def evaluate(
         "split": split,
         "epoch": restored.epoch,
         "selected_epoch": restored.selected_epoch,
+        **({} if left is None else {"unfinished": {"epochs_done": left[0], "epochs": left[1]}}),
         "selection": assembly.recipe.selection,
         "monitor": assembly.recipe.monitor,
         **found.outputs.scores().to_dict(),
@@ -156,6 +159,19 @@ def _shown(found: Conditions | None) -> dict[str, Any]:
     return {key: plain[key] for key in KEYS if plain.get(key)}
 
 
+def _unfinished(checkpoint: Path) -> tuple[int, int] | None:
+    """Return the epochs that a checkpoint's run has done and those of its recipe; None of a run that is finished.
+
+    Of a checkpoint that lies elsewhere nothing is known, nor of one whose run cannot be read.
+    """
+    directory = RunDirectory(checkpoint.parent)
+    with suppress(DataError):
+        if directory.exists and directory.summary() is None:
+            done = directory.count_epochs()
+            return done, directory.recipe().epochs or done
+    return None
+
+
 def _cost(checkpoint: Path, parameters: int) -> Cost:
     """Return what the run of a checkpoint took, as it was measured then, so that a command repeats its output.
 
@@ -172,7 +188,7 @@ def _cost(checkpoint: Path, parameters: int) -> Cost:
 def table(result: dict[str, Any]) -> Group:
     """Return the scores as tables."""
     if "runs" in result:
-        return Group(*_tables(result["runs"], result["split"]))
+        return Group(*_tables(result["runs"], result["split"], with_seeds=True))
     title = f"{result['checkpoint']} ({_which_epoch(result)}): split {result['split']}"
     out = Table()
     out.add_column("what")
@@ -186,10 +202,10 @@ def table(result: dict[str, Any]) -> Group:
         out.add_row("fused linear probe", percent(result["fused_probe"]))
     for one, value in _measures_of(result):
         out.add_row(one.title, mean_and_spread(value, scale=one.scale, digits=one.digits))
-    return Group(titled(title, out), *_tables([{**result, "name": "this run"}], result["split"]))
+    return Group(titled(title, out), *_tables([{**result, "name": "this run"}], result["split"], with_seeds=False))
 
 
-def _tables(runs: Sequence[Mapping[str, Any]], split: str) -> list[Group]:
+def _tables(runs: Sequence[Mapping[str, Any]], split: str, *, with_seeds: bool) -> list[Group]:
     """Return the tables of scores under conditions; of runs of several recipes, names have that of the recipe."""
     several = len({run.get("recipe") for run in runs}) > 1
     methods: dict[str, list[Seed]] = {}
@@ -198,7 +214,7 @@ def _tables(runs: Sequence[Mapping[str, Any]], split: str) -> list[Group]:
         found = Conditions.model_validate({"split": split, "epoch": 0, **shown})
         name = f"{run['recipe']} {run['name']}" if several else run["name"]
         methods.setdefault(name, []).append(Seed(found, run.get("accuracy")))
-    return [rich_table(found) for found in condition_tables(methods)]
+    return [rich_table(found) for found in condition_tables(methods, with_seeds=with_seeds)]
 
 
 @dataclass(frozen=True)
@@ -222,4 +238,6 @@ def _measures_of(result: Mapping[str, Any]) -> Iterator[tuple[Measure, float]]:
 def _which_epoch(result: dict[str, Any]) -> str:
     epoch, selected = result["epoch"], result["selected_epoch"]
     how = how_selected([Selected(result["selection"], result["monitor"])])
-    return f"epoch {epoch}, {how}" if epoch == selected else f"epoch {epoch}, the last one; epoch {selected} was {how}"
+    which = f"epoch {epoch}, {how}" if epoch == selected else f"epoch {epoch}, the last one; epoch {selected} was {how}"
+    left = result.get("unfinished")
+    return which if left is None else f"{which}; {UNFINISHED.format(**left)}"

@@ -115,16 +115,22 @@ def _panel(kind: str, modality: str | None, methods: Seeds) -> Panel:
     return Panel(kind, modality, found, clean, absent)
 
 
-def condition_tables(methods: Seeds) -> list[TableText]:
-    """Return a table for each kind of condition and modality: accuracies in per cent, a row per method."""
-    return [_table(panel) for panel in panels(methods)]
+def condition_tables(methods: Seeds, *, with_seeds: bool = True) -> list[TableText]:
+    """Return a table for each kind of condition and modality: accuracies in per cent, a row per method.
+
+    Args:
+        methods: what was measured.
+        with_seeds: whether a column says how many seeds were.
+    """
+    return [_table(panel, with_seeds) for panel in panels(methods)]
 
 
-def _table(panel: Panel) -> TableText:
+def _table(panel: Panel, with_seeds: bool) -> TableText:
     with_clean = panel.kind != "subsets" and any(panel.clean.values())
     rows = [
         [
             name + MARKS.get(panel.absent[name], ""),
+            *([str(len(panel.methods[name]))] if with_seeds else []),
             *([_over_seeds(panel.clean[name])] if with_clean else []),
             *(_cell(panel, name, condition) for condition in panel.conditions),
         ]
@@ -133,6 +139,7 @@ def _table(panel: Panel) -> TableText:
     unit = " dB" if panel.kind == "noise" else ""
     columns = (
         "method",
+        *(["seeds"] if with_seeds else []),
         *(["as it is"] if with_clean else []),
         *(f"{condition}{unit}" for condition in panel.conditions),
     )
@@ -149,12 +156,12 @@ def title(panel: Panel) -> str:
 
 
 def _cell(panel: Panel, method: str, condition: str) -> str:
-    """Mean and deviation over seeds; of one seed, the deviation over its draws."""
-    accuracies = panel.accuracies(method, condition)
-    if len(accuracies) != 1:
-        return _over_seeds(accuracies)
-    (found,) = (seed[condition] for seed in panel.methods[method] if condition in seed)
-    return mean_and_spread(found.accuracy, found.accuracy_std)
+    """Mean and deviation over seeds, their number where not all were measured; of one, the deviation over its draws."""
+    measured = [seed[condition] for seed in panel.methods[method] if condition in seed]
+    fewer = f" (n = {len(measured)})" if 0 < len(measured) < len(panel.methods[method]) else ""
+    if len(measured) != 1:
+        return _over_seeds([one.accuracy for one in measured]) + fewer
+    return mean_and_spread(measured[0].accuracy, measured[0].accuracy_std) + fewer
 
 
 def _over_seeds(values: Sequence[float]) -> str:

@@ -14,7 +14,7 @@ import yaml
 from drcli.recipe.text import spelled
 from drcli.report.drawing import Curve, add_legend, draw_curve
 from drcli.report.render import TableText
-from drcli.report.theme import PAPER, Theme, write_figure
+from drcli.report.theme import COLOURS, PAPER, Theme, write_figure
 from drcli.runs.comparison import Mean
 from drcli.runs.wording import ABSENT, mean_and_spread, points, seconds_of
 from drcli.tuning.search import put
@@ -229,11 +229,14 @@ def _json(one: Tuned) -> dict[str, Any]:
 def write_picture(folder: Path, found: Sequence[Tuned]) -> list[Path]:
     """Write the picture into a folder and return its files; none where no trial was drawn.
 
+    Of more methods than there are colours, those have one whose curves rise most; the others are grey.
+
     Raises:
         RunError: a file cannot be written.
     """
     shown = [one for one in found if len(one.trials) > 1]
-    theme = PAPER.with_methods(one.label for one in shown)
+    rising = sorted(shown, key=lambda one: one.curve[0] - one.curve[-1])  # those that most need to be tuned
+    theme = PAPER.with_methods((one.label for one in shown), [one.label for one in rising])
     paths = [folder / f"expected_best{suffix}" for suffix in SUFFIXES] if shown else []
     for path in paths:
         write_figure(path, theme, partial(draw_curves, found=shown, theme=theme))
@@ -244,7 +247,7 @@ def draw_curves(figure: Figure, found: Sequence[Tuned], theme: Theme) -> None:
     """Draw the curve of each method, in per cent."""
     from matplotlib.ticker import MaxNLocator
 
-    figure.set_size_inches(7.5, 4.2 + 0.08 * len(found))
+    figure.set_size_inches(7.5, 4.2 + 0.08 * min(len(found), len(COLOURS)))
     axes = figure.subplots()
     keys = []
     for one in found:
