@@ -27,6 +27,14 @@ class OutOfMemoryError(RunError):
     """A run needs more memory than the device has."""
 
 
+class StoppedError(RunError):
+    """A trial of `drcli tune` is behind earlier ones, and was stopped as asked for."""
+
+
+class LoggerError(RunError):
+    """A logger cannot write; the run goes on without it."""
+
+
 class PeerError(DrcliError):
     """One of several processes of a run failed while the others wait for it: all of them must end."""
 

@@ -139,8 +139,8 @@ def train_here(
     world: World = ALONE,
 ) -> GridResult:
     """Train in this process, which may be one of several that train together; only the main one prints."""
-    heard = (ConsoleListener(progress, len(runs)), Loggers()) if world.is_main else ()
-    listener = Listeners(*heard)
+    console = ConsoleListener(progress, len(runs))
+    listener = Listeners(*((console, Loggers(console)) if world.is_main else ()))
     with stoppable(listener):
         return run_grid(runs, dataset, device=device, listener=listener, fresh=fresh, world=world)
 

@@ -45,6 +45,7 @@ class TuneRequest:
     trials: int
     seeds: str
     sampler: str
+    prune: bool
     out: Path
     engine: EngineOptions
 
@@ -110,7 +111,7 @@ def _study(request: TuneRequest) -> tuple[Study, dict[str, Any]]:
     labels = select_labels(recipe, request.method)
     sampler = next(name for name in SAMPLERS if name == request.sampler)
     folder = request.out / "tuned" / recipe.name
-    return Study(folder, recipe, labels, request.trials, seeds, sampler), source.data
+    return Study(folder, recipe, labels, request.trials, seeds, sampler, request.prune), source.data
 
 
 def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
@@ -141,6 +142,7 @@ def line(trial: Trial, record: TrialRecord, trials: int) -> str:
         if record.accuracy is None
         else f"validation accuracy {percent(record.accuracy)}"
     )
+    found += "" if record.stopped is None else f", stopped after {record.stopped} epochs"
     return f"[{trial.number + 1}/{trials}] {trial.label}: {found} ({values})"
 
 

@@ -28,6 +28,10 @@ SUFFIX = "-tuned"
 
 SUFFIXES = (".svg", ".png")
 
+STOPPED = ("stopped",)
+STOPPED_MEANS = (
+    "stopped: trials that were behind the median of earlier ones; they count with the best accuracy that they reached."
+)
 NOTES = (
     "default: the recipe's own values, which are the first trial; tuned: the best trial, of equal ones the first.",
     "drawn: mean and standard deviation of the other trials that did not fail: how much the values matter.",
@@ -99,6 +103,11 @@ class Tuned:
         return sum(trial.accuracy is None for trial in self.trials)
 
     @property
+    def stopped(self) -> int:
+        """Number of trials that were stopped, being behind."""
+        return sum(trial.stopped is not None for trial in self.trials)
+
+    @property
     def curve(self) -> list[float]:
         """The expected best of n of the trials that were drawn; a bad one counts as 0, the default does not count."""
         return expected_best([trial.score for trial in self.trials[1:]])
@@ -152,12 +161,13 @@ def tables(study: Study, found: Sequence[Tuned]) -> list[TableText]:
     """Return what was gained and what it cost, the expected best of n trials, and the winners."""
     name, seeds = study.recipe.name, ", ".join(map(str, study.seeds))
     title = f"{name}: validation accuracy in per cent, {study.trials} trials each ({study.sampler}), seeds {seeds}"
-    columns = ("method", "default", "tuned", "gain", "drawn", "bad", "seconds")
-    gained = TableText(title, columns, [_row(one) for one in found], NOTES)
+    columns = ("method", "default", "tuned", "gain", "drawn", "bad", *STOPPED[: study.prune], "seconds")
+    notes = [*NOTES, *([STOPPED_MEANS] if study.prune else [])]
+    gained = TableText(title, columns, [_row(one, with_stopped=study.prune) for one in found], notes)
     return [gained, *([_curves(name, found)] if study.trials > 1 else []), _winners(name, found)]
 
 
-def _row(one: Tuned) -> list[str]:
+def _row(one: Tuned, *, with_stopped: bool) -> list[str]:
     drawn = one.drawn
     return [
         one.label,
@@ -166,6 +176,7 @@ def _row(one: Tuned) -> list[str]:
         ABSENT if one.gain is None else points(one.gain),
         ABSENT if drawn is None else mean_and_spread(drawn.mean, drawn.std),
         str(one.bad),
+        *([str(one.stopped)] if with_stopped else []),
         seconds_of(*one.seconds),
     ]
 
@@ -202,6 +213,7 @@ def to_json(study: Study, found: Sequence[Tuned]) -> dict[str, Any]:
         "trials": study.trials,
         "seeds": list(study.seeds),
         "sampler": study.sampler,
+        "prune": study.prune,
         "methods": {one.label: _json(one) for one in found},
         **({"failed": study.failed} if study.failed else {}),
     }
@@ -219,6 +231,7 @@ def _json(one: Tuned) -> dict[str, Any]:
         "drawn_mean": drawn and drawn.mean,
         "drawn_std": drawn and drawn.std,
         "bad_trials": one.bad,
+        "stopped_trials": one.stopped,
         "expected_best": one.curve,
         "seconds": seconds,
         "teacher_seconds": teacher_seconds,
