@@ -19,6 +19,7 @@ from drcli.command_line import (
     DrawsOpt,
     EmitOpt,
     EngineOpt,
+    ExplainOpt,
     GpusOpt,
     JobsOpt,
     JsonOpt,
@@ -28,9 +29,11 @@ from drcli.command_line import (
     MergeOpt,
     MethodOpt,
     MissingOpt,
+    MovedArg,
     NoiseOpt,
     OverridesArg,
     PlanOpt,
+    PruneOpt,
     RecipeArg,
     ReferenceOpt,
     SamplerOpt,
@@ -103,13 +106,7 @@ def show(
             help="Values in place of the recipe's, such as training.epochs=5; with --explain, keys to explain.",
         ),
     ] = None,
-    explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain",
-            help="Explain all keys, or only each KEY, such as training.optimizer.lr: type, default, allowed values.",
-        ),
-    ] = False,
+    explain: ExplainOpt = False,
 ) -> None:
     """Show a recipe with every default filled in, and where each value comes from."""
     with leaving_at_once():
@@ -219,6 +216,7 @@ def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
     trials: TrialsOpt = 16,
     tune_seeds: TuneSeedsOpt = "100,101",
     sampler: SamplerOpt = "random",
+    prune: PruneOpt = False,
     out: TunedOpt = Path(),
     device: DeviceOpt = "auto",
     jobs: JobsOpt = None,
@@ -235,7 +233,7 @@ def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands.train import EngineOptions
 
     options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, jobs=jobs, threads=threads)
-    request = command.TuneRequest(recipe, overrides or [], method, trials, tune_seeds, sampler, out, options)
+    request = command.TuneRequest(recipe, overrides or [], method, trials, tune_seeds, sampler, prune, out, options)
     done = command.tune(request, terminal.console(stderr=True))
     if as_json or done.found:
         emit(as_json, lambda: command.to_json(done), lambda: command.show(done))
@@ -274,9 +272,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
     checkpoint: Annotated[
         Path, typer.Argument(metavar="RUN|CHECKPOINT.pt", help="What to evaluate: a run directory, or a file in it.")
     ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[dataset.root=DIR]", help="Where the data was moved.")
-    ] = None,
+    overrides: MovedArg = None,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
     subsets: SubsetsOpt = None,
     missing: MissingOpt = None,

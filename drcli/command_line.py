@@ -42,6 +42,14 @@ OverridesArg = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Values in place of the recipe's, such as training.epochs=5."),
 ]
+ExplainOpt = Annotated[
+    bool,
+    typer.Option(
+        "--explain",
+        help="Explain all keys, or only each KEY, such as training.optimizer.lr: type, default, allowed values.",
+    ),
+]
+MovedArg = Annotated[list[str] | None, typer.Argument(metavar="[dataset.root=DIR]", help="Where the data was moved.")]
 DeviceOpt = Annotated[str, typer.Option(help="auto, cpu or cuda; auto: a GPU if there is one, else the CPU.")]
 DevicesOpt = Annotated[
     int | None, typer.Option(min=1, help="GPUs, or processes on the CPU, that train each run together; default: 1.")
@@ -96,7 +104,7 @@ LogOpt = Annotated[
     str | None,
     typer.Option(
         metavar="NAME[,NAME]",
-        help="Where curves go: tensorboard, wandb, mlflow; short for the recipe's key log. Default: tensorboard.",
+        help="Where curves go: tensorboard, wandb, mlflow, trackio; the recipe's key log. Default: tensorboard.",
     ),
 ]
 PlanOpt = Annotated[bool, typer.Option("--plan", help="Show what would be run and how long it takes; run nothing.")]
@@ -160,6 +168,12 @@ TuneSeedsOpt = Annotated[
 SamplerOpt = Annotated[
     str,
     typer.Option(help="How values are drawn: random, or tpe, Optuna's estimator, which learns from earlier trials."),
+]
+PruneOpt = Annotated[
+    bool,
+    typer.Option(
+        "--prune", help="Stop trials that are behind the median of earlier ones; default: train all to the end."
+    ),
 ]
 TunedOpt = Annotated[
     Path, typer.Option(help="Folder in which tuned/<recipe>.yaml and the study, tuned/<recipe>/, are written.")

@@ -24,11 +24,12 @@ from drcli.report.conditions import Seed, condition_tables
 from drcli.report.render import rich_table, titled
 from drcli.runs.conditions import Conditions
 from drcli.runs.directory import RunDirectory, checkpoint_at
-from drcli.runs.evaluated import Evaluated, EvaluatedRun, EvaluatedRuns
+from drcli.runs.evaluated import Evaluated, EvaluatedRun, EvaluatedRuns, Unfinished
 from drcli.runs.measures import MEASURES, Cost, Measure
 from drcli.runs.wording import ABSENT, Selected, how_selected, mean_and_spread
 
 NOTHING = Asked()
+UNFINISHED = "the run is not finished: {epochs_done} of {epochs} epochs"
 
 
 def evaluate(
@@ -94,12 +95,14 @@ def evaluate_one(
 def _scored(checkpoint: Path, restored: Restored, split: str) -> Evaluated:
     """Return the scores of a checkpoint that is read, as it is, and what its run took."""
     assembly = restored.assembly
+    left = _unfinished(checkpoint)
     found = evaluate_split(assembly, split)
     return Evaluated(
         checkpoint=str(checkpoint),
         split=split,
         epoch=restored.epoch,
         selected_epoch=restored.selected_epoch,
+        unfinished=left,
         selection=assembly.recipe.selection,
         monitor=assembly.recipe.monitor,
         **found.outputs.scores().to_dict(),
@@ -187,6 +190,19 @@ def _measured(restored: Restored, split: str, wanted: Wanted, folder: Path) -> C
     return found
 
 
+def _unfinished(checkpoint: Path) -> Unfinished | None:
+    """Return how far a checkpoint's run is; None of a run that is finished.
+
+    Of a checkpoint that lies elsewhere nothing is known, nor of one whose run cannot be read.
+    """
+    directory = RunDirectory(checkpoint.parent)
+    with suppress(DataError):
+        if directory.exists and directory.summary() is None:
+            done = directory.count_epochs()
+            return Unfinished(epochs_done=done, epochs=directory.recipe().epochs or done)
+    return None
+
+
 def _cost(checkpoint: Path, parameters: int) -> Cost:
     """Return what the run of a checkpoint took, as it was measured then, so that a command repeats its output.
 
@@ -208,7 +224,7 @@ def to_json(result: Evaluated | EvaluatedRuns) -> dict[str, Any]:
 def table(result: Evaluated | EvaluatedRuns) -> Group:
     """Return the scores as tables."""
     if isinstance(result, EvaluatedRuns):
-        return Group(*_tables(_seeds(result.runs)))
+        return Group(*_tables(_seeds(result.runs), with_seeds=True))
     title = f"{result.checkpoint} ({_which_epoch(result)}): split {result.split}"
     out = Table()
     out.add_column("what")
@@ -224,7 +240,7 @@ def table(result: Evaluated | EvaluatedRuns) -> Group:
     for one, value in _measures_of(result):
         out.add_row(one.title, mean_and_spread(value, scale=one.scale, digits=one.digits))
     under = [] if result.conditions is None else [Seed(result.conditions, result.first)]
-    return Group(titled(title, out), *_tables({"this run": under} if under else {}))
+    return Group(titled(title, out), *_tables({"this run": under} if under else {}, with_seeds=False))
 
 
 def _seeds(runs: Sequence[EvaluatedRun]) -> dict[str, list[Seed]]:
@@ -237,9 +253,9 @@ def _seeds(runs: Sequence[EvaluatedRun]) -> dict[str, list[Seed]]:
     return methods
 
 
-def _tables(methods: Mapping[str, Sequence[Seed]]) -> list[Group]:
+def _tables(methods: Mapping[str, Sequence[Seed]], *, with_seeds: bool) -> list[Group]:
     """Return the tables of scores under conditions."""
-    return [rich_table(found) for found in condition_tables(methods)]
+    return [rich_table(found) for found in condition_tables(methods, with_seeds=with_seeds)]
 
 
 def _measures_of(result: Evaluated) -> Iterator[tuple[Measure, float]]:
@@ -251,6 +267,7 @@ def _measures_of(result: Evaluated) -> Iterator[tuple[Measure, float]]:
 
 
 def _which_epoch(result: Evaluated) -> str:
-    epoch, selected = result.epoch, result.selected_epoch
+    epoch, selected, left = result.epoch, result.selected_epoch, result.unfinished
     how = how_selected([Selected(result.selection, result.monitor)])
-    return f"epoch {epoch}, {how}" if epoch == selected else f"epoch {epoch}, the last one; epoch {selected} was {how}"
+    which = f"epoch {epoch}, {how}" if epoch == selected else f"epoch {epoch}, the last one; epoch {selected} was {how}"
+    return which if left is None else f"{which}; {UNFINISHED.format(**left.to_dict())}"

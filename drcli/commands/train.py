@@ -165,8 +165,8 @@ def train_here(
     threads: int | None = None,
 ) -> GridResult:
     """Train in this process, which may be one of several that train together; only the main one prints."""
-    heard = (run_console(progress, len(runs)), Loggers()) if world.is_main else ()
-    listener = Listeners(*heard)
+    console = run_console(progress, len(runs))
+    listener = Listeners(*((console, Loggers(console)) if world.is_main else ()))
     with stoppable(listener, signals=options.is_program):
         return run_grid(
             runs, dataset, device=device, listener=listener, fresh=options.fresh, world=world, threads=threads

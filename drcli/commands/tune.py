@@ -44,6 +44,7 @@ class TuneRequest:
     trials: int
     seeds: str
     sampler: str
+    prune: bool
     out: Path
     engine: EngineOptions
 
@@ -106,10 +107,12 @@ def _study(request: TuneRequest) -> tuple[Study, dict[str, Any]]:
     )
     seeds = select_seeds(recipe, request.seeds, option="--tune-seeds")
     _check(recipe, seeds)
+    if request.prune and recipe.task == "regression":
+        raise UsageError("--prune compares accuracies, and the recipe has task: regression; leave it out")
     labels = select_labels(recipe, request.method)
     sampler = next(name for name in SAMPLERS if name == request.sampler)
     folder = request.out / "tuned" / recipe.name
-    return Study(folder, recipe, labels, request.trials, seeds, sampler), source.data
+    return Study(folder, recipe, labels, request.trials, seeds, sampler, request.prune), source.data
 
 
 def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
@@ -140,6 +143,7 @@ def line(trial: Trial, record: TrialRecord, trials: int) -> str:
         if record.score is None
         else f"validation {record.kind.name} {record.kind.text(record.score)}"
     )
+    found += "" if record.stopped is None else f", stopped after {record.stopped} epochs"
     return f"[{trial.number + 1}/{trials}] {trial.label}: {found} ({values})"
 
 

@@ -281,7 +281,9 @@ def work(task: Task, pipe: Connection) -> None:
         torch.set_num_threads(task.threads)
         if task.device.index is not None:
             torch.cuda.set_device(task.device)
-        listener = Listeners(task.on_worker, Forwarder(pipe.send))
+        forwarder = Forwarder(pipe.send)
+        task.on_worker.tells(forwarder)
+        listener = Listeners(task.on_worker, forwarder)
         while True:
             pipe.send(Ended(attempt(pipe.recv(), task, listener)))
     task.on_worker.close()

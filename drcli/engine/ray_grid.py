@@ -280,6 +280,7 @@ def train_here(
     """
     del teachers
     noted = Noted()
+    on_worker.tells(noted)
     try:
         _take_over(origin, each)
         summary = execute(run, dataset, device=each.device, listener=Listeners(noted, on_worker), threads=each.cpus)

@@ -17,7 +17,7 @@ from drcli import checkpoint
 from drcli.diagnosis import ModalityDiagnosis
 from drcli.engine.assemble import Assembly, load_training
 from drcli.engine.evaluate import SplitOutputs, run_split
-from drcli.errors import DivergedError, RunError
+from drcli.errors import DivergedError, RunError, StoppedError
 from drcli.methods.base import Event, Method, Stage
 from drcli.methods.context import Context
 from drcli.models.multimodal import Teacher
@@ -28,6 +28,7 @@ from drcli.runs.planned import PlannedRun
 from drcli.runs.records import EpochRecord, LearningState, Purities
 from drcli.runs.records import Event as EventRecord
 from drcli.runs.scores import EpochScores, ScoresAndLoss, ValueScoresAndLoss
+from drcli.runs.wording import percent
 from drcli.seeding import generator, seed_global
 from drcli.task import TASKS
 from drcli.watch.events import Diagnosed, EpochFinished, Listener, RowsDone
@@ -121,16 +122,29 @@ class Trainer:
         """Train the epochs that are still to be done.
 
         Raises:
-            RunError: a loss is not finite (DivergedError), or a file cannot be written.
+            RunError: a loss is not finite (DivergedError), a file cannot be written, or the run is behind what it was
+                given to reach (StoppedError).
         """
         try:
             for epoch in range(self.next_epoch, num_epochs(self.assembly.method, self.recipe)):
+                self._stop_behind(epoch)
                 self._epoch(epoch)
         except BaseException:
             with suppress(RunError):  # what stops the run is the news
                 self.saver.flush()
             raise
         self.ctx.world.on_main(self.saver.flush)
+
+    def _stop_behind(self, epochs: int) -> None:
+        """End a run that is behind after so many epochs; before the next one, so that it ends again if resumed."""
+        floor = self.run.floors[epochs - 1] if self.run.floors and epochs else 0.0
+        if floor > 0:
+            best = max(record.val.first for record in self.directory.epochs())  # accuracies: no regression is stopped
+            if best < floor:
+                raise StoppedError(
+                    f"stopped after {epochs} epochs: the best accuracy on validation is {percent(best)}, and the "
+                    f"median of earlier trials {percent(floor)}"
+                )
 
     def _epoch(self, epoch: int) -> None:
         started = time.perf_counter()

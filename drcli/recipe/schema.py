@@ -202,7 +202,7 @@ class DatasetScalars(Block):
 LOG = "log"
 """Key of the loggers, which change nothing about a run."""
 
-LoggerName = Literal["tensorboard", "wandb", "mlflow"]
+LoggerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 class RecipeScalars(Block):
@@ -233,7 +233,8 @@ class RecipeScalars(Block):
     )
     seeds: tuple[Seed, ...] = Field((0,), description="one run per seed; one or more, all different")
     log: tuple[LoggerName, ...] = Field(
-        ("tensorboard",), description="where the curves of a run go beside its own files; wandb and mlflow: extras"
+        ("tensorboard",),
+        description="where the curves of a run go beside its own files; wandb, mlflow and trackio: extras",
     )
 
     @field_validator("seeds")

@@ -126,16 +126,22 @@ def _panel(kind: str, modality: str | None, methods: Seeds) -> Panel:
     return Panel(kind, modality, found, clean, absent)
 
 
-def condition_tables(methods: Seeds) -> list[TableText]:
-    """Return a table for each kind of condition and modality: accuracies in per cent, or MAEs, a row per method."""
-    return [_table(panel) for panel in panels(methods)]
+def condition_tables(methods: Seeds, *, with_seeds: bool = True) -> list[TableText]:
+    """Return a table for each kind of condition and modality: accuracies in per cent, or MAEs, a row per method.
+
+    Args:
+        methods: what was measured.
+        with_seeds: whether a column says how many seeds were.
+    """
+    return [_table(panel, with_seeds) for panel in panels(methods)]
 
 
-def _table(panel: Panel) -> TableText:
+def _table(panel: Panel, with_seeds: bool) -> TableText:
     with_clean = panel.kind != "subsets" and any(panel.clean.values())
     rows = [
         [
             name + MARKS.get(panel.absent[name], ""),
+            *([str(len(panel.methods[name]))] if with_seeds else []),
             *([_over_seeds(panel.clean[name], panel.kind_of_score)] if with_clean else []),
             *(_cell(panel, name, condition) for condition in panel.conditions),
         ]
@@ -144,6 +150,7 @@ def _table(panel: Panel) -> TableText:
     unit = " dB" if panel.kind == "noise" else ""
     columns = (
         "method",
+        *(["seeds"] if with_seeds else []),
         *(["as it is"] if with_clean else []),
         *(f"{condition}{unit}" for condition in panel.conditions),
     )
@@ -161,12 +168,13 @@ def title(panel: Panel) -> str:
 
 
 def _cell(panel: Panel, method: str, condition: str) -> str:
-    """Mean and deviation over seeds; of one seed, the deviation over its draws."""
+    """Mean and deviation over seeds, their number where not all were measured; of one, the deviation over its draws."""
     scores, kind = panel.scores(method, condition), panel.kind_of_score
+    fewer = f" (n = {len(scores)})" if 0 < len(scores) < len(panel.methods[method]) else ""
     if len(scores) != 1:
-        return _over_seeds(scores, kind)
+        return _over_seeds(scores, kind) + fewer
     (found,) = (seed[condition] for seed in panel.methods[method] if condition in seed)
-    return score_and_spread(found.first, found.spread, kind=kind)
+    return score_and_spread(found.first, found.spread, kind=kind) + fewer
 
 
 def _over_seeds(values: Sequence[float], kind: Kind) -> str:

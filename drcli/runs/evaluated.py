@@ -26,6 +26,13 @@ class _Conditioned(Record):
         return {**plain, **{key: found[key] for key in CONDITIONS if found.get(key)}}
 
 
+class Unfinished(Record):
+    """How far a run is that is not finished."""
+
+    epochs_done: NonNegativeInt
+    epochs: NonNegativeInt
+
+
 class Evaluated(_Conditioned):
     """Scores of a checkpoint on a split.
 
@@ -34,6 +41,7 @@ class Evaluated(_Conditioned):
         split: what was scored.
         epoch: epoch of the checkpoint.
         selected_epoch: epoch that the run had selected by then.
+        unfinished: how far the run is; None of a finished one.
         selection: split that the epoch was selected on, or "last".
         monitor: "test" where the test split was scored after each epoch.
         accuracy: share of samples predicted right, in [0, 1]; None of a regression.
@@ -53,6 +61,7 @@ class Evaluated(_Conditioned):
     split: str
     epoch: NonNegativeInt
     selected_epoch: NonNegativeInt
+    unfinished: Unfinished | None = None
     selection: str
     monitor: str
     accuracy: Share | None = None

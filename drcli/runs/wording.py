@@ -161,6 +161,11 @@ def seconds_of(own: float, before: float) -> str:
     return f"{own:.0f} + {before:.0f}" if before else f"{own:.0f}"
 
 
+def all_finished(runs: int) -> str:
+    """Return that so many runs are all finished: "12 runs, all finished", "1 run, finished"."""
+    return "1 run, finished" if runs == 1 else f"{runs} runs, all finished"
+
+
 def duration(seconds: float) -> str:
     """Return seconds as "0:42", "12:05" or "3:07:09"."""
     minutes, rest = divmod(round(seconds), 60)

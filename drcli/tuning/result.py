@@ -14,7 +14,7 @@ import yaml
 from drcli.recipe.text import spelled
 from drcli.report.drawing import Curve, add_legend, draw_curve
 from drcli.report.render import TableText
-from drcli.report.theme import PAPER, Theme, write_figure
+from drcli.report.theme import COLOURS, PAPER, Theme, write_figure
 from drcli.runs.comparison import Mean
 from drcli.runs.wording import ABSENT, points, score_and_spread, seconds_of
 from drcli.task import CLASSIFICATION, TASKS, Kind
@@ -29,6 +29,10 @@ SUFFIX = "-tuned"
 
 SUFFIXES = (".svg", ".png")
 
+STOPPED = ("stopped",)
+STOPPED_MEANS = (
+    "stopped: trials that were behind the median of earlier ones; they count with the best accuracy that they reached."
+)
 NOTES = (
     "default: the recipe's own values, which are the first trial; tuned: the best trial, of equal ones the first.",
     "drawn: mean and standard deviation of the other trials that did not fail: how much the values matter.",
@@ -105,6 +109,11 @@ class Tuned:
         return sum(trial.score is None for trial in self.trials)
 
     @property
+    def stopped(self) -> int:
+        """Number of trials that were stopped, being behind."""
+        return sum(trial.stopped is not None for trial in self.trials)
+
+    @property
     def curve(self) -> list[float]:
         """The expected best of n of the trials that were drawn; the default does not count.
 
@@ -163,12 +172,13 @@ def tables(study: Study, found: Sequence[Tuned]) -> list[TableText]:
     name, seeds = study.recipe.name, ", ".join(map(str, study.seeds))
     score = _in_words(TASKS[study.recipe.task].first)
     title = f"{name}: validation {score}, {study.trials} trials each ({study.sampler}), seeds {seeds}"
-    columns = ("method", "default", "tuned", "gain", "drawn", "bad", "seconds")
-    gained = TableText(title, columns, [_row(one) for one in found], NOTES)
+    columns = ("method", "default", "tuned", "gain", "drawn", "bad", *STOPPED[: study.prune], "seconds")
+    notes = [*NOTES, *([STOPPED_MEANS] if study.prune else [])]
+    gained = TableText(title, columns, [_row(one, with_stopped=study.prune) for one in found], notes)
     return [gained, *([_curves(name, found)] if study.trials > 1 else []), _winners(name, found)]
 
 
-def _row(one: Tuned) -> list[str]:
+def _row(one: Tuned, *, with_stopped: bool) -> list[str]:
     drawn = one.drawn
     return [
         one.label,
@@ -177,6 +187,7 @@ def _row(one: Tuned) -> list[str]:
         ABSENT if one.gain is None else points(one.gain, one.kind),
         ABSENT if drawn is None else score_and_spread(drawn.mean, drawn.std, kind=one.kind),
         str(one.bad),
+        *([str(one.stopped)] if with_stopped else []),
         seconds_of(*one.seconds),
     ]
 
@@ -224,6 +235,7 @@ def to_json(study: Study, found: Sequence[Tuned]) -> dict[str, Any]:
         "trials": study.trials,
         "seeds": list(study.seeds),
         "sampler": study.sampler,
+        "prune": study.prune,
         "methods": {one.label: _json(one) for one in found},
         **({"failed": study.failed} if study.failed else {}),
     }
@@ -241,6 +253,7 @@ def _json(one: Tuned) -> dict[str, Any]:
         "drawn_mean": drawn and drawn.mean,
         "drawn_std": drawn and drawn.std,
         "bad_trials": one.bad,
+        "stopped_trials": one.stopped,
         "expected_best": one.curve,
         "seconds": seconds,
         "teacher_seconds": teacher_seconds,
@@ -251,11 +264,14 @@ def _json(one: Tuned) -> dict[str, Any]:
 def write_picture(folder: Path, found: Sequence[Tuned]) -> list[Path]:
     """Write the picture into a folder and return its files; none where no trial was drawn.
 
+    Of more methods than there are colours, those have one whose curves rise most; the others are grey.
+
     Raises:
         RunError: a file cannot be written.
     """
     shown = [one for one in found if len(one.trials) > 1]
-    theme = PAPER.with_methods(one.label for one in shown)
+    rising = sorted(shown, key=lambda one: one.curve[0] - one.curve[-1])  # those that most need to be tuned
+    theme = PAPER.with_methods((one.label for one in shown), [one.label for one in rising])
     paths = [folder / f"expected_best{suffix}" for suffix in SUFFIXES] if shown else []
     for path in paths:
         write_figure(path, theme, partial(draw_curves, found=shown, theme=theme))
@@ -266,7 +282,7 @@ def draw_curves(figure: Figure, found: Sequence[Tuned], theme: Theme) -> None:
     """Draw the curve of each method, accuracies in per cent."""
     from matplotlib.ticker import MaxNLocator
 
-    figure.set_size_inches(7.5, 4.2 + 0.08 * len(found))
+    figure.set_size_inches(7.5, 4.2 + 0.08 * min(len(found), len(COLOURS)))
     axes = figure.subplots()
     keys, kind = [], found[0].kind
     for one in found:

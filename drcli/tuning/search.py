@@ -30,6 +30,8 @@ Values: TypeAlias = dict[str, Value]
 LEARNING_RATE = f"{TRAINING}.optimizer.lr"
 REACH = 10.0
 """The learning rate is searched from a tenth of the recipe's to ten times it, where the recipe says nothing else."""
+HIGHEST_RATE = 1e6
+"""The greatest learning rate that a recipe may have."""
 
 DIGITS = 3
 """Significant digits of a value that is drawn: a trial is made of what the tuned recipe will say."""
@@ -84,7 +86,7 @@ def space_of(recipe: Recipe, label: str) -> Space:
     """
     block, present = recipe.methods[label], present_values(recipe, label)
     rate = (block.training or recipe.training).optimizer.lr
-    found: Space = {LEARNING_RATE: Range(rate / REACH, rate * REACH, log=True)}
+    found: Space = {LEARNING_RATE: Range(rate / REACH, min(rate * REACH, HIGHEST_RATE), log=True)}
     found |= _annotated(METHODS.load(block.method).Settings, block.settings)
     if block.relearn is not None:
         found |= _annotated(RelearnSettings, block.relearn, f"{RELEARN}.")

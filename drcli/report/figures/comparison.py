@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drcli.errors import DataError
-from drcli.report.drawing import Key, name_keys, sample, shortened
-from drcli.report.theme import BACKGROUND, MUTED, Theme
+from drcli.report.drawing import Key, merged, name_keys, sample, shortened
+from drcli.report.theme import BACKGROUND, FAINT, MUTED, OTHER, Theme
 from drcli.report.wording import count_seeds, name_recipe
 from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
 from drcli.runs.comparison import Mean, Row, compare, find_reference
@@ -139,7 +139,8 @@ def draw_probes(axes: Axes, found: Comparison, theme: Theme) -> list[Key]:
     kind, scale = found.kind, found.kind.scale
     for row, area in zip(points, areas([kind.merit(row.score.mean) for row in points]), strict=True):
         look, x, y = theme.look(row.name), row.probes[first], row.probes[second]
-        _cross(axes, x, y, look.colour, scale)
+        if look != OTHER:
+            _cross(axes, x, y, look.colour, scale)
         axes.scatter(
             scale * x.mean,
             scale * y.mean,
@@ -148,7 +149,7 @@ def draw_probes(axes: Axes, found: Comparison, theme: Theme) -> list[Key]:
             marker=look.marker,
             edgecolors=BACKGROUND,
             lw=0.5,
-            zorder=3,
+            **({"zorder": 2.5, "alpha": FAINT} if look == OTHER else {"zorder": 3}),
         )
         shown = score_and_spread(row.score.mean, row.score.std, kind=kind)
         keys.append((sample(theme, look), f"{shortened(row.name)}: {shown}"))
@@ -177,6 +178,7 @@ def _cross(axes: Axes, x: Mean, y: Mean, colour: str, scale: float) -> None:
 
 def _legend_beside(axes: Axes, keys: Sequence[Key], theme: Theme, kind: Kind) -> None:
     """Name the methods beside the panel: written at the points, names of near ones would cover each other."""
+    keys = merged(keys)
     legend = axes.legend(
         [handle for handle, _ in keys],
         ["-"] * len(keys),

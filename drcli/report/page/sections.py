@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from math import inf
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from drcli.errors import UsageError
@@ -18,7 +21,7 @@ from drcli.report.page.markup import Html, element, folded, to_html
 from drcli.report.render import TableText
 from drcli.report.theme import Theme
 from drcli.report.wording import JOINT, RELEARN, Methods, count_seeds
-from drcli.runs.collect import RunRecord
+from drcli.runs.collect import RunRecord, by_name, by_recipe
 from drcli.runs.comparison import Mean
 from drcli.runs.records import names_of
 from drcli.runs.wording import ABSENT, how_selected, mean_and_spread
@@ -79,6 +82,30 @@ def featured(methods: Methods, labels: Collection[str]) -> list[str]:
         next((name for name, runs in methods.items() if runs[0].method == method), None) for method in (JOINT, RELEARN)
     ]
     return list(methods)[:2] if None in found else [name for name in found if name is not None]
+
+
+def first_coloured(runs: Sequence[RunRecord], labels: Collection[str]) -> list[str]:
+    """Return the methods of finished runs in the order in which figures give them their colours.
+
+    Those shown in detail come first, then the best on validation: of several recipes the best of each, and so on.
+
+    Args:
+        runs: finished ones, of any recipes.
+        labels: as in `featured`.
+    """
+    by_method = [by_name(group) for group in by_recipe(runs).values()]
+    detailed = [name for methods in by_method for name in featured(methods, labels)]
+    ranked = [_by_validation(methods) for methods in by_method]
+    return [*detailed, *(name for names in zip_longest(*ranked) for name in names if name is not None)]
+
+
+def _by_validation(methods: Methods) -> list[str]:
+    return sorted(methods, key=lambda name: -_validated(methods[name]))
+
+
+def _validated(runs: Sequence[RunRecord]) -> float:
+    found = [run.task.first.merit(run.done.val.first) for run in runs if run.done.val is not None]
+    return fmean(found) if found else -inf
 
 
 def check_labels(runs: Iterable[RunRecord], labels: Collection[str]) -> None:
