@@ -122,6 +122,12 @@ class Backbone(nn.Module):
     hidden: ClassVar[type[Hidden]] = Maps
     """What flows between its stages."""
 
+    trunk: tuple[str, ...] = ()
+    """Names of its blocks or stages in the order in which they run; one name: of the module whose children they are.
+
+    Learning rates decay along them and gradient checkpointing computes them again. Empty: what `trunk_of` finds.
+    """
+
     memory_format: torch.memory_format = torch.channels_last
     """How maps (B, C, H, W) lie in memory, for the backbones that have any."""
 
@@ -167,6 +173,17 @@ class Backbone(nn.Module):
         from drcli.models.weights import check_named
 
         return check_named(block)
+
+    @classmethod
+    def check_lora(cls, block: Any) -> str | None:
+        """Return why the adapters that a recipe asks for cannot be put on the encoder; None where they can.
+
+        Args:
+            block: the modality's `ModalityBlock`.
+        """
+        from drcli.models.weights import check_lora
+
+        return check_lora(block)
 
     def begin(self, x: Tensor, lengths: Tensor | None = None) -> Hidden:
         """Map a batch (B, *shape), and the valid steps (B,) of sequences, to what the first stage takes."""
