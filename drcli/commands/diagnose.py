@@ -17,7 +17,7 @@ from drcli.diagnosis import ModalityDiagnosis, diagnose, reading, unequal_shares
 from drcli.diagnosis.clustering import constant_dimensions
 from drcli.diagnosis.features_file import load_features
 from drcli.diagnosis.sampling import present_only, stratified_rows
-from drcli.diagnosis.settings import MeasureSettings
+from drcli.diagnosis.settings import MeasureSettings, Slopes
 from drcli.engine.assemble import restore
 from drcli.engine.cores import looking_at
 from drcli.engine.device import resolve_device, set_determinism
@@ -25,10 +25,11 @@ from drcli.errors import UsageError
 from drcli.models.multimodal import extract_features
 from drcli.recipe.schema import Recipe, plain
 from drcli.recipe.source import parse_overrides, split_root
+from drcli.recipe.text import spelled
 from drcli.recipe.validate import validate_settings
 from drcli.relearning import strengths
 from drcli.relearning.rules import shares_differ
-from drcli.relearning.settings import StrengthSettings
+from drcli.relearning.settings import StrengthSettings, unfit_slopes
 from drcli.report.figures import diagnosis as diagnosis_figure
 from drcli.report.render import titled
 from drcli.report.theme import PAPER, write_figure
@@ -80,7 +81,7 @@ class Report:
     Attributes:
         path: the checkpoint or the file of features.
         epoch: epoch of the checkpoint, or None.
-        lambda_: slope from gap to strength.
+        lambda_: slope from gap to strength; or {m: slope of m}.
         modalities: findings by modality.
         figure: the picture that was drawn, or None.
         warnings: what makes a finding worthless, one line each.
@@ -88,7 +89,7 @@ class Report:
 
     path: Path
     epoch: int | None
-    lambda_: float
+    lambda_: Slopes
     modalities: Mapping[str, ModalityDiagnosis]
     figure: Path | None = None
     warnings: tuple[str, ...] = ()
@@ -125,6 +126,8 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None, 
 def _report(path: Path, found: Representations, where: torch.device, asked: Settings, figure: Path | None) -> Report:
     """Diagnose representations."""
     settings = _with(found.settings, asked)
+    if problem := unfit_slopes(settings.lambda_, found.train[0]):
+        raise UsageError(f"lambda={spelled(settings.lambda_)}: {problem}")
     measured = diagnose(
         *present_only(*_on(where, found.train), found.present_train),
         *present_only(*_on(where, found.val), found.present_val),
@@ -241,7 +244,9 @@ def to_json(report: Report) -> dict[str, Any]:
 def title_of(report: Report) -> str:
     """Return what was diagnosed, and with which slope from gap to strength."""
     epoch = "" if report.epoch is None else f", epoch {report.epoch}"
-    return f"{report.path}{epoch}, lambda {report.lambda_:g}"
+    slopes = report.lambda_
+    words = ", ".join(f"{m} {a:g}" for m, a in slopes.items()) if isinstance(slopes, Mapping) else f"{slopes:g}"
+    return f"{report.path}{epoch}, lambda {words}"
 
 
 def table(report: Report) -> Group:

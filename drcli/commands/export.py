@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
+from torch import Tensor
 
 from drcli import __version__
 from drcli.engine.loaded import Loaded, load
 from drcli.errors import UsageError
 from drcli.files import write_atomic
+from drcli.models.lora import merged
 from drcli.models.weight_files import metadata_of
 from drcli.recipe.load import identity_of
 from drcli.registry import known
@@ -23,6 +26,8 @@ SUFFIX = ".safetensors"
 
 def export(path: Path, encoder: str | None, out: Path) -> dict[str, Any]:
     """Write an encoder, and what it takes to use it, and return the object of `drcli export --json`.
+
+    Adapters are merged into the weights that they are put on.
 
     Args:
         path: a checkpoint.pt or last.pt, or a run directory.
@@ -36,8 +41,8 @@ def export(path: Path, encoder: str | None, out: Path) -> dict[str, Any]:
         raise UsageError(f"--out {out}: the name must end in {SUFFIX}")
     found = load(path)
     modality = _chosen(encoder, found)
-    tensors = found.encoders[modality].state_dict()
-    metadata = _metadata(found, modality)
+    tensors = merged(found.encoders[modality])
+    metadata = _metadata(found, modality, tensors)
     write_atomic(out, write_safetensors(tensors, metadata))
     return {"checkpoint": str(found.path), "encoder": modality, "out": str(out), "metadata": metadata}
 
@@ -52,11 +57,11 @@ def _chosen(encoder: str | None, found: Loaded) -> str:
     return encoder
 
 
-def _metadata(found: Loaded, modality: str) -> dict[str, str]:
+def _metadata(found: Loaded, modality: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     recipe, plan = found.recipe, found.transforms[modality].plan
     return metadata_of(
         recipe.modalities[modality],
-        found.encoders[modality].state_dict(),
+        tensors,
         format="pt",
         drcli=__version__,
         modality=modality,

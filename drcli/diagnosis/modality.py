@@ -13,7 +13,7 @@ from torch import Tensor
 
 from drcli.diagnosis.clustering import cluster, in_precision, scale_features
 from drcli.diagnosis.sampling import stratified_rows
-from drcli.diagnosis.settings import MARGIN, MeasureSettings, above_floor, at_floor
+from drcli.diagnosis.settings import MARGIN, MeasureSettings, Slopes, above_floor, at_floor, slope_of
 
 PERMUTATIONS = 20  # label permutations that the floor is averaged over
 
@@ -194,7 +194,7 @@ def diagnose(
     *,
     num_classes: int,
     settings: MeasureSettings,
-    lambda_: float,
+    lambda_: Slopes,
     seed: int = 0,
 ) -> dict[str, ModalityDiagnosis]:
     """Return the diagnosis of every modality; nothing is changed, no global generator advanced.
@@ -206,11 +206,11 @@ def diagnose(
         labels_val: the same of the M rows.
         num_classes: number of clusters, at most N and M.
         settings: how purities and gap are measured.
-        lambda_: slope from gap to strength, not negative.
+        lambda_: slope from gap to strength, not negative; or {m: slope of m}.
         seed: seed of K-means, of the label permutations and of `match_sizes`; all modalities share them.
 
     Raises:
-        ValueError: modalities differ between the sets, or what `diagnose_modality` raises.
+        ValueError: modalities differ between the sets, or `lambda_` lacks one, or what `diagnose_modality` raises.
     """
     if features_train.keys() != features_val.keys():
         raise ValueError(f"modalities differ: train {[*features_train]}, validation {[*features_val]}")
@@ -222,7 +222,7 @@ def diagnose(
             _labels_of(m, labels_val),
             num_classes=num_classes,
             settings=settings,
-            lambda_=lambda_,
+            lambda_=slope_of(lambda_, m),
             seed=seed,
         )
         for m in features_train

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Literal
 
@@ -37,7 +37,7 @@ def soft_reinitialise(
         initial: its parameters and buffers before training, as `snapshot` returns them.
         strength: how far to go, in [0, 1].
         buffers: "keep" leaves buffers (such as batch normalisation's running statistics) alone; "blend"
-            treats floating-point ones as parameters. Integer buffers are never touched.
+            treats floating-point ones as parameters, but for those of frozen layers. Integer buffers are never touched.
 
     Raises:
         ValueError: the strength lies outside [0, 1], `buffers` is neither, or `initial` lacks a tensor
@@ -47,12 +47,25 @@ def soft_reinitialise(
         raise ValueError(f"strength must lie in [0, 1], got {strength}")
     moved: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if buffers == "blend":
-        moved |= {name: buffer for name, buffer in module.named_buffers() if buffer.is_floating_point()}
+        moved |= dict(_buffers(module))
     elif buffers != "keep":
         raise ValueError(f'buffers must be "keep" or "blend", got {buffers!r}')
     _check(moved, initial)
     for name, tensor in moved.items():
         _blend(tensor, initial[name], strength)
+
+
+def _buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the floating-point buffers by name, without those of frozen layers."""
+    for prefix, layer in module.named_modules():
+        found = () if is_frozen(layer) else layer.named_buffers(prefix, recurse=False)
+        yield from ((name, buffer) for name, buffer in found if buffer.is_floating_point())
+
+
+def is_frozen(layer: nn.Module) -> bool:
+    """Whether a layer has parameters of its own and none of them is trained."""
+    own = list(layer.parameters(recurse=False))
+    return bool(own) and not any(parameter.requires_grad for parameter in own)
 
 
 def _check(moved: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> None:
@@ -77,14 +90,16 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 def recompute_batch_statistics(encoders: Iterable[nn.Module], run: Callable[[], None]) -> None:
     """Replace the encoders' running statistics by those of one pass over the training rows.
 
-    Only layers of batch normalisation run in training mode, so that nothing random is drawn. Each batch counts
-    the same: means are those of all rows where batches have one size, variances but for rounding of their number.
+    Only layers of batch normalisation that are not frozen run in training mode, so that nothing random is drawn. Each
+    batch counts the same: means are those of all rows where batches have one size, variances but for rounding of their
+    number.
 
     Args:
         encoders: in evaluation mode.
         run: makes the pass, without gradients.
     """
-    layers = [layer for encoder in encoders for layer in encoder.modules() if isinstance(layer, BATCH_NORMS)]
+    modules = (layer for encoder in encoders for layer in encoder.modules())
+    layers = [layer for layer in modules if isinstance(layer, BATCH_NORMS) and not is_frozen(layer)]
     before = [(layer.momentum, layer.training) for layer in layers]
     for layer in layers:
         layer.reset_running_stats()

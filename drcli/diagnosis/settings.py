@@ -6,7 +6,7 @@ The defaults of the settings are what the authors' code does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
@@ -25,6 +25,23 @@ def above_floor(gap: float, permuted: float) -> float:
 def at_floor(gap: float, permuted: float) -> bool:
     """Return whether permuted labels have a gap as large, give or take MARGIN."""
     return gap <= permuted + MARGIN
+
+
+Slopes: TypeAlias = float | Mapping[str, float]
+"""Slope from gap to strength: of every modality, or {m: of m}."""
+
+
+def slope_of(slopes: Slopes, modality: str) -> float:
+    """Return the slope of a modality.
+
+    Raises:
+        ValueError: slopes are given by modality, and none of this one.
+    """
+    if not isinstance(slopes, Mapping):
+        return slopes
+    if modality not in slopes:
+        raise ValueError(f"lambda must name {modality}, too: it has {', '.join(slopes) or 'nothing'}")
+    return slopes[modality]
 
 
 class State(Protocol):

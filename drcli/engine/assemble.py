@@ -15,12 +15,13 @@ from drcli.data.batches import Batches
 from drcli.data.format import INFO_FILE, Contents
 from drcli.data.plan import PICTURES, InputPlan
 from drcli.data.prepared import PreparedDataset, open_dataset, prepare_command
-from drcli.engine.saved import Saved, at_most, check_optimizer, check_state, check_tensors, saved
+from drcli.engine.saved import Saved, at_most, check_optimizer, check_scaler, check_state, check_tensors, saved
 from drcli.errors import CheckpointError, DataError, RecipeError, UsageError
 from drcli.methods.base import Method
+from drcli.methods.context import Context
 from drcli.methods.parts.relearning import Relearning
 from drcli.models.build import build_model
-from drcli.models.multimodal import MultimodalModel
+from drcli.models.multimodal import MultimodalModel, Precision
 from drcli.names import METHODS
 from drcli.reading import one_line
 from drcli.recipe.load import identity_of, recipe_from_dict, with_defaults
@@ -137,6 +138,7 @@ def assemble(
     check_task(recipe, dataset)
     check_masks(recipe, modalities, dataset.info.contents, world)
     model = recipe_model(recipe, modalities, dataset.info.contents).to(device)
+    model.precision = precision_on(device, recipe.training.precision)
     if recipe.training.channels_last and device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if world.size > 1 and device.type == "cuda":
@@ -159,6 +161,13 @@ def check_task(recipe: Recipe, dataset: PreparedDataset) -> None:
             f"task = {recipe.task}: dataset {dataset.info.name} in {dataset.root} was prepared for {held}; set task: "
             f"{held}, or prepare it with another target"
         )
+
+
+def precision_on(device: torch.device, asked: Precision) -> Precision:
+    """Return what a recipe's precision means on a device: "auto" is fp16 on a GPU that has no bf16."""
+    if asked == "auto" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "fp16"
+    return asked
 
 
 def check_masks(recipe: Recipe, modalities: tuple[str, ...], dataset: Contents, world: World) -> None:
@@ -322,12 +331,12 @@ def _load_weights(assembly: Assembly, found: Saved) -> None:
     assembly.extras.load_state_dict(found.extras)
 
 
-def load_training(assembly: Assembly, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], path: Path) -> Saved:
+def load_training(assembly: Assembly, ctx: Context, state: Mapping[str, Any], path: Path) -> Saved:
     """Bring a run, its method set up, to where a checkpoint was written.
 
     Args:
         assembly: the run's parts.
-        optimizer: of the run; its settings stay those of the recipe.
+        ctx: of the run; the settings of its optimiser stay those of the recipe.
         state: what `checkpoint.load` returned.
         path: the file, for messages.
 
@@ -345,14 +354,27 @@ def load_training(assembly: Assembly, optimizer: torch.optim.Optimizer, state: M
     if relearning is not None:
         check_state(found.relearn, relearning.state_dict(), f"{path}: {RELEARN}")
         relearning.load_state_dict(found.relearn)
-    check_optimizer(found.optimizer, optimizer, f"{path}: optimizer")
-    groups = optimizer.state_dict()["param_groups"]
+    check_optimizer(found.optimizer, ctx.optimizer, f"{path}: optimizer")
+    groups = ctx.optimizer.state_dict()["param_groups"]
+    _load_extras_of_training(ctx, found)
     try:
         assembly.method.load_state_dict(found.method)
-        optimizer.load_state_dict({"state": found.optimizer["state"], "param_groups": groups})
+        ctx.optimizer.load_state_dict({"state": found.optimizer["state"], "param_groups": groups})
     except Exception as error:  # a method may raise anything over a state that is not its own
         raise CheckpointError(
             f"{path}: the method {assembly.recipe.method} cannot be resumed from its state ({one_line(error)}); "
             "start over with --fresh"
         ) from error
     return found
+
+
+def _load_extras_of_training(ctx: Context, found: Saved) -> None:
+    """Bring the averages of the weights, and the scale of the losses, to where a checkpoint was written."""
+    if ctx.averages is not None:
+        fresh = ctx.averages.state_dict()
+        check_state(found.ema, fresh, f"{found.path}: ema")
+        check_tensors(found.ema["weights"], fresh["weights"], f"{found.path}: ema.weights")
+        ctx.averages.load_state_dict(found.ema)
+    if ctx.scaler is not None:
+        check_scaler(found.scaler, f"{found.path}: scaler")
+        ctx.scaler.load_state_dict(dict(found.scaler))

@@ -47,6 +47,8 @@ class Saved:
         method: state of the method.
         optimizer: state of the optimizer.
         relearn: state of the re-learning that the recipe puts on the method; empty without.
+        ema: weights in training, where those of the model are averages, and steps; empty without.
+        scaler: scale of the losses in half precision; empty without.
     """
 
     path: Path
@@ -64,6 +66,8 @@ class Saved:
     method: Mapping[str, Any]
     optimizer: Mapping[str, Any]
     relearn: Mapping[str, Any]
+    ema: Mapping[str, Any]
+    scaler: Mapping[str, Any]
 
 
 def saved(state: Mapping[str, Any], path: Path) -> Saved:
@@ -95,7 +99,7 @@ def saved(state: Mapping[str, Any], path: Path) -> Saved:
         extras=fields.tensors("extras"),
         method=fields.mapping("method"),
         optimizer=fields.mapping("optimizer"),
-        relearn=fields.mapping(RELEARN) if RELEARN in state else {},
+        **{name: fields.mapping(name) if name in state else {} for name in (RELEARN, "ema", "scaler")},
     )
 
 
@@ -268,6 +272,20 @@ def check_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimizer, 
         for name, value in values.items():
             if not (is_sgd and value is None):
                 _check_moment(value, torch.zeros(()) if name == "step" else parameters[number], where, name)
+
+
+def check_scaler(state: Mapping[str, Any], where: str) -> None:
+    """Check that the state of a `LossScaler` has a scale, how it is changed, and counts.
+
+    Raises:
+        CheckpointError: it has not.
+    """
+    for name in ("scale", "growth_factor", "backoff_factor"):
+        if type(state.get(name)) is not float or not 0 < state[name] < math.inf:
+            _refuse(where, f"{name} is {excerpt(_brief(state.get(name)))}")
+    for name in ("growth_interval", "_growth_tracker", "skipped"):
+        if type(state.get(name)) is not int or state[name] < 0:
+            _refuse(where, f"{name} is {excerpt(_brief(state.get(name)))}")
 
 
 def _check_moment(value: Any, like: Tensor, where: str, name: str) -> None:

@@ -5,23 +5,26 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import nn
 
 from drcli import checkpoint
+from drcli.averages import Averages
 from drcli.diagnosis import ModalityDiagnosis
+from drcli.diagnosis.settings import Slopes
 from drcli.engine.assemble import Assembly, load_training
 from drcli.engine.evaluate import SplitOutputs, run_split
+from drcli.engine.scalars import ScalarLog, diverged
 from drcli.errors import DivergedError, RunError, StoppedError
 from drcli.methods.base import Event, Method, Stage
 from drcli.methods.context import Context
-from drcli.models.multimodal import Teacher
-from drcli.optim import build_optimizer, is_fused, learning_rate, set_learning_rate
+from drcli.models.layers import rates_of
+from drcli.models.multimodal import Teacher, rest_frozen
+from drcli.optim import LossScaler, Warmup, build_optimizer, is_fused, learning_rate, set_learning_rates
 from drcli.recipe.schema import RELEARN, Recipe
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
@@ -34,9 +37,6 @@ from drcli.task import TASKS
 from drcli.watch.events import Diagnosed, EpochFinished, Listener, RowsDone
 
 NO_TEACHERS: Mapping[str, Teacher] = MappingProxyType({})
-
-CHECK_EVERY = 64
-"""Steps between two looks at the losses: looking makes the device wait."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,23 @@ class Trainer:
         assembly.method.setup(self.ctx)
         if assembly.relearning is not None:  # after the method: it may give encoders the weights of others
             assembly.relearning.setup(self.ctx)
+        if self.recipe.training.ema is not None:
+            self.ctx.averages = Averages(self.recipe.training.ema, self._modules())
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"model": self.assembly.model, "extras": self.assembly.extras}
 
     def _context(self, teachers: Mapping[str, Teacher]) -> Context:
         assembly, training = self.assembly, self.recipe.training
-        trainable = [*assembly.model.parameters(), *assembly.extras.parameters()]
+        model = assembly.model
+        parameters = [*model.parameters(), *assembly.extras.parameters()]
+        trainable = [parameter for parameter in parameters if parameter.requires_grad]
+        rates = rates_of(self.recipe, dict(model.encoders.items()), model.fusion)
         return Context(
-            model=assembly.model,
-            optimizer=build_optimizer(training.optimizer, trainable, fused=is_fused(training, assembly.device)),
+            model=model,
+            optimizer=build_optimizer(
+                training.optimizer, trainable, fused=is_fused(training, assembly.device), rates=rates
+            ),
             trainable=trainable,
             train=assembly.batches("train"),
             val=assembly.batches("val"),
@@ -110,6 +120,7 @@ class Trainer:
             label=self.recipe.method,
             world=assembly.world,
             loss=self.recipe.loss,
+            scaler=LossScaler(assembly.device) if model.precision == "fp16" else None,
         )
 
     def warnings(self) -> list[str]:
@@ -158,7 +169,7 @@ class Trainer:
             epoch,
             self.recipe.training.epochs,
         )
-        set_learning_rate(ctx.optimizer, rate)
+        set_learning_rates(ctx.optimizer, self.recipe.training.schedule, epoch, self.recipe.training.epochs)
         ctx.train.pair_anew(generator(self.seed, "pairs", epoch))
         ctx.model.train()
         self.assembly.extras.train()
@@ -189,13 +200,21 @@ class Trainer:
         ctx, method = self.ctx, self.assembly.method
         log = ScalarLog(ctx.epoch)
         order, augment = (generator(self.seed, name, ctx.epoch) for name in ("order", "augment"))
+        warmup, skipped = Warmup(ctx.optimizer, ctx.training, ctx.epoch, len(ctx.train)), self._skipped()
         for selection in method.selections(ctx):
             for batch in ctx.train.shuffled(ctx.training.batch_size, order, augment, selection):
                 rows = len(batch.whole.labels)
+                warmup.step(rows)
                 log.add(method.training_step(ctx, batch), rows)
                 self.listener.on(RowsDone(rows))
+        warmup.end()
         self.rows = sum(log.sizes)
-        return log.means()
+        left_out = {} if ctx.scaler is None else {"skipped_steps": float(self._skipped() - skipped)}
+        return {**log.means(), **left_out}
+
+    def _skipped(self) -> int:
+        """Return how many steps were left out so far, their gradients being beyond half precision."""
+        return 0 if self.ctx.scaler is None else self.ctx.scaler.skipped
 
     def _score_train(self) -> dict[str, float]:
         """Loss and accuracy, or MAE, on the training rows, of a method that takes no steps."""
@@ -203,13 +222,19 @@ class Trainer:
         return {"loss": found.loss, found.task.first.key: found.first}
 
     def _evaluate(self) -> dict[str, EpochScores]:
-        """Score val, and test where the recipe asks for test curves."""
-        val = run_split(self.assembly, "val")
-        self.ctx.remember("val", (val.features, val.split.labels))
-        found = {"val": val}
-        if "test" in {self.recipe.selection, self.recipe.monitor}:
-            found["test"] = run_split(self.assembly, "test")
+        """Score val, and test where the recipe asks for test curves; averages of the weights, if there are any."""
+        with self._averaged():
+            val = run_split(self.assembly, "val")
+            found = {"val": val}
+            if "test" in {self.recipe.selection, self.recipe.monitor}:
+                found["test"] = run_split(self.assembly, "test")
+        if self.ctx.averages is None:  # else the features of the weights themselves are others
+            self.ctx.remember("val", (val.features, val.split.labels))
         return {split: self._scores(split, outputs) for split, outputs in found.items()}
+
+    def _averaged(self) -> AbstractContextManager[object]:
+        """Within it, the model has the averages of its weights, where the recipe asks for them."""
+        return nullcontext() if self.ctx.averages is None else self.ctx.averages.applied()
 
     def _scores(self, split: str, outputs: SplitOutputs) -> EpochScores:
         scores = outputs.scores(self.recipe.loss)
@@ -253,6 +278,8 @@ class Trainer:
     def state(self, selected: Selected | None = None) -> dict[str, Any]:
         """All that a run needs to be resumed from the end of this epoch.
 
+        Where weights are averaged, those of the model are the averages, and "ema" holds what is trained.
+
         Args:
             selected: the epoch selected so far; by default the one that is noted.
         """
@@ -266,17 +293,25 @@ class Trainer:
             "step": self.ctx.step,
             "seconds": self.seconds,
             "selected": self._noted(selected or self.selected),
-            "model": self.assembly.model.state_dict(),
-            "extras": self.assembly.extras.state_dict(),
+            **self._weights(),
             "method": self.assembly.method.state_dict(),
             **({} if relearning is None else {RELEARN: relearning.state_dict()}),
             "optimizer": self.ctx.optimizer.state_dict(),
+            **({} if self.ctx.scaler is None else {"scaler": self.ctx.scaler.state_dict()}),
         }
 
     def _noted(self, selected: Selected) -> dict[str, Any]:
         """Return the selected epoch and its score as a checkpoint holds them."""
         first = TASKS[self.recipe.task].first
         return {"epoch": selected.epoch, first.key: first.merit(selected.merit)}
+
+    def _weights(self) -> dict[str, Any]:
+        weights = {name: module.state_dict() for name, module in self._modules().items()}
+        if self.ctx.averages is None:
+            return weights
+        with self._averaged():
+            averages = checkpoint.copied(weights)
+        return {**averages, "ema": self.ctx.averages.state_dict()}
 
     def resume(self) -> None:
         """Resume from `last.pt` if there is one; drop the log lines of the epochs to be done again.
@@ -286,7 +321,7 @@ class Trainer:
         """
         if self.directory.last.exists():
             state = checkpoint.load(self.directory.last)
-            found = load_training(self.assembly, self.ctx.optimizer, state, self.directory.last)
+            found = load_training(self.assembly, self.ctx, state, self.directory.last)
             self.selected = Selected(found.selected_epoch, found.selected_merit)
             self.ctx.step, self.seconds, self.next_epoch = found.step, found.seconds, found.epoch + 1
         self.ctx.world.on_main(lambda: self.directory.truncate(self.next_epoch))
@@ -299,9 +334,12 @@ def begin_stage(assembly: Assembly, ctx: Context, stage: Stage | None) -> None:
     if ctx.epoch == stage.first:
         ctx.optimizer.state.clear()
     modules = {**dict(assembly.model.encoders.named_children()), "fusion": assembly.model.fusion}
+    trainable = {id(parameter) for parameter in ctx.trainable}
     for name, module in {**modules, **dict(assembly.extras.named_children())}.items():
-        module.requires_grad_(name in stage.moves)
+        for parameter in module.parameters():
+            parameter.requires_grad_(name in stage.moves and id(parameter) in trainable)
         module.train(name in stage.moves)
+        rest_frozen(module)
 
 
 def num_epochs(method: Method, recipe: Recipe) -> int:
@@ -316,66 +354,20 @@ def event_record(epoch: int, event: Event) -> EventRecord:
         for m, found in event.found.items()
     }
     return EventRecord(
-        epoch=epoch, kind=event.kind, event=event.number, lambda_=event.lambda_, rule=event.rule, modalities=states
+        epoch=epoch,
+        kind=event.kind,
+        event=event.number,
+        lambda_=_plain(event.lambda_),
+        rule=event.rule,
+        modalities=states,
     )
+
+
+def _plain(slopes: Slopes | None) -> float | dict[str, float] | None:
+    return dict(slopes) if isinstance(slopes, Mapping) else slopes
 
 
 def _purities(left: ModalityDiagnosis | None) -> Purities | None:
     if left is None:
         return None
     return Purities(purity_train=left.purity_train, purity_val=left.purity_val, gap=left.gap)
-
-
-class ScalarLog:
-    """Scalars of the steps of one epoch, kept on the device and looked at now and then.
-
-    Args:
-        epoch: the epoch, for messages.
-    """
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.sizes: list[int] = []
-        self.values: dict[str, list[Tensor]] = {}
-        self.checked = 0
-
-    def add(self, scalars: Mapping[str, Tensor], size: int) -> None:
-        """Note the scalars of a step on `size` rows.
-
-        Raises:
-            DivergedError: one of the steps so far had a non-finite loss.
-        """
-        self.sizes.append(size)
-        for name, value in scalars.items():
-            self.values.setdefault(name, []).append(value)
-        if len(self.sizes) - self.checked >= CHECK_EVERY:
-            self._check()
-
-    def _check(self) -> None:
-        if self.checked == len(self.sizes):  # as it is at the end where CHECK_EVERY divides the steps
-            return
-        for name, values in self.values.items():
-            finite = torch.isfinite(torch.stack(values[self.checked :])).cpu()
-            if not finite.all():
-                step = self.checked + int((~finite).nonzero()[0])
-                raise DivergedError(diverged(f"epoch {self.epoch}, step {step}: {name} is {float(values[step])}"))
-        self.checked = len(self.sizes)
-
-    def means(self) -> dict[str, float]:
-        """Return the means over rows, and "loss", the sum of the losses.
-
-        Raises:
-            DivergedError: a loss is not finite.
-        """
-        self._check()
-        sizes = torch.tensor(self.sizes, dtype=torch.float64)
-        means = {
-            name: float((torch.stack(values).double().cpu() * sizes).sum() / sizes.sum())
-            for name, values in self.values.items()
-        }
-        return {"loss": sum(mean for name, mean in means.items() if name.startswith("loss_")), **means}
-
-
-def diverged(what: str) -> str:
-    """The message for a run with numbers that are not finite."""
-    return f"{what}; the run stops. Lower training.optimizer.lr, or set training.clip_grad_norm"

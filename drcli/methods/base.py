@@ -14,6 +14,7 @@ from drcli.bases import Settings as BaseSettings
 from drcli.bases import refuse_misspelt
 from drcli.data.batches import EVERY_ROW, Batch, Selection
 from drcli.diagnosis import ModalityDiagnosis
+from drcli.diagnosis.settings import Slopes
 from drcli.methods.context import Context
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
@@ -36,7 +37,7 @@ class Event:
         found: what it found in each modality before it changed anything.
         left: the same measured afterwards; empty where nothing was measured.
         number: how many such events there have been, with this one.
-        lambda_: slope from gap to strength.
+        lambda_: slope from gap to strength; or {m: slope of m}.
         rule: what made strengths of the gaps, or the strength itself.
     """
 
@@ -44,7 +45,7 @@ class Event:
     found: Mapping[str, ModalityDiagnosis]
     left: Mapping[str, ModalityDiagnosis] = field(default_factory=dict)
     number: int | None = None
-    lambda_: float | None = None
+    lambda_: Slopes | None = None
     rule: str | float | None = None
 
 
@@ -204,7 +205,8 @@ class Method:
         Where the recipe accumulates gradients, `forward`, `losses` and `backward` see one part of the
         batch after the other, and `modulate` all of it. Of several processes each computes on its rows,
         and its part of the mean losses; gradients are summed before `modulate`, which sees outputs and
-        labels of the whole batch.
+        labels of the whole batch. In half precision losses are scaled for `backward`, and the scaling is undone
+        before `modulate`; a step whose gradients are not finite is left out.
         """
         ctx.optimizer.zero_grad(set_to_none=True)
         scalars: Scalars = {}
@@ -213,14 +215,15 @@ class Method:
             fraction = len(part.labels) / len(batch.whole.labels)
             outputs = self.forward(ctx, part)
             losses = self.losses(ctx, outputs, part)
-            self.backward(ctx, losses if fraction == 1 else {name: fraction * loss for name, loss in losses.items()})
+            self.backward(ctx, ctx.scaled(losses, fraction))
             for name, loss in losses.items():
                 scalars[f"loss_{name}"] = scalars.get(f"loss_{name}", 0) + fraction * loss.detach()
             parts.append(outputs)
         outputs = ctx.all_gather(concatenated(parts), batch)
         ctx.world.sum_gradients(ctx.trainable)
-        self.modulate(ctx, outputs, batch.whole)
-        ctx.apply_gradients()
+        if ctx.unscaled():
+            self.modulate(ctx, outputs, batch.whole)
+            ctx.apply_gradients()
         return {**ctx.all_reduce(scalars), **batch_score(outputs.logits, batch.whole.labels), **ctx.take_logged()}
 
     def forward(self, ctx: Context, batch: Batch) -> Outputs:

@@ -9,14 +9,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from drcli.averages import Averages
 from drcli.data.batches import Batch, Batches, own_rows
 from drcli.data.rows import to_device
 from drcli.diagnosis import MeasureSettings, ModalityDiagnosis, diagnose
 from drcli.diagnosis.sampling import present_only, stratified_rows
+from drcli.diagnosis.settings import Slopes
 from drcli.methods.parts.criterion import criterion
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel, Teacher, extract_features
-from drcli.optim import build_optimizer, is_fused, set_learning_rate, take_step
+from drcli.optim import INITIAL, LossScaler, build_optimizer, is_fused, take_step
 from drcli.recipe.schema import Training
 from drcli.seeding import derive, generator
 from drcli.task import LossName
@@ -44,6 +46,8 @@ class Context:
         teachers: trained encoders and heads by modality, for the methods that require them.
         world: the processes that train the run together.
         loss: of a regression; None of a classification, which has its cross-entropy.
+        scaler: scales losses, in half precision.
+        averages: of the weights, where the recipe asks for them.
         epoch: index of the current epoch, from 0.
         step: optimiser steps taken so far.
     """
@@ -62,6 +66,8 @@ class Context:
     label: str = ""
     world: World = ALONE
     loss: LossName | None = None
+    scaler: LossScaler | None = None
+    averages: Averages | None = None
     epoch: int = 0
     step: int = 0
     _features: dict[str, Features] = field(default_factory=dict)
@@ -132,11 +138,32 @@ class Context:
         self._logged.clear()
         return logged
 
-    def new_optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-        """Return an optimiser of the recipe's kind over other parameters, at the current learning rate."""
-        optimizer = build_optimizer(self.training.optimizer, parameters, fused=is_fused(self.training, self.device))
-        set_learning_rate(optimizer, self.optimizer.param_groups[0]["lr"])
+    def new_optimizer(
+        self, parameters: Sequence[nn.Parameter], like: Sequence[nn.Parameter] = ()
+    ) -> torch.optim.Optimizer:
+        """Return an optimiser of the recipe's kind over other parameters, at the current learning rates.
+
+        Args:
+            parameters: what it moves.
+            like: as many parameters of the run, whose learning rates they have; none: the recipe's.
+        """
+        settings, groups = self.training.optimizer, self.optimizer.param_groups
+        own = {id(parameter): group[INITIAL] for group in groups for parameter in group["params"]}
+        rates = {id(new): own.get(id(old), settings.lr) for new, old in zip(parameters, like, strict=False)}
+        optimizer = build_optimizer(settings, parameters, fused=is_fused(self.training, self.device), rates=rates)
+        now = {group[INITIAL]: group["lr"] for group in reversed(groups)}
+        for group in optimizer.param_groups:
+            group["lr"] = now[group[INITIAL]]
         return optimizer
+
+    def scaled(self, losses: Mapping[str, Tensor], fraction: float = 1.0) -> dict[str, Tensor]:
+        """Return losses {name: ()} as they go into the backward pass: a fraction of each, scaled in half precision."""
+        parts = losses if fraction == 1 else {name: fraction * loss for name, loss in losses.items()}
+        return {name: loss if self.scaler is None else self.scaler.scale(loss) for name, loss in parts.items()}
+
+    def unscaled(self) -> bool:
+        """Undo the scaling of losses in the gradients, once per step, and return whether a step can be taken."""
+        return self.scaler is None or self.scaler.unscaled(self.optimizer)
 
     def features(self, split: Literal["train", "val"], sample: int | None = None) -> Features:
         """Representations {m: (N, D_m)} and labels (N,) of a split, with evaluation transforms.
@@ -161,7 +188,7 @@ class Context:
             self._features[key] = extract_features(self.model, batches, self.eval_batch_size, rows)
         return self._features[key]
 
-    def diagnose(self, settings: MeasureSettings, lambda_: float) -> dict[str, ModalityDiagnosis]:
+    def diagnose(self, settings: MeasureSettings, lambda_: Slopes) -> dict[str, ModalityDiagnosis]:
         """Purities, gap and strength of every modality, from `features`; nothing is changed.
 
         Rows that lack a modality do not count in its diagnosis.
@@ -195,5 +222,7 @@ class Context:
         if self.training.clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.trainable, self.training.clip_grad_norm)
         take_step(self.optimizer)
+        if self.averages is not None:
+            self.averages.update()
         self.weights_changed()
         self.step += 1

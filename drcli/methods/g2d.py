@@ -14,10 +14,11 @@ from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, Scalars
 from drcli.methods.context import Context
+from drcli.methods.parts.gradients import trainable
 from drcli.methods.parts.teachers import Teachers, distillation, feature_distances
 from drcli.methods.parts.unimodal_scores import right_scores
 from drcli.models.fusion import Outputs
-from drcli.models.multimodal import over_rows
+from drcli.models.multimodal import over_rows, rest_frozen
 from drcli.names import TEACHERS
 
 
@@ -139,10 +140,13 @@ def strongest(scores: Mapping[str, Tensor]) -> str | None:
 @contextmanager
 def frozen(encoder: nn.Module) -> Iterator[None]:
     """Let an encoder take no gradient, in evaluation mode, and be trained again after."""
+    trained = trainable(encoder)
     encoder.eval()
     encoder.requires_grad_(False)
     try:
         yield
     finally:
-        encoder.requires_grad_(True)
+        for parameter in trained:
+            parameter.requires_grad_(True)
         encoder.train()
+        rest_frozen(encoder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, cast
@@ -25,7 +25,7 @@ from drcli.models.backbone import Backbone
 from drcli.models.fusion import Concat, Fusion, Outputs
 from drcli.models.multimodal import MultimodalModel, over_rows
 from drcli.names import FUSIONS
-from drcli.optim import learning_rate, set_learning_rate
+from drcli.optim import LossScaler, set_learning_rates
 from drcli.recipe.schema import Recipe
 from drcli.relearning.features import evaluating
 from drcli.seeding import seed_global
@@ -198,7 +198,8 @@ def estimate(ctx: Context, heads: nn.ModuleDict, epochs: int) -> dict[str, Growt
     growths = {}
     for k in (*ctx.model.modalities, JOINT):
         with _undisturbed(ctx.device):
-            growths[k] = _grow(_trial(ctx, _copied(ctx.model, heads, k), k), epochs)
+            originals = ctx.model if k == JOINT else nn.ModuleList([ctx.model.encoders[k], heads[k]])
+            growths[k] = _grow(_trial(ctx, _copied(ctx.model, heads, k), list(originals.parameters()), k), epochs)
         if not math.isfinite(growths[k].gain + growths[k].overfitting):
             raise RunError(
                 f"epoch {ctx.epoch}: the loss of head {k} alone is not finite after {epochs} epochs; the run stops. "
@@ -224,13 +225,14 @@ def _copied(model: MultimodalModel, heads: nn.ModuleDict, k: str) -> MultimodalM
     return MultimodalModel({k: encoder}, head, model.precision)
 
 
-def _trial(ctx: Context, model: MultimodalModel, k: str) -> Context:
+def _trial(ctx: Context, model: MultimodalModel, originals: Sequence[nn.Parameter], k: str) -> Context:
     """A run of its own from this epoch on: own optimiser, own streams of random numbers."""
     parameters = list(model.parameters())
     return Context(
         model=model,
-        optimizer=ctx.new_optimizer(parameters),
+        optimizer=ctx.new_optimizer(parameters, originals),
         trainable=parameters,
+        scaler=None if ctx.scaler is None else LossScaler(ctx.device),
         train=ctx.train,
         val=ctx.val,
         num_classes=ctx.num_classes,
@@ -249,8 +251,7 @@ def _grow(trial: Context, epochs: int) -> Growth:
     training, method = trial.training, Method(Method.Settings())
     for epoch in range(trial.epoch, trial.epoch + epochs):
         trial.epoch = epoch
-        rate = learning_rate(training.schedule, training.optimizer.lr, epoch, training.epochs)
-        set_learning_rate(trial.optimizer, rate)
+        set_learning_rates(trial.optimizer, training.schedule, epoch, training.epochs)
         seed_global(trial.seed, "epoch", epoch, *trial.world.stream)
         order, augment = (trial.generator(name) for name in ("order", "augment"))
         trial.model.train()

@@ -16,11 +16,14 @@ from drcli.methods.parts.unimodal_scores import UnimodalScores
 from drcli.metrics import accuracy
 from drcli.models.fusion import Sum
 from drcli.models.multimodal import MultimodalModel
-from drcli.optim import set_learning_rate
+from drcli.optim import set_learning_rates
 from drcli.recipe.schema import Recipe
 
 WINDOW = 5
 """Epochs whose accuracies the present one is compared with."""
+
+OF = "modality"
+"""Key of the optimiser's groups: whose parameters they are."""
 
 
 class MSLR(UnimodalScores):
@@ -83,16 +86,17 @@ class MSLR(UnimodalScores):
         return "with strategy: smooth spreads its rates over all epochs" if smooth else ""
 
     def setup(self, ctx: Context) -> None:
-        """Give every modality a group of its own in the optimiser."""
+        """Give every modality groups of its own in the optimiser."""
         self.history: dict[str, list[float]] = {m: [] for m in ctx.model.modalities}
-        regroup(ctx.optimizer, [parameters_of(ctx.model, m) for m in ctx.model.modalities])
+        regroup(ctx.optimizer, {m: parameters_of(ctx.model, m) for m in ctx.model.modalities})
 
     def on_epoch_start(self, ctx: Context) -> None:
-        """Set the rates of this epoch; the engine has set the schedule's."""
-        common, *groups = ctx.optimizer.param_groups
-        for m, group in zip(ctx.model.modalities, groups, strict=True):
-            factor = self._factor(m, ctx)
-            group["lr"] = common["lr"] * factor
+        """Set the rates of this epoch: those of the schedule, times the factor of the modality."""
+        set_learning_rates(ctx.optimizer, ctx.training.schedule, ctx.epoch, ctx.epochs)
+        factors = {m: self._factor(m, ctx) for m in ctx.model.modalities}
+        for group in ctx.optimizer.param_groups:
+            group["lr"] *= factors.get(group.get(OF, ""), 1.0)
+        for m, factor in factors.items():
             ctx.log(f"coefficient/{m}", torch.full((), factor, device=ctx.device))
 
     def _factor(self, modality: str, ctx: Context) -> float:
@@ -103,7 +107,7 @@ class MSLR(UnimodalScores):
 
     def on_epoch_end(self, ctx: Context) -> Event | None:
         """Remember the validation accuracy of every modality; the rates are the schedule's again."""
-        set_learning_rate(ctx.optimizer, ctx.optimizer.param_groups[0]["lr"])
+        set_learning_rates(ctx.optimizer, ctx.training.schedule, ctx.epoch, ctx.epochs)
         if self.settings.strategy == "dynamic":
             features, labels = ctx.features("val")
             on_device = {m: x.to(ctx.device) for m, x in features.items()}
@@ -128,11 +132,13 @@ def parameters_of(model: MultimodalModel, modality: str) -> list[nn.Parameter]:
     return [*model.encoders[modality].parameters(), *own]
 
 
-def regroup(optimizer: torch.optim.Optimizer, groups: Sequence[Sequence[nn.Parameter]]) -> None:
-    """Split the optimiser's one group of parameters into what is in none of `groups`, and these after it."""
-    (common,) = optimizer.param_groups
-    taken = {id(parameter) for parameters in groups for parameter in parameters}
-    settings = {key: value for key, value in common.items() if key != "params"}
-    common["params"] = [parameter for parameter in common["params"] if id(parameter) not in taken]
-    for parameters in groups:
-        optimizer.add_param_group({**settings, "params": list(parameters)})
+def regroup(optimizer: torch.optim.Optimizer, owned: Mapping[str, Sequence[nn.Parameter]]) -> None:
+    """Split the optimiser's groups of parameters by owner: groups that belong to one name it, and come last."""
+    owner = {id(parameter): m for m, parameters in owned.items() for parameter in parameters}
+    for group in list(optimizer.param_groups):
+        parameters, settings = group["params"], {key: value for key, value in group.items() if key != "params"}
+        group["params"] = [parameter for parameter in parameters if id(parameter) not in owner]
+        for m in owned:
+            own = [parameter for parameter in parameters if owner.get(id(parameter)) == m]
+            if own:
+                optimizer.add_param_group({**settings, "params": own, OF: m})

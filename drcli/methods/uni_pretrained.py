@@ -54,7 +54,8 @@ class UniPretrained(Method):
         """Start the encoders from the unimodal runs; frozen ones take no gradient."""
         for m in ctx.model.modalities:
             ctx.model.encoders[m].load_state_dict(ctx.teachers[m].encoder)
-        ctx.model.encoders.requires_grad_(self.settings.encoders == "finetuned")
+        if self.settings.encoders == "frozen":
+            ctx.model.encoders.requires_grad_(False)
 
     def on_epoch_start(self, ctx: Context) -> None:
         """Keep frozen encoders in evaluation mode."""

@@ -134,6 +134,12 @@ class Backbone(nn.Module):
     hidden: ClassVar[type[Hidden]] = Maps
     """What flows between its stages."""
 
+    trunk: tuple[str, ...] = ()
+    """Names of its blocks or stages in the order in which they run; one name: of the module whose children they are.
+
+    Learning rates decay along them and gradient checkpointing computes them again. Empty: what `trunk_of` finds.
+    """
+
     memory_format: torch.memory_format = torch.channels_last
     """How maps (B, C, H, W) lie in memory, for the backbones that have any."""
 
@@ -231,6 +237,17 @@ class Backbone(nn.Module):
             DataError: they cannot be had.
         """
         return None
+
+    @classmethod
+    def check_lora(cls, block: Any) -> str | None:
+        """Return why the adapters that a recipe asks for cannot be put on the encoder; None where they can.
+
+        Args:
+            block: the modality's `ModalityBlock`.
+        """
+        from drcli.models.weights import check_lora
+
+        return check_lora(block)
 
     def begin(self, x: Tensor, lengths: Tensor | None = None) -> Hidden:
         """Map a batch (B, *shape), and the valid steps (B,) of sequences, to what the first stage takes."""

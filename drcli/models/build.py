@@ -8,9 +8,12 @@ from types import MappingProxyType
 import torch
 
 from drcli.models.backbone import Backbone
+from drcli.models.lora import adapt
 from drcli.models.multimodal import MultimodalModel, Precision
+from drcli.models.recompute import recompute
 from drcli.names import BACKBONES, FUSIONS
 from drcli.recipe.schema import FusionBlock, ModalityBlock
+from drcli.recipe.training import EncoderTraining
 from drcli.seeding import seeded
 
 
@@ -52,4 +55,15 @@ def build_model(
             encoders[m].memory_format = torch.contiguous_format
     with seeded(seed, "init", "fusion"):
         head = FUSIONS.load(fusion.name).over(fusion.settings, encoders, num_classes)
+    for m, block in modalities.items():
+        _equip(encoders[m], block.training, seed, m)
     return MultimodalModel(encoders, head, precision)
+
+
+def _equip(encoder: Backbone, training: EncoderTraining, seed: int, modality: str) -> None:
+    """Put on an encoder what a recipe asks for in its training: adapters, and the recomputation of its layers."""
+    if training.lora is not None:
+        with seeded(seed, "init", "lora", modality):
+            adapt(encoder, training.lora)
+    if training.checkpointing:
+        recompute(encoder)

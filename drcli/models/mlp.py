@@ -52,6 +52,7 @@ class Mlp(Backbone):
     settings: Settings
 
     ranks: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
+    trunk = ("layers",)
 
     def __init__(self, settings: Settings, shape: Sequence[int]) -> None:
         super().__init__(settings, shape)

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from drcli.data.batches import Batch, Batches
+from drcli.diagnosis.reinitialise import BATCH_NORMS, is_frozen
 from drcli.models.backbone import Backbone
 from drcli.models.fusion import Additive, Decomposition, Encoders, Fusion, Outputs, encode_alone
 from drcli.models.presence import ALL_PRESENT, partial
@@ -19,7 +20,7 @@ from drcli.relearning.features import evaluating
 
 NO_LENGTHS: Mapping[str, Tensor] = MappingProxyType({})
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class MultimodalModel(nn.Module):
@@ -31,7 +32,7 @@ class MultimodalModel(nn.Module):
     Args:
         encoders: the encoders, in the recipe's order.
         fusion: what joins them.
-        precision: "bf16" runs encoders and fusion under autocast, "auto" does so on a GPU; what comes out is
+        precision: "bf16" and "fp16" run encoders and fusion under autocast, "auto" in bf16 on a GPU; what comes out is
             float32 either way.
     """
 
@@ -42,6 +43,12 @@ class MultimodalModel(nn.Module):
         self.precision = precision
         self.stand_ins: Mapping[str, Tensor] = {}
         """Features {m: (D_m,)} of rows that lack a modality; 0 of those that are left out."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; layers of batch normalisation whose weights are frozen stay in evaluation mode."""
+        super().train(mode)
+        rest_frozen(self)
+        return self
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -143,7 +150,14 @@ class MultimodalModel(nn.Module):
         device = next(iter(inputs.values())).device.type
         if self.precision == "bf16" or (self.precision == "auto" and device == "cuda"):
             return torch.autocast(device, torch.bfloat16)
-        return nullcontext()
+        return torch.autocast(device, torch.float16) if self.precision == "fp16" else nullcontext()
+
+
+def rest_frozen(module: nn.Module) -> None:
+    """Put layers of batch normalisation whose weights are frozen into evaluation mode: their statistics stay."""
+    for layer in module.modules():
+        if isinstance(layer, BATCH_NORMS) and is_frozen(layer):
+            layer.eval()
 
 
 @dataclass(frozen=True)

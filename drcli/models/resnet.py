@@ -96,6 +96,7 @@ class ResNet18(Backbone):
     ranks: ClassVar[tuple[int, ...]] = (3, 4)
     width = 512
     channels = (64, 128, 256, 512)
+    trunk = ("layer1", "layer2", "layer3", "layer4")
 
     def __init__(self, settings: BaseModel, shape: Sequence[int]) -> None:
         super().__init__(settings, shape)
@@ -147,6 +148,7 @@ class ResNetSmall(Backbone):
         stem_stride: int = Field(1, ge=1, le=4, description="stride of the first convolution")
 
     ranks: ClassVar[tuple[int, ...]] = (3, 4)
+    trunk = ("blocks",)
 
     def __init__(self, settings: Settings, shape: Sequence[int]) -> None:
         super().__init__(settings, shape)

@@ -79,6 +79,7 @@ class Transformer(Backbone):
     hidden: ClassVar[type[Hidden]] = Tokens
     ranks: ClassVar[tuple[int, ...]] = (2, 1)
     takes_lengths: ClassVar[bool] = True
+    trunk = ("layers.layers",)
 
     def __init__(self, settings: Settings, shape: Sequence[int]) -> None:
         super().__init__(settings, shape)
@@ -187,6 +188,7 @@ class ViT(Backbone):
 
     hidden: ClassVar[type[Hidden]] = Tokens
     ranks: ClassVar[tuple[int, ...]] = (3, 4)
+    trunk = ("blocks",)
 
     def __init__(self, settings: Settings, shape: Sequence[int]) -> None:
         super().__init__(settings, shape)

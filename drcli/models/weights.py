@@ -11,6 +11,7 @@ from torch import Size, Tensor, nn
 
 from drcli.errors import DataError
 from drcli.models.backbone import Backbone, Undrawn
+from drcli.models.lora import problem_of, without_adapters
 from drcli.models.multimodal import MultimodalModel
 from drcli.models.weight_files import RESNET18, Source, Weights, digest, named, read, spelled
 from drcli.names import BACKBONES
@@ -37,6 +38,12 @@ def check_named(block: ModalityBlock) -> str | None:
     except (ValueError, LookupError, StopIteration):
         return f"torchvision has no weights of this name; name some of torchvision's, such as {RESNET18}, or a file"
     return problem and f"does not fit backbone {block.backbone}: {problem}"
+
+
+def check_lora(block: ModalityBlock) -> str | None:
+    """Return why the adapters that a recipe asks for cannot be put on its backbone; None where they can."""
+    settings = block.training.lora
+    return None if settings is None else problem_of(BACKBONES.load(block.backbone).sketch(block.settings), settings)
 
 
 def check_files(blocks: Iterable[tuple[str, ModalityBlock]]) -> None:
@@ -81,13 +88,8 @@ def load_pretrained(model: MultimodalModel, weights: Mapping[str, Source]) -> di
         found = _own(m, type(encoder), encoder.settings) if source is None else read(source)
         if found is None:
             continue
-        problem = _problem_of_encoder(found, encoder)
-        if problem:
-            raise _refusal(m, source, problem)
-        try:
-            encoder.load_pretrained(found.tensors)
-        except DataError as error:
-            raise _refusal(m, source, error) from error
+        with without_adapters(encoder):
+            _load(m, source, found, encoder)
         digests[m] = digest(found.tensors)
     return digests
 
@@ -98,6 +100,16 @@ def _own(modality: str, backbone: type[Backbone], settings: BaseModel) -> Weight
         return backbone.own_weights(settings)
     except DataError as error:
         raise DataError(f"modalities.{modality}: {error}") from error
+
+
+def _load(modality: str, source: Source | None, found: Weights, encoder: Backbone) -> None:
+    problem = _problem_of_encoder(found, encoder)
+    if problem:
+        raise _refusal(modality, source, problem)
+    try:
+        encoder.load_pretrained(found.tensors)
+    except DataError as error:
+        raise _refusal(modality, source, error) from error
 
 
 def _refusal(modality: str, source: Source | None, problem: object) -> DataError:

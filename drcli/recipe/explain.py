@@ -15,19 +15,10 @@ from drcli.bases import SEARCH
 from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
 from drcli.errors import UsageError
-from drcli.recipe.schema import (
-    OPTIMIZERS,
-    RELEARN,
-    SCHEDULES,
-    TRAINING,
-    DatasetScalars,
-    Recipe,
-    RecipeScalars,
-    SearchRange,
-    TrainingScalars,
-)
+from drcli.recipe.schema import RELEARN, TRAINING, DatasetScalars, Recipe, RecipeScalars, SearchRange, TrainingScalars
 from drcli.recipe.shape import ABSENT_MEANS, Schema, Shape, schema_of
 from drcli.recipe.text import spelled
+from drcli.recipe.training import OPTIMIZERS, SCHEDULES, EncoderTraining, FusionTraining, Lora
 from drcli.registry import Registry
 from drcli.relearning.settings import RelearnSettings
 
@@ -123,7 +114,7 @@ def sections(registries: Registries, scope: Scope) -> Iterator[Section]:
     yield _section("", RecipeScalars)
     yield from _dataset(registries, scope)
     yield from _modalities(registries, scope)
-    yield _choice("fusion", "name", registries.fusions, "concat", _FUSION)
+    yield _with_keys(_choice("fusion", "name", registries.fusions, "concat", _FUSION), FusionTraining)
     yield from _chosen("fusion", "name", registries.fusions, registries.fusions.names())
     for label, methods in scope.labels.items():
         path = f"methods.{label}"
@@ -172,11 +163,17 @@ def _modalities(registries: Registries, scope: Scope) -> Iterator[Section]:
     for m, backbones in scope.modalities.items():
         path = f"modalities.{m}"
         names = _choice(path, "backbone", registries.backbones, REQUIRED, "encoder of the modality")
-        own = _section(path, InputSettings)
+        own = _with_keys(_section(path, InputSettings), EncoderTraining)
         yield replace(own, settings=[*names.settings, *own.settings])
+        yield _section(f"{path}.lora", Lora)
         yield from _chosen(path, "backbone", registries.backbones, backbones)
     for m in scope.modalities:
         yield _section(f"corrupt.{m}", Corruption)
+
+
+def _with_keys(section: Section, model: type[BaseModel]) -> Section:
+    """Return a section with the keys of another model beside its own."""
+    return replace(section, settings=[*section.settings, *_section(section.path, model).settings])
 
 
 def _training() -> Iterator[Section]:

@@ -16,9 +16,7 @@ from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
 from drcli.recipe.problems import MAPPING, Problem, keys_of, refusal
 from drcli.recipe.schema import (
     LOG,
-    OPTIMIZERS,
     RELEARN,
-    SCHEDULES,
     TRAINING,
     DatasetBlock,
     DatasetScalars,
@@ -34,6 +32,7 @@ from drcli.recipe.schema import (
 from drcli.recipe.search import checked_search
 from drcli.recipe.source import Override, Source, apply_overrides, parse_overrides, read_source
 from drcli.recipe.text import Key, excerpt
+from drcli.recipe.training import OPTIMIZERS, SCHEDULES, EncoderTraining, FusionTraining
 from drcli.recipe.validate import Checker, conflicts, excessive, unfit
 from drcli.registry import known
 from drcli.relearning.settings import RelearnSettings
@@ -169,7 +168,7 @@ def _assemble(checker: Checker) -> Recipe | None:
     top = checker.settings(RecipeScalars, (), BLOCKS)
     dataset = _dataset(checker)
     modalities, corrupt = _modalities(checker), _corrupt(checker)
-    fusion = checker.configured(("fusion",), "name", FUSIONS, default="concat")
+    fusion = checker.sharing(("fusion",), "name", FUSIONS, (FusionTraining,), default="concat")
     methods = _methods(checker)
     training = _training(checker)
     diagnosis = checker.settings(DiagnosisSettings, ("diagnosis",))
@@ -229,17 +228,9 @@ def _modalities(checker: Checker) -> dict[str, ModalityBlock] | None:
 
 
 def _modality(checker: Checker, key: Key) -> ModalityBlock | None:
-    """One block holds the backbone's settings and those of the input; each model looks at its own keys."""
-    found = checker.load((*key, "backbone"), BACKBONES)
-    if found is None:
-        return None
-    name, backbone = found
-    own = set(keys_of(backbone.Settings))
-    about_input = [field for field in keys_of(InputSettings) if field not in own]
-    settings = checker.settings(backbone.Settings, key, ("backbone", *about_input))
-    given = checker.block(key) or {}
-    inputs = checker.settings(InputSettings, key, [field for field in given if field not in about_input])
-    return None if settings is None or inputs is None else ModalityBlock(name, settings, inputs)
+    """One block holds the settings of the backbone, of the input and of the training."""
+    found = checker.sharing(key, "backbone", BACKBONES, (InputSettings, EncoderTraining))
+    return None if found is None else ModalityBlock(*found)
 
 
 def _corrupt(checker: Checker) -> dict[str, Corruption] | None:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator, model_va
 from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
 from drcli.recipe.shape import ABSENT_MEANS
+from drcli.recipe.training import Block, Count, EncoderTraining, FusionTraining, Optimizer, Rate, Schedule
 from drcli.relearning.settings import RelearnSettings
 from drcli.task import LossName, TaskName
 
@@ -33,20 +34,6 @@ def named(text: str) -> str:
 
 Name = Annotated[str, AfterValidator(named)]
 
-MANY = 1_000_000
-"""The most epochs, rows of a batch and the like: far above any real run, far below what PyTorch cannot count."""
-
-Count = Annotated[int, Field(ge=1, le=MANY)]
-
-CountFromZero = Annotated[int, Field(ge=0, le=MANY)]
-
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-Rate = Annotated[float, Field(gt=0, le=1e6)]
-"""A factor; what is larger leaves the range of 32-bit floats within a few steps."""
-
-Weight = Annotated[float, Field(ge=0, le=1e6)]
-
 Bound = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 MAX_SEED = 2**63 - 1
@@ -57,77 +44,10 @@ RELEARN = "relearn"
 TRAINING = "training"
 """Key of a recipe, and of a method's block: values that hold for this method in place of the recipe's."""
 
+FUSION = "fusion"
+"""Name of the fusion among the parts of a model, beside the modalities; no modality has it."""
+
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-
-
-class Block(BaseModel, extra="forbid", frozen=True):
-    """Base of the recipe's own blocks: unknown keys are refused, values cannot be changed."""
-
-
-class Sgd(Block):
-    """Stochastic gradient descent; the defaults are the paper's."""
-
-    name: Literal["sgd"] = "sgd"
-    lr: Rate = Field(description="learning rate")
-    momentum: Fraction = Field(0.9, description="part of the last step that is added to the next one; 0: none")
-    weight_decay: Weight = Field(1e-4, description="factor of the weights that is added to their gradients; 0: none")
-    nesterov: bool = Field(False, description="Nesterov's momentum; needs momentum greater than 0")
-
-
-class Adam(Block):
-    """Adam; weight decay is added to the gradient."""
-
-    name: Literal["adam"] = "adam"
-    lr: Rate = Field(description="learning rate")
-    betas: tuple[Fraction, Fraction] = Field(
-        (0.9, 0.999), description="decay of the running means of the gradient and of its square"
-    )
-    eps: Rate = Field(1e-8, description="added to the denominator, so that it is never 0")
-    weight_decay: Weight = Field(0.0, description="factor of the weights that is added to their gradients; 0: none")
-
-
-class AdamW(Block):
-    """Adam with decoupled weight decay."""
-
-    name: Literal["adamw"] = "adamw"
-    lr: Rate = Field(description="learning rate")
-    betas: tuple[Fraction, Fraction] = Field(
-        (0.9, 0.999), description="decay of the running means of the gradient and of its square"
-    )
-    eps: Rate = Field(1e-8, description="added to the denominator, so that it is never 0")
-    weight_decay: Weight = Field(
-        0.01, description="each step also takes lr * weight_decay of the weights away from them; 0: none"
-    )
-
-
-class Constant(Block):
-    """The learning rate stays the same."""
-
-    name: Literal["constant"] = "constant"
-
-
-class Step(Block):
-    """The learning rate is multiplied by `factor` after every `every` epochs."""
-
-    name: Literal["step"] = "step"
-    every: Count = Field(description="epochs between two changes of the learning rate")
-    factor: Rate = Field(0.1, description="factor of the learning rate at each change")
-
-
-class Cosine(Block):
-    """Linear warm-up, then half a cosine down to `final` times the learning rate."""
-
-    name: Literal["cosine"] = "cosine"
-    final: float = Field(0.0, ge=0, le=1, description="part of the learning rate that is left at the end")
-    warmup_epochs: CountFromZero = Field(
-        0, description="epochs in which the learning rate rises to lr; fewer than training.epochs"
-    )
-
-
-Optimizer = Sgd | Adam | AdamW
-Schedule = Constant | Step | Cosine
-OPTIMIZERS: Mapping[str, type[Optimizer]] = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
-SCHEDULES: Mapping[str, type[Schedule]] = {"constant": Constant, "step": Step, "cosine": Cosine}
 
 
 class TrainingScalars(Block):
@@ -139,9 +59,10 @@ class TrainingScalars(Block):
     accumulate: Count = Field(
         1, description="gradient accumulation: the parts into which a batch is split to need less memory"
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
-        description="fp32: 32-bit floats; bf16: bfloat16 under autocast; auto: bf16 on a GPU, fp32 on a CPU",
+        description="fp32: 32-bit floats; bf16: bfloat16 under autocast; fp16: float16 under autocast, the loss scaled "
+        "so that gradients do not vanish; auto: bf16 on a GPU, fp16 on one without bf16, fp32 on a CPU",
     )
     channels_last: bool = Field(True, description="store images and convolutions with channels last in memory")
     compile: Literal["off", "default", "reduce-overhead"] = Field(
@@ -164,6 +85,16 @@ class TrainingScalars(Block):
     )
     clip_grad_norm: Rate | None = Field(
         None, description="largest norm of all gradients together; larger ones are scaled down; null: no limit"
+    )
+    rates: dict[str, Rate] = Field(
+        {},
+        description="learning rates of parts, by modality or `fusion`, in place of the key lr in their blocks: for one "
+        "method alone, or to be searched by drcli tune",
+    )
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="decay of an exponential moving average of the weights, which is what is evaluated and kept in "
+        "place of them; null: none",
     )
     deterministic: bool = Field(
         True, description="deterministic algorithms of PyTorch: the same seed gives the same weights on one machine"
@@ -258,19 +189,21 @@ class DatasetBlock:
 
 @dataclass(frozen=True)
 class ModalityBlock:
-    """A modality: name of the backbone, its settings, and how stored arrays become inputs."""
+    """A modality: name of the backbone, its settings, how stored arrays become inputs, how the encoder is trained."""
 
     backbone: str
     settings: BaseModel
     input: InputSettings
+    training: EncoderTraining = field(default_factory=EncoderTraining)
 
 
 @dataclass(frozen=True)
 class FusionBlock:
-    """Name of a fusion and its settings."""
+    """Name of a fusion, its settings, and how it is trained."""
 
     name: str
     settings: BaseModel
+    training: FusionTraining = field(default_factory=FusionTraining)
 
 
 @dataclass(frozen=True)
@@ -349,6 +282,16 @@ class Recipe:
         methods = {label: replace(block, training=None, own={})}
         return replace(self, method=label, methods=methods, training=training, seeds=(seed,), search={})
 
+    def part_rates(self, training: Training | None = None) -> dict[str, float]:
+        """Return the learning rate of every encoder, {m: lr_m}, and of the fusion, before the schedule.
+
+        Args:
+            training: of a method that has its own; None: the recipe's.
+        """
+        training = training or self.training
+        own = {**{m: block.training.lr for m, block in self.modalities.items()}, FUSION: self.fusion.training.lr}
+        return {part: training.rates.get(part) or lr or training.optimizer.lr for part, lr in own.items()}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain data, every default filled in; `recipe_from_dict` reads it back."""
         return {
@@ -360,11 +303,16 @@ class Recipe:
                 "prepare": plain(self.dataset.prepare),
             },
             "modalities": {
-                m: {"backbone": block.backbone, **plain(block.input), **plain(block.settings)}
+                m: {
+                    "backbone": block.backbone,
+                    **plain(block.input),
+                    **plain(block.training),
+                    **plain(block.settings),
+                }
                 for m, block in self.modalities.items()
             },
             "corrupt": {m: plain(noise) for m, noise in self.corrupt.items()},
-            "fusion": {"name": self.fusion.name, **plain(self.fusion.settings)},
+            "fusion": {"name": self.fusion.name, **plain(self.fusion.training), **plain(self.fusion.settings)},
             "method": self.method,
             "methods": {label: block.plain() for label, block in self.methods.items()},
             "training": plain(self.training),

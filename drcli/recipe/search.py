@@ -49,6 +49,9 @@ def _check_place(checker: Checker, key: Key) -> None:
         if key[1] not in labels:
             message = f"not a label of methods; {known(str(key[1]), labels)}"
             checker.add((BLOCK, *key[:2]), message)
+    elif key[-1:] == ("lr",) and key[0] in {"modalities", "fusion"}:
+        part = key[-2]
+        checker.add((BLOCK, *key), f"cannot be searched here; name it as search.training.rates.{part}")
     elif key[0] != TRAINING or len(key) < 2:
         checker.add((BLOCK, *key), "cannot be searched: only values of training and of a label of methods can be")
 

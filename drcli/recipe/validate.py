@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,11 +19,13 @@ from pydantic import BaseModel, ValidationError
 from drcli.errors import UsageError
 from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS, TEACHERS
 from drcli.reading import MAX_DEPTH
-from drcli.recipe.problems import ABSENT, MAPPING, Problem, problems_in, refusal
-from drcli.recipe.schema import RELEARN, Cosine, Recipe, Sgd, Training
+from drcli.recipe.problems import ABSENT, MAPPING, Problem, keys_of, problems_in, refusal
+from drcli.recipe.schema import RELEARN, Recipe, Training
 from drcli.recipe.source import read_source, split_path
 from drcli.recipe.text import Key, walk
+from drcli.recipe.training import Cosine, Linear, Sgd
 from drcli.registry import Registry, known
+from drcli.relearning.settings import StrengthSettings, unfit_slopes
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -133,6 +136,27 @@ class Checker:
         settings = self.settings(found[1].Settings, key, (selector, *besides))
         return None if settings is None else (found[0], settings)
 
+    def sharing(
+        self, key: Key, selector: str, registry: Registry, models: Sequence[type[BaseModel]], default: str | None = None
+    ) -> tuple[Any, ...] | None:
+        """Return name and settings of a block that names a class, and those of other models that share the block.
+
+        Each looks at its own keys; where the class has a key of the same name, it is the class's.
+        """
+        found = self.load((*key, selector), registry, default)
+        if found is None:
+            return None
+        name, owner = found
+        taken = set(keys_of(owner.Settings))
+        keys = [[field for field in keys_of(model) if field not in taken] for model in models]
+        settings = self.settings(owner.Settings, key, (selector, *chain(*keys)))
+        given = self.block(key) or {}
+        others = [
+            self.settings(model, key, [field for field in given if field not in own])
+            for model, own in zip(models, keys, strict=True)
+        ]
+        return None if settings is None or any(other is None for other in others) else (name, settings, *others)
+
 
 def validate_settings(model: type[Model], data: Mapping[str, Any], *, where: str) -> Model:
     """Return the validated settings of one block without a recipe around it, for commands without a recipe.
@@ -203,10 +227,12 @@ def conflicts(recipe: Recipe, labels: Sequence[str]) -> Iterator[Problem]:
     for path, message in [
         *_of_task(recipe, labels),
         *_of_training(recipe.training),
+        *_of_rates(recipe, recipe.training),
         *_of_pairs(recipe),
         *_of_own_training(recipe, labels),
         *_of_backbones(recipe),
         *_of_weights(recipe),
+        *_of_parts(recipe),
         *_of_fusion(recipe, labels),
         *_of_methods(recipe, labels),
     ]:
@@ -254,6 +280,13 @@ def _of_training(training: Training) -> Iterator[tuple[str, str]]:
         yield "training.optimizer.nesterov", "needs momentum greater than 0"
     if isinstance(schedule, Cosine) and schedule.warmup_epochs >= training.epochs:
         yield "training.schedule.warmup_epochs", f"must be less than training.epochs, {training.epochs}"
+    if isinstance(schedule, Linear | Cosine) and schedule.warmup >= training.epochs:
+        yield "training.schedule.warmup", f"must be less than training.epochs, {training.epochs}"
+    if isinstance(schedule, Cosine) and schedule.warmup and schedule.warmup_epochs:
+        yield (
+            "training.schedule.warmup_epochs",
+            "leave it out: warmup says how long the warm-up is",
+        )
     if training.accumulate > 1 and training.batch_size < 2 * training.accumulate:
         yield (
             "training.accumulate",
@@ -263,11 +296,18 @@ def _of_training(training: Training) -> Iterator[tuple[str, str]]:
         yield "training.compile", "CUDA graphs write each part's gradients over the last one's; use default"
 
 
+def _of_rates(recipe: Recipe, training: Training) -> Iterator[tuple[str, str]]:
+    """Check that learning rates are of parts of the model."""
+    parts = recipe.part_rates()
+    if any(part not in parts for part in training.rates):
+        yield "training.rates", f"must name parts of the model: {', '.join(parts)}"
+
+
 def _of_own_training(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Check methods that are trained otherwise than the recipe says for all."""
     for label in labels:
         found = recipe.methods[label].training
-        problems = () if found is None else _of_training(found)
+        problems = () if found is None else (*_of_training(found), *_of_rates(recipe, found))
         yield from ((f"methods.{label}.{path}", message) for path, message in problems)
 
 
@@ -287,6 +327,16 @@ def _of_weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
         problem = block.input.weights and BACKBONES.load(block.backbone).check_weights(block)
         if problem:
             yield f"modalities.{m}.weights", problem
+
+
+def _of_parts(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Check how encoders are trained against the backbones, and against what compiles them."""
+    for m, block in recipe.modalities.items():
+        if block.training.checkpointing and recipe.training.compile != "off":
+            yield f"modalities.{m}.checkpointing", "torch.compile decides itself what is computed again; leave it out"
+        problem = block.training.lora and BACKBONES.load(block.backbone).check_lora(block)
+        if problem:
+            yield f"modalities.{m}.lora", problem
 
 
 def _of_fusion(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -317,9 +367,19 @@ def _of_methods(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, st
         for needed in sorted(method.requires - provided):
             able = [name for name in FUSIONS.names() if needed in FUSIONS.load(name).provides]
             yield key, f"{block.method} needs a fusion with {needed}: fusion={' or '.join(able)}, not {fusion.name}"
+        yield from _of_slopes(recipe, label)
         if block.relearn is not None and (reason := unfit_for_relearning(method)):
             yield f"{key}.{RELEARN}", f"{block.method} {reason}; leave it out"
         yield from method.check(recipe.for_run(label, recipe.seeds[0]))
+
+
+def _of_slopes(recipe: Recipe, label: str) -> Iterator[tuple[str, str]]:
+    """Check slopes of re-learning that are given by modality."""
+    block = recipe.methods[label]
+    places = {f"methods.{label}.lambda": block.settings, f"methods.{label}.{RELEARN}.lambda": block.relearn}
+    for key, settings in places.items():
+        if isinstance(settings, StrengthSettings) and (problem := unfit_slopes(settings.lambda_, recipe.modalities)):
+            yield key, problem
 
 
 def sketches(recipe: Recipe) -> dict[str, Any]:

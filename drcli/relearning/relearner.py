@@ -25,7 +25,7 @@ from drcli.relearning.features import (
 )
 from drcli.relearning.loaders import generators_kept, in_order
 from drcli.relearning.rules import MEASURE_SHARES, shares_differ, strengths
-from drcli.relearning.settings import Rule, settings_of
+from drcli.relearning.settings import Rule, settings_of, unfit_slopes
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -81,7 +81,7 @@ class Relearner:
             wrap around one is unwrapped.
         every: H, epochs between two events.
         times: largest number of events.
-        lambda_: slope from gap to strength.
+        lambda_: slope from gap to strength; or {m: slope of m}.
         strength: rule from the diagnosis to the strength, see `drcli.relearning.rules`; a number: this for all.
         epochs: length of the training: no event follows the last epoch, and the first `step` warns where fewer than
             `times` events fit; None: unknown.
@@ -104,7 +104,7 @@ class Relearner:
         *,
         every: int = 20,
         times: int = 3,
-        lambda_: float = 3.0,
+        lambda_: float | Mapping[str, float] = 3.0,
         strength: Rule | float = "gap",
         epochs: int | None = None,
         num_classes: int | None = None,
@@ -121,6 +121,8 @@ class Relearner:
             raise ValueError(f"optimizer_state={self.settings.optimizer_state!r} needs optimizer=")
         self.encoders = {m: bare(encoder) for m, encoder in encoders.items()}
         _refuse_shared(self.encoders)
+        if problem := unfit_slopes(self.settings.lambda_, self.encoders):
+            raise ValueError(f"lambda {problem}")
         self.epochs = epochs
         self.num_classes = num_classes
         self.model = None if model is None else bare(model)
@@ -221,13 +223,17 @@ class Relearner:
         """
         rule, lambda_ = self.settings.strength, self.settings.lambda_
         decided = strengths(rule, found, lambda_=lambda_, seed=(self.seed, self.events))
-        buffers: Literal["keep", "blend"] = "blend" if self.settings.bn_buffers == "blend" else "keep"
-        for m, strength in decided.items():
-            soft_reinitialise(self.encoders[m], self.initial[m], strength, buffers=buffers)
+        self.apply(decided)
         self.events += 1
         if any(strength > 0 for strength in decided.values()):
             self._reset_optimizer()
         return {m: replace(one, strength=decided[m]) for m, one in found.items()}
+
+    def apply(self, decided: Mapping[str, float]) -> None:
+        """Pull every encoder towards its initial weights by a strength, {m: a_m} in [0, 1]; no event is counted."""
+        buffers: Literal["keep", "blend"] = "blend" if self.settings.bn_buffers == "blend" else "keep"
+        for m, strength in decided.items():
+            soft_reinitialise(self.encoders[m], self.initial[m], strength, buffers=buffers)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint must hold: the initial weights, and how many events there were."""

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from drcli.diagnosis import ModalityDiagnosis, strength
+from drcli.diagnosis.settings import Slopes, slope_of
 from drcli.relearning.settings import Rule
 
 Found = Mapping[str, ModalityDiagnosis]
@@ -30,13 +31,13 @@ MEASURE_SHARES = {"gap", "above_floor", "relative"}
 """Rules whose gap is not zero where only the class shares of train and validation differ."""
 
 
-def strengths(rule: Rule | float, found: Found, *, lambda_: float, seed: tuple[int, ...] = (0,)) -> Strengths:
+def strengths(rule: Rule | float, found: Found, *, lambda_: Slopes, seed: tuple[int, ...] = (0,)) -> Strengths:
     """Return how strongly each modality's encoder is pulled, {m: a_m} in [0, 1].
 
     Args:
         rule: a name of RULES, or one strength for all.
         found: the diagnosis of every modality.
-        lambda_: slope from gap to strength; 0 switches every rule but a number off.
+        lambda_: slope from gap to strength, or {m: slope of m}; 0 switches every rule but a number off.
         seed: of the rules that draw; the same seed gives the same strengths.
 
     Raises:
@@ -63,31 +64,31 @@ def shares_differ(apart: float) -> str:
     )
 
 
-def _gap(found: Found, lambda_: float, _: np.random.Generator) -> Strengths:
-    return {m: strength(one.gap, lambda_) for m, one in found.items()}
+def _gap(found: Found, lambda_: Slopes, _: np.random.Generator) -> Strengths:
+    return {m: strength(one.gap, slope_of(lambda_, m)) for m, one in found.items()}
 
 
-def _above_floor(found: Found, lambda_: float, _: np.random.Generator) -> Strengths:
-    return {m: strength(one.gap_above_floor, lambda_) for m, one in found.items()}
+def _above_floor(found: Found, lambda_: Slopes, _: np.random.Generator) -> Strengths:
+    return {m: strength(one.gap_above_floor, slope_of(lambda_, m)) for m, one in found.items()}
 
 
-def _relative(found: Found, lambda_: float, _: np.random.Generator) -> Strengths:
+def _relative(found: Found, lambda_: Slopes, _: np.random.Generator) -> Strengths:
     least = min(one.gap for one in found.values())
-    return {m: strength(one.gap - least, lambda_) for m, one in found.items()}
+    return {m: strength(one.gap - least, slope_of(lambda_, m)) for m, one in found.items()}
 
 
-def _adjusted(found: Found, lambda_: float, _: np.random.Generator) -> Strengths:
-    return {m: strength(one.gap_adjusted, lambda_) for m, one in found.items()}
+def _adjusted(found: Found, lambda_: Slopes, _: np.random.Generator) -> Strengths:
+    return {m: strength(one.gap_adjusted, slope_of(lambda_, m)) for m, one in found.items()}
 
 
-def _shuffled(found: Found, lambda_: float, generator: np.random.Generator) -> Strengths:
+def _shuffled(found: Found, lambda_: Slopes, generator: np.random.Generator) -> Strengths:
     """Move every strength on by the same number of modalities, 1 to M - 1: none keeps its own."""
     values = list(_gap(found, lambda_, generator).values())
     by = int(generator.integers(1, len(values))) if len(values) > 1 else 0
     return dict(zip(found, values[by:] + values[:by], strict=True))
 
 
-def _random(found: Found, lambda_: float, generator: np.random.Generator) -> Strengths:
+def _random(found: Found, lambda_: Slopes, generator: np.random.Generator) -> Strengths:
     """Draw from the widest interval inside [0, 1] around the mean of the strengths of `gap`."""
     mean = float(np.mean(list(_gap(found, lambda_, generator).values())))
     reach = min(mean, 1.0 - mean)
@@ -95,7 +96,7 @@ def _random(found: Found, lambda_: float, generator: np.random.Generator) -> Str
     return {m: min(max(float(a), 0.0), 1.0) for m, a in zip(found, drawn, strict=True)}
 
 
-RULES: Mapping[Rule, Callable[[Found, float, np.random.Generator], Strengths]] = {
+RULES: Mapping[Rule, Callable[[Found, Slopes, np.random.Generator], Strengths]] = {
     "gap": _gap,
     "above_floor": _above_floor,
     "relative": _relative,

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
 from drcli.bases import Search
-from drcli.diagnosis.settings import GapSettings
+from drcli.diagnosis.settings import MeasureSettings, Slopes, slope_of
 
 Rule = Literal["gap", "above_floor", "relative", "adjusted", "shuffled", "random"]
 
 Fixed = Annotated[float, Field(gt=0, le=1)]
 
 
-class StrengthSettings(GapSettings):
+Slope = Annotated[NonNegativeFloat, Field(le=1e6, allow_inf_nan=False)]
+
+
+class StrengthSettings(MeasureSettings, validate_by_name=True, validate_by_alias=True):
     """How a diagnosis becomes strengths."""
 
+    lambda_: Annotated[dict[str, Slope] | Slope, Search(0, 10, source="the paper's Figure 5")] = Field(
+        3.0,
+        alias="lambda",
+        description="factor of the purity gap in the strength tanh(lambda * gap); or a factor for each modality, such "
+        "as {audio: 3, visual: 1}",
+    )
     strength: Rule | Fixed = Field(
         "gap",
         description="what decides the strength a, with g the purity gap; gap: tanh(lambda * g) (paper); "
@@ -64,6 +73,20 @@ class RelearnSettings(StrengthSettings):
             yield f"no re-learning will happen ({schedule}): this is training without it"
         elif due < self.times:
             yield f"only {due} of {self.times} re-learnings will happen ({schedule})"
+
+
+def unfit_slopes(slopes: Slopes, modalities: Iterable[str]) -> str:
+    """Return why slopes do not fit the modalities, as a clause that follows them; empty: they do."""
+    names = list(modalities)
+    strangers = [m for m in slopes if m not in names] if isinstance(slopes, Mapping) else []
+    if strangers:
+        return f"names {', '.join(strangers)}; the modalities are {', '.join(names)}"
+    try:
+        for m in names:
+            slope_of(slopes, m)
+    except ValueError:
+        return f"must name every modality, {', '.join(names)}, or be one number for all"
+    return ""
 
 
 def settings_of(**values: Any) -> RelearnSettings:

@@ -16,8 +16,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from drcli.errors import UsageError
 from drcli.recipe.load import load_recipe, only
-from drcli.recipe.schema import Block, Name, Rate, Recipe, Seed, named
+from drcli.recipe.schema import Name, Recipe, Seed, named
 from drcli.recipe.shipped import find_recipe
+from drcli.recipe.training import Block, Rate
 from drcli.recipe.validate import validated
 from drcli.runs import collect
 from drcli.runs.directory import RunDirectory

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from drcli.names import METHODS, TEACHERS
-from drcli.recipe.schema import Cosine, Recipe
+from drcli.recipe.schema import Recipe
 from drcli.recipe.text import Change, differences_in_words
+from drcli.recipe.training import Cosine, Linear
 
 EPOCHS = ("training", "epochs")
 
@@ -38,8 +39,9 @@ def obstacles(recipe: Recipe, changes: Sequence[Change], *, can_resume: bool) ->
 def _why_not(recipe: Recipe, before: int) -> str:
     """Return why a run of so many epochs cannot go on to those of the recipe; empty: it can."""
     block, method = recipe.methods[recipe.method], METHODS.load(recipe.methods[recipe.method].method)
-    if isinstance(recipe.training.schedule, Cosine):
-        return "with a cosine schedule the rates of all epochs depend on how many there are"
+    schedule = recipe.training.schedule
+    if isinstance(schedule, Linear | Cosine):
+        return f"with a {schedule.name} schedule the rates of all epochs depend on how many there are"
     if TEACHERS in method.requires:
         return "it starts from unimodal runs, which would be longer too"
     run = replace(recipe, training=recipe.training.model_copy(update={"epochs": before}))

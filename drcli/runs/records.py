@@ -98,7 +98,7 @@ class Event(Record):
         epoch: epoch at whose end it was made.
         kind: "relearn", which changed weights, or "monitor", which did not; another method may have its own.
         event: number of the re-learning, from 1.
-        lambda_: slope from gap to strength.
+        lambda_: slope from gap to strength; or {m: slope of m}.
         rule: what made strengths of the gaps, or the strength itself.
         modalities: what was found, by modality.
     """
@@ -106,7 +106,7 @@ class Event(Record):
     epoch: NonNegativeInt
     kind: str
     event: int | None = None
-    lambda_: float | None = Field(None, alias="lambda")
+    lambda_: float | dict[str, float] | None = Field(None, alias="lambda")
     rule: str | float | None = None
     modalities: dict[str, LearningState]
 

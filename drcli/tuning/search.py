@@ -107,7 +107,8 @@ def _annotated(model: type[BaseModel], settings: BaseModel, prefix: str = "") ->
     present = plain(settings)
     for name, schema in schema_of(model).get("properties", {}).items():
         said = schema.get(SEARCH)
-        if said is None or present[name] is None or any(present[k] != v for k, v in said["when"].items()):
+        is_number = isinstance(present[name], int | float)
+        if said is None or not is_number or any(present[k] != v for k, v in said["when"].items()):
             continue
         whole = all(branch.get("type") == "integer" for branch in Shape.of(schema).branches)
         yield f"{prefix}{name}", Range(said["low"], said["high"], said["log"], whole)
@@ -129,8 +130,10 @@ def _axis(said: Any, present: Any) -> Axis:
 def present_values(recipe: Recipe, label: str) -> dict[str, Any]:
     """Return every value of a method's block, with those of its training, by dotted key."""
     block = recipe.methods[label]
-    data = {**block.plain(), TRAINING: plain(block.training or recipe.training)}
-    return {dotted(key): value for key, value in leaves(data)}
+    training = block.training or recipe.training
+    parts = {f"{TRAINING}.rates.{part}": rate for part, rate in recipe.part_rates(training).items()}
+    data = {**block.plain(), TRAINING: plain(training)}
+    return parts | {dotted(key): value for key, value in leaves(data)}
 
 
 def with_values(recipe: Recipe, label: str, values: Mapping[str, Any]) -> Recipe:

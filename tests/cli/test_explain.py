@@ -10,7 +10,10 @@ def test_a_key_is_explained_with_type_default_range_and_meaning(drcli: Drcli) ->
     shown = drcli("show", "digits", "--explain", "methods.diagnose_relearn.lambda").stdout
     lines = [" ".join(line.replace("│", "|").split()) for line in shown.splitlines()]
     assert lines[0] == "methods.diagnose_relearn with method: diagnose_relearn"
-    assert "lambda | number | 3.0 | from 0 to 1,000,000 | factor of the purity gap in the strength tanh(" in lines[4]
+    assert (
+        "lambda | mapping of numbers or number | 3.0 | each from 0 to 1,000,000, or from 0 to 1,000,000 | "
+        in " ".join(lines)
+    )
 
 
 def test_several_keys_and_blocks_are_explained_together(drcli: Drcli) -> None:

@@ -138,10 +138,11 @@ def refusal(recipe: Recipe, folder: Path) -> str:
     return str(caught.value)
 
 
-def test_rates_of_a_cosine_schedule_depend_on_all_epochs(toy_recipe: Make, tmp_path: Path) -> None:
-    begun(made(toy_recipe, "joint", {}, 2, schedule={"name": "cosine"}), tmp_path)
-    message = refusal(made(toy_recipe, "joint", {}, 4, schedule={"name": "cosine"}), tmp_path)
-    assert message.endswith("with a cosine schedule the rates of all epochs depend on how many there are")
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+def test_rates_of_these_schedules_depend_on_all_epochs(name: str, toy_recipe: Make, tmp_path: Path) -> None:
+    begun(made(toy_recipe, "joint", {}, 2, schedule={"name": name}), tmp_path)
+    message = refusal(made(toy_recipe, "joint", {}, 4, schedule={"name": name}), tmp_path)
+    assert message.endswith(f"with a {name} schedule the rates of all epochs depend on how many there are")
 
 
 def test_what_starts_from_other_runs_does_not_go_on(toy_recipe: Make, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from drcli.data.prepared import PreparedDataset
 from drcli.engine import trainer as trainer_module
 from drcli.engine.evaluate import evaluate_split, run_split
 from drcli.engine.run import execute
-from drcli.engine.trainer import ScalarLog, Trainer
+from drcli.engine.scalars import ScalarLog
+from drcli.engine.trainer import Trainer
 from drcli.errors import CheckpointError, RunError
 from drcli.metrics import Scores, score
 from drcli.recipe.schema import Recipe

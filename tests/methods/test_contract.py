@@ -22,7 +22,7 @@ from drcli import checkpoint
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
 from drcli.names import METHODS
-from drcli.optim import set_learning_rate
+from drcli.optim import set_learning_rates
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
 from drcli.recipe.validate import unfit_for_relearning
@@ -249,7 +249,7 @@ def test_state_survives_a_checkpoint(subject: Subject, recipe: Make, runs: Share
     assert bits(again.state()) != bits(written)
     again.resume()
     again.ctx.epoch = trainer.ctx.epoch  # set by the next epoch, like the rate
-    set_learning_rate(again.ctx.optimizer, trainer.ctx.optimizer.param_groups[0]["lr"])
+    set_learning_rates(again.ctx.optimizer, again.ctx.training.schedule, again.ctx.epoch, again.ctx.epochs)
     assert bits(again.state()) == bits(written)
     assert bits(checkpoint.load(trainer.directory.last)) == {"checkpoint_version": 1, **bits(written)}
 

@@ -167,9 +167,10 @@ def test_a_block_finds_all_that_is_in_it() -> None:
         "training.schedule",
         "training.schedule name: constant",
         "training.schedule name: step",
+        "training.schedule name: linear",
         "training.schedule name: cosine",
     ]
-    assert len(named("training")) == 9
+    assert len(named("training")) == 10
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 from drcli.diagnosis.settings import DiagnosisSettings
 from drcli.errors import RecipeError
 from drcli.recipe.load import load_recipe, recipe_from_dict
-from drcli.recipe.schema import Adam, AdamW, Constant, Cosine, Recipe, Sgd, Step
+from drcli.recipe.schema import Recipe
+from drcli.recipe.training import Adam, AdamW, Constant, Cosine, Sgd, Step
 from drcli.recipe.validate import validate_settings
 
 Load = Callable[..., Recipe]
@@ -165,7 +166,7 @@ def test_settings_of_a_fusion_may_follow_its_name_on_the_command_line(
     loaded: Callable[..., Recipe], refused: Refuse, valid: str
 ) -> None:
     recipe = loaded(valid, "fusion=gated", "fusion.bias=false")
-    assert recipe.to_dict()["fusion"] == {"name": "gated", "bias": False}
+    assert recipe.to_dict()["fusion"] == {"name": "gated", "lr": None, "bias": False}
     assert refused(valid, "fusion=gatde", "fusion.bias=false") == (
         "some.yaml: 1 problem\n"
         "  command line  fusion.name = gatde   unknown fusion; known: concat, gated. Did you mean gated?"

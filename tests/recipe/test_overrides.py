@@ -100,7 +100,7 @@ def test_a_path_through_a_value_is_reported_with_the_other_problems(refused: Cal
         "  command line  method.x = 3   cannot be set: method is relearn, not a mapping\n"
         "  command line  training.epohcs = 1   unknown key; known: optimizer, schedule, epochs, batch_size, "
         "eval_batch_size, accumulate, precision, channels_last, compile, fused, "
-        "data, pairs, clip_grad_norm, deterministic. Did you mean epochs?\n"
+        "data, pairs, clip_grad_norm, rates, ema, deterministic. Did you mean epochs?\n"
         "  command line  training.optimizer.name = sdg   unknown optimizer; known: sgd, adam, adamw. "
         "Did you mean sgd?"
     )
@@ -120,7 +120,7 @@ def test_overrides_reach_every_block_of_a_recipe(loaded: Callable[..., Recipe], 
         "diagnosis.lambda=5",
     )
     assert recipe.dataset.root == Path("elsewhere")
-    assert recipe.to_dict()["fusion"] == {"name": "gated", "bias": False}
+    assert recipe.to_dict()["fusion"] == {"name": "gated", "lr": None, "bias": False}
     assert recipe.to_dict()["methods"]["relearn"] == {"method": "relearn", "every": 10, "lambda": 7.0}
     assert recipe.methods["joint"].method == "relearn"
     audio = recipe.to_dict()["modalities"]["audio"]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from drcli.recipe.load import merge, recipe_from_dict
-from drcli.recipe.schema import AdamW, Recipe, Sgd
+from drcli.recipe.schema import Recipe
+from drcli.recipe.training import AdamW, Sgd
 from drcli.runs.planned import plan
 
 Make = Callable[..., Recipe]

@@ -78,8 +78,8 @@ modalities: {audio: {backbone: smal}}
     modalities.audio.backbone = smal   unknown backbone; known: small, broken. Did you mean small?
 
 modalities: {audio: {backbone: small, widht: 3}}
-    modalities.audio.widht = 3   unknown key; known: backbone, frames, size, flip, augment, weights, width. Did you
-    mean width?
+    modalities.audio.widht = 3   unknown key; known: backbone, frames, size, flip, augment, weights, lr, layer_decay,
+    checkpointing, lora, width. Did you mean width?
 
 modalities: {audio: {backbone: broken}}
     modalities.audio.backbone = broken   backbone 'broken' (from other.package) does not load: no such
@@ -97,7 +97,7 @@ fusion: 3
     fusion = 3   must be a mapping, such as {key: value}
 
 fusion: {bias: true}
-    fusion.bias = true   unknown key; known: name.
+    fusion.bias = true   unknown key; known: name, lr.
 
 method: strng
     method = strng   must be a label of methods; known: relearn, joint, strong. Did you mean strong?

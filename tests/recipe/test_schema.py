@@ -84,7 +84,7 @@ def test_every_setting_is_in_the_plain_data_under_the_recipes_names(loaded: Call
     data = loaded(valid).to_dict()
     assert data["methods"]["strong"] == {"method": "relearn", "every": 20, "lambda": 10.0}
     assert data["diagnosis"]["lambda"] == 3.0
-    assert data["fusion"] == {"name": "concat"}
+    assert data["fusion"] == {"name": "concat", "lr": None}
     assert data["training"]["optimizer"] == {
         "name": "sgd",
         "lr": 0.02,

@@ -150,7 +150,7 @@ def test_keys_given_twice_or_no_text_are_reported_with_the_other_problems(refuse
         "  line 17  training   a key must be a string, not a list or a mapping\n"
         "  line 18  training.on = 1   unknown key; known: optimizer, schedule, epochs, batch_size, "
         "eval_batch_size, accumulate, precision, channels_last, compile, fused, data, pairs, clip_grad_norm, "
-        "deterministic."
+        "rates, ema, deterministic."
     )
 
 

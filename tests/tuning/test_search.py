@@ -114,6 +114,26 @@ def test_what_no_trial_could_have_is_refused_before_the_first(
         of(toy_recipe, "joint", search=search)
 
 
+def test_rates_of_parts_and_slopes_of_modalities_are_searched_where_the_block_names_them(toy_recipe: Make) -> None:
+    wide = {"low": 1e-4, "high": 0.1, "log": True}
+    search = {
+        "training": {"rates": {"audio": wide}, "ema": [0.9, 0.99]},
+        "methods": {"joint": {"relearn": {"lambda": {"visual": {"low": 0, "high": 9}}}}},
+    }
+    methods = {"joint": {"relearn": {"lambda": {"audio": 3.0, "visual": 1.0}}}}
+    recipe = toy_recipe(method="joint", methods=methods, search=search)
+    space = space_of(recipe, "joint")
+    assert "relearn.lambda" not in space
+    assert space["training.rates.audio"] == Range(1e-4, 0.1, log=True)
+    assert space["relearn.lambda.visual"] == Range(0, 9)
+    assert space["training.ema"] == Choice((0.9, 0.99))
+    trial = with_values(recipe, "joint", {"training.rates.audio": 0.01, "relearn.lambda.visual": 2.5})
+    assert trial.for_run("joint", 0).part_rates() == {"audio": 0.01, "visual": 0.05, "fusion": 0.05}
+    assert trial.methods["joint"].relearn.lambda_ == {"audio": 3.0, "visual": 2.5}  # type: ignore[union-attr]
+    with pytest.raises(RecipeError, match=r"modalities\.audio\.lr.*name it as search\.training\.rates\.audio"):
+        toy_recipe(search={"modalities": {"audio": {"lr": wide}}})
+
+
 def test_a_trial_is_the_recipe_of_one_method_with_its_values(toy_recipe: Make) -> None:
     recipe = toy_recipe(method="joint", methods={"joint": {}, "ogm": {}})
     trial = with_values(recipe, "ogm", {"alpha": 0.7, "training.optimizer.lr": 0.2})

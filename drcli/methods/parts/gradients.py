@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from drcli.recipe.schema import Optimizer, Sgd
+from drcli.recipe.training import Optimizer, Sgd
 from drcli.world import World
 
 

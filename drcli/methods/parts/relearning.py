@@ -29,9 +29,12 @@ class Relearning:
 
     def setup(self, ctx: Context) -> None:
         """Keep the encoders as they are before the first step, pre-trained weights included."""
+        settings = {name: getattr(self.settings, name) for name in RelearnSettings.model_fields}
+        if isinstance(self.settings.lambda_, Mapping):  # of a run of one modality, the others are not encoded
+            settings["lambda_"] = {m: self.settings.lambda_[m] for m in ctx.model.modalities}
         self.relearner = Relearner(
             dict(ctx.model.encoders.items()),
-            **{name: getattr(self.settings, name) for name in RelearnSettings.model_fields},
+            **settings,
             epochs=ctx.epochs,
             num_classes=ctx.num_classes,
             optimizer=ctx.optimizer,
@@ -56,10 +59,20 @@ class Relearning:
         found = relearner.pull(ctx.diagnose(self.settings, lambda_))
         if any(one.strength > 0 for one in found.values()):
             ctx.weights_changed()
-            if self.settings.bn_buffers == "recompute":
-                _recompute(ctx)
+            self._follow(ctx, {m: one.strength for m, one in found.items()})
         left = ctx.diagnose(self.settings, lambda_)
         return Event("relearn", found, left, relearner.events, lambda_, self.settings.strength)
+
+    def _follow(self, ctx: Context, strengths: Mapping[str, float]) -> None:
+        """Do what follows a pull: the averages of the weights are pulled as far, and statistics measured again."""
+        is_measured = self.settings.bn_buffers == "recompute"
+        if is_measured:
+            _recompute(ctx)
+        if ctx.averages is not None:
+            with ctx.averages.applied(changing=True):
+                self.relearner.apply(strengths)
+                if is_measured:
+                    _recompute(ctx)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the initial weights and the number of events."""
