@@ -91,6 +91,7 @@ def test_what_is_no_shard_is_refused(text: str) -> None:
         Shard.parse(text)
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_shard_are_refused(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source", seconds=0.2)
     process = start(source.folder, tmp_path / "out", "1/2", program=PROGRAM)

@@ -68,6 +68,7 @@ def test_a_clean_text_is_one_line_without_entities() -> None:
     assert Reading().clean(" Grandma&#8217;s&nbsp;pie\r\n\tis\x00 &raquo; cafe\u0301 ") == "Grandma’s pie is » café"
 
 
+@pytest.mark.slow
 def test_tfidf_is_fitted_on_train_alone() -> None:
     texts = {"train": ["red pie", "red cake", "blue pie", "blue cake"], "test": ["red pie", "green green", ""]}
     found = tfidf(texts, 2)
@@ -77,6 +78,7 @@ def test_tfidf_is_fitted_on_train_alone() -> None:
     assert not found["test"][1:].any()
 
 
+@pytest.mark.slow
 def test_too_many_numbers_for_the_texts_are_refused() -> None:
     with pytest.raises(DataError, match=r"tfidf_dims = 9: 4 training texts with 2 words and pairs allow 1 at most"):
         tfidf({"train": ["pie", "pie", "cake", "cake"]}, 9)
