@@ -90,7 +90,13 @@ def draw_curve(axes: Axes, drawn: Curve, look: Look, linestyle: str, theme: Them
     """
     mean, std = np.array(drawn.mean), np.array(drawn.std)
     if look == OTHER:
-        style = {"color": look.colour, "linestyle": linestyle, "linewidth": 0.8, "alpha": FAINT, "zorder": 1.5}
+        style: dict[str, Any] = {
+            "color": look.colour,
+            "linestyle": linestyle,
+            "linewidth": 0.8,
+            "alpha": FAINT,
+            "zorder": 1.5,
+        }
         return axes.plot(drawn.epochs, mean, label=GREY, **style)[0]
     if std.any():
         axes.fill_between(drawn.epochs, mean - std, mean + std, color=look.colour, **BAND)
