@@ -175,7 +175,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     """Train methods and seeds; finished runs are shown, unfinished ones are resumed."""
     with leaving_at_once():
         from drcli.commands import train as command
-        from drcli.commands.train import EngineOptions
+        from drcli.commands.engines import EngineOptions
 
     options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, fresh, jobs, threads)
     keys = None if columns is None else columns.split(",")
@@ -230,7 +230,7 @@ def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
     """Tune methods alike, on the validation split alone; a study that was stopped goes on."""
     with leaving_at_once():
         from drcli.commands import tune as command
-        from drcli.commands.train import EngineOptions
+        from drcli.commands.engines import EngineOptions
 
     options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, jobs=jobs, threads=threads)
     request = command.TuneRequest(recipe, overrides or [], method, trials, tune_seeds, sampler, prune, out, options)
@@ -378,7 +378,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     """Make a table or figure of the paper; runs that are finished are not trained again."""
     with leaving_at_once():
         from drcli.commands import reproduce as command
-        from drcli.commands.train import EngineOptions
+        from drcli.commands.engines import EngineOptions
         from drcli.reproduce.target import Choice
 
     options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, jobs=jobs, threads=threads)

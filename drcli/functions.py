@@ -24,7 +24,8 @@ from drcli.commands import evaluate as evaluating
 from drcli.commands import train as training
 from drcli.commands.conditions import Asked
 from drcli.commands.diagnose import Report
-from drcli.commands.train import EngineOptions, TrainRequest
+from drcli.commands.engines import EngineOptions
+from drcli.commands.train import TrainRequest
 from drcli.engine.distributed import launched
 from drcli.errors import FailedRunsError, UsageError
 from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS

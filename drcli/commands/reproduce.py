@@ -12,7 +12,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from drcli.commands.train import Engine, EngineOptions, check_weights, open_or_prepare, select_engine
+from drcli.commands.engines import Engine, EngineOptions, select_engine
+from drcli.commands.train import check_weights, open_or_prepare
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import prepare_settings
 from drcli.engine.grid import check_folders, finished_among

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
-from drcli.commands.train import EngineOptions, check_weights, open_or_prepare, select_engine
+from drcli.commands.engines import EngineOptions, select_engine
+from drcli.commands.train import check_weights, open_or_prepare
 from drcli.engine.cores import share_out
 from drcli.engine.device import resolve_device
 from drcli.engine.distributed import launched

@@ -13,6 +13,7 @@ from drcli.data.input import Corruption, InputSettings
 from drcli.diagnosis.settings import DiagnosisSettings
 from drcli.errors import RecipeError
 from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS
+from drcli.recipe.conflicts import conflicts
 from drcli.recipe.problems import MAPPING, Problem, keys_of, refusal
 from drcli.recipe.schema import (
     LOG,
@@ -33,7 +34,7 @@ from drcli.recipe.search import checked_search
 from drcli.recipe.source import Override, Source, apply_overrides, parse_overrides, read_source
 from drcli.recipe.text import Key, excerpt
 from drcli.recipe.training import OPTIMIZERS, SCHEDULES, EncoderTraining, FusionTraining
-from drcli.recipe.validate import Checker, conflicts, excessive, unfit
+from drcli.recipe.validate import Checker, excessive, unfit
 from drcli.registry import known
 from drcli.relearning.settings import RelearnSettings
 

@@ -44,7 +44,7 @@ ROUND = 4
 """Trials of a method that know of the same earlier ones, however many run at once: by TPE, and by the median rule."""
 
 Run = Callable[[Sequence[PlannedRun]], GridResult]
-"""Executes runs, each after those that it needs; `drcli.commands.train` has those of all engines."""
+"""Executes runs, each after those that it needs; `drcli.commands.engines` has those of all engines."""
 
 
 class StudyRecord(Record):

@@ -24,10 +24,10 @@ from drcli.models.build import build_model
 from drcli.models.multimodal import Teacher
 from drcli.names import BACKBONES, FUSIONS, METHODS
 from drcli.optim import build_optimizer
+from drcli.recipe.conflicts import conflicts
 from drcli.recipe.load import load_recipe, only
 from drcli.recipe.schema import FusionBlock, MethodBlock, ModalityBlock, Recipe
 from drcli.recipe.shipped import find_recipe, shipped_recipes
-from drcli.recipe.validate import conflicts
 from drcli.runs.planned import plan
 
 SMALL: Mapping[str, dict[str, Any]] = {

@@ -16,7 +16,7 @@ from support.command_line import ROOT, Drcli, RecipeFile, Refused
 from support.training import CPU
 
 from drcli import checkpoint
-from drcli.commands import train as command
+from drcli.commands import engines as command
 from drcli.engine.cores import Sharing
 from drcli.engine.grid import run_grid
 from drcli.files import locked

@@ -23,9 +23,9 @@ from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError
 from drcli.names import METHODS
 from drcli.optim import set_learning_rates
+from drcli.recipe.conflicts import unfit_for_relearning
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
-from drcli.recipe.validate import unfit_for_relearning
 from drcli.relearning.features import evaluating
 
 MODALITIES = (("audio",), ("audio", "visual"), ("audio", "visual", "text"))

@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch import nn
 
+from drcli.recipe.conflicts import sketches
 from drcli.recipe.schema import Recipe
-from drcli.recipe.validate import sketches
 
 Tensors = Literal["conv4d", "non1d", "all"]
 

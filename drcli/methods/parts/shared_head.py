@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from drcli.models.fusion import backbone_key
 from drcli.models.multimodal import MultimodalModel
+from drcli.recipe.conflicts import sketches
 from drcli.recipe.schema import Recipe
-from drcli.recipe.validate import sketches
 
 
 def shared_width(model: MultimodalModel) -> int:
