@@ -1,31 +1,37 @@
-"""arrays: your own arrays, one .npz file per split.
+"""arrays: your own arrays, one .npz file per split, or a saved dataset of Hugging Face's `datasets`.
 
 A folder with `train.npz`, `test.npz` and, unless it is to be drawn from train, `val.npz`, each with::
 
     labels               (N,) integers or strings, the class of each sample
     <modality>           (N, ...) numbers; names, types and shapes of a sample are those of train.npz
-    <modality>_lengths   (N,) valid steps of sequences that are padded at their end; without it, all are
+    <modality>_lengths   (N,) valid steps of sequences or tokens that are padded at their end; without it, all are
     <modality>_present   (N,) booleans, which samples have the modality; without it, all do
 
 A sample's axes are (D,), a vector, (L, D), a sequence, (C, H, W), (T, C, H, W), frames, or (T, 2, H, W), flow;
-pictures (H, W) without a channel are taken for sequences unless `dataset.prepare.kinds` says "array".
+pictures (H, W) without a channel are taken for sequences unless `dataset.prepare.kinds` says "array". (L,) are the
+token ids of a text where `dataset.prepare.kinds` says "tokens".
 
 What an array holds of a sample that lacks it does not matter, and may be NaN; zeros are stored.
 
 Types float16 and uint8 are stored as they are, any other number as float32: float16 would overflow, or
 round away, values of a scale that only their owner knows.
+
+A folder that `save_to_disk` of `datasets` wrote has splits train, test and, unless it is to be drawn, validation; its
+columns are modalities, see `data_prep.sources.saved_dataset`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from data_prep.base import DownloadPreparer, Filled
 from data_prep.job import Job
@@ -45,13 +51,17 @@ from data_prep.sources.array_files import (
     read_present,
     sample_shape,
 )
-from data_prep.sources.array_labels import number_labels
-from data_prep.sources.npz import Array, Stored, read_rows
+from data_prep.sources.array_labels import number_labels, whole_labels
+from data_prep.sources.array_tokens import largest_id, write_tokens
+from data_prep.sources.npz import Array, Stored
+from data_prep.sources.saved_dataset import is_saved, saved_files, saved_splits
+from data_prep.sources.staging import Staging, ordered
 from data_prep.writing.provenance import content_digest
 from data_prep.writing.repeated import report_repeated
 from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator, stratified_split
 from data_prep.writing.writer import DatasetWriter, SplitWriter
 from drcli.data.format import SPLITS
+from drcli.data.info_checks import ID_DTYPE, WITH_LENGTHS
 from drcli.errors import DataError, UsageError
 from drcli.registry import known
 
@@ -67,8 +77,27 @@ class Arrays(DownloadPreparer):
         kinds: dict[str, Kind] = Field(
             {}, description="meaning of the axes of a sample, by modality; those left out: from the number of axes"
         )
+        vocabularies: dict[str, PositiveInt] = Field(
+            {},
+            description="number of token ids, by modality of the kind tokens; those left out: one more than the "
+            "largest id in the files",
+        )
+        pads: dict[str, NonNegativeInt] = Field(
+            {}, description="token id that fills the padding, by modality of the kind tokens; those left out: 0"
+        )
         val_share: float = Field(
-            0.1, gt=0, lt=1, description="part of train.npz that becomes the validation split if there is no val.npz"
+            0.1, gt=0, lt=1, description="part of train that becomes the validation split if there is none, no val.npz"
+        )
+        columns: dict[str, str] = Field(
+            {},
+            description="of a saved Hugging Face dataset: the column of each modality; empty: every column but the "
+            "label's, by its own name",
+        )
+        label: str = Field("label", description="of a saved Hugging Face dataset: the column of the classes")
+        longest: dict[str, PositiveInt] = Field(
+            {},
+            description="of a saved Hugging Face dataset: most steps of sequences and tokens, by modality; longer ones "
+            "are cut; those left out: as the longest",
         )
         seed: int = Field(
             0,
@@ -81,27 +110,89 @@ class Arrays(DownloadPreparer):
 
     def fingerprint(self, source: Path) -> str:
         """Digest of the files' names and contents."""
-        lines = (f"{path.name} {content_digest(path)}\n" for path in find_files(source).values())
+        paths = saved_files(source) if is_saved(source) else [*find_files(source).values()]
+        lines = (f"{path.relative_to(source)} {content_digest(path)}\n" for path in paths)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def fill(self, job: Job) -> Filled:
         """Check all that headers and labels show, then copy the arrays, split by split."""
-        paths = find_files(job.download)
-        files = {name: read_contents(path) for name, path in paths.items()}
+        source, settings = job.download, self.settings
+        if is_saved(source):
+            with saved_splits(source, settings.columns, settings.label) as (splits, classes):
+                return self.stage(splits, job, str(source), longest=settings.longest, classes=classes)
+        for key in ("columns", "longest"):
+            if getattr(settings, key):
+                raise UsageError(f"dataset.prepare.{key}: only for a saved dataset of Hugging Face; {source} is none")
+        return self.copy({name: read_contents(path) for name, path in find_files(source).items()}, job, str(source))
+
+    def stage(
+        self,
+        splits: Mapping[str, Iterable[Any]],
+        job: Job,
+        origin: str,
+        *,
+        longest: Mapping[str, int],
+        classes: Sequence[str] | None = None,
+    ) -> Filled:
+        """Write samples of any origin into files as they come, and make the dataset of these.
+
+        Args:
+            splits: pairs ({modality: array}, label) by split: train, test and, unless it is drawn from train, val.
+            job: where the dataset goes.
+            origin: what the samples come from, for messages.
+            longest: most steps of sequences and tokens, by modality; longer ones are cut.
+            classes: names of the classes, of which labels are then numbers or names.
+
+        Raises:
+            DataError: a split is missing, or a sample is not like those before it.
+        """
+        folder = job.out / "staged"
+        folder.mkdir()
+        staging = Staging(folder, origin, kinds=self.settings.kinds, longest=longest, classes=classes)
+        for split in ordered(splits, origin):
+            staging.add(split, splits[split], job.progress)
+        for line in staging.warnings():
+            job.warn(line)
+        filled = self.copy(staging.contents(), job, origin, classes)
+        shutil.rmtree(folder)
+        return Filled(filled.writer, {**filled.source, "samples": staging.digest})
+
+    def copy(
+        self, files: Mapping[str, Contents], job: Job, origin: str, classes: Sequence[str] | None = None
+    ) -> Filled:
+        """Make the dataset of arrays that lie in files.
+
+        Args:
+            files: the arrays by split; those of val may be missing.
+            job: where the dataset goes.
+            origin: what they come from, for messages.
+            classes: names of the classes, where labels are their numbers; None: the labels themselves.
+
+        Raises:
+            DataError: an array does not fit the others, or is damaged.
+        """
         for contents in files.values():
             check_alike(files["train"], contents)
         kinds = self._kinds(files["train"], job)
-        classes, labels = number_labels({name: contents[LABELS] for name, contents in files.items()})
+        tokens = self._token_ids(files, kinds)
+        columns = {name: contents[LABELS] for name, contents in files.items()}
+        names, labels = number_labels(columns) if classes is None else (tuple(classes), whole_labels(columns))
         masks = {name: read_present(contents) for name, contents in files.items()}
-        chosen = self._choose(labels, classes, job)
-        writer, parts = DatasetWriter(job.out, name=self.name, classes=classes), dict[str, SplitWriter]()
+        chosen = self._choose(labels, names, job, origin)
+        writer, parts = DatasetWriter(job.out, name=self.name, classes=names), dict[str, SplitWriter]()
         for split, (name, rows) in chosen.items():
             ids = [f"{name}-{row:06d}" for row in rows.tolist()]
             part = parts[split] = writer.split(split, labels=labels[name][rows].tolist(), ids=ids)
             for m, kind in kinds.items():
-                for done in write_rows(part, files[name], m, kind, rows, masks[name].get(m)):
+                present = masks[name].get(m)
+                written = (
+                    write_tokens(part, files[name], m, rows, present, tokens[m])
+                    if m in tokens
+                    else write_rows(part, files[name], m, kind, rows, present)
+                )
+                for done in written:
                     job.progress(f"arrays: {split} {m}", done, len(rows))
-        origins = {split: paths[name].name for split, (name, _) in chosen.items()}
+        origins = {split: files[name][LABELS].where for split, (name, _) in chosen.items()}
         repeated = report_repeated(parts, origins, job.warn)
         return Filled(writer, {"files": origins, **({"repeated": repeated} if repeated else {})})
 
@@ -110,20 +201,39 @@ class Arrays(DownloadPreparer):
         modalities = modalities_of(contents)
         for m in self.settings.kinds:
             if m not in modalities:
-                raise UsageError(f"dataset.prepare.kinds names {m!r}, which train.npz lacks; {known(m, modalities)}")
+                where = contents[LABELS].where
+                raise UsageError(f"dataset.prepare.kinds names {m!r}, which {where} lacks; {known(m, modalities)}")
         kinds = {m: kind_of(contents[m], self.settings.kinds.get(m)) for m in modalities}
         for m, kind in kinds.items():
-            if kind != "sequence" and m + LENGTHS in contents:
-                raise contents[m + LENGTHS].refused(f"is not used: {m!r} is not a sequence; leave it out")
+            if kind not in WITH_LENGTHS and m + LENGTHS in contents:
+                remedy = f"leave it out, or set dataset.prepare.kinds.{m}=tokens if {m!r} holds token ids"
+                one_axis = kind == "vector"
+                raise contents[m + LENGTHS].refused(
+                    f"is not used: {m!r} is not a sequence; {remedy if one_axis else 'leave it out'}"
+                )
             shape = sample_shape(contents[m], kind)
             masked = ", of which samples may lack it" if m + PRESENT in contents else ""
-            job.note(f"{m}: {kind} {AXES[kind]} = {shape}, stored as {stored_type(contents[m])}{masked}")
+            dtype = ID_DTYPE if kind == "tokens" else stored_type(contents[m])
+            job.note(f"{m}: {kind} {AXES[kind]} = {shape}, stored as {dtype}{masked}")
             for line in _doubts(contents, m, kind, is_stated=m in self.settings.kinds):
                 job.warn(line)
         return kinds
 
+    def _token_ids(self, files: Mapping[str, Contents], kinds: Mapping[str, Kind]) -> dict[str, tuple[int, int]]:
+        """How many ids there are, and the padding's, by modality that holds token ids."""
+        texts = [m for m, kind in kinds.items() if kind == "tokens"]
+        for setting in ("vocabularies", "pads"):
+            for m in getattr(self.settings, setting):
+                if m not in texts:
+                    raise UsageError(
+                        f"dataset.prepare.{setting} names {m!r}, which is not of the kind tokens; set "
+                        f"dataset.prepare.kinds.{m}=tokens, or leave it out"
+                    )
+        sizes = {m: 1 + largest_id(list(files.values()), m) for m in texts}
+        return {m: (self.settings.vocabularies.get(m, sizes[m]), self.settings.pads.get(m, 0)) for m in texts}
+
     def _choose(
-        self, labels: Mapping[str, Indices], classes: tuple[str, ...], job: Job
+        self, labels: Mapping[str, Indices], classes: tuple[str, ...], job: Job, origin: str
     ) -> dict[str, tuple[str, Indices]]:
         """By split the file that it comes from, "train" for a val that is drawn, and ascending rows of it."""
         starts, everything = dict[str, int](), np.empty(0, dtype=np.int64)
@@ -135,24 +245,29 @@ class Arrays(DownloadPreparer):
             members |= self._draw_val(labels["train"], job)
         members = {split: members[split] for split in SPLITS}
         kept = limit_splits(members, everything, job.limit, row_generator(self.settings.seed, "limit"))
-        check_sizes(kept, len(classes), job.download)
+        check_sizes(kept, len(classes), origin)
         check_classes(kept, everything, classes, job.warn)
         names = {split: split if split in labels else "train" for split in SPLITS}
         return {split: (names[split], rows - starts[names[split]]) for split, rows in kept.items()}
+
+    def _suffix(self, job: Job) -> str:
+        """How the splits' files end, for messages."""
+        return ".npz" if job.source is not None and not is_saved(job.source) else ""
 
     def _draw_val(self, labels: Indices, job: Job) -> dict[str, Indices]:
         """Rows of train.npz for train and val, classes in equal shares; their number is noted."""
         total = len(labels)
         size = round(self.settings.val_share * total)
         job.note(
-            f"no val.npz: {size} of the {total} samples of train.npz become val, stratified by class "
+            f"no val{self._suffix(job)}: {size} of the {total} samples of train{self._suffix(job)} become val, "
+            "stratified by class "
             f"(dataset.prepare.val_share = {self.settings.val_share:g}, seed = {self.settings.seed})"
         )
         generator = row_generator(self.settings.seed, "split")
         return stratified_split(labels, {"train": total - size, "val": size}, generator)
 
 
-def check_sizes(splits: Mapping[str, Indices], num_classes: int, source: Path) -> None:
+def check_sizes(splits: Mapping[str, Indices], num_classes: int, source: str) -> None:
     """Refuse a train or val that K-means could not cluster.
 
     Raises:
@@ -163,7 +278,7 @@ def check_sizes(splits: Mapping[str, Indices], num_classes: int, source: Path) -
             raise DataError(
                 f"{source}: split {split} would have {len(splits[split])} samples for {num_classes} classes, K-means "
                 "needs at least as many; give more data, a larger --limit, or dataset.prepare.val_share where val is "
-                "drawn from train.npz"
+                "drawn from train"
             )
 
 
@@ -197,7 +312,7 @@ def write_rows(
         lengths = read_lengths(contents, modality)[rows]
         lengths = lengths if there is None else lengths * there
         part.lengths(modality, lengths.tolist())
-    for start, piece in read_rows(stored):
+    for start, piece in stored.rows():
         first, last = np.searchsorted(rows, [start, start + len(piece)]).tolist()
         with np.errstate(over="ignore"):  # what overflows is refused below
             values = piece[rows[first:last] - start].astype(target.dtype)

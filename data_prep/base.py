@@ -128,7 +128,7 @@ class Preparer(ABC):
 
     def _existing(self, job: Job) -> DatasetInfo:
         remedy = prepare_command(self.name, job.out, needs_source=self.needs_source, fresh=True)
-        info = existing(job.out, self._identity(job), remedy)
+        info = existing(job.out, self._identity(job), remedy, default_settings(type(self)))
         if has_old_pictures(info):
             job.warn(warning_of_old_pictures(job.out, remedy))
         return info
@@ -138,6 +138,11 @@ class Preparer(ABC):
 
     def _plain_settings(self) -> dict[str, Any]:
         return self.settings.model_dump(mode="json")
+
+
+def default_settings(preparer: type[Preparer]) -> dict[str, Any]:
+    """The settings of a dataset that nobody has changed, as plain data."""
+    return preparer.Settings.model_construct().model_dump(mode="json", by_alias=True)
 
 
 class EmbeddedPreparer(Preparer):

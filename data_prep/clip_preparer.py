@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from data_prep.base import DownloadPreparer, Filled
-from data_prep.job import Job
-from data_prep.writing.clips import ArraySpec, Clip, Work, write_clips
+from data_prep.job import Job, ignore
+from data_prep.writing.clips import ArraySpec, Clip, Report, Work, work_clips, write_clips
 from data_prep.writing.provenance import decoders
+from data_prep.writing.publish import disk_errors
+from data_prep.writing.resume import identity_text, kept_folder, scratch_of
+from data_prep.writing.shards import Shard, join_shards
+from data_prep.writing.writer import DatasetWriter
 
 
 @dataclass(frozen=True)
@@ -72,4 +76,50 @@ class ClipPreparer(DownloadPreparer):
             classes=chosen.classes,
             exempt=chosen.exempt,
         )
-        return Filled(writer, {**chosen.source, "decoders": versions, **report.source()})
+        more = self.complete(job, writer, chosen)
+        return Filled(writer, {**chosen.source, "decoders": versions, **report.source(), **more})
+
+    def fill_shard(self, job: Job, shard: Shard) -> Report:
+        """Decode the clips of one shard into a folder beside `job.out`, which `join` reads.
+
+        Args:
+            job: source, destination and limits; the fingerprint is taken here.
+            shard: which clips.
+
+        Raises:
+            DataError: as `fill`; more of the shard's clips than `job.max_bad` were skipped.
+            UsageError: another process prepares the shard, or a split has fewer clips than there are shards.
+        """
+        self.versions()
+        job = replace(job, fingerprint=self._digest(job.source))
+        chosen = self.choose(job)
+        clips, out = shard.of(chosen.clips), job.out
+        job.note(f"{self.name}: shard {shard} has {len(clips)} of {len(chosen.clips)} clips")
+        with disk_errors(out), kept_folder(shard.folder(out), out, self._identity(job), job.warn) as folder:
+            return work_clips(clips, self.work(), self.specs(), folder=folder, job=job, exempt=chosen.exempt)
+
+    def join(self, job: Job) -> None:
+        """Put the rows of all shards where `run` finds them, as if one process had decoded all clips.
+
+        Raises:
+            DataError: a shard is missing, not finished, or of other settings.
+            UsageError: there are no shards, or another process works there.
+        """
+        quiet = replace(job, fingerprint=self._digest(job.source), warn=ignore, note=ignore)
+        chosen, identity = self.choose(quiet), self._identity(quiet)
+        with disk_errors(job.out), kept_folder(scratch_of(job.out), job.out, identity, job.warn) as folder:
+            join_shards(job.out, chosen.clips, self.specs(), folder, identity_text(identity))
+
+    def complete(self, job: Job, writer: DatasetWriter, chosen: Chosen) -> Mapping[str, Any]:
+        """Add modalities that are made of all samples together, once it is known which clips are stored.
+
+        Args:
+            job: the preparation.
+            writer: has the three splits.
+            chosen: what `choose` gave.
+
+        Returns:
+            What `dataset.json` says about it, as parts of `source`.
+        """
+        del job, writer, chosen
+        return {}

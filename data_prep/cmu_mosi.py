@@ -9,7 +9,7 @@ their own in each split.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -20,17 +20,25 @@ from pydantic import Field, PositiveInt, model_validator
 
 from data_prep.base import DownloadPreparer, Filled
 from data_prep.job import Job
+from data_prep.segments import (
+    Shapes,
+    check_bad,
+    labelled,
+    sequence_shapes,
+    size_note,
+    skipped_lines,
+    wordless,
+    write_segments,
+)
 from data_prep.sources.mosi_csd import INCOMPLETE, read_csd
 from data_prep.sources.mosi_files import MMSA_SHA256, Download, FileName, find_download
 from data_prep.sources.mosi_folds import fold_of
 from data_prep.sources.mosi_pickles import read_pickle
-from data_prep.sources.mosi_segments import MODALITIES, Contents, Floats, Segment, Skipped, check_contents, video_of
+from data_prep.sources.mosi_segments import MODALITIES, Contents, Segment, check_contents, video_of
 from data_prep.sources.mosi_tfidf import with_tfidf
 from data_prep.sources.mosi_utterances import WHY_OWN_FOLDS, read_utterances
 from data_prep.writing.provenance import content_digest
-from data_prep.writing.splits import check_classes, limit_splits, row_generator
-from data_prep.writing.writer import DatasetWriter, SplitWriter
-from drcli.data.format import SPLITS
+from data_prep.writing.writer import DatasetWriter
 from drcli.errors import DataError, UsageError
 
 PUBLISHED_SIZES = {"train": 1284, "val": 229, "test": 686}
@@ -40,10 +48,6 @@ CLASSES = {
     "pos": ("negative", "positive"),
     "seven": ("-3", "-2", "-1", "0", "1", "2", "3"),
 }
-
-_MAX_LINES = 20  # of warnings about single segments
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 class CmuMosi(DownloadPreparer):
@@ -116,11 +120,12 @@ class CmuMosi(DownloadPreparer):
             return self._fill_utterances(job, download)
         contents = _read(download, job)
         check_contents(contents, str(download.where))
-        skipped = [*contents.skipped, *_wordless(contents)]
-        for line in [*_notes(download, contents, job.fingerprint), *_skipped_lines(skipped)]:
+        skipped = [*contents.skipped, *wordless(contents)]
+        for line in [*_notes(download, contents, job.fingerprint), *skipped_lines(skipped)]:
             job.warn(line)
-        _check_bad(contents, job.max_bad, str(download.where))
-        shapes = self._shapes(contents)
+        exempt = [segment.id for segment in contents.skipped if video_of(segment.id) in INCOMPLETE]
+        check_bad(contents, job.max_bad, str(download.where), exempt=exempt)
+        shapes = sequence_shapes(contents, self.settings.max_length, self.settings.max_frames)
         source = {
             **_provenance(download),
             "aligned": contents.is_aligned,
@@ -130,7 +135,7 @@ class CmuMosi(DownloadPreparer):
             "not_finite": contents.repairs.counts,
             "skipped": [asdict(segment) for segment in skipped],
         }
-        return Filled(self._write(job, self._choose(contents, job), shapes), source)
+        return Filled(self._write(job, contents, shapes), source)
 
     def _fill_utterances(self, job: Job, download: Download) -> Filled:
         """Write the utterances of bc-LSTM, each modality a vector (D,)."""
@@ -153,49 +158,12 @@ class CmuMosi(DownloadPreparer):
             "not_finite": contents.repairs.counts,
             **found.source(),
         }
-        return Filled(self._write(job, self._choose(contents, job), shapes), source)
+        return Filled(self._write(job, contents, shapes), source)
 
-    def _shapes(self, contents: Contents) -> dict[str, tuple[int, int]]:
-        """Shape (L, D) of each modality, over all segments: a limit does not change it."""
-        shapes = {}
-        for m in MODALITIES:
-            steps, widths = zip(*(stream.shape for stream in contents.streams(m)), strict=True)
-            is_by_word = contents.is_aligned or m == "text"
-            most = self.settings.max_length if is_by_word else self.settings.max_frames
-            longest = max(1, *steps)
-            shapes[m] = (longest if most is None else min(most, longest), widths[0])
-        return shapes
-
-    def _choose(self, contents: Contents, job: Job) -> dict[str, list[tuple[Segment, int]]]:
-        """The segments that have words and a class, with their class, after the limit."""
-        everything, members = list[tuple[Segment, int]](), {}
-        for split in SPLITS:
-            first = len(everything)
-            for segment in contents.splits[split]:
-                label = class_of(segment.sentiment, self.settings.target)
-                if label is not None and segment.has_words:
-                    everything.append((segment, label))
-            members[split] = np.arange(first, len(everything))
-        labels = np.array([label for _, label in everything], dtype=np.int64)
-        kept = limit_splits(members, labels, job.limit, row_generator(0, "limit"))
-        check_classes(kept, labels, CLASSES[self.settings.target], job.warn)
-        return {split: [everything[index] for index in indices] for split, indices in kept.items()}
-
-    def _write(
-        self,
-        job: Job,
-        splits: Mapping[str, Sequence[tuple[Segment, int]]],
-        shapes: Shapes,
-    ) -> DatasetWriter:
-        writer = DatasetWriter(job.out, name=self.name, classes=CLASSES[self.settings.target])
-        for split, pairs in splits.items():
-            segments = [segment for segment, _ in pairs]
-            part = writer.split(split, labels=[label for _, label in pairs], ids=[segment.id for segment in segments])
-            for m, shape in shapes.items():
-                write = write_vectors if len(shape) == 1 else write_sequences
-                write(part, m, shape, [segment.streams[m] for segment in segments])
-            job.progress(f"cmu_mosi: {split}", len(segments), len(segments))
-        return writer
+    def _write(self, job: Job, contents: Contents, shapes: Shapes) -> DatasetWriter:
+        target = self.settings.target
+        splits = labelled(contents, lambda segment: class_of(segment.sentiment, target), CLASSES[target], job)
+        return write_segments(job, self.name, CLASSES[target], splits, shapes)
 
 
 def class_of(sentiment: float, target: str) -> int | None:
@@ -211,23 +179,6 @@ def class_of(sentiment: float, target: str) -> int | None:
     if target == "pos" and sentiment == 0:
         return None
     return int(sentiment >= 0)
-
-
-def write_vectors(part: SplitWriter, modality: str, shape: tuple[int, ...], streams: Sequence[Floats]) -> None:
-    """Write sequences of one step (1, D) as rows (D,)."""
-    array = part.array(modality, shape, "float32", kind="vector")
-    for row, stream in enumerate(streams):
-        array[row] = stream[0]
-
-
-def write_sequences(part: SplitWriter, modality: str, shape: tuple[int, ...], streams: Sequence[Floats]) -> None:
-    """Write sequences (T, D) as rows (L, D), cut at L steps or padded with zeros at the end, and their lengths."""
-    array = part.array(modality, shape, "float32", kind="sequence")
-    kept = [stream[: shape[0]] for stream in streams]
-    for row, stream in enumerate(kept):
-        array[row, : len(stream)] = stream
-        array[row, len(stream) :] = 0
-    part.lengths(modality, [len(stream) for stream in kept])
 
 
 def _misfit(settings: CmuMosi.Settings, file: FileName) -> str | None:
@@ -254,31 +205,6 @@ def _provenance(download: Download) -> dict[str, Any]:
     }
 
 
-def _wordless(contents: Contents) -> list[Skipped]:
-    """The segments whose text is all zero; every reader of these files leaves them out."""
-    return [
-        Skipped(segment.id, "no words", split)
-        for split, segments in contents.splits.items()
-        for segment in segments
-        if not segment.has_words
-    ]
-
-
-def _check_bad(contents: Contents, max_bad: float, where: str) -> None:
-    """Refuse a source that cannot give more of its segments than `--max-bad` allows.
-
-    The videos that the official files lack do not count, nor do segments without words.
-    """
-    bad = [segment for segment in contents.skipped if video_of(segment.id) not in INCOMPLETE]
-    total = len(contents.skipped) + sum(len(segments) for segments in contents.splits.values())
-    if len(bad) > max_bad * total:
-        first = "; ".join(f"{segment.id}: {segment.reason} ({segment.detail})" for segment in bad[:5])
-        raise DataError(
-            f"{where}: {len(bad)} of {total} segments cannot be used, more than the {100 * max_bad:g} % of "
-            f"--max-bad: {first}; download the files again, or repeat the command with a larger --max-bad"
-        )
-
-
 def _num_neutral(segments: Sequence[Segment]) -> int:
     """How many opinions are 0: those that the target "pos" leaves out."""
     return sum(segment.sentiment == 0 for segment in segments)
@@ -289,10 +215,7 @@ def _notes(download: Download, contents: Contents, fingerprint: str) -> list[str
     lines = [*contents.notes, *contents.repairs.messages()]
     if MMSA_SHA256.get(download.name, fingerprint) != fingerprint:
         lines.append(f"{download.where}: its SHA-256 is not the one that MMSA published; it is another version")
-    sizes = {split: len(segments) for split, segments in contents.splits.items()}
-    if sizes != PUBLISHED_SIZES:
-        here, published = (", ".join(f"{n} {split}" for split, n in of.items()) for of in (sizes, PUBLISHED_SIZES))
-        lines.append(f"{download.where}: {here} segments; CMU-MOSI has {published}")
+    lines += size_note(contents, PUBLISHED_SIZES, "CMU-MOSI", str(download.where))
     moved = [
         segment.id
         for split, segments in contents.splits.items()
@@ -302,9 +225,3 @@ def _notes(download: Download, contents: Contents, fingerprint: str) -> list[str
     if moved:
         lines.append(f"{len(moved)} segments, {moved[0]} first, are not where the standard folds have them")
     return lines
-
-
-def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
-    lines = [f"skipped {segment.id}: {segment.reason} ({segment.detail})" for segment in skipped[:_MAX_LINES]]
-    more = len(skipped) - len(lines)
-    return [*lines, f"skipped {more} more segments; all are listed under `source` in dataset.json"] if more else lines

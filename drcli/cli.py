@@ -147,13 +147,22 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
     split_dir: Annotated[
         Path | None, typer.Option(help="Folder of the authors' split files: dataset.prepare.split_dir.")
     ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Decode part I of N alone; other processes decode the others.")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Join the parts that --shard made, and finish.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Only read every file of the prepared dataset anew.")
+    ] = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Turn an official download into a prepared dataset."""
     with leaving_at_once():
         from drcli.commands import prepare as command
 
-    request = command.PrepareRequest(target, overrides or [], source, out, workers, limit, fresh, max_bad, split_dir)
+    request = command.PrepareRequest(
+        target, overrides or [], source, out, workers, limit, fresh, max_bad, split_dir, shard, merge, verify
+    )
     prepared = command.prepare(request, terminal.console(stderr=True))
     _emit(as_json, lambda: command.to_json(prepared), lambda: command.table(prepared))
 
@@ -298,7 +307,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
     asked = Asked(subsets, missing or [], noise or [], absent, draws)
     tell = functools.partial(typer.echo, err=True)
     result = command.evaluate(checkpoint, overrides or [], split, device, asked, tell)
-    _emit(as_json, lambda: result, lambda: command.table(result))
+    _emit(as_json, lambda: command.to_json(result), lambda: command.table(result))
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class DrcliError(Exception):
@@ -25,6 +25,14 @@ class DivergedError(RunError):
 
 class OutOfMemoryError(RunError):
     """A run needs more memory than the device has."""
+
+
+class FailedRunsError(RunError):
+    """Some of several runs failed; `result` has those that are finished. Raised by `drcli.train`, not by commands."""
+
+    def __init__(self, message: str, result: Any) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class PeerError(DrcliError):

@@ -159,6 +159,16 @@ BACKBONES = Registry(
         "mlp": Entry("drcli.models.mlp:Mlp", "multilayer perceptron for vectors (D,); other samples are flattened"),
         "transformer": Entry("drcli.models.transformer:Transformer", "encoder for sequences (L, D); padding is masked"),
         "vit": Entry("drcli.models.transformer:ViT", "vision transformer for pictures, clips and spectrograms"),
+        "token_transformer": Entry(
+            "drcli.models.text:TokenTransformer", "transformer over the token ids of a text; padding is masked"
+        ),
+        "token_bag": Entry("drcli.models.text:TokenBag", "mean of the embeddings of a text's tokens, in no order"),
+        "timm": Entry("drcli.models.timm_encoder:Timm", "a model of timm by name, for pictures and clips; extra: timm"),
+        "transformers": Entry(
+            "drcli.models.transformers_encoder:Transformers",
+            "a model of transformers by its folder or name; extra: transformers",
+        ),
+        "module": Entry("drcli.models.module_encoder:Module", "a class of your own, named as package.module:Class"),
     },
     group="drcli.backbones",
 )
@@ -187,13 +197,20 @@ DATASETS = Registry(
         "avmnist": Entry("data_prep.avmnist:Avmnist", "MNIST images, spoken digits (FSDD); paired within class"),
         "cremad": Entry("data_prep.cremad:Cremad", "CREMA-D: six acted emotions; audio, visual"),
         "cmu_mosi": Entry("data_prep.cmu_mosi:CmuMosi", "CMU-MOSI: opinions as text, audio and visual sequences"),
+        "cmu_mosei": Entry("data_prep.cmu_mosei:CmuMosei", "CMU-MOSEI: opinions as text, audio and visual sequences"),
+        "ur_funny": Entry("data_prep.ur_funny:UrFunny", "UR-FUNNY: punchlines as text, audio and visual sequences"),
+        "mustard": Entry("data_prep.mustard:Mustard", "MUStARD: sarcasm as text, audio and visual sequences"),
         "kinetics_sounds": Entry(
             "data_prep.kinetics_sounds:KineticsSounds", "31 classes of Kinetics-400; audio, visual"
         ),
+        "ave": Entry("data_prep.ave:Ave", "AVE: 28 events in videos of ten seconds; audio, visual"),
+        "vggsound": Entry("data_prep.vggsound:VggSound", "VGGSound: 309 classes of sounds; audio, visual"),
         "ucf101": Entry("data_prep.ucf101:Ucf101", "101 actions; RGB pictures and optical flow"),
         "wikipedia": Entry(
             "data_prep.wikipedia:Wikipedia", "Wikipedia's articles: features of text and picture; ten categories"
         ),
+        "food101": Entry("data_prep.food101:Food101", "UPMC Food-101: pictures of 101 dishes; visual, text"),
+        "mvsa_single": Entry("data_prep.mvsa:MvsaSingle", "MVSA-Single: moods of tweets; visual, text"),
         "arrays": Entry("data_prep.arrays:Arrays", "your own arrays, from train.npz, val.npz and test.npz"),
     },
     group="drcli.datasets",

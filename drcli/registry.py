@@ -57,6 +57,12 @@ class Registry:
         self._entries = dict(entries)
         self._group = group
         self._plugins: dict[str, EntryPoint] | None = None
+        self._registered = 0
+
+    @property
+    def has_own(self) -> bool:
+        """Whether names are registered for a block, which other processes do not know."""
+        return self._registered > 0
 
     def names(self) -> list[str]:
         """All known names: the built-in ones in their order, then those of other packages."""
@@ -108,9 +114,11 @@ class Registry:
         """
         before = self._entries.get(name)
         self._entries[name] = Entry(target, summary)  # a known name keeps its place
+        self._registered += 1
         try:
             yield
         finally:
+            self._registered -= 1
             if before is None:
                 del self._entries[name]
             else:

@@ -36,11 +36,13 @@ GRACE = 2.0
 Handler = Callable[[int, FrameType | None], object]
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Return a console on standard output or standard error, at least NARROWEST columns wide."""
+def console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Return a console on standard output or standard error, at least NARROWEST columns wide; a quiet one is silent."""
     from rich.console import Console
 
-    found = Console(stderr=stderr)
+    found = Console(stderr=stderr, quiet=quiet)
+    if found.is_jupyter or quiet:
+        return found
     if not found.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         return Console(stderr=stderr, width=WIDE)
     return found if found.width >= NARROWEST else Console(stderr=stderr, width=NARROWEST)

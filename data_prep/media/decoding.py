@@ -38,6 +38,7 @@ class Decoding:
             where a packet has no time.
         damaged: likewise of the frames that decoded with errors.
         nominal: seconds from one frame to the next, as the file says.
+        count: frames that were decoded so far, damaged ones included.
     """
 
     def __init__(self, container: Any, stream: Any, clock: Clock = "presentation") -> None:
@@ -51,6 +52,7 @@ class Decoding:
         self.bad_packets: list[float | None] = []
         self.damaged: list[float | None] = []
         self.nominal = nominal(stream)
+        self.count = 0
 
     @property
     def _has_b_frames(self) -> bool:
@@ -141,6 +143,7 @@ class Decoding:
     def _clean(self) -> Iterator[Any]:
         """Frames without damage."""
         for frame in self.decoded():
+            self.count += 1
             if frame.is_corrupt:
                 ticks = frame.pts if self._clock == "presentation" else frame.dts
                 self.damaged.append(self._seconds(ticks))

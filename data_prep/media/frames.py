@@ -7,6 +7,7 @@ Packets are decoded one at a time, so that a bad one costs its own frames only.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +33,16 @@ class Frames:
         bad_packets: packets that did not decode, up to the last wanted time.
         duration: seconds of the video.
         damaged: frames that decoded with errors, up to there.
+        decoded: frames that decoded, up to there or, where all were asked for, up to the end.
+        stated: frames that the header states; 0: it states none.
     """
 
     pixels: NDArray[np.uint8]
     bad_packets: int
     duration: float
     damaged: int = 0
+    decoded: int = 0
+    stated: int = 0
 
 
 def frame_times(duration: float, *, rate: float | None = None, count: int | None = None) -> list[float]:
@@ -55,7 +60,7 @@ def frame_times(duration: float, *, rate: float | None = None, count: int | None
     return [index / rate for index in range(max(1, int(np.ceil(duration * rate - 1e-6))))]
 
 
-def read_frames(path: Path, times: Times, *, size: tuple[int, int]) -> Frames:
+def read_frames(path: Path, times: Times, *, size: tuple[int, int], to_end: bool = False) -> Frames:
     """Decode the frames that are shown at the wanted times.
 
     Of each wanted time this is the last frame shown at or before it. Memory holds the wanted pictures
@@ -65,6 +70,7 @@ def read_frames(path: Path, times: Times, *, size: tuple[int, int]) -> Frames:
         path: the file.
         times: seconds from the first frame, in any order; or a function of the duration in seconds.
         size: height and width that pictures are resized to, by area.
+        to_end: decode the frames after the last wanted time too, so that all are counted.
 
     Raises:
         ClipError: the file cannot be opened or has no video; a wanted time is missing, since the stream
@@ -73,12 +79,20 @@ def read_frames(path: Path, times: Times, *, size: tuple[int, int]) -> Frames:
     """
     duration = video_seconds(path)
     try:
-        return _read(path, times, duration, size)
+        return _read(path, times, duration, size, to_end=to_end)
     except OutOfOrderError:
-        return _read(path, times, duration, size, clock="decoding")
+        return _read(path, times, duration, size, to_end=to_end, clock="decoding")
 
 
-def _read(path: Path, times: Times, duration: float, size: tuple[int, int], clock: Clock | None = None) -> Frames:
+def _read(
+    path: Path,
+    times: Times,
+    duration: float,
+    size: tuple[int, int],
+    *,
+    to_end: bool,
+    clock: Clock | None = None,
+) -> Frames:
     with open_media(path) as container:
         stream = video_stream(container)
         decoding = Decoding(container, stream, clock or likely_clock(container, stream))
@@ -88,8 +102,11 @@ def _read(path: Path, times: Times, duration: float, size: tuple[int, int], cloc
         assert all(time >= 0 for time in wanted)
         chosen = _choose(decoding, frames, sorted(set(wanted)), _Resizer(size))
         _check_gaps(chosen, decoding.gaps())
+        if to_end:
+            deque(frames, maxlen=0)
+        stated = int(stream.frames)
     pixels = np.stack([chosen[time].pixels for time in wanted])
-    return Frames(pixels, len(decoding.bad_packets), duration, len(decoding.damaged))
+    return Frames(pixels, len(decoding.bad_packets), duration, len(decoding.damaged), decoding.count, stated)
 
 
 @dataclass(frozen=True)

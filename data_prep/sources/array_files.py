@@ -10,21 +10,22 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.sources.npz import Stored, read_headers, read_whole
+from data_prep.sources.npz import Stored, read_headers
 from data_prep.writing.splits import Indices
 from drcli.data.format import SPLITS
 from drcli.errors import DataError
 
-Kind = Literal["array", "frames", "flow", "sequence", "vector"]
+Kind = Literal["array", "frames", "flow", "sequence", "vector", "tokens"]
 AXES: Mapping[Kind, str] = {
     "array": "(C, H, W)",
     "frames": "(T, C, H, W)",
     "flow": "(T, 2, H, W)",
     "sequence": "(L, D)",
     "vector": "(D,)",
+    "tokens": "(L,)",
 }
 KINDS_BY_RANK: Mapping[int, tuple[Kind, ...]] = {
-    1: ("vector",),
+    1: ("tokens", "vector"),
     2: ("array", "sequence"),
     3: ("array",),
     4: ("frames", "flow"),
@@ -148,7 +149,7 @@ def read_present(contents: Contents) -> dict[str, NDArray[np.bool_]]:
     """
     modalities, masks = modalities_of(contents), dict[str, NDArray[np.bool_]]()
     for m in (m for m in modalities if m + PRESENT in contents):
-        found = read_whole(contents[m + PRESENT])
+        found = contents[m + PRESENT].whole()
         if not np.isin(found, (0, 1)).all():
             raise contents[m + PRESENT].refused("has other values than 0 and 1; 1 says that a sample has the modality")
         masks[m] = found.astype(np.bool_)
@@ -162,7 +163,7 @@ def read_present(contents: Contents) -> dict[str, NDArray[np.bool_]]:
 
 
 def read_lengths(contents: Contents, modality: str) -> Indices:
-    """Valid steps (N,) of a sequence (N, L, D): L throughout where the file does not say.
+    """Valid steps (N,) of a sequence (N, L, D), or of tokens (N, L): L throughout where the file does not say.
 
     Raises:
         DataError: they are not in 0 ... L, or all 0.
@@ -171,7 +172,7 @@ def read_lengths(contents: Contents, modality: str) -> Indices:
     if modality + LENGTHS not in contents:
         return np.full(rows, longest, dtype=np.int64)
     stored = contents[modality + LENGTHS]
-    lengths = read_whole(stored).astype(np.int64)
+    lengths = stored.whole().astype(np.int64)
     low, high = lengths.min(), lengths.max()
     if low < 0 or not 0 < high <= longest:
         raise stored.refused(
@@ -189,9 +190,21 @@ def _check_array(stored: Stored, modalities: Sequence[str]) -> None:
         _check_lengths(stored, modalities)
 
 
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a modality.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    if not _NAME.fullmatch(name) or name == LABELS or name.endswith((LENGTHS, PRESENT)):
+        raise ValueError("has no name for a modality; letters, digits, _ and - are allowed")
+
+
 def _check_modality(stored: Stored) -> None:
-    if not _NAME.fullmatch(stored.name):
-        raise stored.refused("has no name for a modality; letters, digits, _ and - are allowed")
+    try:
+        check_name(stored.name)
+    except ValueError as error:
+        raise stored.refused(str(error)) from error
     if stored.dtype.kind not in "iuf":
         raise stored.refused(f"has the type {stored.dtype}; a modality holds real numbers: convert it")
     if not stored.shape or 0 in stored.shape[1:]:

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from data_prep.sources.array_files import Contents
-from data_prep.sources.npz import Array, Stored, read_whole
+from data_prep.sources.npz import Array, Stored
 from data_prep.writing.splits import Indices
 
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^$")  # control characters, half surrogate pairs, no text
@@ -30,15 +30,23 @@ def number_labels(columns: Contents) -> tuple[tuple[str, ...], dict[str, Indices
         raise columns["train"].refused(f"has one class only ({classes.tolist()[0]!r}); give at least two")
     for name, found in values.items():
         if found.dtype.kind != classes.dtype.kind:
-            raise columns[name].refused("is not of the type it has in train.npz; make both integers or both strings")
+            raise columns[name].refused(
+                f"is not of the type it has in {columns['train'].where}; make both integers or both strings"
+            )
         absent = [repr(value) for value in np.setdiff1d(found, classes).tolist()]
         if absent:
+            train = columns["train"].where
             shown = ", ".join([*absent[:5], *(["..."] if len(absent) > 5 else [])])
             raise columns[name].refused(
-                f"has classes that train.npz lacks: {shown}; leave their samples out, or move some to train.npz"
+                f"has classes that {train} lacks: {shown}; leave their samples out, or move some to {train}"
             )
     indices = {name: np.searchsorted(classes, found).astype(np.int64) for name, found in values.items()}
     return tuple(str(value) for value in classes), indices
+
+
+def whole_labels(columns: Contents) -> dict[str, Indices]:
+    """Labels (N,) that are class indices already, by file."""
+    return {name: stored.whole().astype(np.int64) for name, stored in columns.items()}
 
 
 def _read_labels(stored: Stored) -> Array:
@@ -47,7 +55,7 @@ def _read_labels(stored: Stored) -> Array:
     Raises:
         DataError: a label is empty, or not text that can be printed.
     """
-    labels = read_whole(stored)
+    labels = stored.whole()
     if labels.dtype.kind in "iu":
         is_large = labels.dtype.kind == "u" and int(labels.max()) > np.iinfo(np.int64).max
         return labels.astype(object if is_large else np.int64)

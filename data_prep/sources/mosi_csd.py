@@ -33,24 +33,34 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 INCOMPLETE = frozenset({"c5xsKMxpXnc"})
 """Videos that the official files do not have in every stream."""
 
+NO_FOLD = "in no fold"
+"""Why a segment is skipped whose video the standard folds leave out."""
+
 AVERAGED = ("audio", "visual")
 """Modalities whose rows are averaged over words."""
 
 
-def choose_files(paths: Sequence[Path]) -> dict[str, Path]:
+def choose_files(
+    paths: Sequence[Path], *, roles: Mapping[str, tuple[str, ...]] = ROLES, prefix: str = "CMU_MOSI_"
+) -> dict[str, Path]:
     """The file of each role among those of a folder; "words" may be missing.
+
+    Args:
+        paths: the .csd files.
+        roles: names by role, as in `ROLES`.
+        prefix: what stands before the names, for the message.
 
     Raises:
         DataError: there is none for another role.
     """
     known = {_plain(path.stem): path for path in reversed(paths)}
     found = {}
-    for role, names in ROLES.items():
+    for role, names in roles.items():
         chosen = next((known[_plain(name)] for name in names if _plain(name) in known), None)
         if chosen is not None:
             found[role] = chosen
         elif role != "words":
-            wanted = " or ".join(f"CMU_MOSI_{name}.csd" for name in names)
+            wanted = " or ".join(f"{prefix}{name}.csd" for name in names)
             raise DataError(f"{paths[0].parent}: the stream of {role} is missing; it is {wanted}")
     return found
 
@@ -110,7 +120,13 @@ class Alignment:
                 )
 
 
-def read_csd(files: Mapping[str, Path], progress: Callable[[int, int], None]) -> Contents:
+def read_csd(
+    files: Mapping[str, Path],
+    progress: Callable[[int, int], None],
+    *,
+    fold: Callable[[str], str | None] = fold_of,
+    skips_foldless: bool = False,
+) -> Contents:
     """The segments of the .csd files that `choose_files` found.
 
     A segment that has words, but none with a row of some modality, is skipped.
@@ -118,6 +134,8 @@ def read_csd(files: Mapping[str, Path], progress: Callable[[int, int], None]) ->
     Args:
         files: file by role.
         progress: called with (videos done, videos).
+        fold: the split of a video; None for one that is in none.
+        skips_foldless: whether segments of such a video are skipped; else it is refused.
 
     Raises:
         UsageError: h5py is not installed.
@@ -128,7 +146,11 @@ def read_csd(files: Mapping[str, Path], progress: Callable[[int, int], None]) ->
     with opened(files) as tables:
         videos = tables["labels"].videos
         for done, video in enumerate(videos, start=1):
-            split = fold_of(video)
+            split = fold(video)
+            if split is None and skips_foldless:
+                count = len(tables["labels"].read(video).features)
+                skipped += [Skipped(f"{video}[{index}]", NO_FOLD) for index in range(count)]
+                continue
             if split is None:
                 raise DataError(f"{files['labels']}: {shown(video)} is in none of the standard folds of CMU-MOSI")
             for item in _video(tables, video, repairs, alignment):
@@ -221,5 +243,5 @@ def _without_silence(vectors: Stream, words: Stream, alignment: Alignment) -> St
 
 
 def _plain(name: str) -> str:
-    """Letters and digits of a file's name after "CMU_MOSI_": old and new spellings become one."""
-    return re.sub("[^a-z0-9]", "", name.lower()).removeprefix("cmumosi")
+    """Letters and digits of a file's name after "CMU_MOSI_" or "CMU_MOSEI_": old and new spellings become one."""
+    return re.sub("[^a-z0-9]", "", name.lower()).removeprefix("cmumosi").removeprefix("cmumosei")

@@ -45,9 +45,12 @@ def read_pickle(path: Path, *, is_mmsa: bool) -> Contents:
     table = load_pickle(path)
     reader = _MmsaFold if is_mmsa else _CmuFold
     repairs = Repairs()
-    folds = {
-        split: reader(f"{path}: {key}", _entry(table, key, str(path)), repairs) for split, key in FOLD_KEYS.items()
-    }
+    entries = {split: (key, _entry(table, key, str(path))) for split, key in FOLD_KEYS.items()}
+    table.clear()
+    folds = {}
+    for split in FOLD_KEYS:
+        key, entry = entries.pop(split)  # arrays of several GB, of which the fold makes copies
+        folds[split] = reader(f"{path}: {key}", entry, repairs)
     return Contents(
         splits={split: fold.segments() for split, fold in folds.items()},
         is_aligned=all(fold.is_aligned for fold in folds.values()),
@@ -71,6 +74,7 @@ class _Fold(ABC):
         self.where = where
         self.entry = entry
         self.streams = {m: self._stream(m, repairs) for m in MODALITIES}
+        self.entry = {key: value for key, value in entry.items() if key not in STREAM_KEYS.values()}
         self.num_segments = len(self.streams["text"])
         for m, stream in self.streams.items():
             self._check_count(STREAM_KEYS[m], len(stream))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ Floats = NDArray[np.float32]
 
 MODALITIES = ("text", "audio", "visual")
 NON_FINITE = ("-inf", "+inf", "NaN")
+_PIECE = 2**22  # values that are looked at together
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,18 @@ class Repairs:
         """
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted
             array = np.array(real_numbers(values), dtype=np.float32)
-        found = {"-inf": np.isneginf(array), "+inf": np.isposinf(array), "NaN": np.isnan(array)}
+        rows = np.atleast_1d(array)
+        step = max(1, _PIECE * len(rows) // max(1, array.size))
+        for start in range(0, len(rows), step):
+            self._repair(modality, rows[start : start + step])
+        return array
+
+    def _repair(self, modality: str, piece: Floats) -> None:
+        """Set what is not finite to 0, in place: a piece of an array, whose masks take little memory."""
+        found = {"-inf": np.isneginf(piece), "+inf": np.isposinf(piece), "NaN": np.isnan(piece)}
         for name, where in found.items():
             self.counts[modality][name] += int(np.count_nonzero(where))
-            array[where] = 0
-        return array
+            piece[where] = 0
 
     def messages(self) -> list[str]:
         """One line for each modality that had such values."""
@@ -127,15 +135,19 @@ def first_step(stream: Floats) -> int:
     return int(steps[0]) if len(steps) else len(stream)
 
 
-def check_contents(contents: Contents, where: str) -> None:
+def check_contents(
+    contents: Contents, where: str, *, video: Callable[[str], str | None] | None = None, bound: float = 3
+) -> None:
     """Refuse contents that cannot be a dataset.
 
     Args:
         contents: what was read.
         where: the file or folder it was read from, for messages.
+        video: the video of a segment's name; None: `video_of`, for CMU-MOSI.
+        bound: labels lie in [-bound, bound].
 
     Raises:
-        DataError: a label is not a number in [-3, 3], a segment is there twice, a modality has several
+        DataError: a label is not a number in this range, a segment is there twice, a modality has several
             widths or is 0 throughout, or a video is in two splits.
     """
     names = Counter(segment.id for segments in contents.splits.values() for segment in segments)
@@ -145,13 +157,14 @@ def check_contents(contents: Contents, where: str) -> None:
     for split, segments in contents.splits.items():
         for segment in segments:
             label = segment.sentiment
-            if not abs(label) <= 3:  # NaN is refused too
-                raise DataError(f"{where}: label of {split} segment {segment.id} is {label:g}, expected -3 ... 3")
+            if not abs(label) <= bound:  # NaN is refused too
+                wanted = f"{-bound:g} ... {bound:g}"
+                raise DataError(f"{where}: label of {split} segment {segment.id} is {label:g}, expected {wanted}")
     if not names:
         raise DataError(f"{where}: holds no segment")
     for m in MODALITIES:
         _check_modality(contents, m, where)
-    _check_videos(contents, where)
+    _check_videos(contents, where, video or video_of)
 
 
 def _check_modality(contents: Contents, modality: str, where: str) -> None:
@@ -162,7 +175,7 @@ def _check_modality(contents: Contents, modality: str, where: str) -> None:
         raise DataError(f"{where}: {modality} is 0 in every step of all segments; download it again")
 
 
-def _check_videos(contents: Contents, where: str) -> None:
+def _check_videos(contents: Contents, where: str, video_of: Callable[[str], str | None]) -> None:
     home: dict[str, str] = {}
     for split, segments in contents.splits.items():
         for segment in segments:

@@ -21,7 +21,7 @@ from drcli.reading import NPZ_DAMAGE, one_line
 Array = NDArray[Any]
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
-_CHUNK_BYTES = 64 * 2**20
+CHUNK_BYTES = 64 * 2**20
 _LONGEST_HEADER = 10_000  # bytes; numpy reads no longer ones
 _FIRST_BYTES = b"PK\x03\x04"
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # what numpy writes
@@ -59,9 +59,22 @@ class Stored:
         """Bytes of its values."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def where(self) -> str:
+        """Name of what the array is in, for messages."""
+        return self.path.name
+
     def refused(self, what: str) -> DataError:
         """The error that names file and array; `what` says what is wrong and what to do."""
         return DataError(f"{self.path}: array {self.name!r} {what}")
+
+    def rows(self) -> Iterator[tuple[int, Array]]:
+        """Yield (number of the first row, rows (n, ...)); see `read_rows`."""
+        return read_rows(self)
+
+    def whole(self) -> Array:
+        """All of it; see `read_whole`."""
+        return read_whole(self)
 
 
 def read_headers(path: Path) -> dict[str, Stored]:
@@ -123,7 +136,7 @@ def read_rows(stored: Stored) -> Iterator[tuple[int, Array]]:
     """
     row = math.prod(stored.shape[1:]) * stored.dtype.itemsize
     _check_size(stored, LARGEST_ROW, row, "save smaller samples")
-    step = max(1, _CHUNK_BYTES // max(1, row))
+    step = max(1, CHUNK_BYTES // max(1, row))
     starts = range(0, stored.shape[0], step)
     if stored.is_fortran:
         _check_size(stored, LARGEST_FORTRAN, stored.size, "save numpy.ascontiguousarray of it")

@@ -15,8 +15,8 @@ from data_prep.sources.pickle_instructions import run
 from data_prep.sources.pickle_values import RefusedError
 from drcli.errors import DataError
 
-LARGEST = 8 * 10**9
-"""Bytes; the largest of the files in use, unaligned_50.pkl, has some 0.6 GB."""
+LARGEST = 16 * 10**9
+"""Bytes; the largest of the files in use, CMU-MOSEI's unaligned_50.pkl, has some 12 GB."""
 
 _DAMAGE = (
     ArithmeticError,

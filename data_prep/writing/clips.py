@@ -111,7 +111,7 @@ def write_clips(
     """
     assert job.scratch is not None, "the preparer must be resumable"
     rows = job.scratch / ROWS
-    plan = _plan(clips, specs)
+    plan = plan_of(clips, specs)
     labels = np.array([clip.label for clip in clips], np.int64)
     check_classes({split: np.array(members) for split, members in plan.members.items()}, labels, classes, ignore)
     size = len(clips) * sum(spec.nbytes for spec in specs.values())
@@ -149,8 +149,8 @@ def work_clips(
         DataError: more clips than `job.max_bad` were skipped.
     """
     assert len({clip.id for clip in clips}) == len(clips)
-    plan = _plan(clips, specs)
-    journal = Journal(folder / JOURNAL, _digest(clips, specs))
+    plan = plan_of(clips, specs)
+    journal = Journal(folder / JOURNAL, work_digest(clips, specs))
     if not (journal.entries and rows_are_there(folder / ROWS, plan)):
         journal.start()
         allocate_rows(folder / ROWS, plan)
@@ -216,12 +216,13 @@ class _Run:
         self._written = time.monotonic()
 
 
-def _plan(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> Plan:
+def plan_of(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> Plan:
+    """Which rows of which maps the clips get."""
     members = {split: [i for i, clip in enumerate(clips) if clip.split == split] for split in SPLITS}
     return Plan(members, specs)
 
 
-def _digest(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> str:
+def work_digest(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> str:
     """Digest of all that must be equal to resume; `data_prep.base` compares the settings."""
     held = {
         "clips": [[clip.id, clip.label, clip.split] for clip in clips],

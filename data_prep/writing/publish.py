@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from drcli.data.format import INFO_FILE, SPLITS, DatasetInfo, differences, read_info, verify_files
+from drcli.data.format import INFO_FILE, SPLITS, DatasetInfo, differences, read_info
+from drcli.data.verified import RECEIPT, verify
 from drcli.errors import DataError, DrcliError, RunError, UsageError
 from drcli.files import sync
 
@@ -45,31 +46,32 @@ def is_occupied(out: Path) -> bool:
         raise UsageError(f"{out}: is a file; --out must name a folder")
     names = {path.name for path in out.iterdir()}
     # Without dataset.json, folders called train and val are somebody's own data.
-    stray = sorted(names - {INFO_FILE, *SPLITS} if INFO_FILE in names else names)
+    stray = sorted(names - {INFO_FILE, RECEIPT, *SPLITS} if INFO_FILE in names else names)
     if stray:
         raise UsageError(f"{out}: holds {stray[0]!r}, which is not part of a prepared dataset; choose another --out")
     return bool(names)
 
 
-def existing(out: Path, requested: Mapping[str, Any], remedy: str) -> DatasetInfo:
+def existing(out: Path, requested: Mapping[str, Any], remedy: str, defaults: Mapping[str, Any]) -> DatasetInfo:
     """The dataset at `out`, if it is whole and the requested one.
 
     Args:
         out: folder of the dataset.
         requested: its `identity`.
         remedy: the command that prepares it again.
+        defaults: of the settings; that of one which did not exist when it was made is what was done then.
 
     Raises:
         DataError: it is damaged, or another one.
     """
     info = read_info(out)
-    changed = differences(identity(info.name, info.settings, info.source), requested)
+    changed = differences(identity(info.name, {**defaults, **info.settings}, info.source), requested)
     if changed:
         raise DataError(
             f"{out}: holds another prepared dataset ({'; '.join(changed)}); "
             "choose another --out (and dataset.root), or replace it with --fresh"
         )
-    verify_files(out, info, remedy)
+    verify(out, info, remedy)
     return info
 
 

@@ -50,7 +50,7 @@ def resumable_folder(
     scratch = scratch_of(out)
     scratch.mkdir(parents=True, exist_ok=True)
     with _locked(scratch, out):
-        _begin(scratch, json.dumps(dict(identity), indent=2, sort_keys=True) + "\n", warn)
+        _begin(scratch, identity_text(identity), warn)
         (scratch / _DATASET).mkdir(exist_ok=True)
         try:
             yield scratch / _DATASET, scratch
@@ -59,6 +59,30 @@ def resumable_folder(
                 shutil.rmtree(scratch, ignore_errors=True)
             raise
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def kept_folder(folder: Path, out: Path, identity: Mapping[str, Any], warn: Callable[[str], None]) -> Iterator[Path]:
+    """A folder of an identity, locked, that stays for another command.
+
+    Args:
+        folder: made here.
+        out: folder of the dataset that it serves, for messages.
+        identity: dataset, settings and source; what was begun with another one is discarded.
+        warn: called with one line if that happens.
+
+    Raises:
+        UsageError: another process works there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder, out):
+        _begin(folder, identity_text(identity), warn)
+        yield folder
+
+
+def identity_text(identity: Mapping[str, Any]) -> str:
+    """What identity.json of a folder has."""
+    return json.dumps(dict(identity), indent=2, sort_keys=True) + "\n"
 
 
 def remove_published(out: Path) -> None:

@@ -65,12 +65,12 @@ def allocate_rows(rows: Path, plan: Plan) -> None:
     for split, members in plan.members.items():
         (rows / split).mkdir(parents=True)
         for modality, spec in plan.specs.items():
-            allocate(_map(rows, split, modality), (len(members), *spec.shape), spec.dtype)
+            allocate(map_path(rows, split, modality), (len(members), *spec.shape), spec.dtype)
 
 
 def rows_are_there(rows: Path, plan: Plan) -> bool:
     """Whether every map is there; one that was compacted already may be shorter."""
-    return all(_map(rows, split, modality).is_file() for split, modality in plan.files())
+    return all(map_path(rows, split, modality).is_file() for split, modality in plan.files())
 
 
 def write_row(path: Path, row: int, value: NDArray[Any]) -> None:
@@ -85,7 +85,7 @@ def write_row(path: Path, row: int, value: NDArray[Any]) -> None:
 def sync_rows(rows: Path, plan: Plan) -> None:
     """Force what was written to the disk."""
     for split, modality in plan.files():
-        sync(_map(rows, split, modality))
+        sync(map_path(rows, split, modality))
 
 
 def seal(rows: Path) -> None:
@@ -104,7 +104,7 @@ def return_rows(rows: Path, out: Path, plan: Plan) -> None:
     for split, modality in plan.files():
         adopted = out / split / f"{modality}.npy"
         if adopted.is_file() and (rows / split).is_dir():
-            adopted.replace(_map(rows, split, modality))
+            adopted.replace(map_path(rows, split, modality))
     for path in out.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -128,7 +128,7 @@ def compact(rows: Path, plan: Plan, split: str, is_kept: Sequence[bool]) -> list
     last = [row for row in range(count, len(is_kept)) if is_kept[row]]
     moves = dict(zip(holes, last, strict=True))
     for modality in plan.specs:
-        _shorten(_map(rows, split, modality), moves, count)
+        _shorten(map_path(rows, split, modality), moves, count)
     return [moves.get(row, row) for row in range(count)]
 
 
@@ -136,14 +136,15 @@ def adopt(rows: Path, plan: Plan, part: SplitWriter) -> None:
     """Make a split's maps the arrays of a dataset, without copying them."""
     for modality, spec in plan.specs.items():
         path = part.folder / f"{modality}.npy"
-        _map(rows, part.folder.name, modality).replace(path)
+        map_path(rows, part.folder.name, modality).replace(path)
         part.arrays[modality] = np.load(path, mmap_mode="r+")
         part.kinds[modality] = spec.kind
         if spec.statistics is not None:
             part.constants[modality] = spec.statistics
 
 
-def _map(rows: Path, split: str, modality: str) -> Path:
+def map_path(rows: Path, split: str, modality: str) -> Path:
+    """The memory map of a modality of a split."""
     return rows / split / f"{modality}.npy"
 
 

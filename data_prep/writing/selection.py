@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,10 +75,8 @@ def report_missing(
     """
     missing: dict[str, dict[str, int]] = {}
     for split, counts in listed.items():
-        found = [classes[clip.label] for clip in present if clip.split == split]
-        lacking = {
-            name: counts[name] - found.count(name) for name in classes if counts.get(name, 0) > found.count(name)
-        }
+        found = Counter(classes[clip.label] for clip in present if clip.split == split)
+        lacking = {name: counts[name] - found[name] for name in classes if counts.get(name, 0) > found[name]}
         if lacking:
             missing[split] = lacking
             details = ", ".join(f"{name} {count}" for name, count in lacking.items())

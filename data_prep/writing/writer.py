@@ -17,6 +17,7 @@ from drcli.data.format import (
     KINDS,
     LABELS_FILE,
     MASKED_VERSION,
+    TOKENS_VERSION,
     DatasetInfo,
     ModalityInfo,
     Statistics,
@@ -27,7 +28,7 @@ from drcli.data.format import (
     present_file,
     read_info,
 )
-from drcli.data.info_checks import SMALLEST_STD
+from drcli.data.info_checks import ID_DTYPE, SMALLEST_STD, WITH_LENGTHS, token_ids
 from drcli.errors import DataError
 from drcli.files import sync
 
@@ -57,6 +58,8 @@ class SplitWriter:
         self.steps: dict[str, NDArray[np.int64]] = {}
         self.masks: dict[str, NDArray[np.bool_]] = {}
         self.pools: dict[str, NDArray[Any]] = {}
+        self.ids: dict[str, tuple[int, int]] = {}
+        self.names: tuple[str, ...] = tuple(ids)
         allocate(folder / LABELS_FILE, (self.rows,), "int64")[:] = labels
         (folder / IDS_FILE).write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
 
@@ -86,9 +89,31 @@ class SplitWriter:
             self.constants[modality] = statistics
         return self.arrays[modality]
 
+    def tokens(self, modality: str, length: int, *, vocabulary: int, pad: int = 0) -> NDArray[Any]:
+        """A memory map (N, length), int32, for the token ids of a text, filled with `pad`; see `array`.
+
+        `lengths` says how many of each row are the text's.
+
+        Args:
+            modality: its name.
+            length: tokens of the longest row.
+            vocabulary: number of ids; they run from 0.
+            pad: the id that fills the padding.
+
+        Raises:
+            DataError: there are too many ids, or the padding's is none of them.
+        """
+        try:
+            self.ids[modality] = token_ids({"vocabulary": vocabulary, "pad": pad}, f"modality {modality}:")
+        except ValueError as error:
+            raise DataError(f"{error}; check what made the ids") from error
+        array = self.array(modality, (length,), ID_DTYPE, kind="tokens", statistics=((0.0,), (1.0,)))
+        array[:] = pad
+        return array
+
     def lengths(self, modality: str, lengths: Sequence[int]) -> None:
-        """Write the number of valid steps of each row of a sequence, (N,) in 0 ... L."""
-        assert self.kinds[modality] == "sequence"
+        """Write the number of valid steps of each row of a sequence or of tokens, (N,) in 0 ... L."""
+        assert self.kinds[modality] in WITH_LENGTHS
         assert len(lengths) == self.rows
         self.steps[modality] = np.asarray(lengths, dtype=np.int64)
         allocate(self.folder / lengths_file(modality), (self.rows,), "int64")[:] = self.steps[modality]
@@ -108,7 +133,7 @@ class SplitWriter:
             modality: its name.
             labels: (P,) class index of each row; every class of the split must occur.
         """
-        assert self.kinds[modality] != "sequence"
+        assert self.kinds[modality] not in WITH_LENGTHS
         array, classes = (self.folder / name for name in pool_files(modality))
         allocate(classes, (len(labels),), "int64")[:] = labels
         paired = self.arrays[modality]
@@ -140,6 +165,11 @@ class DatasetWriter:
         self.classes = classes
         self._splits: dict[str, SplitWriter] = {}
 
+    @property
+    def splits(self) -> Mapping[str, SplitWriter]:
+        """The splits that there are, by name."""
+        return self._splits
+
     def split(self, name: str, *, labels: Sequence[int], ids: Sequence[str]) -> SplitWriter:
         """Begin a split of len(labels) rows."""
         self._splits[name] = SplitWriter(self.root / name, labels, ids)
@@ -160,6 +190,8 @@ class DatasetWriter:
             writer.sync()
             for modality, array in writer.arrays.items():
                 _check_finite(f"modality {modality}", array, split)
+                if modality in writer.ids:
+                    _check_ids(modality, array, split, writer.ids[modality][0])
         train = self._splits["train"]
         assert not any(writer.pools for writer in self._splits.values() if writer is not train)
         for modality, array in train.pools.items():
@@ -175,7 +207,7 @@ class DatasetWriter:
             settings=dict(settings),
             source=dict(source),
             sha256={path: file_sha256(self.root / path) for path in data_files(modalities, pools)},
-            format_version=MASKED_VERSION if train.masks else FORMAT_VERSION,
+            format_version=_version(train),
             pools=pools,
         )
         (self.root / INFO_FILE).write_text(info.to_json(), encoding="utf-8")
@@ -197,6 +229,24 @@ def allocate(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         with path.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
     return array
+
+
+def _version(train: SplitWriter) -> int:
+    """The lowest version of the format that says all that is stored."""
+    if train.ids:
+        return TOKENS_VERSION
+    return MASKED_VERSION if train.masks else FORMAT_VERSION
+
+
+def _check_ids(modality: str, array: NDArray[Any], split: str, vocabulary: int) -> None:
+    for start, piece in _raw_pieces(array):
+        is_bad = ((piece < 0) | (piece >= vocabulary)).any(axis=1)
+        if is_bad.any():
+            row = piece[is_bad.argmax()]
+            raise DataError(
+                f"modality {modality} has token ids from {row.min()} to {row.max()} in split {split}, row "
+                f"{start + int(is_bad.argmax())}; allowed are 0 to {vocabulary - 1}: check what made them"
+            )
 
 
 def _check_finite(what: str, array: NDArray[Any], split: str) -> None:
@@ -234,7 +284,8 @@ def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> Modali
                 f"modality {modality} varies by {spread:g} around {center:g} over the training split, less than "
                 "float32 can resolve; subtract the offset, or give it in other units"
             )
-    return ModalityInfo(array.shape[1:], array.dtype.name, tuple(mean), tuple(std), kind, mask is not None)
+    ids = writer.ids.get(modality, (0, 0))
+    return ModalityInfo(array.shape[1:], array.dtype.name, tuple(mean), tuple(std), kind, mask is not None, *ids)
 
 
 def _is_constant(

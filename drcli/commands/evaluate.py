@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,11 @@ from drcli.report.conditions import Seed, condition_tables
 from drcli.report.render import rich_table, titled
 from drcli.runs.conditions import Conditions
 from drcli.runs.directory import RunDirectory, checkpoint_at
-from drcli.runs.measures import MEASURES, Cost, Measure, Measures
+from drcli.runs.evaluated import Evaluated, EvaluatedRun, EvaluatedRuns
+from drcli.runs.measures import MEASURES, Cost, Measure
 from drcli.runs.wording import Selected, how_selected, mean_and_spread, percent
 
 NOTHING = Asked()
-KEYS = ("absent", "subsets", "missing", "noise")
-"""Keys of the output beside the plain scores."""
 
 
 def evaluate(
@@ -39,11 +37,8 @@ def evaluate(
     device: str,
     asked: Asked = NOTHING,
     tell: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Return the object of `drcli eval --json`.
-
-    What is found without modalities and under noise on the test split is kept in the run directory, where that is
-    what `checkpoint` is.
+) -> Evaluated | EvaluatedRuns:
+    """Return the scores of a checkpoint, or those of the runs below a folder under conditions.
 
     Args:
         checkpoint: a checkpoint.pt or last.pt, or a run directory; or a folder of runs, see `evaluate_grid`.
@@ -58,27 +53,50 @@ def evaluate(
     """
     if asks_for_many(checkpoint, asked):
         return evaluate_grid(checkpoint, overrides, split, device, asked, tell)
+    return evaluate_one(checkpoint, overrides, split, device, asked)
+
+
+def evaluate_one(
+    checkpoint: Path, overrides: Sequence[str], split: str, device: str, asked: Asked = NOTHING
+) -> Evaluated:
+    """Return the scores of a checkpoint, and of its frozen encoders by linear probes.
+
+    What is found without modalities and under noise on the test split is kept in the run directory, where that is
+    what `checkpoint` is.
+
+    Args:
+        checkpoint: a checkpoint.pt or last.pt, or a run directory.
+        overrides: as for `evaluate`.
+        split: as for `evaluate`.
+        device: as for `evaluate`.
+        asked: subsets, missing samples and noise.
+
+    Raises:
+        DrcliError: bad usage, a damaged checkpoint, or missing data.
+    """
     wanted, root = asked.wanted(), _checked(checkpoint, overrides, split)
     restored, folder = _restored(checkpoint, root, device), checkpoint
     assembly = restored.assembly
     checkpoint = checkpoint_at(checkpoint)
     check_names(wanted, assembly.modalities)
     found = evaluate_split(assembly, split)
-    measures = found.measures(assembly.dataset.info.classes)
-    plain = {
-        "checkpoint": str(checkpoint),
-        "split": split,
-        "epoch": restored.epoch,
-        "selected_epoch": restored.selected_epoch,
-        "selection": assembly.recipe.selection,
-        "monitor": assembly.recipe.monitor,
-        **found.outputs.scores().to_dict(),
-        "unimodal": {m: probe.to_dict() for m, probe in found.probes.items()},
-        **({} if found.fused_probe is None else {"fused_probe": found.fused_probe}),
-        **({} if measures is None else {"measures": measures.to_dict()}),
-        "cost": _cost(checkpoint, num_parameters(assembly)).to_dict(),
-    }
-    return {**plain, **_shown(_measured(restored, split, wanted, folder))}
+    scores = found.outputs.scores()
+    return Evaluated(
+        checkpoint=str(checkpoint),
+        split=split,
+        epoch=restored.epoch,
+        selected_epoch=restored.selected_epoch,
+        selection=assembly.recipe.selection,
+        monitor=assembly.recipe.monitor,
+        accuracy=scores.accuracy,
+        macro_f1=scores.macro_f1,
+        n=scores.n,
+        unimodal=found.probes,
+        fused_probe=found.fused_probe,
+        measures=found.measures(assembly.dataset.info.classes),
+        cost=_cost(checkpoint, num_parameters(assembly)),
+        conditions=_measured(restored, split, wanted, folder),
+    )
 
 
 def evaluate_grid(
@@ -88,7 +106,7 @@ def evaluate_grid(
     device: str,
     asked: Asked,
     tell: Callable[[str], None],
-) -> dict[str, Any]:
+) -> EvaluatedRuns:
     """Return scores without modalities and under noise of every finished run below a folder, and keep them there.
 
     Args:
@@ -100,16 +118,23 @@ def evaluate_grid(
         tell: as for `evaluate`.
     """
     wanted, root = asked.wanted(), _checked(folder, overrides, split)
-    runs: list[dict[str, Any]] = []
+    runs: list[EvaluatedRun] = []
     below = runs_below(folder, wanted)
     for run in below:
         tell(f"[{len(runs) + 1}/{len(below)}] {run.folder}")
         restored = _restored(run.folder, root, device)
         found = _measured(restored, split, wanted.of(run.modalities), run.folder)
-        named = {"run": str(run.folder), "recipe": run.recipe_name, "name": run.name, "seed": run.seed}
-        clean = {"accuracy": run.accuracy} if split == "test" else {}
-        runs.append({**named, **clean, **_shown(found)})
-    return {"split": split, "runs": runs}
+        runs.append(
+            EvaluatedRun(
+                run=str(run.folder),
+                recipe=run.recipe_name,
+                name=run.name,
+                seed=run.seed,
+                accuracy=run.accuracy if split == "test" else None,
+                conditions=found,
+            )
+        )
+    return EvaluatedRuns(split=split, runs=runs)
 
 
 def asks_for_many(path: Path, asked: Asked) -> bool:
@@ -148,14 +173,6 @@ def _measured(restored: Restored, split: str, wanted: Wanted, folder: Path) -> C
     return found
 
 
-def _shown(found: Conditions | None) -> dict[str, Any]:
-    """Return scores under conditions as keys beside the plain ones; what was not asked for has none."""
-    if found is None:
-        return {}
-    plain = found.to_dict()
-    return {key: plain[key] for key in KEYS if plain.get(key)}
-
-
 def _cost(checkpoint: Path, parameters: int) -> Cost:
     """Return what the run of a checkpoint took, as it was measured then, so that a command repeats its output.
 
@@ -169,57 +186,56 @@ def _cost(checkpoint: Path, parameters: int) -> Cost:
     return Cost(parameters=parameters)
 
 
-def table(result: dict[str, Any]) -> Group:
+def to_json(result: Evaluated | EvaluatedRuns) -> dict[str, Any]:
+    """Return the object of `drcli eval --json`."""
+    return result.to_dict()
+
+
+def table(result: Evaluated | EvaluatedRuns) -> Group:
     """Return the scores as tables."""
-    if "runs" in result:
-        return Group(*_tables(result["runs"], result["split"]))
-    title = f"{result['checkpoint']} ({_which_epoch(result)}): split {result['split']}"
+    if isinstance(result, EvaluatedRuns):
+        return Group(*_tables(_seeds(result.runs)))
+    title = f"{result.checkpoint} ({_which_epoch(result)}): split {result.split}"
     out = Table()
     out.add_column("what")
     out.add_column("value", justify="right")
-    out.add_row("accuracy", percent(result["accuracy"]))
-    out.add_row("macro-F1", percent(result["macro_f1"]))
-    out.add_row("samples", str(result["n"]))
-    for m, found in result["unimodal"].items():
-        out.add_row(f"{m} linear probe", percent(found["probe_accuracy"]))
-    if "fused_probe" in result:
-        out.add_row("fused linear probe", percent(result["fused_probe"]))
+    out.add_row("accuracy", percent(result.accuracy))
+    out.add_row("macro-F1", percent(result.macro_f1))
+    out.add_row("samples", str(result.n))
+    for m, found in result.unimodal.items():
+        out.add_row(f"{m} linear probe", percent(found.probe_accuracy))
+    if result.fused_probe is not None:
+        out.add_row("fused linear probe", percent(result.fused_probe))
     for one, value in _measures_of(result):
         out.add_row(one.title, mean_and_spread(value, scale=one.scale, digits=one.digits))
-    return Group(titled(title, out), *_tables([{**result, "name": "this run"}], result["split"]))
+    under = [] if result.conditions is None else [Seed(result.conditions, result.accuracy)]
+    return Group(titled(title, out), *_tables({"this run": under} if under else {}))
 
 
-def _tables(runs: Sequence[Mapping[str, Any]], split: str) -> list[Group]:
-    """Return the tables of scores under conditions; of runs of several recipes, names have that of the recipe."""
-    several = len({run.get("recipe") for run in runs}) > 1
-    methods: dict[str, list[Seed]] = {}
+def _seeds(runs: Sequence[EvaluatedRun]) -> dict[str, list[Seed]]:
+    """Return what was found by method; of runs of several recipes, names have that of the recipe."""
+    several, methods = len({run.recipe for run in runs}) > 1, dict[str, list[Seed]]()
     for run in runs:
-        shown = {key: run[key] for key in KEYS if key in run}
-        found = Conditions.model_validate({"split": split, "epoch": 0, **shown})
-        name = f"{run['recipe']} {run['name']}" if several else run["name"]
-        methods.setdefault(name, []).append(Seed(found, run.get("accuracy")))
+        if run.conditions is not None:
+            name = f"{run.recipe} {run.name}" if several else run.name
+            methods.setdefault(name, []).append(Seed(run.conditions, run.accuracy))
+    return methods
+
+
+def _tables(methods: Mapping[str, Sequence[Seed]]) -> list[Group]:
+    """Return the tables of scores under conditions."""
     return [rich_table(found) for found in condition_tables(methods)]
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """The parts of a result that measures are read from."""
-
-    measures: Measures | None
-    cost: Cost | None
-
-
-def _measures_of(result: Mapping[str, Any]) -> Iterator[tuple[Measure, float]]:
+def _measures_of(result: Evaluated) -> Iterator[tuple[Measure, float]]:
     """Yield what was measured beside accuracy and probes."""
-    measures = Measures.model_validate(result["measures"]) if "measures" in result else None
-    shown = _Parts(measures, Cost.model_validate(result["cost"]))
     for one in MEASURES:
-        value = one.value(shown)
+        value = one.value(result)
         if value is not None:
             yield one, value
 
 
-def _which_epoch(result: dict[str, Any]) -> str:
-    epoch, selected = result["epoch"], result["selected_epoch"]
-    how = how_selected([Selected(result["selection"], result["monitor"])])
+def _which_epoch(result: Evaluated) -> str:
+    epoch, selected = result.epoch, result.selected_epoch
+    how = how_selected([Selected(result.selection, result.monitor)])
     return f"epoch {epoch}, {how}" if epoch == selected else f"epoch {epoch}, the last one; epoch {selected} was {how}"

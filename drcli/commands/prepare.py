@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from drcli.data.format import DatasetInfo
+from drcli.data.format import INFO_FILE, DatasetInfo
 from drcli.errors import UsageError
 from drcli.names import DATASETS
 from drcli.recipe.load import load_recipe, only
@@ -21,6 +22,10 @@ from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
 from drcli.report.render import titled
 from drcli.watch.console import stages
+
+if TYPE_CHECKING:
+    from data_prep.clip_preparer import ClipPreparer
+    from data_prep.job import Job
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,9 @@ class PrepareRequest:
     fresh: bool
     max_bad: str = "1%"
     split_dir: Path | None = None
+    shard: str | None = None
+    merge: bool = False
+    verify: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,12 +61,35 @@ class Prepared:
     seconds: float
 
 
-def prepare(request: PrepareRequest, progress: Console) -> Prepared:
-    """Prepare what a request asks for.
+@dataclass(frozen=True)
+class PartPrepared:
+    """A part of a dataset's clips.
+
+    Attributes:
+        name: of the dataset.
+        root: where the dataset will be.
+        shard: which part, such as "2/8".
+        stored: clips of it that are stored.
+        skipped: the others, by id: the reason.
+        seconds: what this command took.
+    """
+
+    name: str
+    root: Path
+    shard: str
+    stored: int
+    skipped: Mapping[str, str]
+    seconds: float
+
+
+def prepare(request: PrepareRequest, progress: Console) -> Prepared | PartPrepared:
+    """Prepare what a request asks for, a part of it, or read again what is prepared.
 
     Raises:
-        DrcliError: bad usage or recipe, or a source that is missing or unreadable.
+        DrcliError: bad usage or recipe, or a source that is missing or unreadable; a file that was altered.
     """
+    if sum((request.shard is not None, request.merge, request.verify)) > 1:
+        raise UsageError("--shard, --merge and --verify are three commands; give one of them")
     max_bad = parse_share(request.max_bad)
     overrides = list(request.overrides)
     if request.split_dir is not None:
@@ -66,13 +97,78 @@ def prepare(request: PrepareRequest, progress: Console) -> Prepared:
     recipe = load_recipe(find_recipe(request.target), overrides, only())
     if request.out is not None:
         recipe = replace(recipe, dataset=replace(recipe.dataset, root=request.out))
-    return prepare_recipe(
+    if request.verify:
+        return verify(recipe)
+    if request.shard is not None:
+        return prepare_shard(recipe, request, max_bad, progress)
+    if request.merge and (request.fresh or not (recipe.dataset.root / INFO_FILE).is_file()):
+        _shardable(recipe).join(_job(recipe, request, max_bad, progress))
+    prepared = prepare_recipe(
         recipe,
         progress,
         source=request.source,
         workers=request.workers,
         limit=request.limit,
         fresh=request.fresh,
+        max_bad=max_bad,
+    )
+    if request.merge:
+        from data_prep.writing.shards import shards_folder
+
+        shutil.rmtree(shards_folder(recipe.dataset.root.resolve()), ignore_errors=True)
+    return prepared
+
+
+def verify(recipe: Recipe) -> Prepared:
+    """Read every file of a prepared dataset and compare its digest.
+
+    Raises:
+        DataError: it is not there, is not the recipe's, or a file was altered.
+    """
+    from drcli.data.prepared import open_dataset
+
+    started, block = time.perf_counter(), recipe.dataset
+    settings = block.prepare.model_dump(mode="json", by_alias=True)
+    found = open_dataset(block.root, name=block.name, settings=settings, everything=True)
+    return Prepared(found.info, block.root, time.perf_counter() - started)
+
+
+def prepare_shard(recipe: Recipe, request: PrepareRequest, max_bad: float, progress: Console) -> PartPrepared:
+    """Decode the clips of one part, showing progress and warnings."""
+    from data_prep.writing.shards import Shard
+
+    started = time.perf_counter()
+    shard = Shard.parse(str(request.shard))
+    display, advance = stages(progress, f"preparing {recipe.dataset.name}, part {shard}")
+    display.disable = not progress.is_interactive
+    with display:
+        job = replace(_job(recipe, request, max_bad, progress), progress=advance)
+        report = _shardable(recipe).fill_shard(job, shard)
+    skipped = {clip.id: f"{clip.reason} ({clip.detail})" for clip in report.skipped}
+    seconds = time.perf_counter() - started
+    return PartPrepared(recipe.dataset.name, recipe.dataset.root, str(shard), report.done, skipped, seconds)
+
+
+def _shardable(recipe: Recipe) -> ClipPreparer:
+    """The preparer of a dataset of clips."""
+    from data_prep.clip_preparer import ClipPreparer
+
+    preparer = DATASETS.load(recipe.dataset.name)(recipe.dataset.prepare)
+    if not isinstance(preparer, ClipPreparer):
+        raise UsageError(f"dataset {recipe.dataset.name!r} is not made clip by clip; leave out --shard and --merge")
+    return preparer
+
+
+def _job(recipe: Recipe, request: PrepareRequest, max_bad: float, progress: Console) -> Job:
+    from data_prep.job import Job
+
+    return Job(
+        request.source,
+        recipe.dataset.root.resolve(),
+        workers=request.workers,
+        limit=request.limit,
+        warn=lambda text: progress.print(Text(text, style="yellow")),
+        note=lambda text: progress.print(Text(text)),
         max_bad=max_bad,
     )
 
@@ -104,27 +200,47 @@ def prepare_recipe(
     max_bad: float = 0.01,
 ) -> Prepared:
     """Prepare a recipe's dataset, showing progress and warnings."""
-    started = time.perf_counter()
     block = recipe.dataset
-    display, advance = stages(progress, f"preparing {block.name}")
+    preparer = DATASETS.load(block.name)(block.prepare)
+    return run_preparer(
+        preparer,
+        progress,
+        root=block.root,
+        source=source,
+        workers=workers,
+        limit=limit,
+        fresh=fresh,
+        max_bad=max_bad,
+    )
+
+
+def run_preparer(preparer: Any, progress: Console, *, root: Path, **options: Any) -> Prepared:
+    """Let a preparer work, showing progress and warnings.
+
+    Args:
+        preparer: of a dataset.
+        progress: where to show them.
+        root: folder of the prepared dataset.
+        options: see `data_prep.base.Preparer.run`.
+    """
+    started = time.perf_counter()
+    display, advance = stages(progress, f"preparing {preparer.name}")
     display.disable = not progress.is_interactive  # else it would leave an empty line
     with display:
-        info = DATASETS.load(block.name)(block.prepare).run(
-            source=source,
-            out=block.root,
-            workers=workers,
-            limit=limit,
-            fresh=fresh,
-            max_bad=max_bad,
+        info = preparer.run(
+            **{"source": None, **options},
+            out=root,
             progress=advance,
             warn=lambda text: progress.print(Text(text, style="yellow")),
             note=lambda text: progress.print(Text(text)),
         )
-    return Prepared(info, block.root, time.perf_counter() - started)
+    return Prepared(info, root, time.perf_counter() - started)
 
 
-def to_json(prepared: Prepared) -> dict[str, Any]:
+def to_json(prepared: Prepared | PartPrepared) -> dict[str, Any]:
     """Return the object of `drcli prepare --json`."""
+    if isinstance(prepared, PartPrepared):
+        return {**asdict(prepared), "root": str(prepared.root)}
     info = prepared.info
     return {
         "dataset": info.name,
@@ -140,8 +256,11 @@ def to_json(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def table(prepared: Prepared) -> Group:
+def table(prepared: Prepared | PartPrepared) -> Group:
     """Return what was prepared, one row per split."""
+    if isinstance(prepared, PartPrepared):
+        done = f"{prepared.stored} clips are stored, {len(prepared.skipped)} were skipped"
+        return Group(Text(f"{prepared.name}, part {prepared.shard}: {done}; when all parts are, join them by --merge"))
     info = prepared.info
     out = Table()
     for name in ("split", "samples", "rows", *info.modalities):

@@ -18,6 +18,7 @@ from drcli.data.format import INFO_FILE
 from drcli.data.prepared import describe_dataset
 from drcli.engine.assemble import prepare_settings, recipe_model
 from drcli.errors import DrcliError
+from drcli.models.foreign import Foreign
 from drcli.names import METHODS
 from drcli.recipe.explain import Registries, Section, everything, sections, select, within
 from drcli.recipe.load import load_recipe, load_source, only
@@ -72,6 +73,10 @@ def _groups(recipe: Recipe) -> Iterator[str]:
     for group, parameters in model.parameter_groups().items():
         what = f"encoder {recipe.modalities[group].backbone}" if group in recipe.modalities else recipe.fusion.name
         yield f"  {group}: {sum(parameter.numel() for parameter in parameters):,} ({what})"
+        encoder = model.encoders[group] if group in recipe.modalities else None
+        if isinstance(encoder, Foreign):
+            for part, count, frozen in encoder.parts():
+                yield f"    {part}: {count:,}{f', {frozen:,} of them frozen' if frozen else ''}"
 
 
 def explain(recipe: str, arguments: Sequence[str]) -> Group:

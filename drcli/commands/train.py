@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,15 +41,21 @@ from drcli.runs.comparison import Row, compare
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun, of_modalities, plan, select_labels, select_seeds, split_names
 from drcli.runs.values import row_values
-from drcli.watch.console import ConsoleListener, GridConsole
 from drcli.watch.events import Listener, Listeners
 from drcli.watch.loggers import Loggers, check_loggers
+from drcli.watch.notebook import grid_console, run_console
 from drcli.world import ALONE, World
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Where and how runs are trained; see `drcli train --help`."""
+    """Where and how runs are trained; see `drcli train --help`.
+
+    Attributes:
+        is_program: whether this process is the command line's: it handles signals, and processes that it starts import
+            its main module. Called from other code, drcli does neither: Ctrl-C stays a KeyboardInterrupt, and a script
+            is not run once more by each process.
+    """
 
     device: str = "auto"
     name: str = "local"
@@ -59,6 +65,7 @@ class EngineOptions:
     devices: int | None = None
     fresh: bool = False
     jobs: int | None = None
+    is_program: bool = True
 
 
 Engine = Callable[[Sequence[PlannedRun], PreparedDataset, Console], GridResult]
@@ -81,19 +88,19 @@ def select_engine(options: EngineOptions) -> Engine:
         )
         import_ray()
         ray = RayOptions(options.address, options.cpus_per_run or 1, options.gpus_per_run, options.device)
-        return partial(_train_on_ray, ray, options.fresh)
+        return partial(_train_on_ray, ray, options)
     if options.name != "local":
         raise UsageError(f"--engine {options.name}: must be local or ray")
     _refuse(ray_only, "belongs to --engine ray; add that, or leave it out")
     device = resolve_device(options.device)
     if options.devices is None or options.devices == 1:
-        return partial(_train_at_once, options.jobs, device, options.fresh)
+        return partial(_train_at_once, options, device)
     if options.jobs not in {None, 1}:
         raise UsageError(
             f"--jobs {options.jobs}: --devices {options.devices} gives all to one run; leave one of them out"
         )
     check_devices(options.devices, device)
-    return partial(_train_on_devices, options.devices, device, options.fresh)
+    return partial(_train_on_devices, options, options.devices, device)
 
 
 def _refuse(options: Mapping[str, object], why: str) -> None:
@@ -103,22 +110,21 @@ def _refuse(options: Mapping[str, object], why: str) -> None:
 
 
 def _train_at_once(
-    asked: int | None,
+    options: EngineOptions,
     device: torch.device,
-    fresh: bool,
     runs: Sequence[PlannedRun],
     dataset: PreparedDataset,
     progress: Console,
 ) -> GridResult:
     """Train several runs at once, or in this process where that is one run at a time."""
     folders = {run.folder for run in runs}
-    sharing = share_out(asked, device, len(folders))
+    sharing = share_out(options.jobs, device, len(folders))
     if sharing.jobs == 1:
-        return train_here(device, fresh, runs, dataset, progress)
-    if fresh or not all(map(is_stored, runs)):
-        progress.print(Text(f"{sharing}" + ("" if asked else "; --jobs N trains N at once"), style="dim"))
-    listener = GridConsole(progress, len(folders))
-    with stoppable(listener):
+        return train_here(device, options, runs, dataset, progress)
+    if options.fresh or not all(map(is_stored, runs)):
+        progress.print(Text(f"{sharing}" + ("" if options.jobs else "; --jobs N trains N at once"), style="dim"))
+    listener = grid_console(progress, len(folders))
+    with stoppable(listener, signals=options.is_program):
         return run_jobs(
             runs,
             dataset,
@@ -126,41 +132,43 @@ def _train_at_once(
             device=device,
             listener=listener,
             on_worker=Loggers(),
-            fresh=fresh,
+            fresh=options.fresh,
+            imports_main=options.is_program,
         )
 
 
 def train_here(
     device: torch.device,
-    fresh: bool,
+    options: EngineOptions,
     runs: Sequence[PlannedRun],
     dataset: PreparedDataset,
     progress: Console,
     world: World = ALONE,
 ) -> GridResult:
     """Train in this process, which may be one of several that train together; only the main one prints."""
-    heard = (ConsoleListener(progress, len(runs)), Loggers()) if world.is_main else ()
+    heard = (run_console(progress, len(runs)), Loggers()) if world.is_main else ()
     listener = Listeners(*heard)
-    with stoppable(listener):
-        return run_grid(runs, dataset, device=device, listener=listener, fresh=fresh, world=world)
+    with stoppable(listener, signals=options.is_program):
+        return run_grid(runs, dataset, device=device, listener=listener, fresh=options.fresh, world=world)
 
 
 def _train_on_devices(
+    options: EngineOptions,
     count: int,
     device: torch.device,
-    fresh: bool,
     runs: Sequence[PlannedRun],
     dataset: PreparedDataset,
     progress: Console,
 ) -> GridResult:
     check_runs(runs, dataset, device, count)
     width = None if progress.is_terminal else progress.width
-    with stoppable(Listener()):
-        return on_devices(count, device, partial(_train_as_one, fresh, list(runs), dataset, width, sys.argv))
+    work = partial(_train_as_one, replace(options, is_program=True), list(runs), dataset, width, sys.argv)
+    with stoppable(Listener(), signals=options.is_program):
+        return on_devices(count, device, work, imports_main=options.is_program)
 
 
 def _train_as_one(
-    fresh: bool,
+    options: EngineOptions,
     runs: Sequence[PlannedRun],
     dataset: PreparedDataset,
     width: int | None,
@@ -173,21 +181,30 @@ def _train_as_one(
     console = terminal.console(stderr=True)
     if width is not None:
         console.width = width
-    return train_here(device, fresh, runs, dataset, console, world)
+    return train_here(device, options, runs, dataset, console, world)
 
 
 def _train_on_ray(
-    options: RayOptions, fresh: bool, runs: Sequence[PlannedRun], dataset: PreparedDataset, progress: Console
+    ray: RayOptions, options: EngineOptions, runs: Sequence[PlannedRun], dataset: PreparedDataset, progress: Console
 ) -> GridResult:
-    listener, on_worker = GridConsole(progress, len(runs)), Loggers()
+    listener, on_worker = grid_console(progress, len(runs)), Loggers()
     # Ray prints what happens to workers, and puts its own handler on SIGTERM, which `stoppable` replaces.
-    with redirect_stdout(sys.stderr), connected(options) as each, stoppable(listener):
-        return run_ray_grid(runs, dataset, each=each, listener=listener, on_worker=on_worker, fresh=fresh)
+    with redirect_stdout(sys.stderr), connected(ray) as each, stoppable(listener, signals=options.is_program):
+        return run_ray_grid(runs, dataset, each=each, listener=listener, on_worker=on_worker, fresh=options.fresh)
 
 
 @contextmanager
-def stoppable(listener: Listener) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into one message; every finished epoch is on disk already."""
+def stoppable(listener: Listener, *, signals: bool = True) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into one message; every finished epoch is on disk already.
+
+    Args:
+        listener: is closed at the end.
+        signals: False leaves signals to whoever called: only the listener is closed.
+    """
+    if not signals:
+        with closing(listener):
+            yield
+        return
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -251,7 +268,7 @@ def _train_launched(world: World, request: TrainRequest, progress: Console) -> G
         with joined(world, device, "env://", int(os.environ["LOCAL_RANK"])) as own:
             dataset = world.on_main(lambda: open_or_prepare(recipe, progress))
             check_runs(runs, dataset, device, world.size)
-            result = train_here(own, asked.fresh, runs, dataset, progress, world)
+            result = train_here(own, asked, runs, dataset, progress, world)
     except DrcliError as error:
         if world.is_main or isinstance(error, PeerError):
             raise

@@ -14,7 +14,7 @@ from drcli.data import transforms
 from drcli.data.draws import Draws
 from drcli.data.input import Corruption
 from drcli.data.pairs import draw_partners
-from drcli.data.plan import PICTURES, InputPlan, norm, normalised
+from drcli.data.plan import PICTURES, InputPlan, norm, normalised, token_ids
 from drcli.data.prepared import Split
 from drcli.data.rows import Residence, Rows, ahead, free_at_peak, to_device
 from drcli.seeding import generator
@@ -52,10 +52,10 @@ class Batch:
     """Rows of a split, on the device.
 
     Attributes:
-        inputs: inputs {m: (B, ...)}, float32.
+        inputs: inputs {m: (B, ...)}, float32; of tokens their ids {m: (B, L)}, int64.
         labels: class indices (B,), int64.
         index: row numbers in the split (B,), int64, on the CPU.
-        lengths: valid steps {m: (B,)} of the modalities that are sequences.
+        lengths: valid steps {m: (B,)} of the modalities that are sequences or tokens.
         share_of: labels, row numbers and what is seen of the whole batch, where these are the rows of one of
             several processes; else None.
         seen: of which rows a modality is seen, {m: (B,)}, bool, on the CPU; of one that is left out, every row is.
@@ -304,6 +304,8 @@ class Batches:
 
     def _input(self, modality: str, stored: Tensor, draws: Draws, lengths: Tensor | None) -> Tensor:
         plan = self.plans[modality]
+        if plan.info.vocabulary:
+            return token_ids(to_device(stored, self.device), plan.info.pad, lengths)
         inputs = to_device(stored, self.device).to(torch.float32)  # a copy already: it may be changed in place
         inputs = normalised(inputs, plan, self._norms[modality], draws.boxes.get(modality), lengths)
         if draws.flips is not None and plan.settings.flip and plan.settings.augment:

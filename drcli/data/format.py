@@ -4,7 +4,7 @@ A prepared dataset is a directory::
 
     dataset.json            this module's `DatasetInfo`
     <split>/<modality>.npy  (N, ...) one memory-mappable array
-    <split>/<modality>_lengths.npy  (N,) int64 valid steps, for sequences
+    <split>/<modality>_lengths.npy  (N,) int64 valid steps, for sequences and tokens
     <split>/<modality>_present.npy  (N,) bool, which rows have the modality, where some may lack it
     <split>/labels.npy      (N,) int64 indices into `classes`
     <split>/ids.txt         N lines; rows that share an id are several draws of one sample
@@ -16,7 +16,8 @@ either package is shared. This module imports neither torch nor pydantic.
 
 Version 2 adds a seal, the digest of all other values in `dataset.json`. Version 1 is read as well; without
 a seal, only the ranges of its values are checked. Version 3 is version 2 with rows that lack modalities, which
-hold zeros there: an older drcli would take these for values.
+hold zeros there: an older drcli would take these for values. Version 4 is version 2 or 3 with token ids, of which an
+older drcli knows nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from drcli.reading import ABSENT, differing, open_regular, read_json_object, sto
 
 FORMAT_VERSION = 2
 MASKED_VERSION = 3
-READABLE = (1, 2, MASKED_VERSION)
+TOKENS_VERSION = 4
+READABLE = (1, 2, MASKED_VERSION, TOKENS_VERSION)
 SPLITS = ("train", "val", "test")
 INFO_FILE = "dataset.json"
 LABELS_FILE = "labels.npy"
@@ -45,7 +47,8 @@ IDS_FILE = "ids.txt"
 KINDS = tuple(checks.RANKS)
 """array: (C, H, W), an image or a spectrogram. frames: (T, 3, H, W), pictures in the order of time.
 flow: (T, 2, H, W), horizontal and vertical optical flow. sequence: (L, D), padded at its end, with the
-number of valid steps in a file of its own. vector: (D,)."""
+number of valid steps in a file of its own. vector: (D,). tokens: (L,), int32 token ids of a text, from 0 to
+vocabulary - 1, padded at their end as a sequence is, with an id that `dataset.json` names."""
 
 DECODING = 2
 """Rises when the same clip gives other pictures or samples, so that no preparation is resumed across it, and `train`
@@ -69,6 +72,8 @@ class ModalityInfo:
         std: divided by when a batch is made; as many numbers as `mean`.
         kind: what the axes are: one of `KINDS`.
         masked: whether rows may lack the modality; a file of its own says which have it.
+        vocabulary: of tokens, how many ids there are; they run from 0. 0 for every other kind.
+        pad: of tokens, the id that fills the padding.
     """
 
     shape: tuple[int, ...]
@@ -77,11 +82,13 @@ class ModalityInfo:
     std: tuple[float, ...]
     kind: str = "array"
     masked: bool = False
+    vocabulary: int = 0
+    pad: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data; without a mask there is no word of one, as in datasets of before."""
-        found = asdict(self)
-        return found if self.masked else {key: value for key, value in found.items() if key != "masked"}
+        """Return plain data; without a mask there is no word of one, nor of token ids, as in datasets of before."""
+        unsaid = {*(() if self.masked else ("masked",)), *(() if self.vocabulary else ("vocabulary", "pad"))}
+        return {key: value for key, value in asdict(self).items() if key not in unsaid}
 
 
 @dataclass(frozen=True)
@@ -241,15 +248,11 @@ def _parse_modality(name: str, raw: Any) -> ModalityInfo:
     spec = checks.mapping(within, raw)
     kind = checks.choice(*checks.member(spec, "kind", within), KINDS)
     shape = checks.shape(*checks.member(spec, "shape", within), kind)
-    mean = checks.statistics(*checks.member(spec, "mean", within), kind, shape)
-    std = checks.statistics(*checks.member(spec, "std", within), kind, shape, least=checks.SMALLEST_STD)
-    if len(mean) != len(std):
-        raise ValueError(
-            f"{within} has {len(mean)} means and {len(std)} standard deviations; they must be equally many"
-        )
+    mean, std = checks.mean_and_std(spec, within, kind, shape)
     dtype = checks.choice(*checks.member(spec, "dtype", within), checks.DTYPES)
     masked = checks.flag(f"{within}.masked", spec.get("masked", False))
-    return ModalityInfo(shape, dtype, mean, std, kind, masked)
+    ids = checks.token_ids(spec, within) if kind == "tokens" else (0, 0)
+    return ModalityInfo(shape, dtype, mean, std, kind, masked, *ids)
 
 
 def _parse_counts(raw: Mapping[str, Any], key: str) -> dict[str, int]:
@@ -260,8 +263,8 @@ def _parse_counts(raw: Mapping[str, Any], key: str) -> dict[str, int]:
 def _parse_pools(raw: Mapping[str, Any], modalities: Mapping[str, ModalityInfo]) -> dict[str, int]:
     pools = checks.mapping("pools", raw.get("pools", {}))
     for m in pools:
-        if m not in modalities or modalities[m].kind == "sequence":
-            checks.refuse("pools", m, "modalities of the dataset that are no sequences")
+        if m not in modalities or modalities[m].kind in checks.WITH_LENGTHS:
+            checks.refuse("pools", m, "modalities of the dataset that are no sequences and no tokens")
     return {m: checks.whole(*checks.member(pools, m, "pools")) for m in pools}
 
 
@@ -289,7 +292,7 @@ def pool_files(modality: str) -> tuple[str, str]:
 
 def data_files(modalities: Mapping[str, ModalityInfo], pools: Collection[str] = ()) -> list[str]:
     """Paths of all files besides `dataset.json`, relative to the directory; `pools` names modalities that have one."""
-    lengths = [lengths_file(m) for m, spec in modalities.items() if spec.kind == "sequence"]
+    lengths = [lengths_file(m) for m, spec in modalities.items() if spec.kind in checks.WITH_LENGTHS]
     present = [present_file(m) for m, spec in modalities.items() if spec.masked]
     names = [*(f"{m}.npy" for m in modalities), *lengths, *present, LABELS_FILE, IDS_FILE]
     pooled = [f"train/{name}" for m in pools for name in pool_files(m)]

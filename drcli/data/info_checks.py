@@ -8,14 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-RANKS: Mapping[str, int] = {"array": 3, "frames": 4, "flow": 4, "sequence": 2, "vector": 1}
-"""Number of axes of one sample by kind: (C, H, W), (T, C, H, W), (T, 2, H, W), (L, D), (D,)."""
+RANKS: Mapping[str, int] = {"array": 3, "frames": 4, "flow": 4, "sequence": 2, "vector": 1, "tokens": 1}
+"""Number of axes of one sample by kind: (C, H, W), (T, C, H, W), (T, 2, H, W), (L, D), (D,), (L,)."""
+
+WITH_LENGTHS = ("sequence", "tokens")
+"""Kinds that are padded at their end, with the number of valid steps of each row in a file."""
 
 BY_DIMENSION = ("sequence", "vector")
-"""Kinds that are normalised by their last axis; the others have channels."""
+"""Kinds that are normalised by their last axis; tokens are not normalised, the others have channels."""
 
 DTYPES = ("float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64")
 """Types of stored arrays, by their numpy names."""
+
+ID_DTYPE = "int32"
+"""Type of stored token ids."""
+
+LARGEST_VOCABULARY = 2**24
+"""Far above any real one; the table of its embeddings is allocated when a model is built."""
 
 SMALLEST_STD = 1e-38
 """Below it 1 / std is infinite in float32, in which batches are computed."""
@@ -107,11 +116,39 @@ def statistics(
     field: str, value: Any, kind: str, axes: Sequence[int], *, least: float = -_LARGEST
 ) -> tuple[float, ...]:
     """One number, or one for each channel (sequences, vectors: dimension), finite in float32 and at least `least`."""
-    channels = axes[-1] if kind in BY_DIMENSION else axes[-3]
+    channels = {"tokens": 1}.get(kind) or (axes[-1] if kind in BY_DIMENSION else axes[-3])
     found = value if isinstance(value, list) else refuse(field, value, "a list of numbers")
     if len(found) not in {1, channels}:
         raise ValueError(f"{field} has {len(found)} numbers; it must have 1 or {channels}")
     return tuple(_number(field, item, least) for item in found)
+
+
+def mean_and_std(
+    block: Mapping[str, Any], within: str, kind: str, axes: Sequence[int]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of a modality, equally many."""
+    mean = statistics(*member(block, "mean", within), kind, axes)
+    std = statistics(*member(block, "std", within), kind, axes, least=SMALLEST_STD)
+    if len(mean) != len(std):
+        raise ValueError(
+            f"{within} has {len(mean)} means and {len(std)} standard deviations; they must be equally many"
+        )
+    return mean, std
+
+
+def token_ids(block: Mapping[str, Any], within: str) -> tuple[int, int]:
+    """The number of token ids, which run from 0, and the one of them that fills the padding."""
+    field, dtype = member({"dtype": ID_DTYPE, **block}, "dtype", within)
+    if dtype != ID_DTYPE:
+        refuse(field, dtype, f"{ID_DTYPE} for the kind tokens")
+    field, size = member(block, "vocabulary", within)
+    vocabulary = whole(field, size)
+    if vocabulary > LARGEST_VOCABULARY:
+        refuse(field, size, f"{LARGEST_VOCABULARY} at most")
+    field, pad = member(block, "pad", within)
+    if isinstance(pad, bool) or not isinstance(pad, int) or not 0 <= pad < vocabulary:
+        refuse(field, pad, f"a token id from 0 to {vocabulary - 1}")
+    return vocabulary, pad
 
 
 def _number(field: str, value: Any, least: float) -> float:

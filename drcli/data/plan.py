@@ -53,11 +53,11 @@ class Transform:
     plan: InputPlan
 
     def __call__(self, stored: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return inputs (B, *shape), float32, of stored arrays (B, *stored shape) on any device.
+        """Return inputs (B, *shape), float32, or int64 of token ids, of stored arrays (B, *stored shape) on any device.
 
         Args:
             stored: as `plan.info` describes them.
-            lengths: (B,) valid steps of sequences.
+            lengths: (B,) valid steps of sequences and tokens.
 
         Raises:
             UsageError: the arrays have another shape.
@@ -67,6 +67,8 @@ class Transform:
             raise UsageError(
                 f"arrays of shape (B, {', '.join(map(str, expected))}) expected, not {tuple(stored.shape)}"
             )
+        if self.plan.info.vocabulary:
+            return token_ids(stored, self.plan.info.pad, lengths)
         if self.plan.info.kind in PICTURES:
             stored = stored[:, transforms.middle_frames(stored.shape[1], self.plan.shape[0]).to(stored.device)]
         found = norm(self.plan.info, stored.device)
@@ -90,6 +92,15 @@ def normalised(
     mean, scale = norms
     inputs = inputs.sub_(mean).mul_(scale)
     return inputs if lengths is None else _without_padding(inputs, lengths)
+
+
+def token_ids(stored: Tensor, pad: int, lengths: Tensor | None) -> Tensor:
+    """Return the ids of (B, L) as int64, with `pad` beyond each row's length; nothing else is done to them."""
+    ids = stored.to(torch.int64)
+    if lengths is None:
+        return ids
+    steps = torch.arange(ids.shape[1], device=ids.device)
+    return ids.masked_fill(steps >= lengths[:, None], pad)
 
 
 def _resized(pictures: Tensor, boxes: Tensor | None, size: int) -> Tensor:

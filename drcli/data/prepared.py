@@ -19,16 +19,18 @@ from drcli.data.format import (
     LABELS_FILE,
     SPLITS,
     DatasetInfo,
+    ModalityInfo,
     absence,
     differences,
     lengths_file,
     pool_files,
     present_file,
     read_info,
-    verify_files,
 )
+from drcli.data.info_checks import WITH_LENGTHS
 from drcli.data.pairs import Pool
 from drcli.data.rows import MappedFile, open_array
+from drcli.data.verified import verify
 from drcli.errors import DataError, RunError, UsageError
 from drcli.names import DATASETS
 from drcli.reading import read_text
@@ -41,7 +43,7 @@ class Split:
     Attributes:
         name: train, val or test.
         arrays: (N, ...) as stored, by modality; pages are read from disk when they are touched.
-        lengths: (N,) int64 valid steps, by modality that is a sequence.
+        lengths: (N,) int64 valid steps, by modality that is a sequence or tokens.
         labels: (N,) int64 class indices.
         sample: (N,) int64, for each row the number of its sample, counted by first appearance.
         weight: (N,) float64, 1 / draws of the row's sample: a mean over rows with these weights is
@@ -134,7 +136,7 @@ class PreparedDataset:
         return _ids(self.root / split / IDS_FILE)
 
     def _sequences(self) -> list[str]:
-        return [m for m, spec in self.info.modalities.items() if spec.kind == "sequence"]
+        return [m for m, spec in self.info.modalities.items() if spec.kind in WITH_LENGTHS]
 
 
 def open_pool(root: Path, info: DatasetInfo, modality: str) -> Pool:
@@ -154,13 +156,23 @@ def _read_column(path: Path, rows: int) -> Tensor:
     return torch.from_numpy(open_array(path, (rows,), "int64")).clone()
 
 
-def open_dataset(root: Path, *, name: str | None = None, settings: Mapping[str, Any] | None = None) -> PreparedDataset:
+def open_dataset(
+    root: Path,
+    *,
+    name: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    everything: bool = False,
+) -> PreparedDataset:
     """Open a prepared dataset after checking all of it, content digests included.
+
+    Files of a large dataset that were read once, and whose sizes, times and sampled pieces are the same since, are
+    not read again (`drcli.data.verified`).
 
     Args:
         root: the folder that `drcli prepare` made.
         name: the dataset that is expected; None accepts any.
         settings: the `dataset.prepare` block that is expected, defaults filled in; None accepts any.
+        everything: whether all files of a large dataset are read too.
 
     Raises:
         DataError: it is missing, of another version, name or settings; a file is missing, truncated
@@ -169,7 +181,7 @@ def open_dataset(root: Path, *, name: str | None = None, settings: Mapping[str, 
     """
     info = describe_dataset(root, name=name, settings=settings)
     again = prepare_command(info.name, root, fresh=True)
-    verify_files(root, info, again)
+    verify(root, info, again, everything=everything)
     warnings = [line for split in SPLITS for line in _check_split(root, info, split)]
     if layout.has_old_pictures(info):
         warnings.insert(0, layout.warning_of_old_pictures(root, again))
@@ -213,6 +225,14 @@ def prepare_command(name: str, root: Path, *, fresh: bool = False, settings: Map
     return layout.prepare_command(name, root, needs_source=bool(kind.needs_source), fresh=fresh, changed=changed)
 
 
+def _defaults(name: str) -> dict[str, Any]:
+    """The settings of a dataset that nobody has changed; none of a plug-in that is not installed."""
+    try:
+        return DATASETS.load(name).Settings.model_construct().model_dump(mode="json", by_alias=True)  # type: ignore[no-any-return]
+    except UsageError:
+        return {}
+
+
 def _check_requested(root: Path, info: DatasetInfo, name: str | None, settings: Mapping[str, Any] | None) -> None:
     """Refuse a dataset that is not the one the recipe describes."""
     if name is not None and name != info.name:
@@ -220,7 +240,8 @@ def _check_requested(root: Path, info: DatasetInfo, name: str | None, settings: 
             f"{root}: holds dataset {info.name!r}, the recipe asks for {name!r}; "
             f"point dataset.root elsewhere, or run {prepare_command(name, root, fresh=True)}"
         )
-    changed = differences(info.settings, info.settings if settings is None else settings)
+    there = {**_defaults(info.name), **info.settings}  # of a newer setting: what was done before there was one
+    changed = differences(there, there if settings is None else settings)
     if changed:
         raise DataError(
             f"{root}: prepared with other settings than dataset.prepare asks for ({'; '.join(changed)}); "
@@ -232,8 +253,10 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
     """Check shapes, labels and classes of one split; returns warnings."""
     for m, spec in info.modalities.items():
         open_array(root / split / f"{m}.npy", (info.rows[split], *spec.shape), spec.dtype)
-        if spec.kind == "sequence":
+        if spec.kind in WITH_LENGTHS:
             _check_lengths(root / split / lengths_file(m), info.rows[split], spec.shape[0])
+        if spec.vocabulary:
+            _check_token_ids(root / split / f"{m}.npy", (info.rows[split], *spec.shape), spec)
     _check_present(root, info, split)
     labels_path = root / split / LABELS_FILE
     labels = open_array(labels_path, (info.rows[split],), "int64")
@@ -275,6 +298,15 @@ def _check_lengths(path: Path, rows: int, longest: int) -> None:
     if lengths.min() < 0 or lengths.max() > longest:
         raise DataError(
             f"{path}: lengths run from {lengths.min()} to {lengths.max()}, allowed are 0 to {longest}; "
+            "prepare the dataset again with --fresh"
+        )
+
+
+def _check_token_ids(path: Path, shape: tuple[int, ...], spec: ModalityInfo) -> None:
+    ids = open_array(path, shape, spec.dtype)
+    if ids.min() < 0 or ids.max() >= spec.vocabulary:
+        raise DataError(
+            f"{path}: token ids run from {ids.min()} to {ids.max()}, allowed are 0 to {spec.vocabulary - 1}; "
             "prepare the dataset again with --fresh"
         )
 

@@ -101,6 +101,8 @@ def input_plans(recipe: Recipe, modalities: tuple[str, ...], dataset: Contents) 
         noise = recipe.corrupt.get(m)
         plans[m] = InputPlan(infos[m], block.input, noise if noise and noise.domain == "input" else None)
         _check_pictures(m, plans[m])
+        if plans[m].info.vocabulary and plans[m].corruption is not None:
+            raise RecipeError(f"corrupt.{m}: the samples are token ids, to which no noise can be added; leave it out")
     return plans
 
 
@@ -187,14 +189,16 @@ def recipe_model(recipe: Recipe, modalities: tuple[str, ...], dataset: Contents)
     Raises:
         RecipeError: the dataset lacks a modality, or a backbone does not take its samples.
     """
+    plans = input_plans(recipe, modalities, dataset)
     return build_model(
         {m: recipe.modalities[m] for m in modalities},
         recipe.fusion,
-        shapes={m: plan.shape for m, plan in input_plans(recipe, modalities, dataset).items()},
+        shapes={m: plan.shape for m, plan in plans.items()},
         num_classes=len(dataset.classes),
         seed=recipe.seeds[0],
         precision=recipe.training.precision,
         channels_last=recipe.training.channels_last,
+        vocabularies={m: plan.info.vocabulary for m, plan in plans.items()},
     )
 
 

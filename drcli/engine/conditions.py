@@ -15,6 +15,7 @@ from drcli.data.batches import Batches
 from drcli.data.prepared import Split
 from drcli.engine.assemble import Assembly
 from drcli.engine.evaluate import LOGITS, run_batches
+from drcli.errors import UsageError
 from drcli.metrics import Scores, score
 from drcli.runs.conditions import Absent, Condition, Conditions, Series, name_of, subsets_of
 from drcli.seeding import generator
@@ -74,8 +75,14 @@ def measure(assembly: Assembly, split: str, epoch: int, wanted: Wanted) -> Condi
         split: train, val or test.
         epoch: of the checkpoint.
         wanted: the conditions; see `Wanted.of`.
+
+    Raises:
+        UsageError: there is to be noise on token ids.
     """
     batches = assembly.batches(split)
+    for m in wanted.noise:
+        if batches.plans[m].info.vocabulary:
+            raise UsageError(f"--noise: the samples of {m} are token ids, to which no noise can be added; leave it out")
     with _standing_in(assembly, wanted) as absent:
         return Conditions(
             split=split,

@@ -28,7 +28,7 @@ from torch import distributed, nn
 from drcli.data.batches import parts, spans
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import recipe_model
-from drcli.engine.processes import cause_of, end, end_with_parent, unheard_interrupts
+from drcli.engine.processes import cause_of, end, end_with_parent, main_module, unheard_interrupts
 from drcli.errors import DrcliError, PeerError, RecipeError, UsageError
 from drcli.names import METHODS
 from drcli.runs.planned import PlannedRun
@@ -186,7 +186,7 @@ class Member:
         return report
 
 
-def on_devices(size: int, device: torch.device, work: Work[T]) -> T:
+def on_devices(size: int, device: torch.device, work: Work[T], *, imports_main: bool = True) -> T:
     """Do work in several new processes on this machine at once, and return what it gives in the main one.
 
     Leaving early, by Ctrl-C or an error, ends all of them.
@@ -195,6 +195,7 @@ def on_devices(size: int, device: torch.device, work: Work[T]) -> T:
         size: how many processes.
         device: cpu or cuda; of GPUs each process has its own.
         work: called in each with its place and device; it and its result can be pickled.
+        imports_main: see `drcli.engine.processes.main_module`.
 
     Raises:
         DrcliError: what the work raised, or a process was lost.
@@ -204,7 +205,8 @@ def on_devices(size: int, device: torch.device, work: Work[T]) -> T:
     with TemporaryDirectory(prefix="drcli-") as folder, unheard_interrupts() as heard:
         meeting = (Path(folder) / "meeting").as_uri()
         try:
-            members += [_start(context, World(rank, size), device, meeting, work) for rank in range(size)]
+            with main_module(imported=imports_main):
+                members += [_start(context, World(rank, size), device, meeting, work) for rank in range(size)]
             heard()
             return _outcome(_await(members))  # type: ignore[no-any-return]
         finally:

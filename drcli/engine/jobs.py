@@ -22,7 +22,7 @@ import torch
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.distributed import RESUMED
 from drcli.engine.grid import GridResult, check_folders, is_stored, stored_run
-from drcli.engine.processes import Sharing, cause_of, end, end_with_parent, unheard_interrupts
+from drcli.engine.processes import Sharing, cause_of, end, end_with_parent, main_module, unheard_interrupts
 from drcli.engine.run import execute, failure_of
 from drcli.errors import RunError
 from drcli.runs.planned import PlannedRun, teachers_of
@@ -71,6 +71,7 @@ def run_jobs(
     listener: Listener,
     on_worker: Listener | None = None,
     fresh: bool = False,
+    imports_main: bool = True,
 ) -> GridResult:
     """Execute runs, several at once; result and failures are those of `run_grid`.
 
@@ -84,6 +85,7 @@ def run_jobs(
         listener: receives all events here, but no `RowsDone`.
         on_worker: receives all events too, where a run trains.
         fresh: start over, whatever the folders hold.
+        imports_main: see `drcli.engine.processes.main_module`.
 
     Raises:
         RecipeError: another recipe was trained in one of the folders.
@@ -97,7 +99,7 @@ def run_jobs(
     for run in stored:  # nothing is trained
         told.end(run, attempt(run, Task(dataset, device, 1, Listener()), listener))
     waiting = Waiting([run for run in each.values() if run not in stored])
-    crew = Crew(Task(dataset, device, sharing.threads, on_worker or Listener(), fresh))
+    crew = Crew(Task(dataset, device, sharing.threads, on_worker or Listener(), fresh), imports_main=imports_main)
     try:
         crew.train(waiting, min(sharing.jobs, len(waiting.runs)), told)
     finally:
@@ -187,10 +189,12 @@ class Crew:
 
     Args:
         task: what they are given.
+        imports_main: see `drcli.engine.processes.main_module`.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, imports_main: bool = True) -> None:
         self.task = task
+        self.imports_main = imports_main
         self.workers: list[Worker] = []
         self.started = 0
 
@@ -229,7 +233,8 @@ class Crew:
         here, there = context.Pipe()
         task = Task(**{**vars(self.task), "device": device_of(self.started, self.task.device)})
         process = context.Process(target=work, args=(task, there))
-        with unheard_interrupts(), _environment(dict.fromkeys(THREADS, str(task.threads))):
+        threads = dict.fromkeys(THREADS, str(task.threads))
+        with unheard_interrupts(), _environment(threads), main_module(imported=self.imports_main):
             process.start()
         there.close()  # so that the end of the process is the end of the pipe
         self.started += 1

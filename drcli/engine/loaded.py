@@ -76,7 +76,8 @@ class Loaded:
         first = next(iter(inputs.values()))
         rows = torch.arange(len(first))
         absent = [m for m in self.transforms if m not in inputs]
-        zeros = {m: first.new_zeros(len(rows), *self.transforms[m].plan.shape) for m in absent}
+        shapes = {m: self.transforms[m].plan.shape for m in absent}
+        zeros = {m: torch.zeros(len(rows), *shape, device=first.device) for m, shape in shapes.items()}
         present = {m: torch.zeros(len(rows), dtype=torch.bool) for m in absent}
         labels = torch.zeros_like(rows).to(first.device)
         batch = Batch({**inputs, **zeros}, labels, rows, dict(lengths), present=present)

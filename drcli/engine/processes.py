@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -40,6 +42,21 @@ def unheard_interrupts() -> Iterator[Callable[[], None]]:
         yield heard
     finally:
         heard()
+
+
+@contextmanager
+def main_module(*, imported: bool) -> Iterator[None]:
+    """Say whether processes that are started within the block import the main module of this one, as Python has it.
+
+    Where drcli is called by a script, the script would be run once more by each process, and train again.
+    """
+    main = sys.modules["__main__"]
+    if not imported:
+        sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def end_with_parent() -> None:

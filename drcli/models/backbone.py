@@ -6,9 +6,9 @@ without knowing which of the two it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel
@@ -19,8 +19,17 @@ from drcli.bases import Settings as BaseSettings
 from drcli.bases import refuse_misspelt
 from drcli.errors import DataError, UsageError
 
-_SHAPES = {1: (16,), 2: (8, 16), 3: (3, 32, 32), 4: (2, 3, 32, 32)}
-"""Shapes of made-up samples, by rank."""
+if TYPE_CHECKING:
+    from drcli.models.weight_files import Weights
+
+_SHAPES: Sequence[Mapping[int, tuple[int, ...]]] = (
+    {1: (16,), 2: (8, 16), 3: (3, 32, 32), 4: (2, 3, 32, 32)},
+    {1: (17,), 2: (9, 17), 3: (5, 40, 48), 4: (3, 5, 40, 48)},
+)
+"""Shapes of made-up samples, by rank; those of the second line differ in every size."""
+
+_VOCABULARIES = (64, 65)
+"""Numbers of made-up token ids."""
 
 _SKETCHES: dict[tuple[type, str], Any] = {}
 
@@ -115,6 +124,9 @@ class Backbone(nn.Module):
     takes_lengths: ClassVar[bool] = False
     """Whether `forward` takes the valid steps (B,) of sequences as its second argument."""
 
+    takes_tokens: ClassVar[bool] = False
+    """Whether samples are the token ids (L,) of texts, int64, and nothing else. `from_tokens` then builds it."""
+
     width: int
 
     channels: tuple[int, ...] = ()
@@ -143,6 +155,38 @@ class Backbone(nn.Module):
             raise UsageError(f"backbone {type(self).__name__} takes {wanted} samples, not shape {tuple(shape)}")
 
     @classmethod
+    def for_input(cls, settings: Any, shape: Sequence[int], vocabulary: int = 0) -> Self:
+        """Build for the samples of a modality.
+
+        Args:
+            settings: as `__init__` takes them.
+            shape: of one sample.
+            vocabulary: number of token ids where samples are these, (L,); else 0.
+
+        Raises:
+            UsageError: it takes no token ids, or nothing else, or no samples of this shape.
+        """
+        if vocabulary and not cls.takes_tokens:
+            raise UsageError(
+                f"backbone {cls.__name__} takes numbers, and the samples are token ids; name a backbone for text, such "
+                "as token_transformer"
+            )
+        if cls.takes_tokens and not vocabulary:
+            raise UsageError(f"backbone {cls.__name__} takes token ids, and samples {tuple(shape)} are none")
+        return cls.from_tokens(settings, shape, vocabulary) if vocabulary else cls(settings, shape)
+
+    @classmethod
+    def from_tokens(cls, settings: Any, shape: Sequence[int], vocabulary: int) -> Self:
+        """Build for token ids (L,) from 0 to `vocabulary` - 1; a backbone that takes them defines it."""
+        raise AssertionError(f"{cls.__name__} says that it takes token ids, and has no from_tokens")
+
+    @classmethod
+    def example(cls, settings: Any, number: int = 0) -> Self:
+        """Build for made-up samples; those of number 1 differ from those of number 0 in every size."""
+        vocabulary = _VOCABULARIES[number] if cls.takes_tokens else 0
+        return cls.for_input(settings, _SHAPES[number][cls.ranks[0]], vocabulary)
+
+    @classmethod
     def sketch(cls, settings: BaseModel) -> Self | None:
         """Return the encoder without memory for its numbers, on the device "meta"; None if it cannot be had.
 
@@ -159,7 +203,7 @@ class Backbone(nn.Module):
     def _sketch(cls, settings: BaseModel) -> Self | None:
         try:
             with torch.device("meta"), Undrawn():
-                return cls(settings, _SHAPES[cls.ranks[0]])
+                return cls.example(settings)
         except Exception:  # noqa: BLE001 - a backbone of another package may fail in any way; building it will tell
             return None
 
@@ -185,6 +229,26 @@ class Backbone(nn.Module):
 
         return check_lora(block)
 
+    @classmethod
+    def check(cls, settings: Any) -> Iterable[tuple[str, str]]:
+        """Yield what of valid settings does not fit together or is not there, before any data is read.
+
+        Each is a pair (key within the modality's block, message).
+        """
+        return ()
+
+    @classmethod
+    def own_weights(cls, settings: Any) -> Weights | None:
+        """Return the pre-trained weights that its settings name, for `load_pretrained`; None where they name none.
+
+        The key `weights` of a modality goes before them. Asked before data is read, too, so that what is missing is
+        known then.
+
+        Raises:
+            DataError: they cannot be had.
+        """
+        return None
+
     def begin(self, x: Tensor, lengths: Tensor | None = None) -> Hidden:
         """Map a batch (B, *shape), and the valid steps (B,) of sequences, to what the first stage takes."""
         raise AssertionError(f"{type(self).__name__} has no stages")
@@ -198,7 +262,7 @@ class Backbone(nn.Module):
         raise AssertionError(f"{type(self).__name__} has no stages")
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Map a batch (B, *shape), and the valid steps (B,) of sequences, to features (B, width)."""
+        """Map a batch (B, *shape), and the valid steps (B,) of sequences or tokens, to features (B, width)."""
         hidden = self.begin(x, lengths)
         for index in range(len(self.channels)):
             hidden = self.stage(index, hidden)

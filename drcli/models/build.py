@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 
@@ -25,6 +26,7 @@ def build_model(
     seed: int,
     precision: Precision = "fp32",
     channels_last: bool = True,
+    vocabularies: Mapping[str, int] = MappingProxyType({}),
 ) -> MultimodalModel:
     """Return the model, on the CPU.
 
@@ -39,15 +41,16 @@ def build_model(
         seed: the run's seed.
         precision: what encoders and fusion compute in.
         channels_last: whether maps have their channels innermost in memory.
+        vocabularies: number of token ids, by modality whose samples are these.
 
     Raises:
-        UsageError: a backbone does not take samples of its modality's shape, or the fusion not these
-            backbones.
+        UsageError: a backbone does not take samples of its modality's shape, or no token ids, or the fusion not
+            these backbones.
     """
     encoders: dict[str, Backbone] = {}
     for m, block in modalities.items():
         with seeded(seed, "init", "encoder", m):
-            encoders[m] = BACKBONES.load(block.backbone)(block.settings, shapes[m])
+            encoders[m] = BACKBONES.load(block.backbone).for_input(block.settings, shapes[m], vocabularies.get(m, 0))
         if not channels_last:
             encoders[m].memory_format = torch.contiguous_format
     with seeded(seed, "init", "fusion"):

@@ -48,7 +48,7 @@ class Partial:
         """Map (B, *shape) to features (B, D)."""
         encoder = self._encoder
         if not len(self._rows):
-            return self._spread_features(x.new_zeros(0, encoder.width))
+            return self._spread_features(torch.zeros(0, encoder.width, device=x.device))
         given = [self._taken(x), *([self._taken(lengths)] if lengths is not None and encoder.takes_lengths else [])]
         with self._able():
             return self._spread_features(encoder(*given))

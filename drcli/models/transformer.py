@@ -83,7 +83,7 @@ class Transformer(Backbone):
 
     def __init__(self, settings: Settings, shape: Sequence[int]) -> None:
         super().__init__(settings, shape)
-        self.project = nn.Linear(shape[-1], settings.dim, bias=False)
+        self.project: nn.Module = nn.Linear(shape[-1], settings.dim, bias=False)
         layer = nn.TransformerEncoderLayer(
             settings.dim, settings.heads, settings.feedforward, settings.dropout, batch_first=True
         )
@@ -103,10 +103,13 @@ class Transformer(Backbone):
         if lengths is None:
             lengths = torch.full((len(x),), x.shape[1], device=x.device)
         padding = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
-        hidden = self.project(x.masked_fill(padding[:, :, None], 0))
-        if self.settings.positional == "sinusoidal":
-            hidden = hidden + sinusoids(x.shape[1], self.width, hidden.device).to(hidden.dtype)
-        return Tokens(hidden, padding)
+        return Tokens(self._placed(self.project(x.masked_fill(padding[:, :, None], 0))), padding)
+
+    def _placed(self, hidden: Tensor) -> Tensor:
+        """Add the positions of the steps of (B, L, dim)."""
+        if self.settings.positional == "none":
+            return hidden
+        return hidden + sinusoids(hidden.shape[1], self.width, hidden.device).to(hidden.dtype)
 
     def stage(self, index: int, hidden: Hidden) -> Tokens:
         """Run one encoder layer over (B, L, dim)."""

@@ -24,9 +24,6 @@ Sizes: TypeAlias = Mapping[str, Size]
 _COUNTER = "num_batches_tracked"
 """A buffer of batch normalisation that no result depends on, and that old files of weights lack."""
 
-_OTHER_SHAPES = {1: (17,), 2: (9, 17), 3: (5, 40, 48), 4: (3, 5, 40, 48)}
-"""Samples of other sizes than those of `Backbone.sketch`, by rank."""
-
 _NAMED = 3
 """How many tensors a message names."""
 
@@ -60,14 +57,16 @@ def check_files(blocks: Iterable[tuple[str, ModalityBlock]]) -> None:
     """
     for m, block in blocks:
         source = block.input.weights
-        if source is not None and named(source) is None:
+        if source is None:
+            _own(m, BACKBONES.load(block.backbone), block.settings)
+        elif named(source) is None:
             problem = _problem(read(source), block)
             if problem:
                 raise _refusal(m, source, problem)
 
 
 def load_pretrained(model: MultimodalModel, weights: Mapping[str, Source]) -> dict[str, str]:
-    """Give encoders their pre-trained weights.
+    """Give encoders their pre-trained weights: those of `weights`, or else those that their own settings name.
 
     What drcli wrote must fit in every tensor. Of other weights, tensors may differ in shape that depend on a sample's,
     such as a first convolution, which keeps its initial values, and there may be more, such as a classifier's.
@@ -83,16 +82,19 @@ def load_pretrained(model: MultimodalModel, weights: Mapping[str, Source]) -> di
         DataError: the weights cannot be had, or are not of this encoder.
     """
     digests = {}
-    for m, source in weights.items():
-        found, encoder = read(source), model.encoders[m]
+    for m, encoder in model.encoders.items():
         assert isinstance(encoder, Backbone)
+        source = weights.get(m)
+        found = _own(m, type(encoder), encoder.settings) if source is None else read(source)
+        if found is None:
+            continue
         with without_adapters(encoder):
             _load(m, source, found, encoder)
         digests[m] = digest(found.tensors)
     return digests
 
 
-def _load(modality: str, source: Source, found: Weights, encoder: Backbone) -> None:
+def _load(modality: str, source: Source | None, found: Weights, encoder: Backbone) -> None:
     problem = _problem_of_encoder(found, encoder)
     if problem:
         raise _refusal(modality, source, problem)
@@ -102,8 +104,17 @@ def _load(modality: str, source: Source, found: Weights, encoder: Backbone) -> N
         raise _refusal(modality, source, error) from error
 
 
-def _refusal(modality: str, source: Source, problem: object) -> DataError:
-    return DataError(f"modalities.{modality}.weights = {spelled(source)}: {problem}; give weights of the same backbone")
+def _own(modality: str, backbone: type[Backbone], settings: BaseModel) -> Weights | None:
+    """Return the weights that an encoder's own settings name."""
+    try:
+        return backbone.own_weights(settings)
+    except DataError as error:
+        raise DataError(f"modalities.{modality}: {error}") from error
+
+
+def _refusal(modality: str, source: Source | None, problem: object) -> DataError:
+    said = "" if source is None else f".weights = {spelled(source)}"
+    return DataError(f"modalities.{modality}{said}: {problem}; give weights of the same backbone")
 
 
 def _problem(weights: Weights, block: ModalityBlock) -> str | None:
@@ -173,7 +184,7 @@ def _skeleton(backbone: type[Backbone], settings: BaseModel) -> tuple[Sizes, fro
         return None
     try:
         with torch.device("meta"), Undrawn():
-            other = _sizes(backbone(settings, _OTHER_SHAPES[backbone.ranks[0]]).state_dict())
+            other = _sizes(backbone.example(settings, 1).state_dict())
     except Exception:  # noqa: BLE001 - a backbone of another package may fail in any way; building it will tell
         return None
     own = _sizes(sketch.state_dict())

@@ -229,6 +229,7 @@ def conflicts(recipe: Recipe, labels: Sequence[str]) -> Iterator[Problem]:
         *_of_rates(recipe, recipe.training),
         *_of_pairs(recipe),
         *_of_own_training(recipe, labels),
+        *_of_backbones(recipe),
         *_of_weights(recipe),
         *_of_parts(recipe),
         *_of_fusion(recipe, labels),
@@ -282,6 +283,16 @@ def _of_own_training(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[st
         found = recipe.methods[label].training
         problems = () if found is None else (*_of_training(found), *_of_rates(recipe, found))
         yield from ((f"methods.{label}.{path}", message) for path, message in problems)
+
+
+def _of_backbones(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Check what the settings of a backbone name beside the recipe: packages, models, classes."""
+    for m, block in recipe.modalities.items():
+        try:
+            problems = list(BACKBONES.load(block.backbone).check(block.settings))
+        except UsageError as error:  # a package is not installed
+            problems = [("backbone", str(error))]
+        yield from ((f"modalities.{m}.{key}", message) for key, message in problems)
 
 
 def _of_weights(recipe: Recipe) -> Iterator[tuple[str, str]]:

@@ -237,6 +237,11 @@ class GridConsole(Lines):
         self.failed = 0
         self.rows: dict[Path, tuple[str, ...]] = {}  # by folder: several recipes may have runs of one name
 
+    @property
+    def is_redrawn(self) -> bool:
+        """Whether the table is drawn again in its place; else a line is written for each look at a run's log."""
+        return self.console.is_terminal
+
     def on(self, event: Event) -> None:
         """Show an event."""
         match event:
@@ -262,7 +267,7 @@ class GridConsole(Lines):
         )
         if first_epoch:
             self.write(f"{run.recipe.name}: {run.name} seed {run.seed}: resumed at epoch {first_epoch}")
-        if self.console.is_terminal:
+        if self.is_redrawn:
             self._refresh()
 
     def _renew(self, run: PlannedRun, record: EpochRecord) -> None:
@@ -276,7 +281,7 @@ class GridConsole(Lines):
             percent(record.val.accuracy),
         )
         self.rows[run.folder] = row
-        if self.console.is_terminal:
+        if self.is_redrawn:
             self._refresh()
         else:
             cells = zip(GRID_COLUMNS[1:], row[1:], strict=True)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from support.command_line import Drcli, Refused
+from support.names import OF_NUMBERS
 from torch import nn
 
 from drcli.data.batches import Batch
@@ -53,7 +54,7 @@ def variants(base: Recipe) -> Iterator[Recipe]:
     for fusion in FUSIONS.names():
         own = base.fusion.name == fusion
         block = base.fusion if own else FusionBlock(fusion, FUSIONS.load(fusion).Settings())
-        for backbone in BACKBONES.names():
+        for backbone in OF_NUMBERS:
             encoders = {m: encoder(backbone, found) for m, found in base.modalities.items()}
             yield replace(base, fusion=block, modalities=encoders, methods=methods)
 

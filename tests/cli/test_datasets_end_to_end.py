@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.ave_tree import AVE_CLASSES, make_ave
 from support.command_line import Drcli
 from support.cremad_tree import ACTORS, make_cremad, stems
 from support.genuine import link_cremad
+from support.image_text_trees import make_food101, make_mvsa
 from support.kinetics_tree import CLASSES, make_kinetics
+from support.mosei_tree import humor_download, mosei_download, sarcasm_download
 from support.mosi_tree import csd_download, mosi_download, utterance_download
 from support.ucf101_tree import make_ucf101
+from support.vggsound_tree import make_vggsound
 from support.wikipedia_tree import make_wikipedia
 
 for package in ("av", "cv2", "h5py"):
@@ -30,6 +34,9 @@ SMALL_ENCODERS = [
     f"modalities.{m}.{key}" for m in ("audio", "visual") for key in ("backbone=resnet_small", "stem_stride=4")
 ]
 SMALL = ["dataset.prepare.frame_size=[64, 85]"]
+PICTURES = ["dataset.prepare.picture_size=64"]
+SMALL_PICTURES = [f"modalities.visual.{key}" for key in ("backbone=resnet_small", "stem_stride=4", "size=32")]
+TEXT = ["modalities.text.layers=1"]
 TRAINING = ["training.epochs=3", "training.batch_size=8", "methods.diagnose_relearn.every=1"]
 
 
@@ -45,13 +52,33 @@ RUNS: dict[str, Case] = {
         [*SMALL, f"dataset.prepare.classes={json.dumps(CLASSES)}"],
         ["modalities.visual.size=32", *SMALL_ENCODERS],
     ),
+    "ave": (
+        make_ave,
+        [*SMALL, f"dataset.prepare.classes={json.dumps(AVE_CLASSES)}"],
+        ["modalities.visual.size=32", *SMALL_ENCODERS],
+    ),
+    "vggsound": (
+        make_vggsound,
+        [*SMALL, "dataset.prepare.val_share=0.4"],
+        ["modalities.visual.size=32", *SMALL_ENCODERS],
+    ),
     "ucf101": (
         make_ucf101,
         [*SMALL, "dataset.prepare.flow=dis", "dataset.prepare.positions=4", "dataset.prepare.val_groups=[24]"],
         [f"modalities.{m}.{key}" for m in ("rgb", "flow") for key in ("size=32", "weights=null")],
     ),
     "wikipedia": (make_wikipedia, [], []),
+    "food101": (make_food101, PICTURES, [*TEXT, *SMALL_PICTURES]),
+    "mvsa_single": (make_mvsa, PICTURES, [*TEXT, *SMALL_PICTURES]),
     "cmu_mosi": (mosi_download, [], [f"modalities.{m}.layers=1" for m in ("text", "audio", "visual")]),
+    **{
+        name: (make, [], [f"modalities.{m}.layers=1" for m in ("text", "audio", "visual")])
+        for name, make in {
+            "cmu_mosei": mosei_download,
+            "ur_funny": humor_download,
+            "mustard": sarcasm_download,
+        }.items()
+    },
     "cmu_mosi_utterances": (utterance_download, ["dataset.prepare.val_videos=2"], []),
 }
 

@@ -16,6 +16,7 @@ import drcli as package
 from drcli.models.weight_files import digest
 
 
+@pytest.mark.slow
 def test_an_exported_encoder_gives_the_same_features_in_a_plain_torch_module(
     drcli: Drcli, recipe_file: RecipeFile, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ def test_the_page_and_its_figures_are_written_where_asked(drcli: Drcli, runs: Pa
     assert all(name.endswith(".svg") for name in figures)
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_bytes(drcli: Drcli, runs: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         drcli("report", runs, "--out", tmp_path / name / "report.html", "--no-maps")

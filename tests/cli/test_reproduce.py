@@ -167,6 +167,7 @@ def test_a_plan_runs_and_writes_nothing(drcli: Drcli, target: Make, trained: lis
     assert set(tree(tmp_path)) - set(before) == {"tiny.yaml", "toy.yaml"}
 
 
+@pytest.mark.slow
 def test_variants_have_folders_of_their_own_and_make_a_heat_map(drcli: Drcli, target: Make, tmp_path: Path) -> None:
     key = "methods.diagnose_relearn"
     grid = {"lambda": {"key": f"{key}.lambda", "values": [0, 3]}, "every": {"key": f"{key}.every", "values": [1]}}

@@ -28,7 +28,7 @@ def _same_torch() -> Iterator[None]:
 
 @pytest.fixture
 def in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(npz, "_CHUNK_BYTES", 1000)
+    monkeypatch.setattr(npz, "CHUNK_BYTES", 1000)
 
 
 def fortran(path: Path, **arrays: np.ndarray) -> None:

@@ -161,6 +161,7 @@ def test_a_worker_that_dies_costs_its_clip_only(tmp_path: Path) -> None:
     assert same == torn
 
 
+@pytest.mark.slow
 def test_workers_that_die_too_often_stop_the_work(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source", count=10, deadly="c07")
     with pytest.raises(DataError, match=r"1 of 10 clips cannot be used.*c07: worker died .*--max-bad"):

@@ -11,9 +11,10 @@ from support.kinetics_tree import CLASSES, annotation, clip_id, file_name, make_
 from support.media import cut, frame_number, lfs_pointer
 from support.preparing import prepared_with, rows_of
 
-from data_prep.kinetics_sounds import KineticsSounds, SoundClip, Work
+from data_prep.kinetics_sounds import KineticsSounds
 from data_prep.media import ClipError, read_audio
 from data_prep.media.audio import fbank
+from data_prep.sound_pictures import SoundClip, Work
 from data_prep.sources.kinetics_lists import CLASSES as ALL_CLASSES
 from drcli.data.prepared import open_dataset
 from drcli.errors import DataError
@@ -59,6 +60,7 @@ def test_rows_are_what_the_clip_holds(download: Path, tmp_path: Path) -> None:
     assert [frame_number(picture) for picture in visual[row]] == [5, 15, 25, 35]
 
 
+@pytest.mark.slow
 def test_class_folders_and_flat_folders_give_the_same(download: Path, tmp_path: Path) -> None:
     classes = make_kinetics(tmp_path / "classes", layout="classes")
     for name, source in (("flat", download), ("by_class", classes)):

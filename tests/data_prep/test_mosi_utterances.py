@@ -18,10 +18,10 @@ from support import mosi_tree as tree
 
 from data_prep.cmu_mosi import CmuMosi
 from data_prep.job import ignore
-from data_prep.sources import mosi_tfidf
 from data_prep.sources.mosi_folds import FOLDS, fold_of
 from data_prep.sources.mosi_segments import video_of
 from data_prep.sources.mosi_tables import opened
+from data_prep.texts import tfidf as mosi_tfidf
 from drcli.data.format import SPLITS, DatasetInfo
 from drcli.errors import DataError, UsageError
 

@@ -196,7 +196,12 @@ def test_two_processes_sum_gather_and_broadcast_tensors(both: Both) -> None:
     ("how", "kind", "message"),
     [
         pytest.param("user", PeerError, "^no memory left$", marks=pytest.mark.slow),
-        ("killed", PeerError, r"^process 1 of the run was ended by SIGKILL \(out of memory\?\); every finished epoch"),
+        pytest.param(
+            "killed",
+            PeerError,
+            r"^process 1 of the run was ended by SIGKILL \(out of memory\?\); every finished epoch",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("bug", RuntimeError, "(?s)^process 1 .* failed.*ZeroDivisionError: a bug", marks=pytest.mark.slow),
     ],
     ids=["user", "killed", "bug"],

@@ -116,6 +116,7 @@ def test_the_way_there_does_not_matter(data: str) -> None:
         assert logit_gap(on_the_path, fitted(x, y, strength), x) < 3e-4
 
 
+@pytest.mark.slow
 def test_the_same_bits_come_back_and_other_threads_differ_by_rounding() -> None:
     x, y = overlapping(size=2000, width=64)
     threads = torch.get_num_threads()

@@ -174,6 +174,7 @@ def test_fewer_epochs_or_another_change_beside_are_refused_as_before(toy_recipe:
     assert refusal(made(toy_recipe, "joint", {}, 5), tmp_path).endswith("the state of its last epoch is missing")
 
 
+@pytest.mark.slow
 def test_killed_while_it_is_made_longer_a_run_is_the_one_before_or_goes_on(
     toy_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,8 @@ TARGETS = {
     "write_summary": (RunDirectory, "write_summary"),
 }
 CALLED_ONCE = {"truncate", "write_outputs", "write_summary"}
+QUICK = ("checkpoint.save", "log_event", "write_summary", "soft_reinitialise")
+"""Tried in every test run; the others by the slow tests."""
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def left_alone(toy_run: Callable[[Path], dict[str, Any]], whole: Path) -> dict[s
 
 
 @pytest.mark.parametrize("when", ["before", pytest.param("after", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("target", list(TARGETS))
+@pytest.mark.parametrize("target", [pytest.param(t, marks=[] if t in QUICK else [pytest.mark.slow]) for t in TARGETS])
 def test_stopped_around_any_step_of_an_epochs_end(
     target: str, when: str, toy_run: Callable[[Path], dict[str, Any]], left_alone: dict[str, Any], tmp_path: Path
 ) -> None:

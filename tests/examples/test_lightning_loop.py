@@ -56,6 +56,7 @@ def fit(loop: Any, module: Any, callback: Any, **arguments: Any) -> None:
     trainer.fit(module, rows(0), rows(1))
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_weights_of_drcli_train(
     loop: Any, toy_dict: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

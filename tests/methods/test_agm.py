@@ -277,6 +277,7 @@ def test_before_a_window_that_keeps_its_factors_training_is_joint(trainer: Calla
     assert made.ctx.take_logged() == {}
 
 
+@pytest.mark.slow
 def test_kept_factors_survive_a_stop(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     settings = {"alpha": 2.0, "ends": 0, "after": "keep"}
     recipe = toy_recipe(method="agm", methods={"agm": settings})

@@ -157,6 +157,7 @@ def test_layers_join_after_every_tenth_of_the_run_and_not_at_its_end(
     assert grown == expected
 
 
+@pytest.mark.slow
 def test_layers_that_joined_survive_a_checkpoint(
     trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

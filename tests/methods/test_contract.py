@@ -147,8 +147,8 @@ SUBJECTS = [*ALONE, *(Subject(name, relearn=True) for name in METHODS.names() if
 """With re-learning on top, what it cannot change is not tried again: numbers of modalities, accumulation, precision."""
 
 QUICK = {"joint", "multi_loss", "ogm_ge", "pmr", "agm", "g_blending", "reconboost", "aug", "uni_pretrained"}
-"""These are tried in every test run with re-learning on top, with any number of modalities, and with everything that
-hardly depends on the method; the others only by the slow tests."""
+"""These are tried in every test run with re-learning on top, with any number of modalities, stopped in every epoch, in
+another order, and with everything that hardly depends on the method; the others only by the slow tests."""
 
 
 def marks(subject: Subject, *, always: bool = True) -> list[pytest.MarkDecorator]:
@@ -168,14 +168,16 @@ def of(subjects: Iterable[Subject], *, always: bool = True) -> pytest.MarkDecora
 every_subject = of(SUBJECTS)
 
 
-def allowed(subjects: Iterable[Subject], numbers: tuple[tuple[str, ...], ...]) -> pytest.MarkDecorator:
+def allowed(
+    subjects: Iterable[Subject], numbers: tuple[tuple[str, ...], ...], *, always: bool = True
+) -> pytest.MarkDecorator:
     """Pairs of a subject and modalities that its mathematics allows; with re-learning on top, the first of these."""
     pairs = []
     for subject in subjects:
         fitting = [modalities for modalities in numbers if subject.allows(modalities)]
         tried = fitting[:1] if subject.relearn else fitting
         for ms in tried:
-            marked = marks(subject, always=len(ms) == 2)
+            marked = marks(subject, always=always and len(ms) == 2)
             pairs.append(pytest.param(subject, ms, id=f"{subject}-{len(ms)}", marks=marked))
     return pytest.mark.parametrize(("subject", "modalities"), pairs)
 
@@ -264,7 +266,7 @@ def test_a_loaded_model_predicts_what_the_trained_one_does(subject: Subject, rec
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adamw", marks=pytest.mark.slow)])
-@every_subject
+@of(SUBJECTS, always=False)
 def test_resumed_run_equals_an_uninterrupted_one(
     subject: Subject, optimizer: str, recipe: Make, runs: SharedRuns, tmp_path: Path
 ) -> None:
@@ -328,7 +330,7 @@ def test_settings_that_are_not_neutral_are_not_the_reference(subject: Subject, r
     assert runs(recipe(subject)).bits != runs(recipe(subject, method=subject.reference)).bits
 
 
-@allowed([s for s in SUBJECTS if not METHODS.load(s.name).per_modality], MODALITIES[1:])
+@allowed([s for s in SUBJECTS if not METHODS.load(s.name).per_modality], MODALITIES[1:], always=False)
 def test_permuting_the_modalities_permutes_the_coefficients(
     subject: Subject, modalities: tuple[str, ...], recipe: Make, tmp_path: Path
 ) -> None:

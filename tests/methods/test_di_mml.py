@@ -221,6 +221,7 @@ def test_dimensions_are_found_once_or_in_every_epoch(
     assert found == [epoch for epoch in epochs for _ in TWO]
 
 
+@pytest.mark.slow
 def test_dimensions_found_once_survive_a_checkpoint(trainer: Callable[..., Trainer]) -> None:
     whole = trainer(dimensions="once", epochs=5)
     whole.train()

@@ -106,7 +106,7 @@ def batches_of(batches: Any) -> list[tuple[dict[str, Tensor], Tensor]]:
     return [(batch.inputs, batch.labels) for batch in batches]
 
 
-@pytest.mark.parametrize("k", ["audio", pytest.param("visual", marks=pytest.mark.slow), "joint"])
+@pytest.mark.parametrize("k", [pytest.param(k, marks=pytest.mark.slow) for k in ("audio", "visual")] + ["joint"])
 def test_growths_agree_with_a_slow_reference(k: str, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     """From the middle of a run on, with momentum, weight decay and a falling learning rate.
 
@@ -159,6 +159,7 @@ class Noisy(nn.Module):
         return functional.dropout(self.inner(x), 0.5, self.training)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adamw", marks=pytest.mark.slow)])
 def test_estimating_leaves_no_trace(optimizer: str, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     """Weights, buffers, gradients, optimiser, modes, cached features, step, generators: bit for bit."""
@@ -204,6 +205,7 @@ def test_estimating_leaves_the_device_generator_as_it_was(recipe: Callable[..., 
     assert bits(torch.cuda.get_rng_state()) == before
 
 
+@pytest.mark.slow
 def test_estimating_does_not_shift_the_data_order(
     recipe: Callable[..., Recipe], toy_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +253,7 @@ def test_schedule(settings: dict[str, Any], expected: list[int]) -> None:
     assert [method.horizon(epoch, 5) for epoch in range(5)] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modalities", [TWO, pytest.param(THREE, marks=pytest.mark.slow)], ids=len)
 def test_every_super_epoch_trains_with_the_weights_of_its_estimation(
     modalities: tuple[str, ...], recipe: Callable[..., Recipe], tmp_path: Path

@@ -163,6 +163,7 @@ def test_parts_begin_without_momentum(trainer: Callable[..., Trainer]) -> None:
     assert not held & set(made.ctx.model.encoders["audio"].parameters())
 
 
+@pytest.mark.slow
 def test_members_that_join_survive_a_checkpoint(trainer: Callable[..., Trainer]) -> None:
     whole = trainer(THREE, epochs=6)
     whole.train()

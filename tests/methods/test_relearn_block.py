@@ -46,7 +46,9 @@ def test_switched_off_it_leaves_the_method_as_it_is(switched_off: dict[str, Any]
     assert bits(weights(ours)) == bits(weights(plain))
 
 
-@pytest.mark.parametrize("rule", ["above_floor", "relative", "adjusted", "shuffled", "random", 0.5])
+@pytest.mark.parametrize(
+    "rule", ["above_floor", pytest.param("relative", marks=pytest.mark.slow), "adjusted", "shuffled", "random", 0.5]
+)
 def test_every_rule_pulls_by_the_strengths_that_it_logs(rule: str | float, run: Callable[..., Trainer]) -> None:
     ours = run("joint", {**RELEARN, "strength": rule})
     found = events(ours)

@@ -86,13 +86,15 @@ def test_drawing_needs_no_pyplot_and_leaves_settings_alone(
     assert [mpl.rcParams[key] for key in PAPER.rc] == before
 
 
-@pytest.mark.parametrize("count", [1, 3, 4])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 4])
 def test_any_number_of_modalities_is_drawn(tmp_path: Path, flat_maps: None, count: int) -> None:
     modalities = [f"modality {number}" for number in range(count)]
     assert picture(tmp_path / "figure.png", modalities)
 
 
-@pytest.mark.parametrize("count", [2, 12, 45])
+@pytest.mark.parametrize(
+    "count", [pytest.param(2, marks=pytest.mark.slow), pytest.param(12, marks=pytest.mark.slow), 45]
+)
 def test_any_number_of_classes_is_drawn(tmp_path: Path, flat_maps: None, count: int) -> None:
     assert picture(tmp_path / "figure.png", names=[str(number) for number in range(count)])
 

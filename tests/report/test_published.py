@@ -149,6 +149,7 @@ def test_second_hand_figures_are_columns_of_their_own_on_request(tmp_path: Path)
     assert not any("second-hand" in note or "unpublished" in note for note in few.notes)
 
 
+@pytest.mark.slow
 def test_the_page_has_second_hand_figures_on_request(tmp_path: Path) -> None:
     cremad(tmp_path)
     pages = {

@@ -15,7 +15,8 @@ import numpy as np
 from data_prep.clip_preparer import Chosen, ClipPreparer
 from data_prep.job import Job
 from data_prep.media.container import ClipError
-from data_prep.writing.clips import ArraySpec, Clip, Outcome
+from data_prep.writing.clips import ArraySpec, Clip, Outcome, Report
+from data_prep.writing.shards import Shard
 from drcli.data.format import DatasetInfo
 from drcli.errors import RunError
 
@@ -85,6 +86,16 @@ class Source:
 
     def prepare(self, out: Path, *, seed: int = 0, **options: Any) -> DatasetInfo:
         return Many(Many.Settings(seed=seed)).run(source=self.folder, out=out, **options)
+
+    def shard(self, out: Path, part: str, *, seed: int = 0, **options: Any) -> Report:
+        """Prepare one part of the clips."""
+        job = Job(self.folder, out.resolve(), **options)
+        return Many(Many.Settings(seed=seed)).fill_shard(job, Shard.parse(part))
+
+    def merge(self, out: Path, *, seed: int = 0, **options: Any) -> DatasetInfo:
+        """Join all parts and finish."""
+        Many(Many.Settings(seed=seed)).join(Job(self.folder, out.resolve()))
+        return self.prepare(out, seed=seed, **options)
 
     def calls(self) -> list[str]:
         """Ids of all clips that were worked on, in order; emptied by reading."""

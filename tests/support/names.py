@@ -13,3 +13,12 @@ def toy_names() -> Iterator[None]:
     """The dataset "toy" and the backbone "tiny" are registered, as somebody's plug-in would do it."""
     with DATASETS.registered("toy", "support.toy:Toy"), BACKBONES.registered("tiny", "support.tiny:Tiny"):
         yield
+
+
+OF_TEXT = ("token_transformer", "token_bag")
+"""Backbones whose samples are token ids."""
+
+FOREIGN = ("timm", "transformers", "module")
+"""Backbones that stand for models of other packages."""
+
+OF_NUMBERS = [name for name in BACKBONES.names() if name not in {*OF_TEXT, *FOREIGN}]

@@ -136,6 +136,7 @@ def test_maps_can_be_left_out_or_be_of_other_methods(page: MakePage) -> None:
     assert MAPS_LEFT_OUT not in without.html
 
 
+@pytest.mark.slow
 def test_maps_of_other_methods_can_be_asked_for(page: MakePage) -> None:
     made = page(*small_study(), MadeRun("ogm", outputs=40), options=Options(maps=["ogm"]))
     names = [drawing.name for drawing in made.drawings if drawing.name.endswith(("-map", "-confusion"))]
@@ -183,6 +184,7 @@ def test_a_page_about_unfinished_runs_alone_lists_them(page: MakePage) -> None:
     parsed(made.html)
 
 
+@pytest.mark.slow
 def test_one_and_three_modalities_work_alike(page: MakePage) -> None:
     runs = [MadeRun("joint", 0, f"r{len(m)}", modalities=m, every=8, outputs=40) for m in (("x",), ("x", "y", "z"))]
     names = {drawing.name for drawing in page(*runs).drawings}
@@ -203,6 +205,7 @@ def test_figures_are_of_the_first_recipes(page: MakePage) -> None:
     assert f"r{MOST_DRAWN} (dataset digits): test scores in per cent" in made.html
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_two_hundred_runs_stay_under_ten_megabytes(page: MakePage) -> None:
     # Outputs take long to write; those of one seed fill the maps.

@@ -1,0 +1,161 @@
+"""Datasets of pictures with a text each: what Food-101 and MVSA share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from data_prep.clip_preparer import Chosen, ClipPreparer
+from data_prep.files.folders import find_files
+from data_prep.job import Job
+from data_prep.media.flow import opencv
+from data_prep.media.pictures import IMAGENET
+from data_prep.sources.image_folders import read_image, resize_image
+from data_prep.texts.hashing import PAD, token_ids
+from data_prep.texts.tfidf import tfidf
+from data_prep.writing.clips import ArraySpec, Clip, Outcome
+from data_prep.writing.selection import Search, limit_clips, report_missing
+from data_prep.writing.writer import DatasetWriter
+
+SUFFIXES = frozenset({".jpg", ".jpeg"})
+KINDS = ".jpg files"
+
+PictureSize = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Pair(Clip):
+    """A picture with its text.
+
+    Attributes:
+        path: the picture.
+        text: in one line.
+    """
+
+    path: Path
+    text: str
+
+
+class ImageText(ClipPreparer):
+    """Makes `visual` (1, 3, H, W) of a picture, and `text`, token ids (L,) or a vector (D,), of its text."""
+
+    class Settings(ClipPreparer.Settings):
+        """The recipe's `dataset.prepare` block."""
+
+        picture_size: int = Field(
+            256, ge=16, le=4096, description="height and width of stored pictures, in pixels; the longer side is cut"
+        )
+        text: Literal["tokens", "tfidf"] = Field(
+            "tokens",
+            description="tokens: ids of words, by a digest of each; tfidf: TF-IDF, reduced, fitted on train alone",
+        )
+        vocabulary: int = Field(30_000, ge=2, le=2**24, description="number of token ids; words share them beyond that")
+        max_length: int = Field(
+            40, ge=1, le=10_000, description="number of tokens of a text that are kept, from its beginning"
+        )
+        tfidf_dims: int = Field(
+            300, ge=1, le=10_000, description="numbers that text: tfidf is reduced to, by a truncated SVD"
+        )
+        seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of drawn splits, and of the choice under --limit")
+
+    settings: Settings
+
+    def work(self) -> Work:
+        """What reads a picture."""
+        return Work(self.settings.picture_size)
+
+    def specs(self) -> dict[str, ArraySpec]:
+        """Pictures; texts are added when all rows are known."""
+        size = self.settings.picture_size
+        return {"visual": ArraySpec((1, 3, size, size), "uint8", kind="frames", statistics=IMAGENET)}
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what reads pictures, and of what reduces texts."""
+        opencv()
+        learned = {"scikit-learn": version("scikit-learn")} if self.settings.text == "tfidf" else {}
+        return {**super().versions(), "opencv": str(opencv().__version__), **learned}
+
+    def chosen(
+        self, job: Job, pairs: Mapping[str, Sequence[Pair]], classes: tuple[str, ...], source: Mapping[str, Any]
+    ) -> Chosen:
+        """The pairs whose pictures are there, within the limit; warns of those that are missing.
+
+        Args:
+            job: the preparation.
+            pairs: the listed ones, by split; the pictures of some may be missing.
+            classes: class names in index order.
+            source: what `dataset.json` says of the source besides `missing`.
+
+        Raises:
+            DataError: none of the listed pictures of a split was found.
+        """
+        there = [pair for part in pairs.values() for pair in part if pair.path.is_file()]
+        names = {split: [pair.path.name for pair in part] for split, part in pairs.items()}
+        Search(job.download, names, lambda: find_files(job.download, SUFFIXES), KINDS).check(there)
+        listed = {split: dict(Counter(classes[pair.label] for pair in part)) for split, part in pairs.items()}
+        missing = report_missing(listed, there, classes, job.warn)
+        kept = limit_clips(there, classes, job, seed=self.settings.seed)
+        return Chosen(kept, classes, {"missing": missing, **source})
+
+    def complete(self, job: Job, writer: DatasetWriter, chosen: Chosen) -> Mapping[str, Any]:
+        """Add the texts of the stored pictures, TF-IDF fitted on those of train."""
+        by_id = {pair.id: pair.text for pair in chosen.clips if isinstance(pair, Pair)}
+        texts = {split: [by_id[name] for name in part.names] for split, part in writer.splits.items()}
+        empty = {split: sum(not text for text in part) for split, part in texts.items()}
+        if any(empty.values()):
+            job.warn(
+                f"{sum(empty.values())} texts are empty: {', '.join(f'{n} {split}' for split, n in empty.items())}"
+            )
+        counts = {"empty_texts": empty}
+        if self.settings.text == "tfidf":
+            vectors = tfidf(texts, self.settings.tfidf_dims)
+            for split, part in writer.splits.items():
+                part.array("text", (self.settings.tfidf_dims,), "float32", kind="vector")[:] = vectors[split]
+            return counts
+        return {
+            **counts,
+            "cut_texts": {split: self._add_ids(part, texts[split]) for split, part in writer.splits.items()},
+        }
+
+    def _add_ids(self, part: Any, texts: Sequence[str]) -> int:
+        """Write the token ids of a split; returns how many texts were cut."""
+        size, length = self.settings.vocabulary, self.settings.max_length
+        ids, lengths, cut = token_ids(texts, vocabulary=size, length=length)
+        part.tokens("text", length, vocabulary=size, pad=PAD)[:] = ids
+        part.lengths("text", lengths)
+        return cut
+
+
+@dataclass(frozen=True)
+class Work:
+    """From a picture to its row.
+
+    Attributes:
+        size: height and width, in pixels.
+    """
+
+    size: int
+
+    def __call__(self, pair: Pair) -> Outcome:
+        """Read a picture.
+
+        Raises:
+            ClipError: it is damaged, or no JPEG.
+        """
+        return Outcome({"visual": covered(read_image(pair.path), self.size).transpose(2, 0, 1)[None]})
+
+
+def covered(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The middle of a picture (H, W, 3), as a square that its shorter side fills, at (size, size)."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize_image(np.ascontiguousarray(image[top : top + side, left : left + side]), (size, size))

@@ -1,0 +1,173 @@
+"""Encoders of other packages: how they are imported and found, which part of them is trained, and how frames are read.
+
+What they need is optional, and imported when a recipe names it. Nothing is downloaded: models are files in a folder, or
+in the cache of the user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from drcli.errors import DataError, UsageError
+from drcli.models.backbone import Backbone
+from drcli.reading import one_line
+
+Trainable = Annotated[
+    str,
+    Field(
+        pattern=r"^(all|none|last:[1-9]\d{0,3})$",
+        description="which part is trained: all, none, or last:N, the last N layers and what follows them; the rest "
+        "keeps its weights, also in re-learning, and runs as in evaluation",
+    ),
+]
+
+Options = dict[str, Any]
+
+
+def package(name: str) -> Any:
+    """Return an optional package, which has an extra of its name.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"backbone {name}: {name} is not installed; run pip install 'drcli[{name}]'") from error
+
+
+def find_file(model: str, names: Sequence[str]) -> Path:
+    """Return the first of some files of a model that is there: in a folder, or in the user's cache of Hugging Face.
+
+    Args:
+        model: a folder, or the model's name "owner/name" or "name".
+        names: of files.
+
+    Raises:
+        DataError: none is there; names the file, and the command that fetches it.
+    """
+    if Path(model).is_dir():
+        found = next((Path(model) / name for name in names if (Path(model) / name).is_file()), None)
+        if found is None:
+            raise DataError(f"{Path(model) / names[0]}: no such file; name a folder that a model was saved in")
+        return found
+    found = next((Path(path) for name in names if isinstance(path := _cached(model, name), str)), None)
+    if found is None:
+        raise DataError(
+            f"{model}: no folder, and {names[0]} of a model of this name is not in the cache; fetch it where there is "
+            f"a network: hf download {model}"
+        )
+    return found
+
+
+def _cached(model: str, name: str) -> Any:
+    hub = import_module("huggingface_hub")  # which timm and transformers bring along
+    try:
+        return hub.try_to_load_from_cache(model, name)
+    except ValueError:  # it can be no model's name
+        return None
+
+
+class Foreign(Backbone):
+    """A model of another package as an encoder.
+
+    A class that derives from it sets `model`, then calls `finish`.
+
+    Attributes:
+        model: what the package made.
+    """
+
+    model: nn.Module
+
+    def finish(self, trainable: str, layers: Sequence[nn.Module], example: Tensor, width: int | None = None) -> None:
+        """Freeze what is not trained, and find the number of features by running a made-up sample.
+
+        Args:
+            trainable: as `Trainable` says.
+            layers: of the model, in their order.
+            example: inputs (1, ...).
+            width: the number of features where it is known; taken on the device "meta", where not every model runs.
+
+        Raises:
+            UsageError: there are fewer layers, or the model does not run on such a sample.
+        """
+        self._frozen: frozenset[str] = frozenset()
+        if trainable != "all":
+            self._freeze(trainable, layers)
+        self.width = width if width is not None and example.device.type == "meta" else self._width(example)
+        self.train()
+
+    def _freeze(self, trainable: str, layers: Sequence[nn.Module]) -> None:
+        count = 0 if trainable == "none" else int(trainable.partition(":")[2])
+        if count > len(layers):
+            raise UsageError(
+                f"trainable = {trainable}: the model has {len(layers)} layers; name at most as many, or all"
+            )
+        first = None if count == 0 else next(layers[-count].parameters())
+        names = []
+        for name, parameter in self.model.named_parameters():  # in the order in which they were made
+            if parameter is first:
+                break
+            names.append(name)
+        self._frozen = frozenset(names)
+        self.requires_grad_(True)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Set whether the parameters get gradients; what is frozen gets none."""
+        super().requires_grad_(requires_grad)
+        for name, parameter in self.model.named_parameters():
+            if name in self._frozen:
+                parameter.requires_grad_(False)
+        return self
+
+    def _is_frozen(self, name: str, module: nn.Module) -> bool:
+        """Whether a part of the model has parameters, and all of them are frozen."""
+        names = [".".join(filter(None, (name, inner))) for inner, _ in module.named_parameters()]
+        return bool(names) and self._frozen.issuperset(names)
+
+    def _width(self, example: Tensor) -> int:
+        self.eval()
+        try:
+            with torch.no_grad():
+                return int(self(example).shape[1])
+        except Exception as error:
+            raise self.refused(example.shape[1:], error) from error
+
+    def refused(self, shape: Sequence[int], error: Exception) -> UsageError:
+        """Return the error of a model that cannot be made for samples of a shape."""
+        name = getattr(self.settings, "model", type(self).__name__)
+        return UsageError(
+            f"model {name} of backbone {type(self).__name__.lower()} does not take samples {tuple(shape)} "
+            f"({type(error).__name__}: {one_line(error)}); choose another model, or other sizes in its settings"
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; what is frozen stays in evaluation mode: no dropout, no statistics that move."""
+        super().train(mode)
+        for name, module in self.model.named_modules() if self._frozen else ():
+            if self._is_frozen(name, module):
+                module.eval()
+        return self
+
+    def parts(self) -> Iterator[tuple[str, int, int]]:
+        """Yield the model's parts by name, with the numbers of their parameters and of those that are frozen."""
+        for name, module in self.model.named_children():
+            sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
+            if sizes:
+                yield name, sum(n for n, _ in sizes), sum(n for n, is_trained in sizes if not is_trained)
+
+
+def over_frames(model: Any, x: Tensor) -> Tensor:
+    """Return what a model maps pictures to (B, D), of clips (B, T, C, H, W) the mean over the frames."""
+    if x.dim() == 4:
+        found: Tensor = model(x)
+        return found
+    features: Tensor = model(x.flatten(0, 1))
+    return features.unflatten(0, x.shape[:2]).mean(dim=1)

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import random
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.command_line import Drcli, start, tree
+from support.kinetics_tree import CLASSES, make_kinetics
+from support.many import make_source
+
+from data_prep.writing.shards import Shard, find_shards, shards_folder
+from drcli.errors import DataError, UsageError
+from drcli.names import DATASETS
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from drcli.names import DATASETS
+from support.many import Source
+
+if __name__ == "__main__":
+    with DATASETS.registered("many", "support.many:Many"):
+        source, out = Source(Path(sys.argv[1])), Path(sys.argv[2])
+        if sys.argv[3] == "merge":
+            source.merge(out, max_bad=0.5)
+        else:
+            source.shard(out, sys.argv[3], max_bad=0.5)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    with DATASETS.registered("many", "support.many:Many"):
+        yield
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_any_number_of_shards_in_any_order_gives_the_bytes_of_one_process(tmp_path: Path, count: int) -> None:
+    source = make_source(tmp_path / "source", broken="c00 c13 c19")
+    source.prepare(tmp_path / "whole", max_bad=0.5)
+    source.calls()
+    for index in range(count, 0, -1):
+        report = source.shard(tmp_path / "out", f"{index}/{count}", max_bad=0.5)
+        assert report.done + len(report.skipped) == len(source.calls())
+    source.merge(tmp_path / "out", max_bad=0.5)
+    assert source.calls() == ["c00", "c13", "c19"]  # the skipped ones are tried once more
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_a_shard_has_every_nth_clip_of_each_split_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source")
+    source.shard(tmp_path / "out", "2/4")
+    # 12 clips of train, at places 0, 1 and 2 of each five; 4 of val and of test.
+    assert sorted(source.calls()) == ["c01", "c07", "c08", "c09", "c15"]
+    source.shard(tmp_path / "out", "2/4")
+    assert source.calls() == []
+
+
+def test_a_missing_an_unfinished_and_another_shard_are_named(tmp_path: Path) -> None:
+    source, out = make_source(tmp_path / "source"), tmp_path / "out"
+    with pytest.raises(UsageError, match=r"out.shards: has no shards; prepare all of one number with --shard 1/N to"):
+        source.merge(out)
+    source.shard(out, "1/2")
+    with pytest.raises(DataError, match=r"2-of-2: shard 2/2 is missing; run the command with --shard 2/2 first"):
+        source.merge(out)
+    source.shard(out, "2/2", seed=1)
+    with pytest.raises(DataError, match=r"shard 2/2 was prepared with other settings, --limit or source; repeat the"):
+        source.merge(out)
+    source.shard(out, "2/2")
+    journal = Shard(2, 2).folder(out) / "clips.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-3]))
+    with pytest.raises(DataError, match=r"shard 2/2 lacks 3 of its 10 clips; repeat the command with --shard 2/2"):
+        source.merge(out)
+    source.shard(out, "1/3")
+    with pytest.raises(UsageError, match=r"out.shards: has shards of 2 and of 3; prepare all of one number"):
+        find_shards(out)
+
+
+def test_more_shards_than_a_split_has_clips_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--shard 1/5: split val has 4 clips; make 4 shards at most"):
+        make_source(tmp_path / "source").shard(tmp_path / "out", "1/5")
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "1/0", "-1/2", "1/2/3", "1/99999", "a/b", "١/٢"])
+def test_what_is_no_shard_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--shard is .*; write I/N, the part and their number"):
+        Shard.parse(text)
+
+
+def test_two_processes_on_one_shard_are_refused(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", seconds=0.2)
+    process = start(source.folder, tmp_path / "out", "1/2", program=PROGRAM)
+    try:
+        wait_for(source.folder / "calls")
+        with pytest.raises(UsageError, match="another drcli is preparing it"):
+            source.shard(tmp_path / "out", "1/2")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(path: Path) -> None:
+    limit = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert path.exists()
+
+
+@pytest.mark.slow
+def test_shards_and_their_merging_killed_at_random_and_repeated_give_the_same_bytes(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", broken="c00 c13", seconds=0.02)
+    source.prepare(tmp_path / "whole", max_bad=0.5)
+    out, generator = tmp_path / "out", random.Random(0)
+    for part in ("1/3", "2/3", "3/3", "merge"):
+        for _ in range(4):
+            process = start(source.folder, out, part, program=PROGRAM)
+            try:
+                process.communicate(timeout=generator.uniform(0.5, 3.0))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+        process = start(source.folder, out, part, program=PROGRAM)
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_twenty_thousand_clips_are_prepared_in_flat_memory(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", count=20_000)
+    source.prepare(tmp_path / "whole")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for part in ("1/4", "2/4", "3/4", "4/4"):
+        source.shard(tmp_path / "out", part)
+    source.merge(tmp_path / "out")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KB on Linux
+    assert grown < 100_000
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_the_commands_prepare_parts_join_them_and_verify(drcli: Drcli, tmp_path: Path) -> None:
+    make_kinetics(tmp_path / "ks", counts={"train": 3, "val": 2, "test": 2})
+    small = ["dataset.prepare.frame_size=[32, 43]", f"dataset.prepare.classes={json.dumps(CLASSES)}"]
+    common = ["prepare", "kinetics_sounds", *small, f"dataset.root={tmp_path / 'data'}"]
+    source = ["--source", tmp_path / "ks"]
+    for part, clips in (("1/2", 12), ("2/2", 9)):
+        found = json.loads(drcli(*common, *source, "--shard", part, "--json").stdout)
+        assert (found["shard"], found["stored"], found["skipped"]) == (part, clips, {})
+    merged = json.loads(drcli(*common, *source, "--merge", "--json").stdout)
+    assert not shards_folder(tmp_path / "data").exists()
+    drcli(*common[:-1], f"dataset.root={tmp_path / 'whole'}", *source)
+    assert tree(tmp_path / "data") == tree(tmp_path / "whole")
+    assert json.loads(drcli(*common, "--verify", "--json").stdout)["fingerprint"] == merged["fingerprint"]
+    shutil.copyfile(tmp_path / "data" / "val" / "visual.npy", tmp_path / "data" / "test" / "visual.npy")
+    assert "truncated or altered" in drcli(*common, "--verify", code=3).stderr
+    assert "not made clip by clip" in drcli("prepare", "digits", "--shard", "1/2", code=2).stderr
+    assert "give one of them" in drcli("prepare", "digits", "--shard", "1/2", "--merge", code=2).stderr
+
+
+def test_a_source_whose_parts_are_joined_has_every_row_once(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", count=25)
+    for part in ("1/2", "2/2"):
+        source.shard(tmp_path / "out", part)
+    source.merge(tmp_path / "out")
+    audio = np.load(tmp_path / "out" / "train" / "audio.npy")[:, 0, 0, 0]
+    assert audio.astype(int).tolist() == [n for n in range(25) if n % 5 < 3]
