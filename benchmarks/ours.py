@@ -73,7 +73,7 @@ class Ours:
     @property
     def accuracy(self) -> float:
         """Validation accuracy of the last epoch."""
-        return self.records.epochs[-1].val.accuracy
+        return self.records.epochs[-1].val.first
 
     def training_seconds(self, epochs: int) -> list[float]:
         """Seconds that the last epochs spent on the training rows alone, without evaluation and files."""

@@ -27,12 +27,12 @@ Runs = Mapping[str, list[RunRecord]]
 
 def test_accuracies(runs: list[RunRecord]) -> dict[int, float]:
     """Return test accuracy by seed."""
-    return {run.seed: run.done.test.accuracy for run in runs}
+    return {run.seed: run.score for run in runs}
 
 
 def on_validation(runs: list[RunRecord]) -> float:
     """Return the mean validation accuracy of the selected epochs."""
-    return fmean(run.done.val.accuracy for run in runs if run.done.val is not None)
+    return fmean(run.done.val.first for run in runs if run.done.val is not None)
 
 
 def difference(runs: Runs, label: str, reference: str) -> str:

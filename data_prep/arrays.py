@@ -27,11 +27,11 @@ import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
 from data_prep.base import DownloadPreparer, Filled
 from data_prep.job import Job
@@ -61,7 +61,7 @@ from data_prep.writing.repeated import report_repeated
 from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator, stratified_split
 from data_prep.writing.writer import DatasetWriter, SplitWriter
 from drcli.data.format import SPLITS
-from drcli.data.info_checks import ID_DTYPE, WITH_LENGTHS
+from drcli.data.info_checks import ID_DTYPE, LARGEST_VOCABULARY, WITH_LENGTHS
 from drcli.errors import DataError, UsageError
 from drcli.registry import known
 
@@ -77,12 +77,12 @@ class Arrays(DownloadPreparer):
         kinds: dict[str, Kind] = Field(
             {}, description="meaning of the axes of a sample, by modality; those left out: from the number of axes"
         )
-        vocabularies: dict[str, PositiveInt] = Field(
+        vocabularies: dict[str, Annotated[int, Field(ge=1, le=LARGEST_VOCABULARY)]] = Field(
             {},
             description="number of token ids, by modality of the kind tokens; those left out: one more than the "
             "largest id in the files",
         )
-        pads: dict[str, NonNegativeInt] = Field(
+        pads: dict[str, Annotated[int, Field(ge=0, lt=LARGEST_VOCABULARY)]] = Field(
             {}, description="token id that fills the padding, by modality of the kind tokens; those left out: 0"
         )
         val_share: float = Field(
@@ -94,7 +94,7 @@ class Arrays(DownloadPreparer):
             "label's, by its own name",
         )
         label: str = Field("label", description="of a saved Hugging Face dataset: the column of the classes")
-        longest: dict[str, PositiveInt] = Field(
+        longest: dict[str, Annotated[int, Field(ge=1, le=2**24)]] = Field(
             {},
             description="of a saved Hugging Face dataset: most steps of sequences and tokens, by modality; longer ones "
             "are cut; those left out: as the longest",

@@ -16,6 +16,7 @@ from data_prep.writing.resume import remove_published, resumable_folder
 from data_prep.writing.writer import DatasetWriter
 from drcli.data.format import DatasetInfo, has_old_pictures, prepare_command, warning_of_old_pictures
 from drcli.errors import DataError, UsageError
+from drcli.task import TaskName
 
 __all__ = ["DownloadPreparer", "EmbeddedPreparer", "Filled", "Job", "Preparer", "ignore"]
 
@@ -56,6 +57,12 @@ class Preparer(ABC):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+
+    @classmethod
+    def task(cls, settings: Any) -> TaskName:
+        """Return whether rows get a class or a real value under these settings; a recipe must ask for the same."""
+        del settings
+        return "classification"
 
     @abstractmethod
     def fill(self, job: Job) -> Filled:

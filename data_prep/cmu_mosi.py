@@ -24,6 +24,7 @@ from data_prep.segments import (
     Shapes,
     check_bad,
     labelled,
+    scored,
     sequence_shapes,
     size_note,
     skipped_lines,
@@ -39,7 +40,9 @@ from data_prep.sources.mosi_tfidf import with_tfidf
 from data_prep.sources.mosi_utterances import WHY_OWN_FOLDS, read_utterances
 from data_prep.writing.provenance import content_digest
 from data_prep.writing.writer import DatasetWriter
+from drcli.data.target import Regression
 from drcli.errors import DataError, UsageError
+from drcli.task import TaskName
 
 PUBLISHED_SIZES = {"train": 1284, "val": 229, "test": 686}
 
@@ -47,7 +50,9 @@ CLASSES = {
     "nonneg": ("negative", "non-negative"),
     "pos": ("negative", "positive"),
     "seven": ("-3", "-2", "-1", "0", "1", "2", "3"),
+    "score": ("score",),
 }
+RANGE = Regression(-3.0, 3.0)
 
 
 class CmuMosi(DownloadPreparer):
@@ -58,10 +63,10 @@ class CmuMosi(DownloadPreparer):
     class Settings(DownloadPreparer.Settings):
         """The recipe's `dataset.prepare` block."""
 
-        target: Literal["nonneg", "pos", "seven"] = Field(
+        target: Literal["nonneg", "pos", "seven", "score"] = Field(
             "nonneg",
             description="classes; nonneg: negative and non-negative; pos: negative and positive, without zeros; "
-            "seven: -3 to 3, rounded",
+            "seven: -3 to 3, rounded; score: no classes but the real value, which takes task: regression",
         )
         file: FileName | None = Field(
             None, description="file of the source that is read; null: the first of them that is found"
@@ -101,6 +106,11 @@ class CmuMosi(DownloadPreparer):
             return self
 
     settings: Settings
+
+    @classmethod
+    def task(cls, settings: Settings) -> TaskName:
+        """Return what the target makes of it."""
+        return "regression" if settings.target == "score" else "classification"
 
     def fingerprint(self, source: Path) -> str:
         """SHA-256 of the pickle, or over those of the .csd files by role."""
@@ -161,9 +171,13 @@ class CmuMosi(DownloadPreparer):
         return Filled(self._write(job, contents, shapes), source)
 
     def _write(self, job: Job, contents: Contents, shapes: Shapes) -> DatasetWriter:
+        """Write the splits. The limit keeps the shares of the classes; of the seven, where scores are wanted."""
         target = self.settings.target
-        splits = labelled(contents, lambda segment: class_of(segment.sentiment, target), CLASSES[target], job)
-        return write_segments(job, self.name, CLASSES[target], splits, shapes)
+        if target == "score":
+            splits = scored(contents, lambda segment: class_of(segment.sentiment, "seven"), job)
+            return write_segments(job, self.name, CLASSES[target], splits, shapes, RANGE)
+        chosen = labelled(contents, lambda segment: class_of(segment.sentiment, target), CLASSES[target], job)
+        return write_segments(job, self.name, CLASSES[target], chosen, shapes)
 
 
 def class_of(sentiment: float, target: str) -> int | None:

@@ -8,9 +8,10 @@ import numpy as np
 
 from data_prep.job import Job
 from data_prep.sources.mosi_segments import MODALITIES, Contents, Floats, Segment, Skipped
-from data_prep.writing.splits import check_classes, limit_splits, row_generator
+from data_prep.writing.splits import Indices, check_classes, limit_splits, row_generator
 from data_prep.writing.writer import DatasetWriter, SplitWriter
 from drcli.data.format import SPLITS
+from drcli.data.target import Regression
 from drcli.errors import DataError
 
 MOST_LINES = 20  # of warnings about single segments
@@ -18,6 +19,8 @@ MOST_LINES = 20  # of warnings about single segments
 Shapes = Mapping[str, tuple[int, ...]]
 Labelled = tuple[Segment, int]
 """A segment and its class."""
+Scored = tuple[Segment, float]
+"""A segment and its score."""
 
 
 def sequence_shapes(contents: Contents, max_length: int, max_frames: int | None) -> dict[str, tuple[int, int]]:
@@ -52,6 +55,32 @@ def labelled(
     Raises:
         DataError: a split would be empty, or a class absent from train.
     """
+    kept, labels = _limited(contents, class_of, job)
+    check_classes(kept, np.array([label for _, label in labels], dtype=np.int64), classes, job.warn)
+    return {split: [labels[index] for index in indices] for split, indices in kept.items()}
+
+
+def scored(contents: Contents, class_of: Callable[[Segment], int | None], job: Job) -> dict[str, list[Scored]]:
+    """The segments that have words, with their score, after the limit.
+
+    Args:
+        contents: the segments.
+        class_of: the class whose shares the limit keeps.
+        job: its limit counts.
+
+    Raises:
+        DataError: a split would be empty.
+    """
+    kept, found = _limited(contents, class_of, job)
+    check_classes(kept, np.zeros(len(found), dtype=np.int64), ("score",), job.warn)
+    segments = {split: [found[index][0] for index in indices] for split, indices in kept.items()}
+    return {split: [(segment, segment.sentiment) for segment in of_one] for split, of_one in segments.items()}
+
+
+def _limited(
+    contents: Contents, class_of: Callable[[Segment], int | None], job: Job
+) -> tuple[dict[str, Indices], list[Labelled]]:
+    """Places of the segments that are kept, by split, and the segments with their classes."""
     everything, members = list[Labelled](), {}
     for split in SPLITS:
         first = len(everything)
@@ -61,13 +90,16 @@ def labelled(
                 everything.append((segment, label))
         members[split] = np.arange(first, len(everything))
     labels = np.array([label for _, label in everything], dtype=np.int64)
-    kept = limit_splits(members, labels, job.limit, row_generator(0, "limit"))
-    check_classes(kept, labels, classes, job.warn)
-    return {split: [everything[index] for index in indices] for split, indices in kept.items()}
+    return limit_splits(members, labels, job.limit, row_generator(0, "limit")), everything
 
 
 def write_segments(
-    job: Job, name: str, classes: tuple[str, ...], splits: Mapping[str, Sequence[Labelled]], shapes: Shapes
+    job: Job,
+    name: str,
+    classes: tuple[str, ...],
+    splits: Mapping[str, Sequence[Scored]],
+    shapes: Shapes,
+    regression: Regression | None = None,
 ) -> DatasetWriter:
     """Write the three splits.
 
@@ -75,10 +107,11 @@ def write_segments(
         job: where to.
         name: of the dataset.
         classes: class names in index order.
-        splits: segments and their classes.
+        splits: segments and their classes, or scores.
         shapes: of each modality: (L, D) a sequence, (D,) a vector.
+        regression: range of scores; None for classes.
     """
-    writer = DatasetWriter(job.out, name=name, classes=classes)
+    writer = DatasetWriter(job.out, name=name, classes=classes, regression=regression)
     for split, pairs in splits.items():
         segments = [segment for segment, _ in pairs]
         part = writer.split(split, labels=[label for _, label in pairs], ids=[segment.id for segment in segments])

@@ -141,7 +141,10 @@ class Work:
         )
         fewer = max(0, frames.stated - frames.decoded) if self.counts else 0
         findings = {**sound.findings, **({FEWER: fewer} if fewer else {})}
-        arrays = {"audio": fbank(wave.astype(np.float32, copy=False), rate=RATE), "visual": frames.pixels}
+        arrays: dict[str, NDArray[Any]] = {
+            "audio": fbank(wave.astype(np.float32, copy=False), rate=RATE),
+            "visual": frames.pixels,
+        }
         return Outcome(arrays, sound.bad_packets + frames.bad_packets, findings)
 
     def _times(self, clip: SoundClip, duration: float) -> list[float]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,23 +19,35 @@ from drcli.command_line import (
     DrawsOpt,
     EmitOpt,
     EngineOpt,
+    ExplainOpt,
     GpusOpt,
     JobsOpt,
     JsonOpt,
     LogOpt,
+    LookingThreadsOpt,
+    MaxBadOpt,
+    MergeOpt,
     MethodOpt,
     MissingOpt,
+    MovedArg,
     NoiseOpt,
     OverridesArg,
     PlanOpt,
+    PruneOpt,
     RecipeArg,
     ReferenceOpt,
     SamplerOpt,
     SeedsOpt,
+    ShardOpt,
+    SplitDirOpt,
     SubsetsOpt,
+    ThreadsOpt,
     TrialsOpt,
     TunedOpt,
     TuneSeedsOpt,
+    VerifyOpt,
+    emit,
+    end_failed,
     reports_errors,
 )
 from drcli.errors import UsageError
@@ -54,21 +64,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _emit(as_json: bool, value: Callable[[], Any], table: Callable[[], Any]) -> None:
-    """Print the result: one JSON object, or a table."""
-    if as_json:
-        typer.echo(json.dumps(value(), allow_nan=False))
-    else:
-        terminal.show(table())
-
-
-def _end_failed(failed: Sequence[str], exit_code: int = 1) -> None:
-    """End with an exit code, and say what failed, if anything has."""
-    if failed:
-        typer.echo("drcli: " + "\n".join(failed), err=True)
-        raise typer.Exit(exit_code)
 
 
 def _version(asked: bool) -> None:
@@ -111,13 +106,7 @@ def show(
             help="Values in place of the recipe's, such as training.epochs=5; with --explain, keys to explain.",
         ),
     ] = None,
-    explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain",
-            help="Explain all keys, or only each KEY, such as training.optimizer.lr: type, default, allowed values.",
-        ),
-    ] = False,
+    explain: ExplainOpt = False,
 ) -> None:
     """Show a recipe with every default filled in, and where each value comes from."""
     with leaving_at_once():
@@ -141,19 +130,11 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
         int | None, typer.Option(min=1, help="Largest number of samples, all splits together; stratified by class.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace a dataset that is already in the folder.")] = False,
-    max_bad: Annotated[
-        str, typer.Option(metavar="SHARE", help="Largest share of clips that may be skipped, such as 1% or 0.01.")
-    ] = "1%",
-    split_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the authors' split files: dataset.prepare.split_dir.")
-    ] = None,
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Decode part I of N alone; other processes decode the others.")
-    ] = None,
-    merge: Annotated[bool, typer.Option("--merge", help="Join the parts that --shard made, and finish.")] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Only read every file of the prepared dataset anew.")
-    ] = False,
+    max_bad: MaxBadOpt = "1%",
+    split_dir: SplitDirOpt = None,
+    shard: ShardOpt = None,
+    merge: MergeOpt = False,
+    verify: VerifyOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Turn an official download into a prepared dataset."""
@@ -163,8 +144,8 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
     request = command.PrepareRequest(
         target, overrides or [], source, out, workers, limit, fresh, max_bad, split_dir, shard, merge, verify
     )
-    prepared = command.prepare(request, terminal.console(stderr=True))
-    _emit(as_json, lambda: command.to_json(prepared), lambda: command.table(prepared))
+    prepared = command.run(request, terminal.console(stderr=True))
+    emit(as_json, lambda: command.to_json(prepared), lambda: command.table(prepared))
 
 
 @app.command()
@@ -178,6 +159,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     device: DeviceOpt = "auto",
     devices: DevicesOpt = None,
     jobs: JobsOpt = None,
+    threads: ThreadsOpt = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete runs that are in the folder, and start over.")] = False,
     engine: EngineOpt = "local",
     address: AddressOpt = None,
@@ -195,7 +177,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands import train as command
         from drcli.commands.train import EngineOptions
 
-    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, fresh, jobs)
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, fresh, jobs, threads)
     keys = None if columns is None else columns.split(",")
     values = [*(overrides or []), *([] if log is None else [f"log=[{log}]"])]
     request = command.TrainRequest(recipe, values, method, seeds, out, options, reference, keys)
@@ -206,8 +188,8 @@ def train(  # noqa: PLR0913, PLR0917 - one argument for each option
     if result is None:
         return  # the main process of torchrun shows it
     if as_json or result.runs:  # where every run failed there is nothing to compare
-        _emit(as_json, lambda: command.to_json(result, reference), lambda: command.tables(result, request))
-    _end_failed(result.messages, result.exit_code)
+        emit(as_json, lambda: command.to_json(result, reference), lambda: command.tables(result, request))
+    end_failed(result.messages, result.exit_code)
 
 
 def _prepare_to_train(request: TrainRequest, folder: Path | None, *, plan: bool, as_json: bool) -> None:
@@ -222,7 +204,7 @@ def _prepare_to_train(request: TrainRequest, folder: Path | None, *, plan: bool,
     from drcli.commands import plan as command
 
     found = command.planned(request)
-    _emit(as_json, lambda: command.to_json(found), lambda: command.table(found))
+    emit(as_json, lambda: command.to_json(found), lambda: command.table(found))
 
 
 @app.command()
@@ -234,9 +216,11 @@ def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
     trials: TrialsOpt = 16,
     tune_seeds: TuneSeedsOpt = "100,101",
     sampler: SamplerOpt = "random",
+    prune: PruneOpt = False,
     out: TunedOpt = Path(),
     device: DeviceOpt = "auto",
     jobs: JobsOpt = None,
+    threads: ThreadsOpt = None,
     engine: EngineOpt = "local",
     address: AddressOpt = None,
     cpus_per_run: CpusOpt = None,
@@ -248,12 +232,12 @@ def tune(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands import tune as command
         from drcli.commands.train import EngineOptions
 
-    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, jobs=jobs)
-    request = command.TuneRequest(recipe, overrides or [], method, trials, tune_seeds, sampler, out, options)
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, jobs=jobs, threads=threads)
+    request = command.TuneRequest(recipe, overrides or [], method, trials, tune_seeds, sampler, prune, out, options)
     done = command.tune(request, terminal.console(stderr=True))
     if as_json or done.found:
-        _emit(as_json, lambda: command.to_json(done), lambda: command.show(done))
-    _end_failed(command.failures(done))
+        emit(as_json, lambda: command.to_json(done), lambda: command.show(done))
+    end_failed(command.failures(done))
 
 
 @app.command()
@@ -269,14 +253,15 @@ def diagnose(
     ] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw purities and representations (.png, .svg, .pdf).")] = None,
     device: DeviceOpt = "auto",
+    threads: LookingThreadsOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Report how over-trained each modality is; nothing is changed."""
     with leaving_at_once():
         from drcli.commands import diagnose as command
 
-    report = command.run(checkpoint, overrides or [], device, figure)
-    _emit(as_json, lambda: command.to_json(report), lambda: command.table(report))
+    report = command.run(checkpoint, overrides or [], device, figure, threads)
+    emit(as_json, lambda: command.to_json(report), lambda: command.table(report))
     if figure is not None:
         typer.echo(f"written: {figure}", err=True)
 
@@ -287,9 +272,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
     checkpoint: Annotated[
         Path, typer.Argument(metavar="RUN|CHECKPOINT.pt", help="What to evaluate: a run directory, or a file in it.")
     ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[dataset.root=DIR]", help="Where the data was moved.")
-    ] = None,
+    overrides: MovedArg = None,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
     subsets: SubsetsOpt = None,
     missing: MissingOpt = None,
@@ -297,6 +280,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
     absent: AbsentOpt = "zero",
     draws: DrawsOpt = 3,
     device: DeviceOpt = "auto",
+    threads: LookingThreadsOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Score a checkpoint, and its frozen encoders by linear probes; or runs without modalities and under noise."""
@@ -306,8 +290,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option
 
     asked = Asked(subsets, missing or [], noise or [], absent, draws)
     tell = functools.partial(typer.echo, err=True)
-    result = command.evaluate(checkpoint, overrides or [], split, device, asked, tell)
-    _emit(as_json, lambda: command.to_json(result), lambda: command.table(result))
+    result = command.evaluate(checkpoint, overrides or [], split, device, asked, tell, threads)
+    emit(as_json, lambda: command.to_json(result), lambda: command.table(result))
 
 
 @app.command()
@@ -327,7 +311,7 @@ def export(
         from drcli.commands import export as command
 
     result = command.export(checkpoint, encoder, out)
-    _emit(as_json, lambda: result, lambda: command.line(result))
+    emit(as_json, lambda: result, lambda: command.line(result))
 
 
 @app.command()
@@ -383,6 +367,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
     device: DeviceOpt = "auto",
     devices: DevicesOpt = None,
     jobs: JobsOpt = None,
+    threads: ThreadsOpt = None,
     engine: EngineOpt = "local",
     address: AddressOpt = None,
     cpus_per_run: CpusOpt = None,
@@ -396,14 +381,14 @@ def reproduce(  # noqa: PLR0913, PLR0917 - one argument for each option
         from drcli.commands.train import EngineOptions
         from drcli.reproduce.target import Choice
 
-    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, jobs=jobs)
+    options = EngineOptions(device, engine, address, cpus_per_run, gpus_per_run, devices, jobs=jobs, threads=threads)
     request = command.ReproduceRequest(name, Choice(overrides or [], dataset, data, seeds, out), figures, options)
     plans = command.planned(request)
     if plan:
-        _emit(as_json, lambda: command.plan_json(plans), lambda: command.plan_table(plans))
+        emit(as_json, lambda: command.plan_json(plans), lambda: command.plan_table(plans))
         return
     result = command.reproduce(plans, request, terminal.console(stderr=True))
-    _emit(as_json, lambda: command.to_json(result), lambda: command.show(result))
+    emit(as_json, lambda: command.to_json(result), lambda: command.show(result))
     if result.ended is not None:
-        _end_failed([*result.failed, str(result.ended)], result.ended.exit_code)
-    _end_failed(result.failed)
+        end_failed([*result.failed, str(result.ended)], result.ended.exit_code)
+    end_failed(result.failed)

@@ -1,15 +1,17 @@
-"""What all commands share: arguments and options that several take, and how an error ends them."""
+"""What all commands share: arguments and options that several take, how they print, and how an error ends them."""
 
 from __future__ import annotations
 
 import functools
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn, ParamSpec
+from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
+from drcli import terminal
 from drcli.errors import DataError, DrcliError, RunError
 from drcli.files import reason
 from drcli.names import METHODS
@@ -40,6 +42,14 @@ OverridesArg = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Values in place of the recipe's, such as training.epochs=5."),
 ]
+ExplainOpt = Annotated[
+    bool,
+    typer.Option(
+        "--explain",
+        help="Explain all keys, or only each KEY, such as training.optimizer.lr: type, default, allowed values.",
+    ),
+]
+MovedArg = Annotated[list[str] | None, typer.Argument(metavar="[dataset.root=DIR]", help="Where the data was moved.")]
 DeviceOpt = Annotated[str, typer.Option(help="auto, cpu or cuda; auto: a GPU if there is one, else the CPU.")]
 DevicesOpt = Annotated[
     int | None, typer.Option(min=1, help="GPUs, or processes on the CPU, that train each run together; default: 1.")
@@ -64,6 +74,16 @@ JobsOpt = Annotated[
         help="Runs trained at once on this machine, which share its cores; default: as many as pay, see docs/jobs.md.",
     ),
 ]
+ThreadsOpt = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=1024, help="Threads that a run computes with on a CPU; default: as many as cores are free for it."
+    ),
+]
+LookingThreadsOpt = Annotated[
+    int | None,
+    typer.Option(min=1, max=1024, help="Threads to compute with on a CPU; default: those that the run was begun with."),
+]
 ReferenceOpt = Annotated[
     str | None, typer.Option(metavar="LABEL", help="Label that differences are to; default: joint training.")
 ]
@@ -84,7 +104,7 @@ LogOpt = Annotated[
     str | None,
     typer.Option(
         metavar="NAME[,NAME]",
-        help="Where curves go: tensorboard, wandb, mlflow; short for the recipe's key log. Default: tensorboard.",
+        help="Where curves go: tensorboard, wandb, mlflow, trackio; the recipe's key log. Default: tensorboard.",
     ),
 ]
 PlanOpt = Annotated[bool, typer.Option("--plan", help="Show what would be run and how long it takes; run nothing.")]
@@ -101,9 +121,21 @@ ColumnsOpt = Annotated[
         metavar="KEY[,KEY]",
         help="Columns of the tables: seeds, val, accuracy, macro_f1, probes, fused_probe, difference, p, bootstrap, "
         "seconds, published; balanced_accuracy, nll, ece, brier, temperature, nll_scaled, ece_scaled, brier_scaled; "
+        "of a regression mae, corr, acc2, f1, acc2_nonzero, f1_nonzero, acc5, acc7; "
         "parameters, seconds_per_epoch, seconds_per_1000, peak_memory, peak_gpu_memory.",
     ),
 ]
+MaxBadOpt = Annotated[
+    str, typer.Option(metavar="SHARE", help="Largest share of clips that may be skipped, such as 1% or 0.01.")
+]
+SplitDirOpt = Annotated[
+    Path | None, typer.Option(help="Folder of the authors' split files: dataset.prepare.split_dir.")
+]
+ShardOpt = Annotated[
+    str | None, typer.Option(metavar="I/N", help="Decode part I of N alone; other processes decode the others.")
+]
+MergeOpt = Annotated[bool, typer.Option("--merge", help="Join the parts that --shard made, and finish.")]
+VerifyOpt = Annotated[bool, typer.Option("--verify", help="Only read every file of the prepared dataset anew.")]
 SubsetsOpt = Annotated[
     str | None,
     typer.Option(
@@ -137,6 +169,12 @@ SamplerOpt = Annotated[
     str,
     typer.Option(help="How values are drawn: random, or tpe, Optuna's estimator, which learns from earlier trials."),
 ]
+PruneOpt = Annotated[
+    bool,
+    typer.Option(
+        "--prune", help="Stop trials that are behind the median of earlier ones; default: train all to the end."
+    ),
+]
 TunedOpt = Annotated[
     Path, typer.Option(help="Folder in which tuned/<recipe>.yaml and the study, tuned/<recipe>/, are written.")
 ]
@@ -167,6 +205,21 @@ def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(EXIT_CODE) from None
 
     return wrapper
+
+
+def emit(as_json: bool, value: Callable[[], Any], table: Callable[[], Any]) -> None:
+    """Print the result: one JSON object, or a table."""
+    if as_json:
+        typer.echo(json.dumps(value(), allow_nan=False))
+    else:
+        terminal.show(table())
+
+
+def end_failed(failed: Sequence[str], exit_code: int = 1) -> None:
+    """End with an exit code, and say what failed, if anything has."""
+    if failed:
+        typer.echo("drcli: " + "\n".join(failed), err=True)
+        raise typer.Exit(exit_code)
 
 
 def _end(message: str, code: int) -> NoReturn:

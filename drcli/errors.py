@@ -35,6 +35,14 @@ class FailedRunsError(RunError):
         self.result = result
 
 
+class StoppedError(RunError):
+    """A trial of `drcli tune` is behind earlier ones, and was stopped as asked for."""
+
+
+class LoggerError(RunError):
+    """A logger cannot write; the run goes on without it."""
+
+
 class PeerError(DrcliError):
     """One of several processes of a run failed while the others wait for it: all of them must end."""
 

@@ -1,4 +1,4 @@
-"""Scores of a classifier and of its probabilities: pure functions of logits, labels and row weights.
+"""Scores of a classifier, of its probabilities, and of a regression: pure functions of outputs, labels and row weights.
 
 Each row is predicted and scored alone; `weight` (N,) is one over the number of rows of the row's sample, so that a
 sample counts once however often it was drawn.
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from drcli.task import LossName
 
 BINS = 15
 """Bins of the expected calibration error, as in Guo et al."""
@@ -172,3 +174,120 @@ def fit_temperature(logits: Tensor, labels: Tensor, weight: Tensor) -> float:
 
     limits = tuple(map(math.log, TEMPERATURES))
     return math.exp(minimize_scalar(loss, bounds=limits, method="bounded", options={"xatol": 1e-7}).x)
+
+
+@dataclass(frozen=True)
+class ValueScores:
+    """Scores of one split of a regression.
+
+    Attributes:
+        mae: mean absolute error, in the units of the target.
+        corr: Pearson's correlation of predictions and targets, in [-1, 1]; None where one of them is constant.
+        loss: the mean loss.
+        n: number of samples (not of rows: a sample may be drawn several times).
+    """
+
+    mae: float
+    corr: float | None
+    loss: float
+    n: int
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """The scores of the command line's contract."""
+        return {"mae": self.mae, "corr": self.corr, "n": self.n}
+
+
+def value_losses(loss: LossName, values: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of each row (B,) of values (B,) and targets (B,).
+
+    With e = value - target: |e| (l1), e^2 (mse), or e^2 / 2 where |e| < 1 and else |e| - 1/2 (smooth_l1).
+    """
+    if loss == "mse":
+        return functional.mse_loss(values, targets, reduction="none")
+    if loss == "smooth_l1":
+        return functional.smooth_l1_loss(values, targets, reduction="none")
+    return functional.l1_loss(values, targets, reduction="none")
+
+
+def score_values(values: Tensor, targets: Tensor, weight: Tensor, loss: LossName = "l1") -> ValueScores:
+    """Return the scores of predicted values.
+
+    Args:
+        values: (N,).
+        targets: (N,).
+        weight: (N,), see the head of this module.
+        loss: whose mean is wanted.
+    """
+    values, targets = values.double(), targets.double()
+    share = weight / weight.sum()
+    return ValueScores(
+        mae=float((share * (values - targets).abs()).sum()),
+        corr=correlation(values, targets, share),
+        loss=float((share * value_losses(loss, values, targets)).sum()),
+        n=round(float(weight.sum())),
+    )
+
+
+def correlation(values: Tensor, targets: Tensor, share: Tensor) -> float | None:
+    """Return Pearson's r = cov(a, b) / sqrt(var(a) var(b)) of two columns (N,); None where one of them is constant.
+
+    Args:
+        values: a.
+        targets: b.
+        share: (N,) weights that add up to 1.
+    """
+    a, b = ((x - (share * x).sum()) * (x.max() > x.min()) for x in (values, targets))
+    spread = float(((share * a.square()).sum() * (share * b.square()).sum()).sqrt())
+    return min(max(float((share * a * b).sum()) / spread, -1.0), 1.0) if spread > 0 else None
+
+
+@dataclass(frozen=True)
+class Sentiment:
+    """The usual accuracies of predicted sentiments in [-3, 3] (Tsai et al., ACL 2019, arXiv 1906.00295, and after).
+
+    Attributes:
+        acc2: share of samples whose predicted sign is right: negative, or not negative.
+        f1: the F1 scores of these two classes, weighted by their samples.
+        acc2_nonzero: the same of negative and positive, over the samples whose target is not 0; None without any.
+        f1_nonzero: its weighted F1.
+        acc5: share of samples that round to their target's whole number (half to even), both cut to [-2, 2].
+        acc7: the same, both cut to [-3, 3].
+    """
+
+    acc2: float
+    f1: float
+    acc2_nonzero: float | None
+    f1_nonzero: float | None
+    acc5: float
+    acc7: float
+
+
+def sentiment(values: Tensor, targets: Tensor, weight: Tensor) -> Sentiment:
+    """Return the usual accuracies of sentiments (N,), predicted and true; `weight` as in the head of this module."""
+    acc2, f1 = _two_classes(values >= 0, targets >= 0, weight)
+    signed = targets != 0
+    nonzero: tuple[float | None, float | None] = (None, None)
+    if signed.any():
+        nonzero = _two_classes(values[signed] > 0, targets[signed] > 0, weight[signed])
+    acc5, acc7 = (
+        accuracy(values.clamp(-most, most).round(), targets.clamp(-most, most).round(), weight) for most in (2, 3)
+    )
+    return Sentiment(acc2, f1, nonzero[0], nonzero[1], acc5, acc7)
+
+
+def _two_classes(predicted: Tensor, labels: Tensor, weight: Tensor) -> tuple[float, float]:
+    """Return accuracy and weighted F1 of two classes, (N,) bool each."""
+    confusion = confusion_matrix(predicted.long(), labels.long(), weight, num_classes=2)
+    return accuracy(predicted, labels, weight), weighted_f1(confusion)
+
+
+def weighted_f1(confusion: Tensor) -> float:
+    """Return the mean of the classes' F1 scores, each weighted by the samples of the class.
+
+    Args:
+        confusion: (C, C) weights of (true class, predicted class).
+    """
+    occurrences = confusion.sum(dim=0) + confusion.sum(dim=1)  # 2 TP + FP + FN
+    scores = 2 * confusion.diagonal() / occurrences.clamp(min=torch.finfo(occurrences.dtype).tiny)
+    support = confusion.sum(dim=1)
+    return float((scores * support).sum() / support.sum())

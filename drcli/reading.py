@@ -272,6 +272,22 @@ def differing(there: Any, requested: Any, key: tuple[str, ...] = ()) -> Iterator
         yield key, there, requested
 
 
+def differences(there: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
+    """One line for each setting that differs: "image_noise: 0.5 in the folder, 0.3 requested".
+
+    Values are compared as JSON would store them, so that a tuple equals a list.
+    """
+    plain = (json.loads(json.dumps(dict(settings))) for settings in (there, requested))
+    return [
+        f"{'.'.join(key)}: {_in_json(found)} in the folder, {_in_json(wanted)} requested"
+        for key, found, wanted in differing(*plain)
+    ]
+
+
+def _in_json(value: Any) -> str:
+    return "unset" if value is ABSENT else json.dumps(value)
+
+
 def shown(text: str, limit: int = 40) -> str:
     """Return a text for a message, quoted, escaped and cut to `limit` characters."""
     return ascii(text if len(text) <= limit else text[: limit - 3] + "...")

@@ -145,13 +145,17 @@ def read_present(contents: Contents) -> dict[str, NDArray[np.bool_]]:
     """Which rows (N,) have a modality, by modality that has a mask.
 
     Raises:
-        DataError: a mask has other values than 0 and 1, or a row lacks every modality.
+        DataError: a mask has other values than 0 and 1, or is false everywhere, or a row lacks every modality.
     """
     modalities, masks = modalities_of(contents), dict[str, NDArray[np.bool_]]()
     for m in (m for m in modalities if m + PRESENT in contents):
         found = contents[m + PRESENT].whole()
         if not np.isin(found, (0, 1)).all():
             raise contents[m + PRESENT].refused("has other values than 0 and 1; 1 says that a sample has the modality")
+        if not found.any():
+            raise contents[m + PRESENT].refused(
+                f"is false everywhere: no sample here has {m!r}; correct the mask, or leave {m!r} out of every file"
+            )
         masks[m] = found.astype(np.bool_)
     if masks and len(masks) == len(modalities):
         lacking = ~np.any(list(masks.values()), axis=0)

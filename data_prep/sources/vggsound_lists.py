@@ -127,7 +127,7 @@ def read_list(path: Path) -> list[Listed]:
     Raises:
         DataError: a line is not as expected.
     """
-    return [_clip(*row, where) for where, row in _rows(path, 2)]
+    return [_clip(name, label, where) for where, (name, label) in _rows(path, 2)]
 
 
 def _read_whole(path: Path) -> Iterator[tuple[str, Listed]]:

@@ -16,10 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from drcli.data.format import INFO_FILE, SPLITS, DatasetInfo, differences, read_info
+from drcli.data.format import INFO_FILE, SPLITS, DatasetInfo, read_info
 from drcli.data.verified import RECEIPT, verify
 from drcli.errors import DataError, DrcliError, RunError, UsageError
 from drcli.files import sync
+from drcli.reading import differences
 
 
 def identity(name: str, settings: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from drcli.data.format import absence, named_classes
+from drcli.data.target import absence, named_classes
 from drcli.errors import DataError
 
 Indices = NDArray[np.int64]

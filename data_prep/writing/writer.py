@@ -18,6 +18,7 @@ from drcli.data.format import (
     LABELS_FILE,
     MASKED_VERSION,
     TOKENS_VERSION,
+    VALUED_VERSION,
     DatasetInfo,
     ModalityInfo,
     Statistics,
@@ -29,6 +30,7 @@ from drcli.data.format import (
     read_info,
 )
 from drcli.data.info_checks import ID_DTYPE, SMALLEST_STD, WITH_LENGTHS, token_ids
+from drcli.data.target import CLASS_DTYPE, VALUE_DTYPE, Regression
 from drcli.errors import DataError
 from drcli.files import sync
 
@@ -41,11 +43,12 @@ class SplitWriter:
 
     Args:
         folder: where the split's files go; made here.
-        labels: (N,) class index of each row.
+        labels: (N,) class index of each row, or its value.
         ids: N names; rows that share one are several draws of one sample.
+        dtype: of the labels.
     """
 
-    def __init__(self, folder: Path, labels: Sequence[int], ids: Sequence[str]) -> None:
+    def __init__(self, folder: Path, labels: Sequence[float], ids: Sequence[str], dtype: str = CLASS_DTYPE) -> None:
         assert len(labels) == len(ids)
         assert not any("\n" in name for name in ids)
         folder.mkdir()
@@ -60,7 +63,7 @@ class SplitWriter:
         self.pools: dict[str, NDArray[Any]] = {}
         self.ids: dict[str, tuple[int, int]] = {}
         self.names: tuple[str, ...] = tuple(ids)
-        allocate(folder / LABELS_FILE, (self.rows,), "int64")[:] = labels
+        allocate(folder / LABELS_FILE, (self.rows,), dtype)[:] = labels
         (folder / IDS_FILE).write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
 
     def array(
@@ -156,13 +159,17 @@ class DatasetWriter:
     Args:
         root: an existing, empty folder.
         name: registry name of the dataset.
-        classes: class names in index order.
+        classes: class names in index order; of a regression, the name of its value alone.
+        regression: range of the real value that is to be predicted; None for classes.
     """
 
-    def __init__(self, root: Path, *, name: str, classes: tuple[str, ...]) -> None:
+    def __init__(
+        self, root: Path, *, name: str, classes: tuple[str, ...], regression: Regression | None = None
+    ) -> None:
         self.root = root
         self.name = name
         self.classes = classes
+        self.regression = regression
         self._splits: dict[str, SplitWriter] = {}
 
     @property
@@ -170,9 +177,10 @@ class DatasetWriter:
         """The splits that there are, by name."""
         return self._splits
 
-    def split(self, name: str, *, labels: Sequence[int], ids: Sequence[str]) -> SplitWriter:
+    def split(self, name: str, *, labels: Sequence[float], ids: Sequence[str]) -> SplitWriter:
         """Begin a split of len(labels) rows."""
-        self._splits[name] = SplitWriter(self.root / name, labels, ids)
+        dtype = CLASS_DTYPE if self.regression is None else VALUE_DTYPE
+        self._splits[name] = SplitWriter(self.root / name, labels, ids, dtype)
         return self._splits[name]
 
     def finish(self, *, settings: Mapping[str, Any], source: Mapping[str, Any]) -> DatasetInfo:
@@ -207,8 +215,9 @@ class DatasetWriter:
             settings=dict(settings),
             source=dict(source),
             sha256={path: file_sha256(self.root / path) for path in data_files(modalities, pools)},
-            format_version=_version(train),
+            format_version=_version(train) if self.regression is None else VALUED_VERSION,
             pools=pools,
+            regression=self.regression,
         )
         (self.root / INFO_FILE).write_text(info.to_json(), encoding="utf-8")
         sync(self.root / INFO_FILE)

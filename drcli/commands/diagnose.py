@@ -19,6 +19,7 @@ from drcli.diagnosis.features_file import load_features
 from drcli.diagnosis.sampling import present_only, stratified_rows
 from drcli.diagnosis.settings import MeasureSettings, Slopes
 from drcli.engine.assemble import restore
+from drcli.engine.cores import looking_at
 from drcli.engine.device import resolve_device, set_determinism
 from drcli.errors import UsageError
 from drcli.models.multimodal import extract_features
@@ -94,7 +95,7 @@ class Report:
     warnings: tuple[str, ...] = ()
 
 
-def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) -> Report:
+def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None, threads: int | None = None) -> Report:
     """Diagnose a checkpoint, or a .npz file of features; nothing is changed.
 
     Args:
@@ -102,22 +103,28 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
         overrides: KEY=VALUE of a diagnosis setting, or dataset.root=DIR.
         device: auto, cpu or cuda.
         figure: where to draw the picture, or None.
+        threads: of torch; None: those that the run was begun with.
 
     Raises:
         DrcliError: bad usage, a damaged file, or missing data.
     """
     root, others = split_root(parse_overrides(overrides))
     asked = validate_settings(Settings, dict(others), where="drcli diagnose")
-    where = resolve_device(device)
-    path = checkpoint_at(path)
+    where, path = resolve_device(device), checkpoint_at(path)
     if figure is not None:
         diagnosis_figure.check_place(figure)
-    if path.suffix == ".npz":
-        if root is not None:
-            raise UsageError(f"dataset.root={root}: {path} holds the features themselves; leave it out")
-        found = _from_file(path)
-    else:
-        found = _from_checkpoint(path, root, where, asked)
+    if path.suffix == ".npz" and root is not None:
+        raise UsageError(f"dataset.root={root}: {path} holds the features themselves; leave it out")
+    with looking_at(path, threads, where):
+        found = _from_file(path) if path.suffix == ".npz" else _from_checkpoint(path, root, where, asked)
+        report = _report(path, found, where, asked, figure)
+    if figure is not None:
+        _draw(figure, report, found)
+    return report
+
+
+def _report(path: Path, found: Representations, where: torch.device, asked: Settings, figure: Path | None) -> Report:
+    """Diagnose representations."""
     settings = _with(found.settings, asked)
     if problem := unfit_slopes(settings.lambda_, found.train[0]):
         raise UsageError(f"lambda={spelled(settings.lambda_)}: {problem}")
@@ -130,10 +137,7 @@ def run(path: Path, overrides: Sequence[str], device: str, figure: Path | None) 
     )
     pulls = strengths(settings.strength, measured, lambda_=settings.lambda_)
     modalities = {m: replace(one, strength=pulls[m]) for m, one in measured.items()}
-    report = Report(path, found.epoch, settings.lambda_, modalities, figure, tuple(_doubts(found)))
-    if figure is not None:
-        _draw(figure, report, found)
-    return report
+    return Report(path, found.epoch, settings.lambda_, modalities, figure, tuple(_doubts(found)))
 
 
 def _doubts(found: Representations) -> Iterator[str]:
@@ -199,6 +203,11 @@ def _from_checkpoint(path: Path, root: Path | None, device: torch.device, asked:
     """Return the representations of a checkpoint; where a sample is diagnosed, only its rows are encoded."""
     restored = restore(path, device, root=root)
     assembly = restored.assembly
+    if assembly.recipe.task != "classification":
+        raise UsageError(
+            f"{path}: is a regression, and purity compares clusters with classes; diagnose a run on classes, of "
+            "CMU-MOSI one with dataset.prepare.target=seven"
+        )
     set_determinism(assembly.recipe.training.deterministic)
     settings, classes = settings_of(assembly.recipe), assembly.dataset.info.classes
     sample = _with(settings, asked).sample

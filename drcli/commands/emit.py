@@ -21,6 +21,7 @@ from drcli.errors import UsageError
 from drcli.files import make_folder, write_atomic
 from drcli.recipe.schema import Recipe
 from drcli.runs.planned import PlannedRun, teachers_of
+from drcli.runs.wording import all_finished
 
 LINES, ARRAY, SUBMIT = "jobs.txt", "array.sh", "submit.sh"
 
@@ -91,12 +92,13 @@ def emit_jobs(request: TrainRequest, folder: Path, progress: Console) -> list[st
     check_folders(runs, open_or_prepare(recipe, progress))
     left = waves([run for run in runs if not is_stored(run)])
     if not left.all:
-        return [f"{len(runs)} runs, all finished: nothing was written"]
+        return [f"{all_finished(len(runs))}: nothing was written"]
     make_folder(folder, remedy="choose another folder with --emit-jobs")
     written = _write(left, recipe, request, folder.absolute())
     parts = [f"{len(left.teachers)} that others start from", f"{len(left.alone)} alone"]
     order = ", ".join([*parts, f"{len(left.dependent)} that start from others"])
-    return [f"{len(left.all)} runs, in this order: {order}", *(f"written: {path}" for path in written)]
+    count = "1 run" if len(left.all) == 1 else f"{len(left.all)} runs"
+    return [f"{count}, in this order: {order}", *(f"written: {path}" for path in written)]
 
 
 def _refuse_what_is_no_job(request: TrainRequest) -> None:

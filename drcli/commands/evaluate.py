@@ -15,6 +15,7 @@ from drcli.commands.conditions import Asked, check_names, is_grid, runs_below
 from drcli.data.format import SPLITS
 from drcli.engine.assemble import Restored, restore
 from drcli.engine.conditions import Wanted, measure
+from drcli.engine.cores import looking_at
 from drcli.engine.device import resolve_device, set_determinism
 from drcli.engine.evaluate import evaluate_split, num_parameters
 from drcli.errors import DataError, UsageError
@@ -23,11 +24,12 @@ from drcli.report.conditions import Seed, condition_tables
 from drcli.report.render import rich_table, titled
 from drcli.runs.conditions import Conditions
 from drcli.runs.directory import RunDirectory, checkpoint_at
-from drcli.runs.evaluated import Evaluated, EvaluatedRun, EvaluatedRuns
+from drcli.runs.evaluated import Evaluated, EvaluatedRun, EvaluatedRuns, Unfinished
 from drcli.runs.measures import MEASURES, Cost, Measure
-from drcli.runs.wording import Selected, how_selected, mean_and_spread, percent
+from drcli.runs.wording import ABSENT, Selected, how_selected, mean_and_spread
 
 NOTHING = Asked()
+UNFINISHED = "the run is not finished: {epochs_done} of {epochs} epochs"
 
 
 def evaluate(
@@ -37,6 +39,7 @@ def evaluate(
     device: str,
     asked: Asked = NOTHING,
     tell: Callable[[str], None] = lambda _: None,
+    threads: int | None = None,
 ) -> Evaluated | EvaluatedRuns:
     """Return the scores of a checkpoint, or those of the runs below a folder under conditions.
 
@@ -47,17 +50,23 @@ def evaluate(
         device: auto, cpu or cuda.
         asked: subsets, missing samples and noise.
         tell: is told of each of several runs before it is scored.
+        threads: of torch; None: those that a run was begun with.
 
     Raises:
         DrcliError: bad usage, a damaged checkpoint, or missing data.
     """
     if asks_for_many(checkpoint, asked):
-        return evaluate_grid(checkpoint, overrides, split, device, asked, tell)
-    return evaluate_one(checkpoint, overrides, split, device, asked)
+        return evaluate_grid(checkpoint, overrides, split, device, asked, tell, threads)
+    return evaluate_one(checkpoint, overrides, split, device, asked, threads)
 
 
 def evaluate_one(
-    checkpoint: Path, overrides: Sequence[str], split: str, device: str, asked: Asked = NOTHING
+    checkpoint: Path,
+    overrides: Sequence[str],
+    split: str,
+    device: str,
+    asked: Asked = NOTHING,
+    threads: int | None = None,
 ) -> Evaluated:
     """Return the scores of a checkpoint, and of its frozen encoders by linear probes.
 
@@ -70,32 +79,37 @@ def evaluate_one(
         split: as for `evaluate`.
         device: as for `evaluate`.
         asked: subsets, missing samples and noise.
+        threads: as for `evaluate`.
 
     Raises:
         DrcliError: bad usage, a damaged checkpoint, or missing data.
     """
     wanted, root = asked.wanted(), _checked(checkpoint, overrides, split)
-    restored, folder = _restored(checkpoint, root, device), checkpoint
+    with looking_at(checkpoint, threads, resolve_device(device)):
+        restored = _restored(checkpoint, root, device)
+        check_names(wanted, restored.assembly.modalities)
+        scores = _scored(checkpoint_at(checkpoint), restored, split)
+        return scores.model_copy(update={"conditions": _measured(restored, split, wanted, checkpoint)})
+
+
+def _scored(checkpoint: Path, restored: Restored, split: str) -> Evaluated:
+    """Return the scores of a checkpoint that is read, as it is, and what its run took."""
     assembly = restored.assembly
-    checkpoint = checkpoint_at(checkpoint)
-    check_names(wanted, assembly.modalities)
+    left = _unfinished(checkpoint)
     found = evaluate_split(assembly, split)
-    scores = found.outputs.scores()
     return Evaluated(
         checkpoint=str(checkpoint),
         split=split,
         epoch=restored.epoch,
         selected_epoch=restored.selected_epoch,
+        unfinished=left,
         selection=assembly.recipe.selection,
         monitor=assembly.recipe.monitor,
-        accuracy=scores.accuracy,
-        macro_f1=scores.macro_f1,
-        n=scores.n,
+        **found.outputs.scores().to_dict(),
         unimodal=found.probes,
         fused_probe=found.fused_probe,
-        measures=found.measures(assembly.dataset.info.classes),
+        measures=found.measures(assembly.dataset.info.contents),
         cost=_cost(checkpoint, num_parameters(assembly)),
-        conditions=_measured(restored, split, wanted, folder),
     )
 
 
@@ -106,6 +120,7 @@ def evaluate_grid(
     device: str,
     asked: Asked,
     tell: Callable[[str], None],
+    threads: int | None = None,
 ) -> EvaluatedRuns:
     """Return scores without modalities and under noise of every finished run below a folder, and keep them there.
 
@@ -116,21 +131,23 @@ def evaluate_grid(
         device: as for `evaluate`.
         asked: subsets, missing samples and noise.
         tell: as for `evaluate`.
+        threads: as for `evaluate`.
     """
     wanted, root = asked.wanted(), _checked(folder, overrides, split)
     runs: list[EvaluatedRun] = []
     below = runs_below(folder, wanted)
     for run in below:
         tell(f"[{len(runs) + 1}/{len(below)}] {run.folder}")
-        restored = _restored(run.folder, root, device)
-        found = _measured(restored, split, wanted.of(run.modalities), run.folder)
+        with looking_at(run.folder, threads, resolve_device(device)):
+            found = _measured(_restored(run.folder, root, device), split, wanted.of(run.modalities), run.folder)
+        clean = {run.task.first.key: run.score} if split == "test" else {}
         runs.append(
             EvaluatedRun(
                 run=str(run.folder),
                 recipe=run.recipe_name,
                 name=run.name,
                 seed=run.seed,
-                accuracy=run.accuracy if split == "test" else None,
+                **clean,
                 conditions=found,
             )
         )
@@ -173,6 +190,19 @@ def _measured(restored: Restored, split: str, wanted: Wanted, folder: Path) -> C
     return found
 
 
+def _unfinished(checkpoint: Path) -> Unfinished | None:
+    """Return how far a checkpoint's run is; None of a run that is finished.
+
+    Of a checkpoint that lies elsewhere nothing is known, nor of one whose run cannot be read.
+    """
+    directory = RunDirectory(checkpoint.parent)
+    with suppress(DataError):
+        if directory.exists and directory.summary() is None:
+            done = directory.count_epochs()
+            return Unfinished(epochs_done=done, epochs=directory.recipe().epochs or done)
+    return None
+
+
 def _cost(checkpoint: Path, parameters: int) -> Cost:
     """Return what the run of a checkpoint took, as it was measured then, so that a command repeats its output.
 
@@ -194,22 +224,23 @@ def to_json(result: Evaluated | EvaluatedRuns) -> dict[str, Any]:
 def table(result: Evaluated | EvaluatedRuns) -> Group:
     """Return the scores as tables."""
     if isinstance(result, EvaluatedRuns):
-        return Group(*_tables(_seeds(result.runs)))
+        return Group(*_tables(_seeds(result.runs), with_seeds=True))
     title = f"{result.checkpoint} ({_which_epoch(result)}): split {result.split}"
     out = Table()
     out.add_column("what")
     out.add_column("value", justify="right")
-    out.add_row("accuracy", percent(result.accuracy))
-    out.add_row("macro-F1", percent(result.macro_f1))
+    task = result.task
+    for kind, score in ((task.first, result.first), (task.second, result.second)):
+        out.add_row(kind.name, ABSENT if score is None else kind.text(score))
     out.add_row("samples", str(result.n))
     for m, found in result.unimodal.items():
-        out.add_row(f"{m} linear probe", percent(found.probe_accuracy))
-    if result.fused_probe is not None:
-        out.add_row("fused linear probe", percent(result.fused_probe))
+        out.add_row(f"{m} linear probe", task.first.text(found.score))
+    if result.fused is not None:
+        out.add_row("fused linear probe", task.first.text(result.fused))
     for one, value in _measures_of(result):
         out.add_row(one.title, mean_and_spread(value, scale=one.scale, digits=one.digits))
-    under = [] if result.conditions is None else [Seed(result.conditions, result.accuracy)]
-    return Group(titled(title, out), *_tables({"this run": under} if under else {}))
+    under = [] if result.conditions is None else [Seed(result.conditions, result.first)]
+    return Group(titled(title, out), *_tables({"this run": under} if under else {}, with_seeds=False))
 
 
 def _seeds(runs: Sequence[EvaluatedRun]) -> dict[str, list[Seed]]:
@@ -218,13 +249,13 @@ def _seeds(runs: Sequence[EvaluatedRun]) -> dict[str, list[Seed]]:
     for run in runs:
         if run.conditions is not None:
             name = f"{run.recipe} {run.name}" if several else run.name
-            methods.setdefault(name, []).append(Seed(run.conditions, run.accuracy))
+            methods.setdefault(name, []).append(Seed(run.conditions, run.first))
     return methods
 
 
-def _tables(methods: Mapping[str, Sequence[Seed]]) -> list[Group]:
+def _tables(methods: Mapping[str, Sequence[Seed]], *, with_seeds: bool) -> list[Group]:
     """Return the tables of scores under conditions."""
-    return [rich_table(found) for found in condition_tables(methods)]
+    return [rich_table(found) for found in condition_tables(methods, with_seeds=with_seeds)]
 
 
 def _measures_of(result: Evaluated) -> Iterator[tuple[Measure, float]]:
@@ -236,6 +267,7 @@ def _measures_of(result: Evaluated) -> Iterator[tuple[Measure, float]]:
 
 
 def _which_epoch(result: Evaluated) -> str:
-    epoch, selected = result.epoch, result.selected_epoch
+    epoch, selected, left = result.epoch, result.selected_epoch, result.unfinished
     how = how_selected([Selected(result.selection, result.monitor)])
-    return f"epoch {epoch}, {how}" if epoch == selected else f"epoch {epoch}, the last one; epoch {selected} was {how}"
+    which = f"epoch {epoch}, {how}" if epoch == selected else f"epoch {epoch}, the last one; epoch {selected} was {how}"
+    return which if left is None else f"{which}; {UNFINISHED.format(**left.to_dict())}"

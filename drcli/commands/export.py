@@ -66,6 +66,7 @@ def _metadata(found: Loaded, modality: str, tensors: Mapping[str, Tensor]) -> di
         drcli=__version__,
         modality=modality,
         classes=found.classes,
+        **({"task": found.recipe.task} if found.recipe.task == "regression" else {}),
         input_shape=plan.shape,
         input_kind=plan.info.kind,
         input_mean=plan.info.mean,

@@ -82,25 +82,22 @@ class PartPrepared:
     seconds: float
 
 
-def prepare(request: PrepareRequest, progress: Console) -> Prepared | PartPrepared:
-    """Prepare what a request asks for, a part of it, or read again what is prepared.
+def run(request: PrepareRequest, progress: Console) -> Prepared | PartPrepared:
+    """Prepare what a request asks for, or the part of it that it names.
 
     Raises:
         DrcliError: bad usage or recipe, or a source that is missing or unreadable; a file that was altered.
     """
     if sum((request.shard is not None, request.merge, request.verify)) > 1:
         raise UsageError("--shard, --merge and --verify are three commands; give one of them")
-    max_bad = parse_share(request.max_bad)
-    overrides = list(request.overrides)
-    if request.split_dir is not None:
-        overrides.append(f"dataset.prepare.split_dir={json.dumps(str(request.split_dir))}")
-    recipe = load_recipe(find_recipe(request.target), overrides, only())
-    if request.out is not None:
-        recipe = replace(recipe, dataset=replace(recipe.dataset, root=request.out))
+    return prepare(request, progress) if request.shard is None else prepare_shard(request, progress)
+
+
+def prepare(request: PrepareRequest, progress: Console) -> Prepared:
+    """Prepare what a request asks for, join the parts of it, or read again what is prepared; see `run`."""
+    recipe, max_bad = _recipe_of(request), parse_share(request.max_bad)
     if request.verify:
         return verify(recipe)
-    if request.shard is not None:
-        return prepare_shard(recipe, request, max_bad, progress)
     if request.merge and (request.fresh or not (recipe.dataset.root / INFO_FILE).is_file()):
         _shardable(recipe).join(_job(recipe, request, max_bad, progress))
     prepared = prepare_recipe(
@@ -119,6 +116,17 @@ def prepare(request: PrepareRequest, progress: Console) -> Prepared | PartPrepar
     return prepared
 
 
+def _recipe_of(request: PrepareRequest) -> Recipe:
+    """The recipe, with what the options say in place of its own."""
+    overrides = list(request.overrides)
+    if request.split_dir is not None:
+        overrides.append(f"dataset.prepare.split_dir={json.dumps(str(request.split_dir))}")
+    recipe = load_recipe(find_recipe(request.target), overrides, only())
+    if request.out is None:
+        return recipe
+    return replace(recipe, dataset=replace(recipe.dataset, root=request.out))
+
+
 def verify(recipe: Recipe) -> Prepared:
     """Read every file of a prepared dataset and compare its digest.
 
@@ -133,11 +141,11 @@ def verify(recipe: Recipe) -> Prepared:
     return Prepared(found.info, block.root, time.perf_counter() - started)
 
 
-def prepare_shard(recipe: Recipe, request: PrepareRequest, max_bad: float, progress: Console) -> PartPrepared:
+def prepare_shard(request: PrepareRequest, progress: Console) -> PartPrepared:
     """Decode the clips of one part, showing progress and warnings."""
     from data_prep.writing.shards import Shard
 
-    started = time.perf_counter()
+    started, recipe, max_bad = time.perf_counter(), _recipe_of(request), parse_share(request.max_bad)
     shard = Shard.parse(str(request.shard))
     display, advance = stages(progress, f"preparing {recipe.dataset.name}, part {shard}")
     display.disable = not progress.is_interactive
@@ -246,6 +254,7 @@ def to_json(prepared: Prepared | PartPrepared) -> dict[str, Any]:
         "dataset": info.name,
         "root": str(prepared.root),
         "classes": list(info.classes),
+        **({} if info.regression is None else {"task": info.contents.task, "regression": asdict(info.regression)}),
         "samples": dict(info.samples),
         "rows": dict(info.rows),
         "modalities": {m: {"shape": list(spec.shape), "dtype": spec.dtype} for m, spec in info.modalities.items()},
@@ -268,4 +277,6 @@ def table(prepared: Prepared | PartPrepared) -> Group:
     for split, rows in info.rows.items():
         shapes = [f"{spec.dtype} {' x '.join(map(str, spec.shape))}" for spec in info.modalities.values()]
         out.add_row(split, str(info.samples[split]), str(rows), *shapes)
-    return titled(f"{info.name} in {prepared.root}: {len(info.classes)} classes", out)
+    scale = info.regression
+    target = f"{len(info.classes)} classes" if scale is None else f"a value from {scale.low:g} to {scale.high:g}"
+    return titled(f"{info.name} in {prepared.root}: {target}", out)

@@ -21,11 +21,11 @@ from drcli.commands.prepare import prepare_recipe
 from drcli.data.format import INFO_FILE
 from drcli.data.prepared import PreparedDataset, open_dataset
 from drcli.engine.assemble import prepare_settings
-from drcli.engine.device import resolve_device
+from drcli.engine.cores import Sharing, share_out, using
+from drcli.engine.device import bfloat16_line, resolve_device
 from drcli.engine.distributed import check_devices, check_runs, joined, launched, on_devices
 from drcli.engine.grid import GridResult, finished_among, is_stored, run_grid
 from drcli.engine.jobs import run_jobs
-from drcli.engine.processes import share_out
 from drcli.engine.ray_grid import RayOptions, connected, import_ray, run_ray_grid
 from drcli.errors import DataError, DrcliError, InterruptedRunError, PeerError, RunError, UsageError
 from drcli.models.weights import check_files
@@ -41,6 +41,7 @@ from drcli.runs.comparison import Row, compare
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun, of_modalities, plan, select_labels, select_seeds, split_names
 from drcli.runs.values import row_values
+from drcli.task import REGRESSION
 from drcli.watch.events import Listener, Listeners
 from drcli.watch.loggers import Loggers, check_loggers
 from drcli.watch.notebook import grid_console, run_console
@@ -65,6 +66,7 @@ class EngineOptions:
     devices: int | None = None
     fresh: bool = False
     jobs: int | None = None
+    threads: int | None = None
     is_program: bool = True
 
 
@@ -83,9 +85,8 @@ def select_engine(options: EngineOptions) -> Engine:
         "--gpus-per-run": options.gpus_per_run,
     }
     if options.name == "ray":
-        _refuse(
-            {"--devices": options.devices, "--jobs": options.jobs}, "belongs to --engine local; leave one of them out"
-        )
+        local_only = {"--devices": options.devices, "--jobs": options.jobs, "--threads": options.threads}
+        _refuse(local_only, "belongs to --engine local; leave one of them out")
         import_ray()
         ray = RayOptions(options.address, options.cpus_per_run or 1, options.gpus_per_run, options.device)
         return partial(_train_on_ray, ray, options)
@@ -118,11 +119,14 @@ def _train_at_once(
 ) -> GridResult:
     """Train several runs at once, or in this process where that is one run at a time."""
     folders = {run.folder for run in runs}
-    sharing = share_out(options.jobs, device, len(folders))
-    if sharing.jobs == 1:
+    if not options.fresh and all(map(is_stored, runs)):
         return train_here(device, options, runs, dataset, progress)
-    if options.fresh or not all(map(is_stored, runs)):
-        progress.print(Text(f"{sharing}" + ("" if options.jobs else "; --jobs N trains N at once"), style="dim"))
+    sharing = share_out(options.jobs, device, len(folders), options.threads)
+    for line in _first_lines(sharing, options, device, runs):
+        progress.print(Text(line, style="dim"), soft_wrap=True)
+    if sharing.jobs == 1:
+        with using(sharing.threads):
+            return train_here(device, options, runs, dataset, progress, threads=sharing.asked)
     listener = grid_console(progress, len(folders))
     with stoppable(listener, signals=options.is_program):
         return run_jobs(
@@ -137,6 +141,20 @@ def _train_at_once(
         )
 
 
+def _first_lines(
+    sharing: Sharing, options: EngineOptions, device: torch.device, runs: Sequence[PlannedRun]
+) -> Iterator[str]:
+    """Yield how the runs share the machine, and on a CPU what would make them faster."""
+    hint = "" if options.jobs else "; --jobs N trains N at once"
+    if sharing.jobs > 1:
+        yield f"{sharing}{hint}"
+    elif device.type == "cpu":
+        yield f"{sharing}" + ("" if sharing.is_asked else "; --threads N takes N")
+    line = bfloat16_line(device, [run.recipe for run in runs])
+    if line is not None:
+        yield line
+
+
 def train_here(
     device: torch.device,
     options: EngineOptions,
@@ -144,12 +162,15 @@ def train_here(
     dataset: PreparedDataset,
     progress: Console,
     world: World = ALONE,
+    threads: int | None = None,
 ) -> GridResult:
     """Train in this process, which may be one of several that train together; only the main one prints."""
-    heard = (run_console(progress, len(runs)), Loggers()) if world.is_main else ()
-    listener = Listeners(*heard)
+    console = run_console(progress, len(runs))
+    listener = Listeners(*((console, Loggers(console)) if world.is_main else ()))
     with stoppable(listener, signals=options.is_program):
-        return run_grid(runs, dataset, device=device, listener=listener, fresh=options.fresh, world=world)
+        return run_grid(
+            runs, dataset, device=device, listener=listener, fresh=options.fresh, world=world, threads=threads
+        )
 
 
 def _train_on_devices(
@@ -163,8 +184,9 @@ def _train_on_devices(
     check_runs(runs, dataset, device, count)
     width = None if progress.is_terminal else progress.width
     work = partial(_train_as_one, replace(options, is_program=True), list(runs), dataset, width, sys.argv)
+    each = share_out(count, device, count, options.threads).threads
     with stoppable(Listener(), signals=options.is_program):
-        return on_devices(count, device, work, imports_main=options.is_program)
+        return on_devices(count, device, work, each, imports_main=options.is_program)
 
 
 def _train_as_one(
@@ -181,7 +203,7 @@ def _train_as_one(
     console = terminal.console(stderr=True)
     if width is not None:
         console.width = width
-    return train_here(device, options, runs, dataset, console, world)
+    return train_here(device, options, runs, dataset, console, world, options.threads)
 
 
 def _train_on_ray(
@@ -268,7 +290,8 @@ def _train_launched(world: World, request: TrainRequest, progress: Console) -> G
         with joined(world, device, "env://", int(os.environ["LOCAL_RANK"])) as own:
             dataset = world.on_main(lambda: open_or_prepare(recipe, progress))
             check_runs(runs, dataset, device, world.size)
-            result = train_here(own, asked, runs, dataset, progress, world)
+            with using(asked.threads or torch.get_num_threads()):
+                result = train_here(own, asked, runs, dataset, progress, world, asked.threads)
     except DrcliError as error:
         if world.is_main or isinstance(error, PeerError):
             raise
@@ -360,9 +383,10 @@ def _run_json(run: RunRecord) -> dict[str, Any]:
 
 def row_json(row: Row) -> dict[str, Any]:
     """Return a row of the comparison in the keys of the command line's contract."""
-    found, difference = row_values(row), row.difference
+    found, difference, score = row_values(row), row.difference, row.task.first.key
     kept = (
-        *("method", "n", "accuracy_mean", "accuracy_std", "val_accuracy_mean", "val_accuracy_std"),
+        *("method", "n", f"{score}_mean", f"{score}_std", f"val_{score}_mean", f"val_{score}_std"),
+        *(("corr_mean", "corr_std") if row.task is REGRESSION else ()),
         *("fused_probe_mean", "fused_probe_std"),
     )
     return {

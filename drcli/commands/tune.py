@@ -11,9 +11,9 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from drcli.commands.train import EngineOptions, check_weights, open_or_prepare, select_engine
+from drcli.engine.cores import share_out
 from drcli.engine.device import resolve_device
 from drcli.engine.distributed import launched
-from drcli.engine.processes import share_out
 from drcli.errors import UsageError
 from drcli.files import make_folder, write_atomic, write_json
 from drcli.recipe.load import load_source
@@ -23,7 +23,6 @@ from drcli.recipe.text import spelled
 from drcli.registry import known
 from drcli.report.render import render, rich_table, unbroken
 from drcli.runs.planned import plan, select_labels, select_seeds
-from drcli.runs.wording import percent
 from drcli.tuning import result
 from drcli.tuning.search import SAMPLERS, import_optuna
 from drcli.tuning.study import Study, Trial, TrialRecord
@@ -45,6 +44,7 @@ class TuneRequest:
     trials: int
     seeds: str
     sampler: str
+    prune: bool
     out: Path
     engine: EngineOptions
 
@@ -93,7 +93,7 @@ def together(options: EngineOptions) -> int:
     """Return how many trials an engine is given together: more than it runs at once, where it runs several."""
     if options.name != "local":
         return EVERYTHING
-    jobs = share_out(options.jobs, resolve_device(options.device), EVERYTHING).jobs
+    jobs = share_out(options.jobs, resolve_device(options.device), EVERYTHING, options.threads).jobs
     return 1 if jobs == 1 else jobs * QUEUED
 
 
@@ -107,10 +107,12 @@ def _study(request: TuneRequest) -> tuple[Study, dict[str, Any]]:
     )
     seeds = select_seeds(recipe, request.seeds, option="--tune-seeds")
     _check(recipe, seeds)
+    if request.prune and recipe.task == "regression":
+        raise UsageError("--prune compares accuracies, and the recipe has task: regression; leave it out")
     labels = select_labels(recipe, request.method)
     sampler = next(name for name in SAMPLERS if name == request.sampler)
     folder = request.out / "tuned" / recipe.name
-    return Study(folder, recipe, labels, request.trials, seeds, sampler), source.data
+    return Study(folder, recipe, labels, request.trials, seeds, sampler, request.prune), source.data
 
 
 def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
@@ -138,9 +140,10 @@ def line(trial: Trial, record: TrialRecord, trials: int) -> str:
     values = ", ".join(f"{key}={spelled(value)}" for key, value in record.values.items()) or "the recipe's own values"
     found = (
         f"failed: {(record.failure or '').splitlines()[0]}"
-        if record.accuracy is None
-        else f"validation accuracy {percent(record.accuracy)}"
+        if record.score is None
+        else f"validation {record.kind.name} {record.kind.text(record.score)}"
     )
+    found += "" if record.stopped is None else f", stopped after {record.stopped} epochs"
     return f"[{trial.number + 1}/{trials}] {trial.label}: {found} ({values})"
 
 
@@ -165,7 +168,7 @@ def to_json(done: TuneResult) -> dict[str, Any]:
 def failures(done: TuneResult) -> list[str]:
     """Return what ended the search of methods, and the methods that nothing was found for: all their trials failed."""
     ended = [f"{label}: {why}" for label, why in done.study.failed.items()]
-    bad = [one for one in done.found if one.best.accuracy is None]
+    bad = [one for one in done.found if one.best.score is None]
     return ended + [
         f"{one.label}: all trials failed ({one.bad} of {one.bad}), and {done.recipe} has the recipe's own values; "
         f"choose others, or other ranges by search. The first: {(one.default.failure or '').splitlines()[0]}"

@@ -53,7 +53,7 @@ class Batch:
 
     Attributes:
         inputs: inputs {m: (B, ...)}, float32; of tokens their ids {m: (B, L)}, int64.
-        labels: class indices (B,), int64.
+        labels: class indices (B,), int64; of a regression, values, float32.
         index: row numbers in the split (B,), int64, on the CPU.
         lengths: valid steps {m: (B,)} of the modalities that are sequences or tokens.
         share_of: labels, row numbers and what is seen of the whole batch, where these are the rows of one of

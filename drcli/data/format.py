@@ -6,7 +6,7 @@ A prepared dataset is a directory::
     <split>/<modality>.npy  (N, ...) one memory-mappable array
     <split>/<modality>_lengths.npy  (N,) int64 valid steps, for sequences and tokens
     <split>/<modality>_present.npy  (N,) bool, which rows have the modality, where some may lack it
-    <split>/labels.npy      (N,) int64 indices into `classes`
+    <split>/labels.npy      (N,) int64 indices into `classes`; of a regression, float32 values
     <split>/ids.txt         N lines; rows that share an id are several draws of one sample
     train/<modality>_pool.npy         (P, ...) more rows of a modality, paired with none; only where there are any
     train/<modality>_pool_labels.npy  (P,) int64 their classes
@@ -17,7 +17,8 @@ either package is shared. This module imports neither torch nor pydantic.
 Version 2 adds a seal, the digest of all other values in `dataset.json`. Version 1 is read as well; without
 a seal, only the ranges of its values are checked. Version 3 is version 2 with rows that lack modalities, which
 hold zeros there: an older drcli would take these for values. Version 4 is version 2 or 3 with token ids, of which an
-older drcli knows nothing.
+older drcli knows nothing. Version 5 has a real value to predict in place of a class: `regression` is its range, and
+`classes` holds its name alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Collection, ItemsView, Mapping, Sequence
+from collections.abc import Collection, ItemsView, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,13 +34,16 @@ from types import MappingProxyType
 from typing import Any
 
 from drcli.data import info_checks as checks
+from drcli.data.target import Regression, parse_regression
 from drcli.errors import DataError
-from drcli.reading import ABSENT, differing, open_regular, read_json_object, storable
+from drcli.reading import open_regular, read_json_object, storable
+from drcli.task import TaskName
 
 FORMAT_VERSION = 2
 MASKED_VERSION = 3
 TOKENS_VERSION = 4
-READABLE = (1, 2, MASKED_VERSION, TOKENS_VERSION)
+VALUED_VERSION = 5
+READABLE = (1, 2, MASKED_VERSION, TOKENS_VERSION, VALUED_VERSION)
 SPLITS = ("train", "val", "test")
 INFO_FILE = "dataset.json"
 LABELS_FILE = "labels.npy"
@@ -97,18 +101,25 @@ class Contents:
 
     Attributes:
         name: registry name of the dataset.
-        classes: class names in index order.
+        classes: class names in index order; of a regression, the name of its value alone.
         modalities: what is stored, by modality.
+        regression: range of a real value that is to be predicted; None for classes.
     """
 
     name: str
     classes: tuple[str, ...]
     modalities: Mapping[str, ModalityInfo]
+    regression: Regression | None = None
+
+    @property
+    def task(self) -> TaskName:
+        """What is to be predicted."""
+        return "classification" if self.regression is None else "regression"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that `parse_contents` reads back."""
         found: dict[str, Any] = json.loads(json.dumps({**asdict(self), "modalities": _plain(self.modalities)}))
-        return found
+        return _told(found)
 
 
 @dataclass(frozen=True)
@@ -126,6 +137,7 @@ class DatasetInfo:
         sha256: digest of every other file, by its path relative to the directory.
         format_version: version of this layout.
         pools: number of rows that the training split has beyond its pairs, by modality that has any.
+        regression: range of a real value that is to be predicted; None for classes.
     """
 
     name: str
@@ -138,11 +150,12 @@ class DatasetInfo:
     sha256: Mapping[str, str]
     format_version: int = FORMAT_VERSION
     pools: Mapping[str, int] = field(default_factory=dict)
+    regression: Regression | None = None
 
     @property
     def contents(self) -> Contents:
         """What a model must know of it."""
-        return Contents(self.name, self.classes, self.modalities)
+        return Contents(self.name, self.classes, self.modalities, self.regression)
 
     @property
     def fingerprint(self) -> str:
@@ -154,10 +167,14 @@ class DatasetInfo:
         values = json.loads(
             json.dumps(storable({**asdict(self), "modalities": _plain(self.modalities)}))
         )  # keys that are not strings become strings, as when it is read
-        if not self.pools:
-            del values["pools"]  # as in datasets from before there were any
+        values = _told(values)
         seal = {"seal": _digest(values)} if self.format_version > 1 else {}
         return json.dumps({**values, **seal}, indent=2, sort_keys=True) + "\n"
+
+
+def _told(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what says nothing, as in datasets from before there were pools and regressions."""
+    return {key: value for key, value in values.items() if value or key not in {"pools", "regression"}}
 
 
 def _plain(modalities: Mapping[str, ModalityInfo]) -> dict[str, Any]:
@@ -223,6 +240,7 @@ def _parse(raw: Mapping[str, Any], version: int) -> DatasetInfo:
         sha256=_parse_digests(raw, modalities, pools),
         format_version=version,
         pools=pools,
+        regression=contents.regression,
     )
 
 
@@ -236,7 +254,10 @@ def parse_contents(raw: Mapping[str, Any]) -> Contents:
     if not modalities:
         checks.refuse("modalities", {}, "one modality at least")
     name = checks.text(*checks.member(raw, "name"))
-    return Contents(name, checks.class_names(*checks.member(raw, "classes")), modalities)
+    classes, regression = checks.class_names(*checks.member(raw, "classes")), parse_regression(raw)
+    if regression is not None and len(classes) > 1:
+        checks.refuse("classes", list(classes), "one name, that of the value of the regression")
+    return Contents(name, classes, modalities, regression)
 
 
 def _block(raw: Mapping[str, Any], key: str) -> ItemsView[str, Any]:
@@ -347,32 +368,6 @@ def warning_of_old_pictures(root: Path, command: str) -> str:
         f"{root}: its clips were decoded by an earlier drcli, which took wrong pictures from some videos (AVI files of "
         f"DivX and XviD with packed B-frames, mirrored videos); prepare the dataset again: {command}"
     )
-
-
-def named_classes(names: Sequence[str]) -> str:
-    """Class names for a message: "class cat", "classes cat, dog"."""
-    return f"{'class' if len(names) == 1 else 'classes'} {', '.join(names)}"
-
-
-def absence(names: Sequence[str], split: str) -> str:
-    """Line of classes that a split has no samples of: "class cat is absent from val"."""
-    return f"{named_classes(names)} {'is' if len(names) == 1 else 'are'} absent from {split}"
-
-
-def differences(there: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
-    """One line for each setting that differs: "image_noise: 0.5 in the folder, 0.3 requested".
-
-    Values are compared as JSON would store them, so that a tuple equals a list.
-    """
-    plain = (json.loads(json.dumps(dict(settings))) for settings in (there, requested))
-    return [
-        f"{'.'.join(key)}: {_shown(found)} in the folder, {_shown(wanted)} requested"
-        for key, found, wanted in differing(*plain)
-    ]
-
-
-def _shown(value: Any) -> str:
-    return "unset" if value is ABSENT else json.dumps(value)
 
 
 def prepare_command(

@@ -120,7 +120,7 @@ def statistics(
     found = value if isinstance(value, list) else refuse(field, value, "a list of numbers")
     if len(found) not in {1, channels}:
         raise ValueError(f"{field} has {len(found)} numbers; it must have 1 or {channels}")
-    return tuple(_number(field, item, least) for item in found)
+    return tuple(number(field, item, least) for item in found)
 
 
 def mean_and_std(
@@ -151,7 +151,8 @@ def token_ids(block: Mapping[str, Any], within: str) -> tuple[int, int]:
     return vocabulary, pad
 
 
-def _number(field: str, value: Any, least: float) -> float:
+def number(field: str, value: Any, least: float = -_LARGEST) -> float:
+    """A number that is finite in float32, and at least `least`."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not least <= value <= _LARGEST:  # as NaN is not
         refuse(field, value, "finite" if least < 0 else f"finite and positive (from {least:g})")

@@ -20,8 +20,6 @@ from drcli.data.format import (
     SPLITS,
     DatasetInfo,
     ModalityInfo,
-    absence,
-    differences,
     lengths_file,
     pool_files,
     present_file,
@@ -30,10 +28,11 @@ from drcli.data.format import (
 from drcli.data.info_checks import WITH_LENGTHS
 from drcli.data.pairs import Pool
 from drcli.data.rows import MappedFile, open_array
+from drcli.data.target import CLASS_DTYPE, VALUE_DTYPE, absence
 from drcli.data.verified import verify
 from drcli.errors import DataError, RunError, UsageError
 from drcli.names import DATASETS
-from drcli.reading import read_text
+from drcli.reading import differences, read_text
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Split:
         name: train, val or test.
         arrays: (N, ...) as stored, by modality; pages are read from disk when they are touched.
         lengths: (N,) int64 valid steps, by modality that is a sequence or tokens.
-        labels: (N,) int64 class indices.
+        labels: (N,) int64 class indices; of a regression, float32 values.
         sample: (N,) int64, for each row the number of its sample, counted by first appearance.
         weight: (N,) float64, 1 / draws of the row's sample: a mean over rows with these weights is
             the mean over samples.
@@ -114,7 +113,7 @@ class PreparedDataset:
         return Split(
             name=name,
             arrays={m: torch.from_numpy(open_array(paths[m], (rows, *specs[m].shape), specs[m].dtype)) for m in specs},
-            labels=_read_column(folder / LABELS_FILE, rows),
+            labels=_read_column(folder / LABELS_FILE, rows, label_dtype(self.info)),
             sample=sample,
             weight=1.0 / torch.bincount(sample).to(torch.float64)[sample],
             lengths={m: _read_column(folder / lengths_file(m), rows) for m in self._sequences()},
@@ -151,9 +150,14 @@ def open_pool(root: Path, info: DatasetInfo, modality: str) -> Pool:
     return Pool(opened, _read_column(labels, rows), MappedFile(array, array.stat().st_size))
 
 
-def _read_column(path: Path, rows: int) -> Tensor:
-    """Labels or lengths (N,) int64, in memory."""
-    return torch.from_numpy(open_array(path, (rows,), "int64")).clone()
+def label_dtype(info: DatasetInfo) -> str:
+    """Return the type of the labels of a dataset."""
+    return CLASS_DTYPE if info.regression is None else VALUE_DTYPE
+
+
+def _read_column(path: Path, rows: int, dtype: str = CLASS_DTYPE) -> Tensor:
+    """Labels or lengths (N,), in memory."""
+    return torch.from_numpy(open_array(path, (rows,), dtype)).clone()
 
 
 def open_dataset(
@@ -176,7 +180,7 @@ def open_dataset(
 
     Raises:
         DataError: it is missing, of another version, name or settings; a file is missing, truncated
-            or altered; labels are out of range; train or val has fewer samples than classes; a
+            or altered; labels are out of range, or not finite; train or val has fewer samples than classes; a
             class is absent from train.
     """
     info = describe_dataset(root, name=name, settings=settings)
@@ -259,7 +263,7 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
             _check_token_ids(root / split / f"{m}.npy", (info.rows[split], *spec.shape), spec)
     _check_present(root, info, split)
     labels_path = root / split / LABELS_FILE
-    labels = open_array(labels_path, (info.rows[split],), "int64")
+    labels = open_array(labels_path, (info.rows[split],), label_dtype(info))
     sample = _sample_numbers(root / split / IDS_FILE)
     num_samples, num_classes = len(np.unique(sample)), len(info.classes)
     if len(sample) != len(labels) or num_samples != info.samples[split]:
@@ -272,14 +276,21 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
             f"{root}: split {split} has {num_samples} samples for {num_classes} classes, K-means needs at "
             "least as many samples as classes; prepare the dataset again with more data or a larger --limit"
         )
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise DataError(
-            f"{labels_path}: labels run from {labels.min()} to {labels.max()}, allowed are 0 to "
-            f"{num_classes - 1}; prepare the dataset again with --fresh"
-        )
+    _check_labels(labels_path, info, labels)
     if split == "train":
         _check_pools(root, info, labels)
-    return _check_classes(root, info, split, labels)
+    return _check_classes(root, info, split, labels) if info.regression is None else []
+
+
+def _check_labels(path: Path, info: DatasetInfo, labels: NDArray[Any]) -> None:
+    """Refuse class indices and values that are out of their range, and values that are not finite."""
+    if info.regression is not None:
+        problem = info.regression.problem(labels)
+    else:
+        least, most, last = labels.min(), labels.max(), len(info.classes) - 1
+        problem = f"labels run from {least} to {most}, allowed are 0 to {last}" if least < 0 or most > last else ""
+    if problem:
+        raise DataError(f"{path}: {problem}; prepare the dataset again with --fresh")
 
 
 def _check_pools(root: Path, info: DatasetInfo, labels: NDArray[np.int64]) -> None:

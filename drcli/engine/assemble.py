@@ -135,6 +135,7 @@ def assemble(
             f"training.pairs = each_epoch: dataset {dataset.info.name} in {dataset.root} keeps no rows beyond its "
             "pairs; set it to stored, or prepare a dataset that does (avmnist with dataset.prepare.pool=null)"
         )
+    check_task(recipe, dataset)
     check_masks(recipe, modalities, dataset.info.contents, world)
     model = recipe_model(recipe, modalities, dataset.info.contents).to(device)
     model.precision = precision_on(device, recipe.training.precision)
@@ -146,6 +147,20 @@ def assemble(
     block = recipe.methods[recipe.method]
     relearning = None if block.relearn is None else Relearning(block.relearn)
     return Assembly(recipe, modalities, dataset, model, method, extras.to(device), device, world, relearning)
+
+
+def check_task(recipe: Recipe, dataset: PreparedDataset) -> None:
+    """Refuse data with another target than the recipe predicts.
+
+    Raises:
+        RecipeError: it has one.
+    """
+    held = dataset.info.contents.task
+    if held != recipe.task:
+        raise RecipeError(
+            f"task = {recipe.task}: dataset {dataset.info.name} in {dataset.root} was prepared for {held}; set task: "
+            f"{held}, or prepare it with another target"
+        )
 
 
 def precision_on(device: torch.device, asked: Precision) -> Precision:

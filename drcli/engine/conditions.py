@@ -14,10 +14,19 @@ from torch import Tensor
 from drcli.data.batches import Batches
 from drcli.data.prepared import Split
 from drcli.engine.assemble import Assembly
-from drcli.engine.evaluate import LOGITS, run_batches
+from drcli.engine.evaluate import LOGITS, run_batches, scores_of
 from drcli.errors import UsageError
-from drcli.metrics import Scores, score
-from drcli.runs.conditions import Absent, Condition, Conditions, Series, name_of, subsets_of
+from drcli.metrics import Scores, ValueScores
+from drcli.runs.conditions import (
+    Absent,
+    AnyCondition,
+    Condition,
+    Conditions,
+    Series,
+    ValueCondition,
+    name_of,
+    subsets_of,
+)
 from drcli.seeding import generator
 
 StandIn = Literal["zero", "mean"]
@@ -125,7 +134,7 @@ def _mean(features: Tensor, batches: Batches, modality: str) -> Tensor:
 
 def _of_subsets(
     assembly: Assembly, batches: Batches, subsets: Iterable[tuple[str, ...]]
-) -> Iterator[tuple[str, Condition]]:
+) -> Iterator[tuple[str, AnyCondition]]:
     """Yield the scores with some modalities alone, of the rows that have one of them at least."""
     for subset in subsets:
         nobody = torch.zeros(len(batches), dtype=torch.bool)
@@ -147,7 +156,7 @@ def _missing(assembly: Assembly, batches: Batches, modality: str, shares: Sequen
     """Return the scores where shares of the samples lack a modality; of a draw, the smaller are within the larger."""
     others = [m for m in assembly.modalities if m != modality]
 
-    def scores(share: float, draw: int) -> Scores:
+    def scores(share: float, draw: int) -> Scores | ValueScores:
         kept = keeping(batches, modality, others, share, draw)
         return _scores(assembly, batches.without({modality: kept}))
 
@@ -183,7 +192,7 @@ def _samples_with(split: Split, batches: Batches, modalities: Sequence[str]) -> 
 
 def _noisy(assembly: Assembly, batches: Batches, modality: str, ratios: Sequence[float], draws: int) -> Series:
     """Return the scores with white noise on a modality's inputs; a draw is the same noise at every ratio."""
-    found: dict[float, list[Scores]] = {ratio: [] for ratio in ratios}
+    found: dict[float, list[Scores | ValueScores]] = {ratio: [] for ratio in ratios}
     for draw in range(draws):
         at = batches.noisy(modality, draw)
         for ratio, scores in found.items():
@@ -191,14 +200,20 @@ def _noisy(assembly: Assembly, batches: Batches, modality: str, ratios: Sequence
     return {f"{ratio:g}": _condition(scores) for ratio, scores in found.items()}
 
 
-def _scores(assembly: Assembly, batches: Batches, rows: Tensor | None = None) -> Scores:
+def _scores(assembly: Assembly, batches: Batches, rows: Tensor | None = None) -> Scores | ValueScores:
     logits, split = run_batches(assembly, batches, rows)[LOGITS], batches.split
     chosen = slice(None) if rows is None else rows
-    return score(logits, split.labels[chosen], split.weight[chosen])
+    return scores_of(logits, split.labels[chosen], split.weight[chosen])
 
 
-def _condition(draws: Sequence[Scores]) -> Condition:
-    accuracies, f1s = [found.accuracy for found in draws], [found.macro_f1 for found in draws]
-    spread = {"accuracy_std": stdev(accuracies), "macro_f1_std": stdev(f1s)} if len(draws) > 1 else {}
+def _condition(draws: Sequence[Scores | ValueScores]) -> AnyCondition:
+    """Return means over draws, and their standard deviations where there are several."""
     first = draws[0]
-    return Condition(accuracy=fmean(accuracies), macro_f1=fmean(f1s), n=first.n, draws=len(draws), **spread)
+    means: dict[str, float | None] = {}
+    for key in first.to_dict().keys() - {"n"}:
+        values = [getattr(found, key) for found in draws]
+        known = None not in values  # as a correlation is not, of constant predictions
+        means[key] = fmean(values) if known else None
+        means |= {f"{key}_std": stdev(values)} if known and len(draws) > 1 else {}
+    kind = Condition if isinstance(first, Scores) else ValueCondition
+    return kind.model_validate({**means, "n": first.n, "draws": len(draws)})

@@ -186,7 +186,9 @@ class Member:
         return report
 
 
-def on_devices(size: int, device: torch.device, work: Work[T], *, imports_main: bool = True) -> T:
+def on_devices(
+    size: int, device: torch.device, work: Work[T], threads: int | None = None, *, imports_main: bool = True
+) -> T:
     """Do work in several new processes on this machine at once, and return what it gives in the main one.
 
     Leaving early, by Ctrl-C or an error, ends all of them.
@@ -195,6 +197,7 @@ def on_devices(size: int, device: torch.device, work: Work[T], *, imports_main: 
         size: how many processes.
         device: cpu or cuda; of GPUs each process has its own.
         work: called in each with its place and device; it and its result can be pickled.
+        threads: of torch in each; None: they share those of this process.
         imports_main: see `drcli.engine.processes.main_module`.
 
     Raises:
@@ -202,20 +205,22 @@ def on_devices(size: int, device: torch.device, work: Work[T], *, imports_main: 
     """
     context = multiprocessing.get_context("spawn")
     members: list[Member] = []
+    each = threads or max(1, torch.get_num_threads() // size)
     with TemporaryDirectory(prefix="drcli-") as folder, unheard_interrupts() as heard:
         meeting = (Path(folder) / "meeting").as_uri()
         try:
             with main_module(imported=imports_main):
-                members += [_start(context, World(rank, size), device, meeting, work) for rank in range(size)]
+                members += [_start(context, World(rank, size), device, meeting, work, each) for rank in range(size)]
             heard()
             return _outcome(_await(members))  # type: ignore[no-any-return]
         finally:
             _end(members)
 
 
-def _start(context: SpawnContext, world: World, device: torch.device, meeting: str, work: Work[Any]) -> Member:
+def _start(
+    context: SpawnContext, world: World, device: torch.device, meeting: str, work: Work[Any], threads: int
+) -> Member:
     here, there = context.Pipe(duplex=False)
-    threads = max(1, torch.get_num_threads() // world.size)
     process = context.Process(target=_member, args=(world, device, meeting, threads, work, there))
     process.start()
     there.close()  # so that the end of the process is the end of the pipe

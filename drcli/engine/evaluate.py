@@ -11,23 +11,29 @@ import torch
 from torch import Tensor
 
 from drcli.data.batches import Batch, Batches
+from drcli.data.format import Contents
 from drcli.data.prepared import Split
 from drcli.engine.assemble import Assembly
 from drcli.engine.probe import concatenated, probe_accuracy
+from drcli.engine.ridge import probe_values
 from drcli.metrics import (
     Scores,
+    ValueScores,
     balanced_accuracy,
     calibration,
     class_scores,
     confusion_matrix,
     fit_temperature,
     score,
+    score_values,
+    sentiment,
 )
 from drcli.models.multimodal import over_rows
 from drcli.relearning.features import evaluating
-from drcli.runs.measures import Calibration, ClassScores, Measures
+from drcli.runs.measures import Calibration, ClassScores, Measures, Sentiment
 from drcli.runs.outputs import StoredOutputs
-from drcli.runs.records import Probe
+from drcli.runs.scores import AnyProbe, Probe, ValueProbe
+from drcli.task import LossName
 
 LOGITS = ""
 """Stands for the logits among the features: a name that no modality has."""
@@ -47,9 +53,13 @@ class SplitOutputs:
     logits: Tensor
     features: dict[str, Tensor]
 
-    def scores(self) -> Scores:
-        """Return the scores of the predictions."""
-        return score(self.logits, self.split.labels, self.split.weight)
+    def scores(self, loss: LossName | None = None) -> Scores | ValueScores:
+        """Return the scores of the predictions.
+
+        Args:
+            loss: of a regression, whose mean is wanted; None for the absolute error.
+        """
+        return scores_of(self.logits, self.split.labels, self.split.weight, loss)
 
     def confusion(self) -> Tensor:
         """Return the (C, C) weights of (true class, predicted class)."""
@@ -64,6 +74,10 @@ class SplitOutputs:
         """Return how well the probabilities under a temperature agree with the labels."""
         found = calibration(self.logits, self.split.labels, self.split.weight, temperature)
         return Calibration(**asdict(found))
+
+    def sentiment(self) -> Sentiment:
+        """Return the usual accuracies of predicted sentiments."""
+        return Sentiment(**asdict(sentiment(self.logits[:, 0], self.split.labels, self.split.weight)))
 
     def having(self, modality: str) -> tuple[Tensor, Split]:
         """Return the features (n, D_m) of the rows that have a modality, and labels and weights of these."""
@@ -91,6 +105,13 @@ class SplitOutputs:
         )
 
 
+def scores_of(logits: Tensor, labels: Tensor, weight: Tensor, loss: LossName | None = None) -> Scores | ValueScores:
+    """Return the scores of logits (N, C), or of values (N, 1) where the labels are values; see `drcli.metrics`."""
+    if labels.is_floating_point():
+        return score_values(logits[:, 0], labels, weight, loss or "l1")
+    return score(logits, labels, weight)
+
+
 def run_split(assembly: Assembly, split: str) -> SplitOutputs:
     """Run the model over a split, once, in evaluation mode."""
     batches = assembly.batches(split)
@@ -115,8 +136,20 @@ def run_batches(assembly: Assembly, batches: Batches, rows: Tensor | None = None
         return over_rows(batches, assembly.eval_batch_size, predict, rows)
 
 
-def probe_modalities(outputs: Mapping[str, SplitOutputs], split: str, device: torch.device) -> dict[str, Probe]:
-    """Return the linear-probe accuracy of each frozen encoder on a split (the unimodal evaluation).
+Probed = Mapping[str, tuple[Tensor, Split]]
+"""Features (N, D) and their split, by its name."""
+
+
+def probe(features: Probed, split: str, device: torch.device) -> AnyProbe:
+    """Return what a linear probe of features is worth: a logistic regression, or a ridge regression of values."""
+    if not features[split][1].labels.is_floating_point():
+        return Probe(probe_accuracy=probe_accuracy(features, split, device=device))
+    found = probe_values(features, split, device=device)
+    return ValueProbe(probe_mae=found.mae, probe_corr=found.corr)
+
+
+def probe_modalities(outputs: Mapping[str, SplitOutputs], split: str, device: torch.device) -> dict[str, AnyProbe]:
+    """Return what a linear probe reads from each frozen encoder on a split (the unimodal evaluation).
 
     The probe is fitted on train and its strength is chosen on val. Rows that lack the modality are left out.
 
@@ -126,26 +159,22 @@ def probe_modalities(outputs: Mapping[str, SplitOutputs], split: str, device: to
         device: where the probes are fitted.
     """
     return {
-        m: Probe(
-            probe_accuracy=probe_accuracy(
-                {name: found.having(m) for name, found in outputs.items()}, split, device=device
-            )
-        )
+        m: probe({name: found.having(m) for name, found in outputs.items()}, split, device)
         for m in outputs[split].features
     }
 
 
-def probe_fused(outputs: Mapping[str, SplitOutputs], split: str, device: torch.device) -> float | None:
-    """Return the linear-probe accuracy of the features of all modalities together; None where there is only one.
+def probe_fused(outputs: Mapping[str, SplitOutputs], split: str, device: torch.device) -> float | ValueProbe | None:
+    """Return what a linear probe reads from the features of all modalities together; None where there is only one.
 
-    Beside the accuracy of the model it tells what is lost in the fusion from what the encoders do not hold. Fitted as
-    the probes of single modalities are, on the features of the same pass; see `probe_modalities`.
+    The accuracy, or the scores of a regression. Beside the score of the model it tells what is lost in the fusion from
+    what the encoders do not hold. Fitted as the probes of single modalities are, on the features of the same pass; see
+    `probe_modalities`.
     """
     if len(outputs[split].features) < 2:
         return None
-    return probe_accuracy(
-        concatenated({name: (found.features, found.split) for name, found in outputs.items()}), split, device=device
-    )
+    found = probe(concatenated({name: (one.features, one.split) for name, one in outputs.items()}), split, device)
+    return found.probe_accuracy if isinstance(found, Probe) else found
 
 
 @dataclass(frozen=True)
@@ -156,14 +185,14 @@ class Evaluation:
         outputs: of the split.
         val: outputs of the validation split.
         probes: linear probes of the split by modality.
-        fused_probe: accuracy of the linear probe on all features together; None for a single modality.
+        fused_probe: of the linear probe on all features together; None for a single modality.
         seconds: of running the validation split, which training has run before: nothing is read for the first time.
     """
 
     outputs: SplitOutputs
     val: SplitOutputs
-    probes: dict[str, Probe]
-    fused_probe: float | None = None
+    probes: dict[str, AnyProbe]
+    fused_probe: float | ValueProbe | None = None
     seconds: float = 0.0
 
     @property
@@ -171,18 +200,22 @@ class Evaluation:
         """Seconds of predicting 1,000 rows of the validation split, reading them included."""
         return 1000 * self.seconds / self.val.split.num_rows
 
-    def measures(self, classes: Sequence[str]) -> Measures | None:
-        """Return what the predictions are worth beside accuracy; None where logits are not finite.
+    def measures(self, of: Contents) -> Measures | Sentiment | None:
+        """Return what the predictions are worth beside accuracy, or MAE.
+
+        None where logits are not finite, and of a regression that is not of sentiments.
 
         Args:
-            classes: C names.
+            of: what the dataset says of itself.
         """
         if not all(bool(found.logits.isfinite().all()) for found in (self.outputs, self.val)):
             return None
+        if of.regression is not None:
+            return self.outputs.sentiment() if of.regression.is_sentiment else None
         confusion, temperature = self.outputs.confusion(), self.val.temperature()
         return Measures(
             balanced_accuracy=balanced_accuracy(confusion),
-            classes=by_class(confusion, classes),
+            classes=by_class(confusion, of.classes),
             calibration=self.outputs.calibration(),
             temperature=temperature,
             scaled=self.outputs.calibration(temperature),

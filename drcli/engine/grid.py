@@ -56,10 +56,12 @@ def run_grid(
     listener: Listener,
     fresh: bool = False,
     world: World = ALONE,
+    threads: int | None = None,
 ) -> GridResult:
     """Execute runs one after another; a run that fails, for whatever reason, does not stop the others.
 
-    Several processes call it with the same runs, and each returns the result.
+    Several processes call it with the same runs, and each returns the result. `threads` are those that the user has
+    asked for, see `execute`.
 
     Raises:
         RecipeError: another recipe was trained in one of the folders.
@@ -71,7 +73,7 @@ def run_grid(
     done, failed = [], []
     for run in runs:
         try:
-            execute(run, dataset, device=device, listener=listener, fresh=fresh, world=world)
+            execute(run, dataset, device=device, listener=listener, fresh=fresh, world=world, threads=threads)
             done.append(stored_run(run))
         except PeerError:
             raise

@@ -20,9 +20,10 @@ from typing import NoReturn
 import torch
 
 from drcli.data.prepared import PreparedDataset
+from drcli.engine.cores import Sharing
 from drcli.engine.distributed import RESUMED
 from drcli.engine.grid import GridResult, check_folders, is_stored, stored_run
-from drcli.engine.processes import Sharing, cause_of, end, end_with_parent, main_module, unheard_interrupts
+from drcli.engine.processes import cause_of, end, end_with_parent, main_module, unheard_interrupts
 from drcli.engine.run import execute, failure_of
 from drcli.errors import RunError
 from drcli.runs.planned import PlannedRun, teachers_of
@@ -46,6 +47,7 @@ class Task:
         threads: of torch.
         on_worker: receives all events where a run trains; copied to each process.
         fresh: start runs over.
+        asked: threads that the user has asked for, with which runs that were begun before go on, too.
     """
 
     dataset: PreparedDataset
@@ -53,6 +55,7 @@ class Task:
     threads: int
     on_worker: Listener
     fresh: bool = False
+    asked: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def run_jobs(
     for run in stored:  # nothing is trained
         told.end(run, attempt(run, Task(dataset, device, 1, Listener()), listener))
     waiting = Waiting([run for run in each.values() if run not in stored])
-    crew = Crew(Task(dataset, device, sharing.threads, on_worker or Listener(), fresh), imports_main=imports_main)
+    task = Task(dataset, device, sharing.threads, on_worker or Listener(), fresh, sharing.asked)
+    crew = Crew(task, imports_main=imports_main)
     try:
         crew.train(waiting, min(sharing.jobs, len(waiting.runs)), told)
     finally:
@@ -112,7 +116,7 @@ def run_jobs(
 def attempt(run: PlannedRun, task: Task, listener: Listener) -> Failure | None:
     """Execute a run in this process; return what ended it, if it failed."""
     try:
-        execute(run, task.dataset, device=task.device, listener=listener, fresh=task.fresh)
+        execute(run, task.dataset, device=task.device, listener=listener, fresh=task.fresh, threads=task.asked)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a run is its failure
         return failure_of(run, error)
     return None
@@ -277,7 +281,9 @@ def work(task: Task, pipe: Connection) -> None:
         torch.set_num_threads(task.threads)
         if task.device.index is not None:
             torch.cuda.set_device(task.device)
-        listener = Listeners(task.on_worker, Forwarder(pipe.send))
+        forwarder = Forwarder(pipe.send)
+        task.on_worker.tells(forwarder)
+        listener = Listeners(task.on_worker, forwarder)
         while True:
             pipe.send(Ended(attempt(pipe.recv(), task, listener)))
     task.on_worker.close()

@@ -38,7 +38,7 @@ class Loaded:
         path: the checkpoint.
         epoch: epoch at whose end it was written.
         recipe: of the run: one method, one seed.
-        classes: names of the classes, in the order of the logits.
+        classes: names of the classes, in the order of the logits; of a regression, that of its value alone.
         model: encoders and fusion, in evaluation mode.
         method: the method that it was trained with, which predicts with it.
         extras: the method's own modules, such as heads of single modalities.
@@ -62,6 +62,8 @@ class Loaded:
     def predict(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor] = NO_LENGTHS) -> Outputs:
         """Return logits (B, C) and features {m: (B, D_m)} as `drcli eval` computes them, without gradients.
 
+        Of a regression (`recipe.task`), the logits are its values (B, 1).
+
         Args:
             inputs: as `transforms` make them, of one modality at least; the others are absent, as in
                 `drcli eval --subsets`.
@@ -79,7 +81,7 @@ class Loaded:
         shapes = {m: self.transforms[m].plan.shape for m in absent}
         zeros = {m: torch.zeros(len(rows), *shape, device=first.device) for m, shape in shapes.items()}
         present = {m: torch.zeros(len(rows), dtype=torch.bool) for m in absent}
-        labels = torch.zeros_like(rows).to(first.device)
+        labels = torch.zeros_like(rows).to(first.device)  # nothing that predicts looks at them
         batch = Batch({**inputs, **zeros}, labels, rows, dict(lengths), present=present)
         with evaluating(self.model, self.extras):
             return self.method.predict(self.model, batch)

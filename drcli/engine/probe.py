@@ -211,7 +211,7 @@ def probe_accuracy(features: Mapping[str, tuple[Tensor, Split]], split: str, *, 
     Raises:
         RunError: a feature is not finite.
     """
-    _check_finite(features)
+    check_finite(features)
     scaled = standardise({name: x.to(device, torch.float64) for name, (x, _) in features.items()})
     labels = features["train"][1].labels.to(device)
     best, result = -1.0, 0.0
@@ -235,7 +235,12 @@ def concatenated(
     return {name: (torch.cat([x[m] for m in sorted(x)], dim=1), split) for name, (x, split) in features.items()}
 
 
-def _check_finite(features: Mapping[str, tuple[Tensor, Split]]) -> None:
+def check_finite(features: Mapping[str, tuple[Tensor, Split]]) -> None:
+    """Refuse features with a number that is not finite.
+
+    Raises:
+        RunError: there is one.
+    """
     for name, (x, _) in features.items():
         if not bool(x.isfinite().all()):
             raise RunError(f"the features of split {name} are not finite; train with a lower learning rate")

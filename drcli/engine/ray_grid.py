@@ -280,9 +280,10 @@ def train_here(
     """
     del teachers
     noted = Noted()
+    on_worker.tells(noted)
     try:
         _take_over(origin, each)
-        summary = execute(run, dataset, device=each.device, listener=Listeners(noted, on_worker))
+        summary = execute(run, dataset, device=each.device, listener=Listeners(noted, on_worker), threads=each.cpus)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a run is its failure
         return Outcome(failure=failure_of(run, error), notes=tuple(noted.notes))
     finally:

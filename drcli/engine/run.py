@@ -14,12 +14,14 @@ import torch
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
+from drcli.engine.cores import count, going_on, using
 from drcli.engine.device import PeakMemory, compile_forward, environment, set_determinism, source_of
 from drcli.engine.evaluate import Evaluation, evaluate_split, num_parameters
 from drcli.engine.trainer import Trainer
 from drcli.errors import DrcliError, OutOfMemoryError, PeerError, RunError
 from drcli.files import locked, make_folder
 from drcli.metrics import Scores as Measured
+from drcli.metrics import ValueScores as MeasuredValues
 from drcli.models.multimodal import Teacher
 from drcli.models.weight_files import digest
 from drcli.models.weights import load_pretrained
@@ -29,11 +31,13 @@ from drcli.runs.directory import RunDirectory
 from drcli.runs.longer import is_longer
 from drcli.runs.measures import Cost
 from drcli.runs.planned import PlannedRun
-from drcli.runs.records import FORMAT, Failure, Scores, Summary
+from drcli.runs.records import FORMAT, Environment, Failure, Summary
+from drcli.runs.scores import AnyScores, Scores, ValueScores
 from drcli.watch.events import Listener, Note, RunFinished, RunStarted
 from drcli.world import ALONE, World
 
 CHANGED = "the file of its method has changed since the run was begun; --fresh trains it as it is now"
+OTHER_BITS = "its results can differ from those of an unbroken run, since sums round differently"
 LESS_MEMORY = (
     "lower training.batch_size, or set training.accumulate=2, training.eval_batch_size, or training.data=stream"
 )
@@ -47,6 +51,7 @@ def execute(
     listener: Listener,
     fresh: bool = False,
     world: World = ALONE,
+    threads: int | None = None,
 ) -> Summary:
     """Train a run, or what is left of it, and return its summary with test scores.
 
@@ -61,6 +66,8 @@ def execute(
         listener: receives its events.
         fresh: start over, whatever the folder holds.
         world: the processes that train it together.
+        threads: of torch, as the user asks for them, which then has so many; None: on a CPU those that the run was
+            begun with, since bits depend on them, else those that torch has.
 
     Raises:
         UsageError: the run directory cannot be written.
@@ -93,10 +100,26 @@ def execute(
         if directory.environment().method_source not in {"", source_of(run.recipe)}:
             listener.on(Note(f"{run.folder}: {CHANGED}"))
         if summary is None:
+            held.enter_context(_same_threads(run, directory.environment(), device, threads, listener))
             with _noted_failure(run, directory, world), _enough_memory(run, device, world):
                 summary = _train(run, dataset, directory, device, listener, world)
         listener.on(RunFinished(run, summary, stored))
         return summary
+
+
+@contextmanager
+def _same_threads(
+    run: PlannedRun, begun: Environment, device: torch.device, asked: int | None, listener: Listener
+) -> Iterator[None]:
+    """Go on with the number of threads that the run was begun with on a CPU; say so where torch has another."""
+    before = begun.threads if device.type == begun.device == "cpu" else None
+    now, here = going_on(before, asked), torch.get_num_threads()
+    if before is not None and now != before:
+        listener.on(Note(f"{run.folder}: was begun with {count(before)}, goes on with {now}; {OTHER_BITS}"))
+    elif now != here:
+        listener.on(Note(f"{run.folder}: goes on with {count(now)}, as it was begun"))
+    with using(now):
+        yield
 
 
 def _is_over(run: PlannedRun, summary: Summary) -> bool:
@@ -255,7 +278,7 @@ def _conclude(
         test=_record(found.outputs.scores()),
         unimodal=found.probes,
         fused_probe=found.fused_probe,
-        measures=found.measures(dataset.info.classes),
+        measures=found.measures(dataset.info.contents),
         **known,
     )
     directory.write_summary(summary)
@@ -265,7 +288,8 @@ def _conclude(
 def _validated(run: PlannedRun, directory: RunDirectory, trainer: Trainer) -> Summary:
     """Write the summary of a run that never opens the test split, and return it: its scores are those of validation."""
     epoch = trainer.selected.epoch
-    found = Scores.model_validate(directory.epochs()[epoch].val.model_dump(exclude={"loss"}))
+    kind = Scores if run.recipe.task == "classification" else ValueScores
+    found = kind.model_validate(directory.epochs()[epoch].val.model_dump(exclude={"loss"}))
     summary = _summary(run, directory, selected_epoch=epoch, seconds=trainer.seconds, val=found, unimodal={})
     directory.write_summary(summary)
     return summary
@@ -288,8 +312,8 @@ def _summary(run: PlannedRun, directory: RunDirectory, **scores: Any) -> Summary
     )
 
 
-def _record(scores: Measured) -> Scores:
-    return Scores.model_validate(scores.to_dict())
+def _record(scores: Measured | MeasuredValues) -> AnyScores:
+    return (Scores if isinstance(scores, Measured) else ValueScores).model_validate(scores.to_dict())
 
 
 def _seconds_of(folders: Iterable[Path]) -> float:

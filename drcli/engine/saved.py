@@ -41,7 +41,7 @@ class Saved:
         step: steps so far.
         seconds: training time so far.
         selected_epoch: epoch that the run had selected by then, -1 before the first.
-        selected_accuracy: the accuracy it was selected by, -1 before the first.
+        selected_merit: the accuracy it was selected by, or the MAE with the other sign.
         model: tensors of the model by name.
         extras: tensors of the method's modules by name.
         method: state of the method.
@@ -60,7 +60,7 @@ class Saved:
     step: int
     seconds: float
     selected_epoch: int
-    selected_accuracy: float
+    selected_merit: float
     model: Tensors
     extras: Tensors
     method: Mapping[str, Any]
@@ -94,7 +94,7 @@ def saved(state: Mapping[str, Any], path: Path) -> Saved:
         step=fields.count("step"),
         seconds=fields.number("seconds", 0.0, math.inf),
         selected_epoch=selected.count("epoch", -1, epoch),
-        selected_accuracy=selected.number("accuracy", -1.0, 1.0),
+        selected_merit=selected.merit(recipe.get("task")),
         model=fields.tensors("model"),
         extras=fields.tensors("extras"),
         method=fields.mapping("method"),
@@ -141,6 +141,9 @@ class _Fields:
         if type(value) not in {int, float} or not math.isfinite(value) or not least <= value <= most:
             self.refuse(name, f"a number from {least:g} to {most:g}")
         return float(value)
+
+    def merit(self, task: Any) -> float:
+        return -self.number("mae", 0.0, math.inf) if task == "regression" else self.number("accuracy", -1.0, 1.0)
 
     def modalities(self, name: str, known: Any) -> tuple[str, ...]:
         value: Any = self._state.get(name)

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +19,7 @@ from drcli.diagnosis.settings import Slopes
 from drcli.engine.assemble import Assembly, load_training
 from drcli.engine.evaluate import SplitOutputs, run_split
 from drcli.engine.scalars import ScalarLog, diverged
-from drcli.errors import DivergedError, RunError
+from drcli.errors import DivergedError, RunError, StoppedError
 from drcli.methods.base import Event, Method, Stage
 from drcli.methods.context import Context
 from drcli.models.layers import rates_of
@@ -28,9 +28,12 @@ from drcli.optim import LossScaler, Warmup, build_optimizer, is_fused, learning_
 from drcli.recipe.schema import RELEARN, Recipe
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
-from drcli.runs.records import EpochRecord, LearningState, Purities, ScoresAndLoss
+from drcli.runs.records import EpochRecord, LearningState, Purities
 from drcli.runs.records import Event as EventRecord
+from drcli.runs.scores import EpochScores, ScoresAndLoss, ValueScoresAndLoss
+from drcli.runs.wording import percent
 from drcli.seeding import generator, seed_global
+from drcli.task import TASKS
 from drcli.watch.events import Diagnosed, EpochFinished, Listener, RowsDone
 
 NO_TEACHERS: Mapping[str, Teacher] = MappingProxyType({})
@@ -42,11 +45,11 @@ class Selected:
 
     Attributes:
         epoch: its index, -1 before the first.
-        accuracy: the accuracy it was selected by.
+        merit: the accuracy it was selected by, or the MAE with the other sign: the greatest is the best.
     """
 
-    epoch: int = -1
-    accuracy: float = -1.0
+    epoch: int
+    merit: float
 
 
 class Trainer:
@@ -80,7 +83,8 @@ class Trainer:
         self.seed = self.recipe.seeds[0]
         self.ctx = self._context(teachers)
         self.next_epoch = 0
-        self.selected = Selected()
+        first = TASKS[self.recipe.task].first
+        self.selected = Selected(-1, first.merit(first.worst))
         self.seconds = 0.0
         self.rows = len(self.ctx.train)  # of the present epoch
         self.saver = checkpoint.Saver(self.directory.guard)
@@ -115,6 +119,7 @@ class Trainer:
             teachers=teachers,
             label=self.recipe.method,
             world=assembly.world,
+            loss=self.recipe.loss,
             scaler=LossScaler(assembly.device) if model.precision == "fp16" else None,
         )
 
@@ -128,16 +133,29 @@ class Trainer:
         """Train the epochs that are still to be done.
 
         Raises:
-            RunError: a loss is not finite (DivergedError), or a file cannot be written.
+            RunError: a loss is not finite (DivergedError), a file cannot be written, or the run is behind what it was
+                given to reach (StoppedError).
         """
         try:
             for epoch in range(self.next_epoch, num_epochs(self.assembly.method, self.recipe)):
+                self._stop_behind(epoch)
                 self._epoch(epoch)
         except BaseException:
             with suppress(RunError):  # what stops the run is the news
                 self.saver.flush()
             raise
         self.ctx.world.on_main(self.saver.flush)
+
+    def _stop_behind(self, epochs: int) -> None:
+        """End a run that is behind after so many epochs; before the next one, so that it ends again if resumed."""
+        floor = self.run.floors[epochs - 1] if self.run.floors and epochs else 0.0
+        if floor > 0:
+            best = max(record.val.first for record in self.directory.epochs())  # accuracies: no regression is stopped
+            if best < floor:
+                raise StoppedError(
+                    f"stopped after {epochs} epochs: the best accuracy on validation is {percent(best)}, and the "
+                    f"median of earlier trials {percent(floor)}"
+                )
 
     def _epoch(self, epoch: int) -> None:
         started = time.perf_counter()
@@ -199,11 +217,11 @@ class Trainer:
         return 0 if self.ctx.scaler is None else self.ctx.scaler.skipped
 
     def _score_train(self) -> dict[str, float]:
-        """Loss and accuracy on the training rows, of a method that takes no steps."""
-        scores = run_split(self.assembly, "train").scores()
-        return {"loss": scores.loss, "accuracy": scores.accuracy}
+        """Loss and accuracy, or MAE, on the training rows, of a method that takes no steps."""
+        found = self._scores("train", run_split(self.assembly, "train"))
+        return {"loss": found.loss, found.task.first.key: found.first}
 
-    def _evaluate(self) -> dict[str, ScoresAndLoss]:
+    def _evaluate(self) -> dict[str, EpochScores]:
         """Score val, and test where the recipe asks for test curves; averages of the weights, if there are any."""
         with self._averaged():
             val = run_split(self.assembly, "val")
@@ -218,12 +236,13 @@ class Trainer:
         """Within it, the model has the averages of its weights, where the recipe asks for them."""
         return nullcontext() if self.ctx.averages is None else self.ctx.averages.applied()
 
-    def _scores(self, split: str, outputs: SplitOutputs) -> ScoresAndLoss:
-        scores = outputs.scores()
+    def _scores(self, split: str, outputs: SplitOutputs) -> EpochScores:
+        scores = outputs.scores(self.recipe.loss)
         if not math.isfinite(scores.loss):
-            name = {"val": "validation"}.get(split, split)
+            name = {"val": "validation", "train": "training"}.get(split, split)
             raise DivergedError(diverged(f"epoch {self.ctx.epoch}: the {name} loss is {scores.loss}"))
-        return ScoresAndLoss.model_validate({**scores.to_dict(), "loss": scores.loss})
+        kind = ScoresAndLoss if self.recipe.task == "classification" else ValueScoresAndLoss
+        return kind.model_validate({**scores.to_dict(), "loss": scores.loss})
 
     def _monitor(self) -> Event | None:
         """Measure the learning state where `diagnosis.monitor_every` asks for it; nothing changes."""
@@ -237,12 +256,13 @@ class Trainer:
         relearning = self.assembly.relearning
         return None if relearning is None else relearning.on_epoch_end(self.ctx)
 
-    def _select(self, scores: Mapping[str, ScoresAndLoss]) -> bool:
+    def _select(self, scores: Mapping[str, EpochScores]) -> bool:
         """Keep the epoch's weights if `selection` prefers them to what there is; the first of equals stays."""
-        accuracy = scores["test" if self.recipe.selection == "test" else "val"].accuracy
-        if self.recipe.selection != "last" and accuracy <= self.selected.accuracy:
+        found = scores["test" if self.recipe.selection == "test" else "val"]
+        merit = found.task.first.merit(found.first)
+        if self.recipe.selection != "last" and merit <= self.selected.merit:
             return False
-        selected = Selected(self.ctx.epoch, accuracy)
+        selected = Selected(self.ctx.epoch, merit)
         self.ctx.world.on_main(lambda: self.saver.save(self.directory.checkpoint, self.state(selected)))
         self.selected = selected
         return True
@@ -272,13 +292,18 @@ class Trainer:
             "epoch": self.ctx.epoch,
             "step": self.ctx.step,
             "seconds": self.seconds,
-            "selected": asdict(selected or self.selected),
+            "selected": self._noted(selected or self.selected),
             **self._weights(),
             "method": self.assembly.method.state_dict(),
             **({} if relearning is None else {RELEARN: relearning.state_dict()}),
             "optimizer": self.ctx.optimizer.state_dict(),
             **({} if self.ctx.scaler is None else {"scaler": self.ctx.scaler.state_dict()}),
         }
+
+    def _noted(self, selected: Selected) -> dict[str, Any]:
+        """Return the selected epoch and its score as a checkpoint holds them."""
+        first = TASKS[self.recipe.task].first
+        return {"epoch": selected.epoch, first.key: first.merit(selected.merit)}
 
     def _weights(self) -> dict[str, Any]:
         weights = {name: module.state_dict() for name, module in self._modules().items()}
@@ -297,7 +322,7 @@ class Trainer:
         if self.directory.last.exists():
             state = checkpoint.load(self.directory.last)
             found = load_training(self.assembly, self.ctx, state, self.directory.last)
-            self.selected = Selected(found.selected_epoch, found.selected_accuracy)
+            self.selected = Selected(found.selected_epoch, found.selected_merit)
             self.ctx.step, self.seconds, self.next_epoch = found.step, found.seconds, found.epoch + 1
         self.ctx.world.on_main(lambda: self.directory.truncate(self.next_epoch))
 

@@ -9,18 +9,17 @@ from typing import Annotated, Any, ClassVar
 import torch
 from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
-from torch.nn import functional
 
 from drcli.bases import Settings as BaseSettings
 from drcli.bases import refuse_misspelt
 from drcli.data.batches import EVERY_ROW, Batch, Selection
-from drcli.data.rows import to_device
 from drcli.diagnosis import ModalityDiagnosis
 from drcli.diagnosis.settings import Slopes
 from drcli.methods.context import Context
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.schema import Recipe
+from drcli.task import TaskName
 
 Losses = dict[str, Tensor]
 Scalars = dict[str, Tensor]
@@ -64,7 +63,7 @@ class Stage:
 
 
 class Method:
-    """Joint training: one cross-entropy on the fused logits.
+    """Joint training: one cross-entropy on the fused logits, or the recipe's `loss` on the value of a regression.
 
     A method overrides the seams that it changes, and the list of its overrides says how deep it
     reaches: `losses` (what is minimised), `backward` (how it is differentiated), `modulate` (what
@@ -118,12 +117,20 @@ class Method:
     distributed_reason: ClassVar[str] = ""
     """Why several devices cannot train one run together; empty: they can."""
 
+    tasks: ClassVar[frozenset[TaskName]] = frozenset({"classification", "regression"})
+    """What it can be trained to predict. A class that does not say so itself is for classification, whatever its base.
+
+    With a regression, logits are values (B, 1), labels are float (B,), and a loss is `ctx.criterion(logits, labels)`.
+    """
+
     masks_reason: ClassVar[str] = ""
     """Why it cannot be trained on data whose rows lack modalities; empty: it can."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         refuse_misspelt(cls, Method)
+        if "tasks" not in vars(cls):
+            cls.tasks = frozenset({"classification"})
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
@@ -193,7 +200,7 @@ class Method:
         return (EVERY_ROW,)
 
     def training_step(self, ctx: Context, batch: Batch) -> Scalars:
-        """Take one step on a batch and return its detached losses and accuracy, each of shape ().
+        """Take one step on a batch and return its detached losses and its accuracy or MAE, each of shape ().
 
         Where the recipe accumulates gradients, `forward`, `losses` and `backward` see one part of the
         batch after the other, and `modulate` all of it. Of several processes each computes on its rows,
@@ -217,8 +224,7 @@ class Method:
         if ctx.unscaled():
             self.modulate(ctx, outputs, batch.whole)
             ctx.apply_gradients()
-        correct = (outputs.logits.argmax(dim=1) == batch.whole.labels).float().mean()
-        return {**ctx.all_reduce(scalars), "accuracy": correct, **ctx.take_logged()}
+        return {**ctx.all_reduce(scalars), **batch_score(outputs.logits, batch.whole.labels), **ctx.take_logged()}
 
     def forward(self, ctx: Context, batch: Batch) -> Outputs:
         """Run the model on a batch, with features of 0 where the batch's selection does not let a modality be seen."""
@@ -233,7 +239,7 @@ class Method:
         A statistic of the batch inside them goes through `ctx.all_reduce` or `ctx.average`, which make it that
         of the whole batch where several processes share one.
         """
-        return {"joint": functional.cross_entropy(outputs.logits, batch.labels)}
+        return {"joint": ctx.criterion(outputs.logits, batch.labels)}
 
     def backward(self, ctx: Context, losses: Losses) -> None:
         """Fill the gradients; by default those of the sum of the losses."""
@@ -291,19 +297,17 @@ def _restored(present: Any, saved: Any) -> Any:
     return saved
 
 
+def batch_score(logits: Tensor, labels: Tensor) -> Scalars:
+    """Return the share of a batch predicted right by the name "accuracy", or the "mae" of a regression, shape ()."""
+    if labels.is_floating_point():
+        return {"mae": (logits[:, 0].float() - labels).abs().mean()}
+    return {"accuracy": (logits.argmax(dim=1) == labels).float().mean()}
+
+
 def concatenated(parts: Sequence[Outputs]) -> Outputs:
     """Return the detached outputs of the parts of a batch as those of the whole."""
     features = {m: torch.cat([part.features[m].detach() for part in parts]) for m in parts[0].features}
     return Outputs(features, torch.cat([part.logits.detach() for part in parts]))
-
-
-def cross_entropy_of(logits: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
-    """Return the mean cross-entropy, shape (), of logits (B, C) over some rows (B,), bool; None: all; 0 where none."""
-    if rows is None:
-        return functional.cross_entropy(logits, labels)
-    weights = to_device(rows, logits.device).to(logits.dtype)
-    losses = functional.cross_entropy(logits, labels, reduction="none")
-    return (losses * weights).sum() / weights.sum().clamp(min=1)
 
 
 class Unimodal(Method):
@@ -316,12 +320,13 @@ class Unimodal(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = None
     neutral_reason: ClassVar[str] = "it trains one modality; with one modality it is joint training"
     moves: ClassVar[str] = "one encoder and its head, by the optimiser"
+    tasks: ClassVar[frozenset[TaskName]] = Method.tasks
     per_modality: ClassVar[bool] = True
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
-        """Return the cross-entropy of the rows that have the modality."""
+        """Return the loss of the rows that have the modality."""
         (modality,) = ctx.model.modalities
-        return {"joint": cross_entropy_of(outputs.logits, batch.labels, batch.present.get(modality))}
+        return {"joint": ctx.criterion(outputs.logits, batch.labels, batch.present.get(modality))}
 
 
 class Window(Method):

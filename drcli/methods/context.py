@@ -15,11 +15,13 @@ from drcli.data.rows import to_device
 from drcli.diagnosis import MeasureSettings, ModalityDiagnosis, diagnose
 from drcli.diagnosis.sampling import present_only, stratified_rows
 from drcli.diagnosis.settings import Slopes
+from drcli.methods.parts.criterion import criterion
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel, Teacher, extract_features
 from drcli.optim import INITIAL, LossScaler, build_optimizer, is_fused, take_step
 from drcli.recipe.schema import Training
 from drcli.seeding import derive, generator
+from drcli.task import LossName
 from drcli.world import ALONE, World
 
 Features = tuple[dict[str, Tensor], Tensor]
@@ -35,7 +37,7 @@ class Context:
         trainable: the parameters that the optimiser moves.
         train: training rows.
         val: validation rows.
-        num_classes: C.
+        num_classes: C; 1 of a regression.
         eval_batch_size: rows of an evaluation step.
         seed: the run's seed.
         label: the run's label among the recipe's methods, for messages.
@@ -43,6 +45,7 @@ class Context:
         training: the recipe's `training` block.
         teachers: trained encoders and heads by modality, for the methods that require them.
         world: the processes that train the run together.
+        loss: of a regression; None of a classification, which has its cross-entropy.
         scaler: scales losses, in half precision.
         averages: of the weights, where the recipe asks for them.
         epoch: index of the current epoch, from 0.
@@ -62,6 +65,7 @@ class Context:
     teachers: Mapping[str, Teacher] = field(default_factory=dict)
     label: str = ""
     world: World = ALONE
+    loss: LossName | None = None
     scaler: LossScaler | None = None
     averages: Averages | None = None
     epoch: int = 0
@@ -81,6 +85,16 @@ class Context:
     def derive(self, *names: str | int) -> int:
         """Return the seed of a stream of the method's own for this epoch, for a `Context` of its own."""
         return derive(self.seed, "method", *names, self.epoch)
+
+    def criterion(self, logits: Tensor, labels: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return the run's mean loss, shape (): the cross-entropy of a classification, or the recipe's `loss`.
+
+        Args:
+            logits: (B, C), or values (B, 1) of a regression.
+            labels: (B,) class indices or values.
+            rows: which rows count (B,), bool; None: all. The loss is 0 where none does.
+        """
+        return criterion(self.loss, logits, labels, rows)
 
     def parts(self, batch: Batch) -> tuple[Batch, ...]:
         """The batch in the parts whose gradients are accumulated: one, unless the recipe says otherwise."""

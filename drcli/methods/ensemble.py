@@ -17,6 +17,7 @@ from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
 from drcli.models.presence import ALL_PRESENT, weights_of
 from drcli.names import TEACHERS
+from drcli.task import TaskName
 
 
 class Ensemble(Method):
@@ -27,7 +28,8 @@ class Ensemble(Method):
     z_m are the logits of the unimodal run of modality m, at its selected epoch. The logits returned are
     log p, so that their softmax is p. The recipe's fusion is not used: the encoders run by themselves
     under an intermediate fusion, too. Kontras et al. (arXiv 2411.07335) found it hard to beat. The
-    unimodal ensemble of Du et al. (ICML 2023, arXiv 2305.01233) averages logits instead.
+    unimodal ensemble of Du et al. (ICML 2023, arXiv 2305.01233) averages logits instead. The values of a regression are
+    averaged as they are.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({TEACHERS})
@@ -36,6 +38,7 @@ class Ensemble(Method):
     moves: ClassVar[str] = "nothing; encoders and heads are those of the unimodal runs"
     trains: ClassVar[bool] = False
     leaves_out: ClassVar[bool] = True
+    tasks: ClassVar[frozenset[TaskName]] = Method.tasks
 
     def build(self, model: MultimodalModel) -> dict[str, nn.Module]:
         """Return room for the heads of the unimodal runs."""
@@ -49,9 +52,20 @@ class Ensemble(Method):
             self.heads[m].load_state_dict(ctx.teachers[m].head)
 
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
-        """Return the log of the averaged probabilities (B, C), and the encoders' features."""
+        """Return the log of averaged probabilities (B, C), or averaged values (B, 1), and the encoders' features."""
         features = model.encode_alone(batch.inputs, batch.lengths, batch.present)
-        return Outputs(features, log_mean_softmax(apply_heads(self.heads, features), batch.present))
+        joined = (
+            mean_values if model.fusion.num_classes == 1 else log_mean_softmax
+        )  # of one class, there is nothing to say
+        return Outputs(features, joined(apply_heads(self.heads, features), batch.present))
+
+
+def mean_values(values: Mapping[str, Tensor], present: Mapping[str, Tensor] = ALL_PRESENT) -> Tensor:
+    """Return the mean over modalities, (B, 1), of values {m: (B, 1)}: of those that each row has."""
+    stacked = torch.stack(list(values.values()))
+    if not present:
+        return stacked.mean(dim=0)
+    return (stacked * weights_of(present, values, stacked)[:, :, None]).sum(dim=0)
 
 
 def log_mean_softmax(logits: Mapping[str, Tensor], present: Mapping[str, Tensor] = ALL_PRESENT) -> Tensor:

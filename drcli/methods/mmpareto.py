@@ -16,6 +16,7 @@ from drcli.methods.context import Context
 from drcli.methods.multi_loss import MultiLoss
 from drcli.methods.parts.gradients import gradients_of, norms, sum_over, trainable
 from drcli.models.fusion import Outputs
+from drcli.task import TaskName
 
 
 class MMPareto(MultiLoss):
@@ -50,6 +51,7 @@ class MMPareto(MultiLoss):
 
     year: ClassVar[int | None] = 2024
     neutral: ClassVar[Mapping[str, Any] | None] = {"weight": 0.0}
+    tasks: ClassVar[frozenset[TaskName]] = MultiLoss.tasks
 
     settings: Settings
 

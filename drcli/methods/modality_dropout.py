@@ -18,6 +18,7 @@ from drcli.methods.parts.late_fusion import not_late
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.schema import Recipe
+from drcli.task import TaskName
 
 
 class ModalityDropout(Method):
@@ -50,6 +51,7 @@ class ModalityDropout(Method):
     year: ClassVar[int | None] = 2016
     neutral: ClassVar[Mapping[str, Any] | None] = {"p": 0.0, "replacement": "zero"}
     moves: ClassVar[str] = "every encoder, the fusion and the tokens, by the optimiser"
+    tasks: ClassVar[frozenset[TaskName]] = Method.tasks
 
     settings: Settings
 

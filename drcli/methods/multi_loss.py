@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
-from torch.nn import functional
 
 from drcli.bases import Search
 from drcli.data.batches import Batch
@@ -17,6 +16,7 @@ from drcli.methods.parts.unimodal_scores import apply_heads, linear_heads, not_o
 from drcli.models.fusion import Outputs
 from drcli.models.multimodal import MultimodalModel
 from drcli.recipe.schema import Recipe
+from drcli.task import TaskName
 
 
 class MultiLoss(Method):
@@ -43,6 +43,7 @@ class MultiLoss(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = {"weight": 0.0}
     moves: ClassVar[str] = "every encoder, the fusion and one head per modality, by the optimiser"
 
+    tasks: ClassVar[frozenset[TaskName]] = Method.tasks
     settings: Settings
 
     @classmethod
@@ -64,7 +65,7 @@ class MultiLoss(Method):
         losses = super().losses(ctx, outputs, batch)
         if self.settings.weight > 0 and len(outputs.features) > 1:
             for m, logits in self.unimodal_logits(ctx.model, outputs.features).items():
-                losses[m] = self.settings.weight * functional.cross_entropy(logits, batch.labels)
+                losses[m] = self.settings.weight * ctx.criterion(logits, batch.labels)
         return losses
 
     def unimodal_logits(self, model: MultimodalModel, features: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from drcli.methods.context import Context
 from drcli.methods.parts.teachers import Teachers, feature_distances
 from drcli.models.fusion import Outputs
 from drcli.names import TEACHERS
+from drcli.task import TaskName
 
 
 class UMT(Method):
@@ -48,6 +49,7 @@ class UMT(Method):
     year: ClassVar[int | None] = 2023
     requires: ClassVar[frozenset[str]] = frozenset({TEACHERS})
     neutral: ClassVar[Mapping[str, Any] | None] = {"weight": 0.0}
+    tasks: ClassVar[frozenset[TaskName]] = Method.tasks
 
     settings: Settings
 

@@ -11,6 +11,7 @@ from drcli.methods.base import Method, own_block
 from drcli.methods.context import Context
 from drcli.names import TEACHERS
 from drcli.recipe.schema import RELEARN, Recipe
+from drcli.task import TaskName
 
 
 class UniPretrained(Method):
@@ -33,6 +34,7 @@ class UniPretrained(Method):
     requires: ClassVar[frozenset[str]] = frozenset({TEACHERS})
     neutral: ClassVar[Mapping[str, Any] | None] = None
     neutral_reason: ClassVar[str] = "its encoders start from those of the unimodal runs, not from random weights"
+    tasks: ClassVar[frozenset[TaskName]] = Method.tasks
 
     settings: Settings
 

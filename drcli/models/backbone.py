@@ -219,17 +219,6 @@ class Backbone(nn.Module):
         return check_named(block)
 
     @classmethod
-    def check_lora(cls, block: Any) -> str | None:
-        """Return why the adapters that a recipe asks for cannot be put on the encoder; None where they can.
-
-        Args:
-            block: the modality's `ModalityBlock`.
-        """
-        from drcli.models.weights import check_lora
-
-        return check_lora(block)
-
-    @classmethod
     def check(cls, settings: Any) -> Iterable[tuple[str, str]]:
         """Yield what of valid settings does not fit together or is not there, before any data is read.
 
@@ -248,6 +237,17 @@ class Backbone(nn.Module):
             DataError: they cannot be had.
         """
         return None
+
+    @classmethod
+    def check_lora(cls, block: Any) -> str | None:
+        """Return why the adapters that a recipe asks for cannot be put on the encoder; None where they can.
+
+        Args:
+            block: the modality's `ModalityBlock`.
+        """
+        from drcli.models.weights import check_lora
+
+        return check_lora(block)
 
     def begin(self, x: Tensor, lengths: Tensor | None = None) -> Hidden:
         """Map a batch (B, *shape), and the valid steps (B,) of sequences, to what the first stage takes."""

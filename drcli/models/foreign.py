@@ -170,4 +170,5 @@ def over_frames(model: Any, x: Tensor) -> Tensor:
         found: Tensor = model(x)
         return found
     features: Tensor = model(x.flatten(0, 1))
-    return features.unflatten(0, x.shape[:2]).mean(dim=1)
+    averaged: Tensor = features.unflatten(0, x.shape[:2]).mean(dim=1)
+    return averaged

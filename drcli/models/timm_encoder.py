@@ -107,11 +107,22 @@ class Timm(Foreign):
             super().load_pretrained(weights)
             return
         try:
-            with torch.random.fork_rng(devices=[]):
-                source = self._created(weights)
+            source, without = (self._seeded(tensors) for tensors in (weights, None))
         except Exception as error:
             raise DataError(f"no weights of {self.settings.model} ({one_line(error)})") from error
+        absent = [
+            name for name, tensor in source.named_parameters() if tensor.dim() > 1 and _equal(without, name, tensor)
+        ]
+        if absent:  # timm does not say so: their initial values are left
+            named = ", ".join(absent[:3])
+            raise DataError(f"the weights lack {named} of {len(self.state_dict())} tensors of {self.settings.model}")
         self.model.load_state_dict(source.state_dict())
+
+    def _seeded(self, tensors: Mapping[str, Tensor] | None) -> nn.Module:
+        """Return a new model whose initial values are the same at every call; no generator is left otherwise."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self._created(tensors)
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
@@ -126,6 +137,10 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
         if is_sequence and any(True for _ in members[0].children()):
             found += members
     return [module for module in found if not any(other is not module and _holds(module, other) for other in found)]
+
+
+def _equal(model: nn.Module, name: str, tensor: Tensor) -> bool:
+    return torch.equal(model.get_parameter(name), tensor)
 
 
 def _holds(module: nn.Module, other: nn.Module) -> bool:

@@ -162,9 +162,10 @@ class Transformers(Foreign):
         if weights.keys() == self.state_dict().keys():
             super().load_pretrained(weights)
             return
+        kind: Any = type(self.model)
         try:
             with torch.random.fork_rng(devices=[]), _quietly():
-                source, found = type(self.model).from_pretrained(
+                source, found = kind.from_pretrained(
                     None, config=self._config, state_dict=dict(weights), output_loading_info=True, dtype=torch.float32
                 )
         except Exception as error:

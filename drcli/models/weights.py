@@ -94,6 +94,14 @@ def load_pretrained(model: MultimodalModel, weights: Mapping[str, Source]) -> di
     return digests
 
 
+def _own(modality: str, backbone: type[Backbone], settings: BaseModel) -> Weights | None:
+    """Return the weights that an encoder's own settings name."""
+    try:
+        return backbone.own_weights(settings)
+    except DataError as error:
+        raise DataError(f"modalities.{modality}: {error}") from error
+
+
 def _load(modality: str, source: Source | None, found: Weights, encoder: Backbone) -> None:
     problem = _problem_of_encoder(found, encoder)
     if problem:
@@ -102,14 +110,6 @@ def _load(modality: str, source: Source | None, found: Weights, encoder: Backbon
         encoder.load_pretrained(found.tensors)
     except DataError as error:
         raise _refusal(modality, source, error) from error
-
-
-def _own(modality: str, backbone: type[Backbone], settings: BaseModel) -> Weights | None:
-    """Return the weights that an encoder's own settings name."""
-    try:
-        return backbone.own_weights(settings)
-    except DataError as error:
-        raise DataError(f"modalities.{modality}: {error}") from error
 
 
 def _refusal(modality: str, source: Source | None, problem: object) -> DataError:

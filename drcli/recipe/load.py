@@ -194,6 +194,8 @@ def _assemble(checker: Checker) -> Recipe | None:
         seeds=top.seeds,
         search=search,
         log=top.log,
+        task=top.task,
+        loss=top.loss or ("l1" if top.task == "regression" else None),
     )
 
 

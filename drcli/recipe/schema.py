@@ -18,6 +18,7 @@ from drcli.diagnosis.settings import DiagnosisSettings
 from drcli.recipe.shape import ABSENT_MEANS
 from drcli.recipe.training import Block, Count, EncoderTraining, FusionTraining, Optimizer, Rate, Schedule
 from drcli.relearning.settings import RelearnSettings
+from drcli.task import LossName, TaskName
 
 
 def named(text: str) -> str:
@@ -132,7 +133,7 @@ class DatasetScalars(Block):
 LOG = "log"
 """Key of the loggers, which change nothing about a run."""
 
-LoggerName = Literal["tensorboard", "wandb", "mlflow"]
+LoggerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 class RecipeScalars(Block):
@@ -141,6 +142,16 @@ class RecipeScalars(Block):
     name: Name = Field(
         description="name of the recipe and of the folder that holds its runs",
         json_schema_extra={ABSENT_MEANS: "the file's name"},
+    )
+    task: TaskName = Field(
+        "classification",
+        description="what is predicted; regression: a real value, of a dataset that has one (cmu_mosi with target: "
+        "score). Epochs are then selected by the mean absolute error, and methods that need classes are refused",
+    )
+    loss: LossName | None = Field(
+        None,
+        description="loss of a regression; l1: absolute error; mse: squared error; smooth_l1: squared up to an error "
+        "of 1, absolute beyond; null: l1, as is usual on CMU-MOSI. A classification has its cross-entropy",
     )
     method: str = Field(description="label in `methods` that `drcli train` trains without --method")
     selection: Literal["val", "last", "test"] = Field(
@@ -153,7 +164,8 @@ class RecipeScalars(Block):
     )
     seeds: tuple[Seed, ...] = Field((0,), description="one run per seed; one or more, all different")
     log: tuple[LoggerName, ...] = Field(
-        ("tensorboard",), description="where the curves of a run go beside its own files; wandb and mlflow: extras"
+        ("tensorboard",),
+        description="where the curves of a run go beside its own files; wandb, mlflow and trackio: extras",
     )
 
     @field_validator("seeds")
@@ -238,6 +250,8 @@ class Recipe:
         seeds: one run each; distinct.
         search: what `drcli tune` searches beside the methods' own numbers, as plain data shaped like the recipe.
         log: names of the loggers.
+        task: what is predicted.
+        loss: of a regression; None of a classification.
     """
 
     name: str
@@ -254,6 +268,8 @@ class Recipe:
     seeds: tuple[int, ...]
     search: Mapping[str, Any] = field(default_factory=dict)
     log: tuple[str, ...] = ("tensorboard",)
+    task: TaskName = "classification"
+    loss: LossName | None = None
 
     def for_run(self, label: str, seed: int) -> Recipe:
         """Return the recipe of one run: this one with a single method, trained as its block says, and a single seed.
@@ -280,6 +296,7 @@ class Recipe:
         """Return the recipe as plain data, every default filled in; `recipe_from_dict` reads it back."""
         return {
             "name": self.name,
+            **({"task": self.task, "loss": self.loss} if self.task == "regression" else {}),
             "dataset": {
                 "name": self.dataset.name,
                 "root": str(self.dataset.root),

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from drcli.errors import UsageError
-from drcli.names import BACKBONES, FUSIONS, METHODS, TEACHERS
+from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS, TEACHERS
 from drcli.reading import MAX_DEPTH
 from drcli.recipe.problems import ABSENT, MAPPING, Problem, keys_of, problems_in, refusal
 from drcli.recipe.schema import RELEARN, Recipe, Training
@@ -225,6 +225,7 @@ def conflicts(recipe: Recipe, labels: Sequence[str]) -> Iterator[Problem]:
     """
     data = recipe.to_dict()
     for path, message in [
+        *_of_task(recipe, labels),
         *_of_training(recipe.training),
         *_of_rates(recipe, recipe.training),
         *_of_pairs(recipe),
@@ -240,6 +241,31 @@ def conflicts(recipe: Recipe, labels: Sequence[str]) -> Iterator[Problem]:
         for part in key:
             value = value.get(part, ABSENT) if isinstance(value, dict) else ABSENT
         yield Problem(key, message, value)
+
+
+def _of_task(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Check that data, loss, diagnoses and methods are for what the recipe predicts."""
+    held = DATASETS.load(recipe.dataset.name).task(recipe.dataset.prepare)
+    if held != recipe.task:
+        has = "a real value" if held == "regression" else "classes"
+        wrong = f"dataset {recipe.dataset.name} holds {has} with this dataset.prepare: set task: {held}"
+        yield "task", f"{wrong}, or prepare another target (cmu_mosi has target: score, and nonneg, pos and seven)"
+    if recipe.task == "classification":
+        if recipe.loss is not None:
+            yield "loss", "belongs to task: regression; leave it out"
+        return
+    if recipe.diagnosis.monitor_every > 0:
+        yield (
+            "diagnosis.monitor_every",
+            "purity compares clusters with classes, and task: regression has none; set it to 0",
+        )
+    for label in labels:
+        block = recipe.methods[label]
+        if recipe.task not in METHODS.load(block.method).tasks:
+            able = ", ".join(name for name in METHODS.names() if recipe.task in METHODS.load(name).tasks)
+            yield f"methods.{label}", f"{block.method} needs classes, and task: regression has none; choose of {able}"
+        elif block.relearn is not None:
+            yield f"methods.{label}.{RELEARN}", "purity compares clusters with classes, and task: regression has none"
 
 
 def _of_pairs(recipe: Recipe) -> Iterator[tuple[str, str]]:

@@ -9,8 +9,9 @@ from drcli.report.render import TableText
 from drcli.report.wording import Methods
 from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
 from drcli.runs.comparison import Mean
-from drcli.runs.conditions import ABSENT_IN_WORDS, Absent, Condition, Conditions, Series
-from drcli.runs.wording import ABSENT, mean_and_spread
+from drcli.runs.conditions import ABSENT_IN_WORDS, Absent, AnyCondition, Conditions, Series
+from drcli.runs.wording import ABSENT, POINTS, score_and_spread
+from drcli.task import Kind
 
 MARKS: Mapping[Absent | None, str] = {"left_out": "*", "mean": "**"}
 
@@ -21,7 +22,7 @@ class Seed:
 
     Attributes:
         found: scores without modalities and under noise.
-        clean: accuracy of the same split with everything as it is, a fraction; None where it is not known.
+        clean: accuracy of the same split with everything as it is, a fraction, or MAE; None where it is not known.
     """
 
     found: Conditions
@@ -35,7 +36,7 @@ Seeds = Mapping[str, Sequence[Seed]]
 def read_conditions(methods: Methods) -> Seeds:
     """Return what was measured of finished runs by method, without the methods of which nothing was."""
     seeds = {
-        name: [Seed(found, run.accuracy) for run in runs if (found := run.conditions()) is not None]
+        name: [Seed(found, run.score) for run in runs if (found := run.conditions()) is not None]
         for name, runs in methods.items()
     }
     return {name: found for name, found in seeds.items() if found}
@@ -44,10 +45,15 @@ def read_conditions(methods: Methods) -> Seeds:
 def measured_tables(runs: Sequence[RunRecord]) -> list[TableText]:
     """Return the tables of what was measured of runs, their titles after the names of the recipes."""
     return [
-        replace(table, title=f"{recipe}: {table.title[0].lower()}{table.title[1:]}")
+        replace(table, title=f"{recipe}: {_after_colon(table.title)}")
         for recipe, group in by_recipe(finished(runs)).items()
         for table in condition_tables(read_conditions(by_name(group)))
     ]
+
+
+def _after_colon(title: str) -> str:
+    """Return a title with a small letter first, unless it begins with an abbreviation."""
+    return title if title[:2].isupper() else f"{title[0].lower()}{title[1:]}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Panel:
         kind: "subsets", "missing" or "noise".
         modality: which samples lack, or which has noise; None of subsets.
         methods: scores of each seed by method.
-        clean: accuracies of the same seeds with everything as it is.
+        clean: accuracies, or MAEs, of the same seeds with everything as it is.
         absent: what stands in the place of an absent modality, by method.
     """
 
@@ -77,13 +83,18 @@ class Panel:
         return sorted(names, key=float, reverse=self.kind == "noise")
 
     @property
+    def kind_of_score(self) -> Kind:
+        """What is measured."""
+        return next(one for seeds in self.methods.values() for seed in seeds for one in seed.values()).task.first
+
+    @property
     def most_seeds(self) -> int:
         """Number of seeds of the method that has most."""
         return max(map(len, self.methods.values()))
 
-    def accuracies(self, method: str, condition: str) -> list[float]:
-        """Return the accuracies of a method's seeds that were measured in a condition, fractions."""
-        return [seed[condition].accuracy for seed in self.methods[method] if condition in seed]
+    def scores(self, method: str, condition: str) -> list[float]:
+        """Return the accuracies of a method's seeds that were measured in a condition, fractions, or MAEs."""
+        return [seed[condition].first for seed in self.methods[method] if condition in seed]
 
 
 def panels(methods: Seeds) -> list[Panel]:
@@ -115,17 +126,23 @@ def _panel(kind: str, modality: str | None, methods: Seeds) -> Panel:
     return Panel(kind, modality, found, clean, absent)
 
 
-def condition_tables(methods: Seeds) -> list[TableText]:
-    """Return a table for each kind of condition and modality: accuracies in per cent, a row per method."""
-    return [_table(panel) for panel in panels(methods)]
+def condition_tables(methods: Seeds, *, with_seeds: bool = True) -> list[TableText]:
+    """Return a table for each kind of condition and modality: accuracies in per cent, or MAEs, a row per method.
+
+    Args:
+        methods: what was measured.
+        with_seeds: whether a column says how many seeds were.
+    """
+    return [_table(panel, with_seeds) for panel in panels(methods)]
 
 
-def _table(panel: Panel) -> TableText:
+def _table(panel: Panel, with_seeds: bool) -> TableText:
     with_clean = panel.kind != "subsets" and any(panel.clean.values())
     rows = [
         [
             name + MARKS.get(panel.absent[name], ""),
-            *([_over_seeds(panel.clean[name])] if with_clean else []),
+            *([str(len(panel.methods[name]))] if with_seeds else []),
+            *([_over_seeds(panel.clean[name], panel.kind_of_score)] if with_clean else []),
             *(_cell(panel, name, condition) for condition in panel.conditions),
         ]
         for name in panel.methods
@@ -133,6 +150,7 @@ def _table(panel: Panel) -> TableText:
     unit = " dB" if panel.kind == "noise" else ""
     columns = (
         "method",
+        *(["seeds"] if with_seeds else []),
         *(["as it is"] if with_clean else []),
         *(f"{condition}{unit}" for condition in panel.conditions),
     )
@@ -141,27 +159,29 @@ def _table(panel: Panel) -> TableText:
 
 def title(panel: Panel) -> str:
     """Return what a panel shows, in words."""
+    what = "Accuracy in per cent" if panel.kind_of_score.scale == POINTS else panel.kind_of_score.name
     if panel.kind == "subsets":
-        return "Accuracy in per cent with these modalities alone"
+        return f"{what} with these modalities alone"
     if panel.kind == "missing":
-        return f"Accuracy in per cent where a share of the samples lacks {panel.modality}"
-    return f"Accuracy in per cent with white noise on the inputs of {panel.modality}, by signal-to-noise ratio"
+        return f"{what} where a share of the samples lacks {panel.modality}"
+    return f"{what} with white noise on the inputs of {panel.modality}, by signal-to-noise ratio"
 
 
 def _cell(panel: Panel, method: str, condition: str) -> str:
-    """Mean and deviation over seeds; of one seed, the deviation over its draws."""
-    accuracies = panel.accuracies(method, condition)
-    if len(accuracies) != 1:
-        return _over_seeds(accuracies)
+    """Mean and deviation over seeds, their number where not all were measured; of one, the deviation over its draws."""
+    scores, kind = panel.scores(method, condition), panel.kind_of_score
+    fewer = f" (n = {len(scores)})" if 0 < len(scores) < len(panel.methods[method]) else ""
+    if len(scores) != 1:
+        return _over_seeds(scores, kind) + fewer
     (found,) = (seed[condition] for seed in panel.methods[method] if condition in seed)
-    return mean_and_spread(found.accuracy, found.accuracy_std)
+    return score_and_spread(found.first, found.spread, kind=kind) + fewer
 
 
-def _over_seeds(values: Sequence[float]) -> str:
+def _over_seeds(values: Sequence[float], kind: Kind) -> str:
     if not values:
         return ABSENT
     found = Mean.of(values)
-    return mean_and_spread(found.mean, found.std)
+    return score_and_spread(found.mean, found.std, kind=kind)
 
 
 def _notes(panel: Panel) -> list[str]:
@@ -175,10 +195,10 @@ def _notes(panel: Panel) -> list[str]:
     return notes
 
 
-def _random(found: Sequence[Condition]) -> bool:
+def _random(found: Sequence[AnyCondition]) -> bool:
     return any(one.draws > 1 for one in found)
 
 
-def _draws(found: Sequence[Condition]) -> str:
+def _draws(found: Sequence[AnyCondition]) -> str:
     counts = sorted({one.draws for one in found})
     return " to ".join(map(str, [counts[0], *counts[1:][-1:]]))

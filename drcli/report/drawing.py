@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drcli.report.theme import BACKGROUND, BAND, SHADES, Look, Theme
+from drcli.report.theme import BACKGROUND, BAND, FAINT, OTHER, SHADES, Look, Theme
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Key = tuple["Artist", str]
 """A line of a legend."""
+GREY = "grey"
+"""Label of what stands in a legend for a method without a colour of its own; such lines become one."""
 
 MOST_POINTS = 120
 FEW_POINTS = 15  # each is shown by its marker; of more, about so many are
@@ -82,8 +84,14 @@ def _thinned(epochs: Sequence[int]) -> list[int]:
 
 
 def draw_curve(axes: Axes, drawn: Curve, look: Look, linestyle: str, theme: Theme) -> Artist:
-    """Draw a curve with its band of one standard deviation, and return what stands for it in a legend."""
+    """Draw a curve with its band of one standard deviation, and return what stands for it in a legend.
+
+    One without a colour of its own is thin, and has neither band nor markers.
+    """
     mean, std = np.array(drawn.mean), np.array(drawn.std)
+    if look == OTHER:
+        thin: dict[str, Any] = {"linewidth": 0.8, "alpha": FAINT, "zorder": 1.5}
+        return axes.plot(drawn.epochs, mean, label=GREY, color=look.colour, linestyle=linestyle, **thin)[0]
     if std.any():
         axes.fill_between(drawn.epochs, mean - std, mean + std, color=look.colour, **BAND)
     every = max(1, -(-len(mean) // FEW_POINTS))
@@ -172,8 +180,20 @@ def sample(theme: Theme, look: Look) -> Artist:
     """Return what stands for a method or a class in a legend where it has no line."""
     from matplotlib.lines import Line2D
 
-    size = theme.marker_size + 1.5
-    return Line2D([], [], color=look.colour, linestyle="", marker=look.marker, markersize=size)
+    size, other = theme.marker_size + 1.5, look == OTHER
+    label, alpha = (GREY, FAINT) if other else ("", 1.0)
+    return Line2D(
+        [], [], color=look.colour, linestyle="", marker=look.marker, markersize=size, label=label, alpha=alpha
+    )
+
+
+def merged(keys: Sequence[Key]) -> list[Key]:
+    """Return the lines of a legend, with one in place of those of all methods without a colour of their own."""
+    grey = [key for key in keys if key[0].get_label() == GREY]
+    if len(grey) < 2:
+        return list(keys)
+    kept = [key for key in keys if key not in grey]
+    return [*kept, (grey[0][0], f"{len(grey)} other methods")]
 
 
 def add_legend(figure: Figure | SubFigure, keys: Sequence[Key], theme: Theme, *, title: str | None = None) -> None:
@@ -182,6 +202,7 @@ def add_legend(figure: Figure | SubFigure, keys: Sequence[Key], theme: Theme, *,
     A figure of the page, which has one panel of fixed size, grows by the rows of its legend; for others the layout
     engine makes room.
     """
+    keys = merged(keys)
     names = [shortened(name, LONGEST_KEY) for _, name in keys]
     columns = legend_columns(names, figure.bbox.width / figure.dpi)
     if theme.grows:

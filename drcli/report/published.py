@@ -67,8 +67,8 @@ class Published:
 def beside(runs: Iterable[RunRecord], *, second_hand: bool = False) -> list[Published]:
     """Return the published figures that can be compared with one recipe's runs, in the file's order.
 
-    There are none where data has noise on it or features are joined otherwise than by concatenation: the
-    sources have neither.
+    There are none of a regression, and none where data has noise on it or features are joined otherwise than by
+    concatenation: the sources have neither.
 
     Args:
         runs: of one recipe.
@@ -89,6 +89,8 @@ def beside(runs: Iterable[RunRecord], *, second_hand: bool = False) -> list[Publ
 
 def _as_published(run: RunRecord) -> bool:
     prepare = run.recipe.dataset.prepare
+    if run.recipe.task != "classification":
+        return False
     noisy = any(key.endswith("snr_db") and value is not None for key, value in prepare.items())
     return not noisy and not run.recipe.corrupt and run.recipe.fusion is not None and run.recipe.fusion.name == "concat"
 

@@ -58,14 +58,18 @@ def over_datasets(runs: Sequence[RunRecord]) -> list[OverDatasets]:
     return [one for one in found if len(one.ranking.means) > 1]
 
 
+def _scores(found: OverDatasets) -> str:
+    return " or ".join(sorted({row.task.first.name for row in found.used}, reverse=True))
+
+
 def _rank_table(found: OverDatasets, call: Callable[[str], str]) -> TableText:
     """Rank methods over one recipe per dataset."""
     means, used = found.ranking.means, found.used
     marks = {name: mark([row for row in used if row.name == name]) for name in means}
     notes = [
         (
-            "1 is the best; methods that every dataset has, ranked by mean accuracy; "
-            "methods of equal accuracy share their mean rank."
+            f"1 is the best; methods that every dataset has, ranked by mean {_scores(found)}; "
+            f"methods of equal {_scores(found)} share their mean rank."
         ),
         told_apart(found.ranking),
     ]

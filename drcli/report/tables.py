@@ -21,7 +21,7 @@ from drcli.runs.comparison import (
     resolution,
     splits_of,
 )
-from drcli.runs.measures import MEASURES, QUALITY, Measure, meanings
+from drcli.runs.measures import COST, MEASURES, Measure, meanings, measures_of
 from drcli.runs.statistics import LEVEL, paired_differences, t_interval
 from drcli.runs.wording import (
     ABSENT,
@@ -29,6 +29,7 @@ from drcli.runs.wording import (
     mean_and_spread,
     p_value,
     points,
+    score_and_spread,
     seconds_of,
     selected_on,
     shown_by_seeds,
@@ -36,16 +37,26 @@ from drcli.runs.wording import (
     splits_apart,
     untouched,
 )
+from drcli.task import Kind, TaskName
 
 STANDARD = (
-    *("method", "seeds", "val", "accuracy", "macro_f1", "probes", "fused_probe", "difference", "p", "bootstrap"),
+    *("method", "seeds", "val", "accuracy", "macro_f1", "mae", "corr", "acc2", "acc7", "probes", "fused_probe"),
+    *("difference", "p", "bootstrap"),
     *("seconds", "published"),
 )
-"""Keys of the columns of a report; `probes` has one per modality, `published` one per publication and setting."""
-KEYS = (*STANDARD, *(one.key for one in MEASURES))
+"""Keys of the columns of a report, those of both tasks; `probes` has one per modality, `published` one per publication
+and setting."""
+KEYS = tuple(dict.fromkeys((*STANDARD, *(one.key for one in MEASURES))))
 """Keys of all columns."""
-NARROW = ("method", "seeds", "val", "accuracy", "probes", "fused_probe", "difference", "seconds")
+NARROW = (
+    *("method", "seeds", "val", "accuracy", "mae", "corr", "acc2", "acc7", "probes", "fused_probe"),
+    *("difference", "seconds"),
+)
 """Columns that fit into a terminal."""
+TITLES: Mapping[TaskName, str] = {
+    "classification": "test scores in per cent",
+    "regression": "test scores: MAE and correlation, accuracies in per cent",
+}
 BOLD = (
     "Bold: the best of a column, and what is not significantly different from it: the 95 % interval of Student's t for "
     "the differences, paired by seed, contains zero."
@@ -60,7 +71,7 @@ class Column:
         key: what `--columns` calls it.
         heading: above it.
         cell: what it shows of a row.
-        score: what it shows the mean of; None where the greatest is not the best.
+        score: what it shows the mean of, with the sign under which the greatest is the best; None where none is.
     """
 
     key: str
@@ -138,7 +149,7 @@ def comparison_table(
     bold = _bold(shown, methods) if for_print else ()
     notes = [*_notes(runs, list(rows.values()), to, shown, call), *([BOLD] if bold else []), *theirs.notes()]
     headings = [*(column.heading for column in shown), *theirs.headings()]
-    title = f"{name_recipe(runs)}: test scores in per cent"
+    title = f"{name_recipe(runs)}: {TITLES[runs[0].task.name]}"
     return TableText(title, headings, body, notes, bold, [*filter(None, [splits_note(runs)])])
 
 
@@ -198,14 +209,15 @@ def _by_chance(values: Mapping[int, float], best: Mapping[int, float]) -> bool:
 def _columns(rows: Mapping[str, Row], reference: str | None, call: Callable[[str], str]) -> list[Column]:
     """Return all columns; those of the fused probe and of the bootstrap where a row has one."""
     modalities = dict.fromkeys(m for row in rows.values() for m in row.probes)
+    task = next(iter(rows.values())).task
     found = [
         Column("method", "method", lambda row: call(row.name)),
         Column("seeds", "seeds", lambda row: str(row.n)),
-        Column("val", "val", lambda row: _mean(row.val_accuracy), _val_accuracy),
-        Column("accuracy", "accuracy", lambda row: _mean(row.accuracy, mark([row])), lambda run: run.accuracy),
-        Column("macro_f1", "macro-F1", lambda row: _mean(row.macro_f1, mark([row])), lambda r: r.done.test.macro_f1),
-        *(_probe_column(m) for m in modalities),
-        *([_fused_column()] if any(row.fused_probe is not None for row in rows.values()) else []),
+        Column("val", "val", lambda row: _mean(row.val_score, task.first), _val_merit),
+        _score_column(task.first, lambda row: row.score, lambda run: run.score),
+        _score_column(task.second, lambda row: row.second, lambda run: run.done.test.second),
+        *(_probe_column(m, task.first) for m in modalities),
+        *([_fused_column(task.first)] if any(row.fused_probe is not None for row in rows.values()) else []),
         Column("difference", f"minus {call(reference or 'joint')}", lambda row: _difference(row, rows)),
     ]
     if any(row.difference is not None and row.difference.p_holm is not None for row in rows.values()):
@@ -213,7 +225,17 @@ def _columns(rows: Mapping[str, Row], reference: str | None, call: Callable[[str
     if any(row.difference is not None and row.difference.bootstrap95 is not None for row in rows.values()):
         found.append(Column("bootstrap", "bootstrap", lambda row: _bootstrap(row, rows)))
     found.append(Column("seconds", "s / run", lambda row: seconds_of(row.seconds, row.teacher_seconds)))
-    return [*found, *map(_measure_column, MEASURES)]
+    return [*found, *map(_measure_column, measures_of(task.name))]
+
+
+def _score_column(kind: Kind, cell: Callable[[Row], Mean | None], score: Callable[[RunRecord], float | None]) -> Column:
+    return Column(
+        kind.key, kind.heading, lambda row: _mean(cell(row), kind, mark([row])), lambda run: _merit(kind, score(run))
+    )
+
+
+def _merit(kind: Kind, score: float | None) -> float | None:
+    return None if score is None else kind.merit(score)
 
 
 def _measure_column(of: Measure) -> Column:
@@ -231,7 +253,7 @@ def measure_cell(of: Measure, row: Row) -> str:
     found = row.more.get(of.key)
     if found is None:
         return ABSENT
-    marked = of in QUALITY and of.key != "temperature"
+    marked = of not in COST and of.key != "temperature"
     return _number(of, found) + (mark([row]) if marked else "")
 
 
@@ -239,26 +261,29 @@ def _number(of: Measure, found: Mean) -> str:
     return mean_and_spread(found.mean, found.std if of.spread else None, scale=of.scale, digits=of.digits)
 
 
-def _val_accuracy(run: RunRecord) -> float | None:
-    return None if run.done.val is None else run.done.val.accuracy
+def _val_merit(run: RunRecord) -> float | None:
+    return None if run.done.val is None else _merit(run.task.first, run.done.val.first)
 
 
-def _probe_column(modality: str) -> Column:
+def _probe_column(modality: str, kind: Kind) -> Column:
     def score(run: RunRecord) -> float | None:
         found = run.done.unimodal.get(modality)
-        return None if found is None else found.probe_accuracy
+        return None if found is None else kind.merit(found.score)
 
-    return Column("probes", f"{modality} probe", lambda row: _mean(row.probes.get(modality), mark([row])), score)
+    return Column("probes", f"{modality} probe", lambda row: _mean(row.probes.get(modality), kind, mark([row])), score)
 
 
-def _fused_column() -> Column:
+def _fused_column(kind: Kind) -> Column:
     return Column(
-        "fused_probe", "fused probe", lambda row: _mean(row.fused_probe, mark([row])), lambda run: run.done.fused_probe
+        "fused_probe",
+        "fused probe",
+        lambda row: _mean(row.fused_probe, kind, mark([row])),
+        lambda run: _merit(kind, run.done.fused),
     )
 
 
-def _mean(mean: Mean | None, mark: str = "") -> str:
-    return ABSENT if mean is None else mean_and_spread(mean.mean, mean.std) + mark
+def _mean(mean: Mean | None, kind: Kind, mark: str = "") -> str:
+    return ABSENT if mean is None else score_and_spread(mean.mean, mean.std, kind=kind) + mark
 
 
 def _difference(row: Row, rows: Mapping[str, Row]) -> str:
@@ -267,8 +292,9 @@ def _difference(row: Row, rows: Mapping[str, Row]) -> str:
     if found is None:
         return ABSENT
     fewer = f" (n = {found.n})" if found.n < row.n else ""
-    limits = f" {interval(found.t95)}" if found.t95 is not None else ""
-    return f"{points(found.mean)}{limits}{mark([row, rows[found.to]])}{fewer}"
+    kind = row.task.first
+    limits = f" {interval(found.t95, kind)}" if found.t95 is not None else ""
+    return f"{points(found.mean, kind)}{limits}{mark([row, rows[found.to]])}{fewer}"
 
 
 def _p_value(row: Row, rows: Mapping[str, Row]) -> str:
@@ -282,12 +308,13 @@ def _bootstrap(row: Row, rows: Mapping[str, Row]) -> str:
     found = row.difference
     if found is None or found.bootstrap95 is None:
         return ABSENT
-    return interval(found.bootstrap95) + mark([row, rows[found.to]])
+    return interval(found.bootstrap95, row.task.first) + mark([row, rows[found.to]])
 
 
 _MEANINGS = {
-    "val": "val: accuracy of the same epochs on validation, by which settings may be chosen.",
-    "probes": "probe: accuracy of a linear classifier on the frozen encoder of that modality.",
+    "val": "val: {score} of the same epochs on validation, by which settings may be chosen.",
+    "mae": "MAE: mean absolute error, the less the better; corr: Pearson's correlation of predicted and true values.",
+    "probes": "probe: {score} of a {probe} on the frozen encoder of that modality.",
     "fused_probe": "fused probe: the same on the features of all modalities together.",
     "p": "p: of the paired t-test, corrected for the number of differences in the column by Holm's method.",
     "bootstrap": "bootstrap: the 95 % interval of the percentile bootstrap.",
@@ -302,16 +329,18 @@ def _notes(
     call: Callable[[str], str],
 ) -> list[str]:
     """What the columns mean, what is not alike or lacking, and how honest the figures are."""
-    done, keys = finished(runs), [column.key for column in shown]
+    done, keys, task = finished(runs), [column.key for column in shown], rows[0].task
+    meant = {key: text.format(score=task.first.name, probe=task.probe) for key, text in _MEANINGS.items()}
     selected = selected_on(selection for row in rows for selection in row.selections)
     notes = [f"Mean ± standard deviation (n - 1) over seeds; epochs {selected}."]
     if reference is not None and "difference" in keys:
+        better = "" if task.first.more_is_better else ", below 0 is better"
         notes.append(
-            f"minus {call(reference)}: accuracy minus that of {call(reference)}, paired by seed, "
+            f"minus {call(reference)}: {task.first.name} minus that of {call(reference)}{better}, paired by seed, "
             "with the 95 % interval of Student's t."
         )
         notes += [_holm_note(rows, call), shown_by_seeds(resolution(rows), call(reference))]
-    notes += [*(meaning for key, meaning in _MEANINGS.items() if key in keys), *meanings(set(keys))]
+    notes += [*(meaning for key, meaning in meant.items() if key in keys), *meanings(set(keys))]
     if any(row.teacher_seconds for row in rows) and "seconds" in keys:
         notes.append("s / run: seconds of a run, + those of the unimodal runs that it starts from and shares.")
     notes += filter(None, [unequal(done), _unfinished(runs), _without_events(done)])

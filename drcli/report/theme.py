@@ -84,6 +84,12 @@ class Look(NamedTuple):
     marker: str
 
 
+OTHER = Look(MUTED, ".")
+"""Look of the methods that a figure has no colour of their own for: thin and grey, behind the others."""
+FAINT = 0.4
+"""Opacity of what is drawn for them."""
+
+
 @dataclass(frozen=True)
 class Theme:
     """Sizes and settings of the figures of one kind, and which methods they show.
@@ -97,6 +103,7 @@ class Theme:
         map_rows: rows of the test split on a map; of more, so many are drawn at random.
         grows: whether a legend makes the figure taller; matplotlib's constrained layout finds it room otherwise.
         methods: names of the methods of the report, in the order of their colours.
+        coloured: those of them that have a colour of their own.
     """
 
     name: Literal["paper", "page"]
@@ -107,14 +114,25 @@ class Theme:
     map_rows: int
     grows: bool
     methods: tuple[str, ...] = ()
+    coloured: tuple[str, ...] = ()
 
-    def with_methods(self, names: Iterable[str]) -> Theme:
-        """Return the theme for a report of these methods, each of which gets its colour and marker here."""
-        return replace(self, methods=tuple(dict.fromkeys(names)))
+    def with_methods(self, names: Iterable[str], first: Iterable[str] | None = None) -> Theme:
+        """Return the theme for a report of these methods, each of which gets its colour and marker here.
+
+        Args:
+            names: of the methods, in the order of their colours.
+            first: where there are more methods than colours, those that come first get one each, and the others are
+                grey; None for colours that are repeated.
+        """
+        methods = tuple(dict.fromkeys(names))
+        chosen = set(methods)
+        if first is not None and len(methods) > len(COLOURS):
+            chosen = set(list(dict.fromkeys([*first, *methods]))[: len(COLOURS)])
+        return replace(self, methods=methods, coloured=tuple(name for name in methods if name in chosen))
 
     def look(self, method: str) -> Look:
         """Return colour and marker of a method of the report."""
-        return look(self.methods.index(method))
+        return look(self.coloured.index(method)) if method in self.coloured else OTHER
 
     @contextmanager
     def applied(self, **more: Any) -> Iterator[None]:

@@ -23,7 +23,7 @@ from drcli.recipe.validate import validated
 from drcli.runs import collect
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun, plan, select_seeds
-from drcli.runs.wording import duration
+from drcli.runs.wording import all_finished, duration
 
 MOST_VARIANTS = 1000
 """Variants of one recipe that a target may have: each is a recipe of its own, with runs of its own."""
@@ -262,8 +262,9 @@ class Work:
 
     def __str__(self) -> str:
         if self.finished == self.total:
-            return f"{self.total} runs, all finished"
+            return all_finished(self.total)
         left = f"{self.total} runs, {self.finished} of them finished; the rest takes"
+        left = "1 run, not finished; it takes" if self.total == 1 else left
         if self.epochs == 0 and self.seconds == 0:
             return f"{left} no training"
         if self.unknown == self.total - self.finished:

@@ -21,6 +21,7 @@ from drcli.runs.conditions import Conditions
 from drcli.runs.directory import RESTORING, RunDirectory
 from drcli.runs.outputs import StoredOutputs
 from drcli.runs.records import Environment, EpochRecord, Event, Failure, RunRecipe, Summary
+from drcli.task import TASKS, Task
 
 MOST_NAMED = 6  # runs that a sentence lists
 _FOLDERS = "give the folders that `drcli train` wrote to"
@@ -123,9 +124,14 @@ class RunRecord:
         return self.summary
 
     @property
-    def accuracy(self) -> float:
-        """Test accuracy of a finished run, a fraction."""
-        return self.done.test.accuracy
+    def task(self) -> Task:
+        """What it predicts, and the scores that it has."""
+        return TASKS[self.recipe.task]
+
+    @property
+    def score(self) -> float:
+        """Test accuracy of a finished run, a fraction, or its MAE."""
+        return self.done.test.first
 
     def epochs(self) -> list[EpochRecord]:
         """Return the epochs that are done; see `RunDirectory.epochs`."""

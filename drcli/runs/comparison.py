@@ -14,8 +14,9 @@ from statistics import fmean, median
 from drcli.errors import UsageError
 from drcli.registry import known
 from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
-from drcli.runs.measures import measured
+from drcli.runs.measures import Measures, measured
 from drcli.runs.records import Summary
+from drcli.runs.scores import Scores
 from drcli.runs.statistics import (
     APART,
     bootstrap_interval,
@@ -31,6 +32,7 @@ from drcli.runs.statistics import (
     spread,
     t_interval,
 )
+from drcli.task import CLASSIFICATION, Kind, Task
 
 FEWEST_RESAMPLED = 5
 """Seeds from which on the bootstrap says something: of three there are only ten distinct resamples."""
@@ -51,12 +53,12 @@ class Mean:
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy minus that of the reference, over the seeds that both have.
+    """Accuracy, or MAE, minus that of the reference, over the seeds that both have.
 
     Attributes:
         to: name of the reference.
         n: number of such seeds.
-        mean: mean difference, a fraction.
+        mean: mean difference, a fraction, or in the units of the MAE, of which less is better.
         t95: [low, high] of Student's t, None for one seed.
         bootstrap95: [low, high] of the percentile bootstrap, None for fewer than 5 seeds.
         std: sample standard deviation of the differences, None for one seed.
@@ -83,10 +85,11 @@ class Row:
         method: name of the method in the registry.
         modality: of a unimodal run, else None.
         n: number of seeds.
-        accuracy: on test.
-        macro_f1: on test.
-        val_accuracy: of the selected epoch on validation; None where a run did not keep it.
-        probes: accuracy of the linear probe on each encoder.
+        task: what is predicted.
+        score: accuracy on test, or MAE.
+        second: macro-F1 on test, or correlation; None where a run has none.
+        val_score: as `score`, of the selected epoch on validation; None where a run did not keep it.
+        probes: accuracy of the linear probe on each encoder, or MAE.
         fused_probe: the same on all encoders' features together; None where a run did not measure it.
         difference: to the reference; None for that itself, and where no seed is shared.
         seconds: mean duration of a run itself.
@@ -102,9 +105,10 @@ class Row:
     method: str
     modality: str | None
     n: int
-    accuracy: Mean
-    macro_f1: Mean
-    val_accuracy: Mean | None
+    task: Task
+    score: Mean
+    second: Mean | None
+    val_score: Mean | None
     probes: Mapping[str, Mean]
     fused_probe: Mean | None
     difference: Difference | None
@@ -115,6 +119,17 @@ class Row:
     untouched: int = 0
     more: Mapping[str, Mean] = field(default_factory=dict)
     classes: Mapping[str, Mean] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> Mean:
+        """The score of a classification.
+
+        Raises:
+            UsageError: it is of a regression.
+        """
+        if self.task is not CLASSIFICATION:
+            raise UsageError(f"{self.name}: a {self.task.name} has no accuracy; take score, its {self.task.first.name}")
+        return self.score
 
     @property
     def all_seconds(self) -> float:
@@ -130,11 +145,22 @@ def compare(runs: Iterable[RunRecord], reference: str | None = None) -> list[Row
         reference: label that differences are to; None for joint training, see `find_reference`.
 
     Raises:
-        UsageError: no finished run has the label `reference`.
+        UsageError: no finished run has the label `reference`, or the runs predict different things.
     """
     groups = by_name(finished(runs))
+    _check_tasks(groups)
     to = find_reference(groups, reference)
     return _corrected([_row(name, group, [] if to in {None, name} else groups[to]) for name, group in groups.items()])
+
+
+def _check_tasks(groups: Mapping[str, Sequence[RunRecord]]) -> None:
+    runs = [run for group in groups.values() for run in group]
+    other = next((run for run in runs if run.task != runs[0].task), None)
+    if other is not None:
+        raise UsageError(
+            f"{other.folder}: is a {other.task.name}, {runs[0].folder} of the same recipe {other.recipe_name} a "
+            f"{runs[0].task.name}; report them apart, or train one of them with another name=NAME"
+        )
 
 
 def _corrected(rows: Sequence[Row]) -> list[Row]:
@@ -175,11 +201,12 @@ def _row(name: str, runs: Sequence[RunRecord], reference: Sequence[RunRecord]) -
         method=runs[0].method,
         modality=runs[0].modality,
         n=len(runs),
-        accuracy=Mean.of([summary.test.accuracy for summary in summaries]),
-        macro_f1=Mean.of([summary.test.macro_f1 for summary in summaries]),
-        val_accuracy=_of_all([summary.val.accuracy if summary.val else None for summary in summaries]),
+        task=runs[0].task,
+        score=Mean.of([summary.test.first for summary in summaries]),
+        second=_of_all([summary.test.second for summary in summaries]),
+        val_score=_of_all([summary.val.first if summary.val else None for summary in summaries]),
         probes=_probes(summaries),
-        fused_probe=_of_all([summary.fused_probe for summary in summaries]),
+        fused_probe=_of_all([summary.fused for summary in summaries]),
         difference=_difference(runs, reference),
         seconds=fmean(summary.seconds for summary in summaries),
         teacher_seconds=fmean(summary.teacher_seconds for summary in summaries),
@@ -192,7 +219,7 @@ def _row(name: str, runs: Sequence[RunRecord], reference: Sequence[RunRecord]) -
 
 
 def _of_classes(summary: Summary) -> dict[str, float]:
-    classes = {} if summary.measures is None else summary.measures.classes
+    classes = summary.measures.classes if isinstance(summary.measures, Measures) else {}
     return {name: found.accuracy for name, found in classes.items() if found.accuracy is not None}
 
 
@@ -209,7 +236,7 @@ def _of_all(values: Sequence[float | None]) -> Mean | None:
 
 
 def _difference(runs: Sequence[RunRecord], reference: Sequence[RunRecord]) -> Difference | None:
-    found = paired_differences(_accuracies(runs), _accuracies(reference))
+    found = paired_differences(_scores(runs), _scores(reference))
     if not found:
         return None
     bootstrap = bootstrap_interval(found) if len(found) >= FEWEST_RESAMPLED else None
@@ -218,15 +245,15 @@ def _difference(runs: Sequence[RunRecord], reference: Sequence[RunRecord]) -> Di
     )
 
 
-def _accuracies(runs: Iterable[RunRecord]) -> dict[int, float]:
-    return {run.seed: run.accuracy for run in runs}
+def _scores(runs: Iterable[RunRecord]) -> dict[int, float]:
+    return {run.seed: run.score for run in runs}
 
 
 def _probes(summaries: Iterable[Summary]) -> dict[str, Mean]:
     found: dict[str, list[float]] = {}
     for summary in summaries:
         for m, probe in summary.unimodal.items():
-            found.setdefault(m, []).append(probe.probe_accuracy)
+            found.setdefault(m, []).append(probe.score)
     return {m: Mean.of(values) for m, values in found.items()}
 
 
@@ -285,9 +312,12 @@ class Ranking:
 
 def ranking(rows: Mapping[str, Sequence[Row]]) -> Ranking:
     """Return the mean ranks by accuracy over datasets, and what is needed to tell them apart; see `average_ranks`."""
-    accuracies = [{row.name: row.accuracy.mean for row in of_one if row.modality is None} for of_one in rows.values()]
-    shared = [name for name in accuracies[0] if all(name in found for found in accuracies)] if accuracies else []
-    places = [ranks([found[name] for name in shared]) for found in accuracies]
+    merits = [
+        {row.name: row.task.first.merit(row.score.mean) for row in of_one if row.modality is None}
+        for of_one in rows.values()
+    ]
+    shared = [name for name in merits[0] if all(name in found for found in merits)] if merits else []
+    places = [ranks([found[name] for name in shared]) for found in merits]
     means = {name: fmean(place[number] for place in places) for number, name in enumerate(shared)}
     return Ranking(
         dict(sorted(means.items(), key=lambda item: item[1])),
@@ -305,13 +335,16 @@ class Resolution:
         seeds: pairs that most methods share with the reference.
         deviation: median over methods of the standard deviation of their paired differences, a fraction.
         detectable: the least mean difference that these seeds show, a fraction.
-        for_one_point: seeds that would show a difference of one point; None for more than 10,000.
+        for_one_point: seeds that would show a difference of one point, or a MAE lower by 0.01; None for more than
+            10,000.
+        kind: the score that is compared.
     """
 
     seeds: int
     deviation: float
     detectable: float
     for_one_point: int | None
+    kind: Kind = CLASSIFICATION.first
 
 
 def resolution(rows: Iterable[Row]) -> Resolution | None:
@@ -327,7 +360,8 @@ def resolution(rows: Iterable[Row]) -> Resolution | None:
         return None
     counts = [one.n for one in found]
     seeds = max(sorted(set(counts)), key=counts.count)
-    return Resolution(seeds, deviation, detectable(seeds, deviation), seeds_for(0.01, deviation))
+    kind = of_all[0].task.first
+    return Resolution(seeds, deviation, detectable(seeds, deviation), seeds_for(kind.step, deviation), kind)
 
 
 @dataclass(frozen=True)
@@ -349,9 +383,12 @@ class Splits:
 
 
 def splits_of(runs: Iterable[RunRecord]) -> Splits | None:
-    """Return how one recipe's finished runs do on validation and on test, on average; None where val was not kept."""
+    """Return how one recipe's finished runs do on validation and on test, on average.
+
+    None where val was not kept, and of a regression, whose scores are no shares.
+    """
     pairs = [(run.done.val, run.done.test) for run in finished(runs)]
-    known_pairs = [(val, test) for val, test in pairs if val is not None]
+    known_pairs = [(val, test) for val, test in pairs if isinstance(val, Scores) and isinstance(test, Scores)]
     if not known_pairs:
         return None
     vals, tests = zip(*known_pairs, strict=True)

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Discriminator, Field, NonNegativeInt, PositiveInt, Tag
 
-from drcli.runs.record import Record
-from drcli.runs.records import FORMAT, Scores
+from drcli.runs.record import CLASSES, VALUES, Record, form
+from drcli.runs.records import FORMAT
+from drcli.runs.scores import Scores, ValueScores
 
 Absent = Literal["zero", "mean", "left_out"]
 
@@ -36,8 +37,35 @@ class Condition(Scores):
     accuracy_std: float | None = None
     macro_f1_std: float | None = None
 
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the first score over draws."""
+        return self.accuracy_std
 
-Series = dict[str, Condition]
+
+class ValueCondition(ValueScores):
+    """The same of a regression.
+
+    Attributes:
+        draws: how many draws there were.
+        mae_std: standard deviation (n - 1) of the MAE over draws; None of one draw.
+        corr_std: the same of the correlation.
+    """
+
+    draws: PositiveInt = 1
+    mae_std: float | None = None
+    corr_std: float | None = None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the first score over draws."""
+        return self.mae_std
+
+
+AnyCondition = Annotated[
+    Annotated[Condition, Tag(CLASSES)] | Annotated[ValueCondition, Tag(VALUES)], Discriminator(form)
+]
+Series = dict[str, AnyCondition]
 """Scores by the name of a condition."""
 
 
@@ -47,7 +75,7 @@ def _number(text: str) -> str:
     return text
 
 
-Strengths = dict[Annotated[str, AfterValidator(_number)], Condition]
+Strengths = dict[Annotated[str, AfterValidator(_number)], AnyCondition]
 """Scores by the strength of what is wrong: a signal-to-noise ratio in dB, or a share of samples, as text."""
 
 

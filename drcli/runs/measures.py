@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, Tag
 
-from drcli.runs.record import Record, Seconds, Share
+from drcli.runs.record import CLASSES, VALUES, Record, Seconds, Share, form
+from drcli.task import TaskName
 
 
 class ClassScores(Record):
@@ -58,6 +59,20 @@ class Measures(Record):
     scaled: Calibration
 
 
+class Sentiment(Record):
+    """What the predicted sentiments of a split are worth beside MAE and correlation; see `drcli.metrics.Sentiment`."""
+
+    acc2: Share
+    f1: Share
+    acc2_nonzero: Share | None = None
+    f1_nonzero: Share | None = None
+    acc5: Share
+    acc7: Share
+
+
+AnyMeasures = Annotated[Annotated[Measures, Tag(CLASSES)] | Annotated[Sentiment, Tag(VALUES)], Discriminator(form)]
+
+
 class Cost(Record):
     """What a run took.
 
@@ -83,7 +98,7 @@ class Measured(Protocol):
     """What has been measured: a summary."""
 
     @property
-    def measures(self) -> Measures | None:
+    def measures(self) -> Measures | Sentiment | None:
         """Of the test split; None in files of before there were any."""
 
     @property
@@ -119,7 +134,21 @@ class Measure:
 
 
 def _of_predictions(value: Callable[[Measures], float]) -> Callable[[Measured], float | None]:
-    return lambda found: None if found.measures is None else value(found.measures)
+    return lambda found: value(found.measures) if isinstance(found.measures, Measures) else None
+
+
+def _of_sentiments(value: Callable[[Sentiment], float | None]) -> Callable[[Measured], float | None]:
+    return lambda found: value(found.measures) if isinstance(found.measures, Sentiment) else None
+
+
+def _sentiment(key: str, heading: str, title: str, meaning: str) -> Measure:
+    def value(found: Sentiment) -> float | None:
+        score: float | None = getattr(found, key)
+        return score
+
+    return Measure(
+        key, heading, f"{title} (%)", _of_sentiments(value), meaning, scale=100, digits=1, more_is_better=True
+    )
 
 
 def _of_cost(value: Callable[[Cost], float | None]) -> Callable[[Measured], float | None]:
@@ -191,6 +220,33 @@ QUALITY = (
 )
 """What the predictions of the test split are worth."""
 
+SENTIMENT = (
+    _sentiment(
+        "acc2",
+        "Acc-2",
+        "accuracy of two classes",
+        "Acc-2: share of samples whose sign is right, 0 counting as positive.",
+    ),
+    _sentiment("f1", "F1", "F1 of two classes", "F1: of these two classes, weighted by their samples."),
+    _sentiment(
+        "acc2_nonzero",
+        "Acc-2, no 0",
+        "accuracy of two classes without zeros",
+        "Acc-2, no 0: the same without the samples whose target is 0, and F1, no 0 with it.",
+    ),
+    _sentiment("f1_nonzero", "F1, no 0", "F1 of two classes without zeros", ""),
+    _sentiment(
+        "acc5", "Acc-5", "accuracy of five classes", "Acc-5: share of samples whose whole number from -2 to 2 is right."
+    ),
+    _sentiment(
+        "acc7",
+        "Acc-7",
+        "accuracy of seven classes",
+        "Acc-7: share of samples whose whole number from -3 to 3 is right.",
+    ),
+)
+"""What the sentiments predicted for the test split are worth, in per cent."""
+
 COST = (
     Measure("parameters", "parameters", "parameters", _of_cost(lambda found: found.parameters), digits=0, spread=False),
     Measure(
@@ -231,8 +287,13 @@ COST = (
 )
 """What a run took."""
 
-MEASURES = (*QUALITY, *COST)
+MEASURES = (*QUALITY, *SENTIMENT, *COST)
 SCALED = "/ T: the same of softmax(z / T), after temperature scaling."
+
+
+def measures_of(task: TaskName) -> tuple[Measure, ...]:
+    """Return the measures that runs of a task have."""
+    return (*(QUALITY if task == "classification" else SENTIMENT), *COST)
 
 
 def measured(found: Measured) -> dict[str, float]:

@@ -19,10 +19,10 @@ class StoredOutputs:
     """test_outputs.npz: what the selected epoch gives for the N rows of the test split.
 
     Attributes:
-        labels: (N,) integers, true classes.
+        labels: (N,) integers, true classes; of a regression, numbers, the true values.
         weight: (N,) one over the number of draws of the row's sample.
-        logits: (N, C).
-        classes: (C,) names.
+        logits: (N, C); of a regression, predicted values (N, 1).
+        classes: (C,) names; of a regression, that of the value.
         features: (N, D_m) by modality.
         ids: (N,) of the rows' samples, in stored order; None in files of before they were kept.
     """
@@ -61,6 +61,11 @@ class StoredOutputs:
         return found
 
     @property
+    def is_regression(self) -> bool:
+        """Whether these are values, not classes."""
+        return self.labels.dtype.kind == "f" and self.classes.size == 1
+
+    @property
     def probabilities(self) -> NDArray[Any]:
         """The softmax of the logits, (N, C) float64."""
         logits = self.logits.astype(np.float64)
@@ -69,14 +74,19 @@ class StoredOutputs:
         return shares
 
     def predictions_csv(self) -> str:
-        """Return id, true and predicted class of each row, with the probability of the latter.
+        """Return id, true and predicted class of each row, with the probability of the latter; or the two values.
 
         A sample that was drawn several times has several rows of the same id.
         """
-        predicted, shares = self.logits.argmax(axis=1), self.probabilities.max(axis=1)
         ids = np.full(self.labels.size, "") if self.ids is None else self.ids
         stream = io.StringIO()
         out = csv.writer(stream, lineterminator="\n")
+        if self.is_regression:
+            out.writerow(("id", "value", "predicted"))
+            pairs = zip(ids.tolist(), self.labels.tolist(), self.logits[:, 0].tolist(), strict=True)
+            out.writerows((name, f"{value:.6g}", f"{guess:.6f}") for name, value, guess in pairs)
+            return stream.getvalue()
+        predicted, shares = self.logits.argmax(axis=1), self.probabilities.max(axis=1)
         out.writerow(("id", "label", "predicted", "confidence"))
         named = (ids.tolist(), self.classes[self.labels].tolist(), self.classes[predicted].tolist())
         out.writerows(zip(*named, (f"{share:.6f}" for share in shares), strict=True))
@@ -96,6 +106,10 @@ class StoredOutputs:
             if array.shape != shapes[name]:
                 raise RecordError(f"{name} has the shape {array.shape}, not {shapes[name]}")
         self._check_numbers()
+        if self.is_regression:
+            if not np.isfinite(self.labels).all():
+                raise RecordError("values that are not finite")
+            return
         if self.labels.dtype.kind not in "iu" or not np.isin(self.labels, np.arange(c)).all():
             raise RecordError("labels that are not indices of classes")
 

@@ -26,6 +26,7 @@ class PlannedRun:
         labels: labels of the whole recipe, in its order.
         opens_test: whether the run ends with scores of the test split. A trial of `drcli tune` does not: to it the
             split is closed, and its result is that of validation.
+        floors: by epoch, the best accuracy on validation so far below which the run is stopped; none: it never is.
     """
 
     recipe: Recipe
@@ -35,6 +36,7 @@ class PlannedRun:
     teachers: Mapping[str, Path] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     opens_test: bool = True
+    floors: tuple[float, ...] = ()
 
     @property
     def seed(self) -> int:

@@ -25,6 +25,18 @@ class Record(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+CLASSES, VALUES = "(classes)", "(values)"
+"""Tags of the two forms that a record has, of a classification and of a regression."""
+
+_OF_VALUES = frozenset({"mae", "probe_mae", "acc7"})
+
+
+def form(found: Any) -> str:
+    """Return which of the two forms a record or its plain data has."""
+    keys = found if isinstance(found, Mapping) else getattr(type(found), "model_fields", ())
+    return VALUES if any(key in keys for key in _OF_VALUES) else CLASSES
+
+
 class RecordError(ValueError):
     """What a file holds is not the record that it should be; the message says why in a few words."""
 
@@ -41,6 +53,6 @@ def parse(model: type[Record], found: object) -> Any:
         return model.model_validate(found)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
+        key = ".".join(str(part) for part in first["loc"] if part not in {CLASSES, VALUES})
         text = f"no {key}" if first["type"] == "missing" else ": ".join(filter(None, [key, first["msg"]]))
         raise RecordError(text.replace("Value error, ", "")) from error

@@ -9,34 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import AliasChoices, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AliasChoices, Field, NonNegativeInt, model_validator
 
 from drcli.diagnosis.settings import above_floor, at_floor
-from drcli.runs.measures import Cost, Measures
+from drcli.runs.measures import AnyMeasures, Cost
 from drcli.runs.record import Record, Seconds, Share
+from drcli.runs.scores import AnyProbe, AnyScores, EpochScores, ValueProbe
+from drcli.task import TaskName
 
 FORMAT = 2
 """Version of the files that this drcli writes. Version 1 had none, and no validation scores in its summary."""
-
-
-class Scores(Record):
-    """Scores of a split.
-
-    Attributes:
-        accuracy: share of samples predicted right, in [0, 1].
-        macro_f1: mean over classes of the F1 score, in [0, 1].
-        n: number of samples.
-    """
-
-    accuracy: Share
-    macro_f1: Share
-    n: PositiveInt
-
-
-class ScoresAndLoss(Scores):
-    """Scores of a split after an epoch, and its mean cross-entropy in nats."""
-
-    loss: float
 
 
 class EpochRecord(Record):
@@ -45,7 +27,7 @@ class EpochRecord(Record):
     Attributes:
         epoch: from 0.
         lr: learning rate.
-        train: means over the training rows: "loss", "accuracy", and what the method logs.
+        train: means over the training rows: "loss", "accuracy" or "mae", and what the method logs.
         val: scores of the validation split.
         test: scores of the test split, where the recipe asks for them in each epoch.
         selected: whether the epoch was the best one so far.
@@ -56,8 +38,8 @@ class EpochRecord(Record):
     epoch: NonNegativeInt
     lr: float
     train: dict[str, float]
-    val: ScoresAndLoss
-    test: ScoresAndLoss | None = None
+    val: EpochScores
+    test: EpochScores | None = None
     selected: bool
     seconds: Seconds
     samples_per_second: float = Field(validation_alias=AliasChoices("samples_per_second", "clips_per_second"))
@@ -129,12 +111,6 @@ class Event(Record):
     modalities: dict[str, LearningState]
 
 
-class Probe(Record):
-    """What one encoder alone is worth: accuracy of a linear probe on its features, in [0, 1]."""
-
-    probe_accuracy: Share
-
-
 class Summary(Record):
     """summary.json: the result of a finished run; written last.
 
@@ -155,8 +131,8 @@ class Summary(Record):
         tested: scores of the selected epoch on test, "test" in the file; None for a trial of `drcli tune`, which never
             opens the test split.
         unimodal: linear probes by modality.
-        fused_probe: accuracy of a linear probe on the features of all modalities together; None for one modality,
-            and in files of before it was measured.
+        fused_probe: accuracy of a linear probe on the features of all modalities together, or scores of a regression
+            on them; None for one modality, and in files of before it was measured.
         measures: what the predictions of test are worth beside that; None where logits are not finite, and in files of
             before it was measured.
         cost: what the run took; None in files of before it was measured.
@@ -174,11 +150,11 @@ class Summary(Record):
     teacher_seconds: Seconds = 0.0
     events: NonNegativeInt
     first_event: NonNegativeInt | None = None
-    val: Scores | None = None
-    tested: Scores | None = Field(None, alias="test")
-    unimodal: dict[str, Probe]
-    fused_probe: Share | None = None
-    measures: Measures | None = None
+    val: AnyScores | None = None
+    tested: AnyScores | None = Field(None, alias="test")
+    unimodal: dict[str, AnyProbe]
+    fused_probe: Share | ValueProbe | None = None
+    measures: AnyMeasures | None = None
     cost: Cost | None = None
 
     @model_validator(mode="after")
@@ -188,10 +164,15 @@ class Summary(Record):
         return self
 
     @property
-    def test(self) -> Scores:
+    def test(self) -> AnyScores:
         """Scores of the selected epoch on test, of a run that has them; see `tested`."""
         assert self.tested is not None
         return self.tested
+
+    @property
+    def fused(self) -> float | None:
+        """What the probe on the features of all modalities is compared by; see `fused_probe`."""
+        return self.fused_probe.score if isinstance(self.fused_probe, ValueProbe) else self.fused_probe
 
     @property
     def is_untouched(self) -> bool:
@@ -309,6 +290,7 @@ class RunRecipe(Record, extra="allow"):
     training: dict[str, Any] = Field(default_factory=dict)
     selection: str = "val"
     monitor: str = "none"
+    task: TaskName = "classification"
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1, max_length=1)]
 
     @property
@@ -332,12 +314,14 @@ def names_of(events: Sequence[Event]) -> list[str]:
     return list(dict.fromkeys(m for event in events for m in event.modalities))
 
 
-def accuracies(epochs: Iterable[EpochRecord], split: str) -> dict[int, float]:
-    """Return {epoch: accuracy} on train, val or test, a fraction, of the epochs that have one."""
+def first_scores(epochs: Iterable[EpochRecord], split: str) -> dict[int, float]:
+    """Return {epoch: accuracy} on train, val or test, a fraction, or the MAE, of the epochs that have one."""
     if split == "train":
-        return {record.epoch: record.train["accuracy"] for record in epochs if "accuracy" in record.train}
-    scores = {record.epoch: record.val if split == "val" else record.test for record in epochs}
-    return {epoch: found.accuracy for epoch, found in scores.items() if found is not None}
+        found_in = {record.epoch: record.train.get(record.val.task.first.key) for record in epochs}
+    else:
+        scores = {record.epoch: record.val if split == "val" else record.test for record in epochs}
+        found_in = {epoch: None if found is None else found.first for epoch, found in scores.items()}
+    return {epoch: score for epoch, score in found_in.items() if score is not None}
 
 
 def measure(events: Iterable[Event], modality: str, key: str) -> dict[int, float]:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from drcli.runs.comparison import Mean, Row
-from drcli.runs.measures import MEASURES
+from drcli.runs.measures import measures_of
 
 
 def _of_mean(value: Mean | None) -> tuple[float | None, float | None]:
@@ -19,9 +19,6 @@ def _limits(limits: Sequence[float] | None) -> tuple[float | None, float | None]
 
 
 _PAIRS: Mapping[str, Callable[[Row], tuple[object, object]]] = {
-    "accuracy_mean accuracy_std": lambda row: _of_mean(row.accuracy),
-    "val_accuracy_mean val_accuracy_std": lambda row: _of_mean(row.val_accuracy),
-    "macro_f1_mean macro_f1_std": lambda row: _of_mean(row.macro_f1),
     "fused_probe_mean fused_probe_std": lambda row: _of_mean(row.fused_probe),
     "difference_to_joint difference_n": lambda row: (
         (row.difference.mean, row.difference.n) if row.difference else (None, None)
@@ -40,10 +37,20 @@ _PAIRS: Mapping[str, Callable[[Row], tuple[object, object]]] = {
 
 def row_values(row: Row) -> dict[str, object]:
     """Return a row as plain data in full precision, fractions, absent values None."""
-    found: dict[str, object] = {"method": row.name, "n": row.n}
+    found: dict[str, object] = {"method": row.name, "n": row.n, **_scores(row)}
     for names, values in _PAIRS.items():
         found |= dict(zip(names.split(), values(row), strict=True))
     return found | {"reference": row.difference.to if row.difference else None}
+
+
+def _scores(row: Row) -> dict[str, object]:
+    """Return accuracy, validation accuracy and macro-F1, or MAE and correlation in their place."""
+    first, second = row.task.first.key, row.task.second.key
+    means = {first: row.score, f"val_{first}": row.val_score, second: row.second}
+    found: dict[str, object] = {}
+    for key, mean in means.items():
+        found[f"{key}_mean"], found[f"{key}_std"] = _of_mean(mean)
+    return found
 
 
 def comparison_csv(rows: Mapping[str, Sequence[Row]]) -> str:
@@ -63,7 +70,8 @@ def comparison_csv(rows: Mapping[str, Sequence[Row]]) -> str:
         for row in of_one
     ]
     stream = io.StringIO()
-    out = csv.DictWriter(stream, list(plain[0]) if plain else ["recipe"], lineterminator="\n")
+    columns = dict.fromkeys(key for of_one in plain for key in of_one)
+    out = csv.DictWriter(stream, list(columns) or ["recipe"], restval="", lineterminator="\n")
     out.writeheader()
     out.writerows(plain)
     return stream.getvalue()
@@ -78,7 +86,7 @@ def _probe_values(row: Row, modalities: Iterable[str]) -> dict[str, float | None
 
 def _measured_values(row: Row, classes: Iterable[str]) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
-    for one in MEASURES:
+    for one in measures_of(row.task.name):
         found[f"{one.key}_mean"], found[f"{one.key}_std"] = _of_mean(row.more.get(one.key))
     for name in classes:
         found[f"accuracy_of_{name}"] = _of_mean(row.classes.get(name))[0]

@@ -6,10 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from drcli.task import CLASSIFICATION, Kind
+
 if TYPE_CHECKING:
     from drcli.runs.comparison import Ranking, Resolution, Splits
 
 ABSENT = "-"
+POINTS = 100
+"""Scale of a fraction that is shown in per cent, and its differences in points."""
 
 
 class Selecting(Protocol):
@@ -69,11 +73,17 @@ def shown_by_seeds(found: Resolution | None, reference: str) -> str:
     """Return which difference so many seeds can show, and how many would show one point; "" where it is not known."""
     if found is None:
         return ""
-    point = "more than 10,000" if found.for_one_point is None else f"{found.for_one_point}"
+    many = "more than 10,000" if found.for_one_point is None else f"{found.for_one_point}"
+    kind = found.kind
+    one = "1 point" if kind.scale == POINTS else f"{kind.step:g}"
+    least, deviation = (
+        f"{kind.scale * value:.{kind.digits}f}{' points' if kind.scale == POINTS else ''}"
+        for value in (found.detectable, found.deviation)
+    )
     return (
-        f"{found.seeds} seeds can show differences to {reference} of {100 * found.detectable:.1f} points or more; to "
-        f"show 1 point it would take {point} (paired t-test at 5 %, power 80 %, no correction; the differences have a "
-        f"standard deviation of {100 * found.deviation:.1f} points, the median over methods)."
+        f"{found.seeds} seeds can show differences to {reference} of {least} or more; to "
+        f"show {one} it would take {many} (paired t-test at 5 %, power 80 %, no correction; the differences have a "
+        f"standard deviation of {deviation}, the median over methods)."
     )
 
 
@@ -131,19 +141,29 @@ def _equals(p: float) -> str:
     return shown.replace("<", "< ") if shown.startswith("<") else f"= {shown}"
 
 
-def points(difference: float) -> str:
-    """Return a difference of fractions in percentage points: "+0.5"."""
-    return f"{100 * difference:+z.1f}"
+def points(difference: float, kind: Kind = CLASSIFICATION.first) -> str:
+    """Return a difference of scores: "+0.5" in percentage points, "-0.012" of a MAE."""
+    return f"{kind.scale * difference:+z.{kind.digits}f}"
 
 
-def interval(limits: Sequence[float]) -> str:
-    """Return an interval of differences in percentage points: "[-0.1, +1.2]"."""
-    return f"[{points(limits[0])}, {points(limits[1])}]"
+def interval(limits: Sequence[float], kind: Kind = CLASSIFICATION.first) -> str:
+    """Return an interval of differences, as `points` shows them: "[-0.1, +1.2]"."""
+    return f"[{points(limits[0], kind)}, {points(limits[1], kind)}]"
+
+
+def score_and_spread(mean: float | None, std: float | None = None, *, kind: Kind) -> str:
+    """Return a mean score, with its standard deviation: "84.1 ± 0.5", "0.912 ± 0.010"; "-" where absent."""
+    return mean_and_spread(mean, std, scale=kind.scale, digits=kind.digits)
 
 
 def seconds_of(own: float, before: float) -> str:
     """Return mean seconds of a run; "+ 40" are those of the runs that it starts from and shares with others."""
     return f"{own:.0f} + {before:.0f}" if before else f"{own:.0f}"
+
+
+def all_finished(runs: int) -> str:
+    """Return that so many runs are all finished: "12 runs, all finished", "1 run, finished"."""
+    return "1 run, finished" if runs == 1 else f"{runs} runs, all finished"
 
 
 def duration(seconds: float) -> str:

@@ -14,9 +14,10 @@ import yaml
 from drcli.recipe.text import spelled
 from drcli.report.drawing import Curve, add_legend, draw_curve
 from drcli.report.render import TableText
-from drcli.report.theme import PAPER, Theme, write_figure
+from drcli.report.theme import COLOURS, PAPER, Theme, write_figure
 from drcli.runs.comparison import Mean
-from drcli.runs.wording import ABSENT, mean_and_spread, points, seconds_of
+from drcli.runs.wording import ABSENT, points, score_and_spread, seconds_of
+from drcli.task import CLASSIFICATION, TASKS, Kind
 from drcli.tuning.search import put
 from drcli.tuning.study import Study, TrialRecord
 
@@ -28,6 +29,10 @@ SUFFIX = "-tuned"
 
 SUFFIXES = (".svg", ".png")
 
+STOPPED = ("stopped",)
+STOPPED_MEANS = (
+    "stopped: trials that were behind the median of earlier ones; they count with the best accuracy that they reached."
+)
 NOTES = (
     "default: the recipe's own values, which are the first trial; tuned: the best trial, of equal ones the first.",
     "drawn: mean and standard deviation of the other trials that did not fail: how much the values matter.",
@@ -36,9 +41,9 @@ NOTES = (
 
 
 def expected_best(values: Sequence[float]) -> list[float]:
-    """Return the expected best validation accuracy of n trials, for n from 1 to N, the number of values.
+    """Return the expected best validation score of n trials, for n from 1 to N, the number of values.
 
-    With v_(1) <= ... <= v_(N) the accuracies of N trials drawn at random, the best of n further ones, drawn from
+    With v_(1) <= ... <= v_(N) the scores of N trials drawn at random, the best of n further ones, drawn from
     their empirical distribution with replacement, is expected to be
 
         E[max of n] = sum over i of v_(i) * ((i / N)^n - ((i - 1) / N)^n)
@@ -47,7 +52,7 @@ def expected_best(values: Sequence[float]) -> list[float]:
     says the same, but they are no random sample.
 
     Args:
-        values: N accuracies, in any order.
+        values: N scores of which the greatest is the best, in any order.
     """
     count = len(values)
     ranked = sorted(values)
@@ -79,29 +84,43 @@ class Tuned:
     @property
     def best(self) -> TrialRecord:
         """The best trial, of equal ones the first; the default where all were bad."""
-        return max(self.trials, key=lambda trial: (trial.score, -trial.number))
+        return max(self.trials, key=lambda trial: (trial.merit, -trial.number))
+
+    @property
+    def kind(self) -> Kind:
+        """The score that trials are compared by."""
+        return self.default.kind
 
     @property
     def gain(self) -> float | None:
-        """Validation accuracy of the best trial minus that of the default; None where that failed."""
-        best, default = self.best.accuracy, self.default.accuracy
+        """Validation accuracy, or MAE, of the best trial minus that of the default; None where that failed."""
+        best, default = self.best.score, self.default.score
         return None if best is None or default is None else best - default
 
     @property
     def drawn(self) -> Mean | None:
-        """Of the accuracies of the trials that were drawn and did not fail; None where there is none."""
-        found = [trial.accuracy for trial in self.trials[1:] if trial.accuracy is not None]
+        """Of the scores of the trials that were drawn and did not fail; None where there is none."""
+        found = [trial.score for trial in self.trials[1:] if trial.score is not None]
         return Mean.of(found) if found else None
 
     @property
     def bad(self) -> int:
         """Number of trials that failed."""
-        return sum(trial.accuracy is None for trial in self.trials)
+        return sum(trial.score is None for trial in self.trials)
+
+    @property
+    def stopped(self) -> int:
+        """Number of trials that were stopped, being behind."""
+        return sum(trial.stopped is not None for trial in self.trials)
 
     @property
     def curve(self) -> list[float]:
-        """The expected best of n of the trials that were drawn; a bad one counts as 0, the default does not count."""
-        return expected_best([trial.score for trial in self.trials[1:]])
+        """The expected best of n of the trials that were drawn; the default does not count.
+
+        A bad one has accuracy 0; of a regression, it is left out.
+        """
+        counted = [trial for trial in self.trials[1:] if trial.score is not None or trial.task is None]
+        return [self.kind.merit(merit) for merit in expected_best([trial.merit for trial in counted])]
 
     @property
     def seconds(self) -> tuple[float, float]:
@@ -141,8 +160,8 @@ def tuned_recipe(data: Mapping[str, Any], found: Sequence[Tuned], name: str) -> 
 
 
 def _words(one: Tuned) -> str:
-    scores = " -> ".join(mean_and_spread(trial.accuracy) for trial in (one.default, one.best))
-    return f"{scores} % ({len(one.trials)} trials, trial {one.best.number} is the best)"
+    scores = " -> ".join(score_and_spread(trial.score, kind=one.kind) for trial in (one.default, one.best))
+    return f"{scores} {one.kind.unit or one.kind.name} ({len(one.trials)} trials, trial {one.best.number} is the best)"
 
 
 # Tables and picture
@@ -151,33 +170,47 @@ def _words(one: Tuned) -> str:
 def tables(study: Study, found: Sequence[Tuned]) -> list[TableText]:
     """Return what was gained and what it cost, the expected best of n trials, and the winners."""
     name, seeds = study.recipe.name, ", ".join(map(str, study.seeds))
-    title = f"{name}: validation accuracy in per cent, {study.trials} trials each ({study.sampler}), seeds {seeds}"
-    columns = ("method", "default", "tuned", "gain", "drawn", "bad", "seconds")
-    gained = TableText(title, columns, [_row(one) for one in found], NOTES)
+    score = _in_words(TASKS[study.recipe.task].first)
+    title = f"{name}: validation {score}, {study.trials} trials each ({study.sampler}), seeds {seeds}"
+    columns = ("method", "default", "tuned", "gain", "drawn", "bad", *STOPPED[: study.prune], "seconds")
+    notes = [*NOTES, *([STOPPED_MEANS] if study.prune else [])]
+    gained = TableText(title, columns, [_row(one, with_stopped=study.prune) for one in found], notes)
     return [gained, *([_curves(name, found)] if study.trials > 1 else []), _winners(name, found)]
 
 
-def _row(one: Tuned) -> list[str]:
+def _row(one: Tuned, *, with_stopped: bool) -> list[str]:
     drawn = one.drawn
     return [
         one.label,
-        mean_and_spread(one.default.accuracy),
-        mean_and_spread(one.best.accuracy),
-        ABSENT if one.gain is None else points(one.gain),
-        ABSENT if drawn is None else mean_and_spread(drawn.mean, drawn.std),
+        score_and_spread(one.default.score, kind=one.kind),
+        score_and_spread(one.best.score, kind=one.kind),
+        ABSENT if one.gain is None else points(one.gain, one.kind),
+        ABSENT if drawn is None else score_and_spread(drawn.mean, drawn.std, kind=one.kind),
         str(one.bad),
+        *([str(one.stopped)] if with_stopped else []),
         seconds_of(*one.seconds),
     ]
 
 
 def _curves(name: str, found: Sequence[Tuned]) -> TableText:
     steps = steps_of(max(len(one.trials) - 1 for one in found)) if found else []
-    rows = [[one.label, *(mean_and_spread(one.curve[n - 1]) for n in steps)] for one in found]
+    rows = [[one.label, *(_expected(one, n) for n in steps)] for one in found]
+    kind = found[0].kind if found else CLASSIFICATION.first
+    bad = "counts as 0" if kind.more_is_better else "is left out"
     notes = (
         "What the best of n trials drawn at random is expected to have (Dodge et al., EMNLP 2019).",
-        "A bad trial counts as 0; the first trial, which is not drawn, does not count.",
+        f"A bad trial {bad}; the first trial, which is not drawn, does not count.",
     )
-    return TableText(f"{name}: expected best of n trials, in per cent", ["method", *map(str, steps)], rows, notes)
+    in_unit = "in per cent" if kind.unit else kind.name
+    return TableText(f"{name}: expected best of n trials, {in_unit}", ["method", *map(str, steps)], rows, notes)
+
+
+def _expected(one: Tuned, n: int) -> str:
+    return score_and_spread(one.curve[n - 1], kind=one.kind) if n <= len(one.curve) else ABSENT
+
+
+def _in_words(kind: Kind) -> str:
+    return f"{kind.name} in per cent" if kind.unit else f"{kind.name}, the less the better"
 
 
 def steps_of(count: int) -> list[int]:
@@ -202,6 +235,7 @@ def to_json(study: Study, found: Sequence[Tuned]) -> dict[str, Any]:
         "trials": study.trials,
         "seeds": list(study.seeds),
         "sampler": study.sampler,
+        "prune": study.prune,
         "methods": {one.label: _json(one) for one in found},
         **({"failed": study.failed} if study.failed else {}),
     }
@@ -211,14 +245,15 @@ def _json(one: Tuned) -> dict[str, Any]:
     seconds, teacher_seconds = one.seconds
     drawn = one.drawn
     return {
-        "default": one.default.accuracy,
-        "tuned": one.best.accuracy,
+        "default": one.default.score,
+        "tuned": one.best.score,
         "gain": one.gain,
         "best_trial": one.best.number,
         "values": dict(one.best.values),
         "drawn_mean": drawn and drawn.mean,
         "drawn_std": drawn and drawn.std,
         "bad_trials": one.bad,
+        "stopped_trials": one.stopped,
         "expected_best": one.curve,
         "seconds": seconds,
         "teacher_seconds": teacher_seconds,
@@ -229,11 +264,14 @@ def _json(one: Tuned) -> dict[str, Any]:
 def write_picture(folder: Path, found: Sequence[Tuned]) -> list[Path]:
     """Write the picture into a folder and return its files; none where no trial was drawn.
 
+    Of more methods than there are colours, those have one whose curves rise most; the others are grey.
+
     Raises:
         RunError: a file cannot be written.
     """
     shown = [one for one in found if len(one.trials) > 1]
-    theme = PAPER.with_methods(one.label for one in shown)
+    rising = sorted(shown, key=lambda one: one.curve[0] - one.curve[-1])  # those that most need to be tuned
+    theme = PAPER.with_methods((one.label for one in shown), [one.label for one in rising])
     paths = [folder / f"expected_best{suffix}" for suffix in SUFFIXES] if shown else []
     for path in paths:
         write_figure(path, theme, partial(draw_curves, found=shown, theme=theme))
@@ -241,16 +279,16 @@ def write_picture(folder: Path, found: Sequence[Tuned]) -> list[Path]:
 
 
 def draw_curves(figure: Figure, found: Sequence[Tuned], theme: Theme) -> None:
-    """Draw the curve of each method, in per cent."""
+    """Draw the curve of each method, accuracies in per cent."""
     from matplotlib.ticker import MaxNLocator
 
-    figure.set_size_inches(7.5, 4.2 + 0.08 * len(found))
+    figure.set_size_inches(7.5, 4.2 + 0.08 * min(len(found), len(COLOURS)))
     axes = figure.subplots()
-    keys = []
+    keys, kind = [], found[0].kind
     for one in found:
-        mean = [100 * value for value in one.curve]
+        mean = [one.kind.scale * value for value in one.curve]
         curve = Curve(range(1, len(mean) + 1), mean, [0.0] * len(mean))
         keys.append((draw_curve(axes, curve, theme.look(one.label), "-", theme), one.label))
-    axes.set(xlabel="trials n", ylabel="expected best of n (validation, %)")
+    axes.set(xlabel="trials n", ylabel=f"expected best of n (validation, {kind.unit or kind.name})")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     add_legend(figure, keys, theme)

@@ -30,6 +30,8 @@ Values: TypeAlias = dict[str, Value]
 LEARNING_RATE = f"{TRAINING}.optimizer.lr"
 REACH = 10.0
 """The learning rate is searched from a tenth of the recipe's to ten times it, where the recipe says nothing else."""
+HIGHEST_RATE = 1e6
+"""The greatest learning rate that a recipe may have."""
 
 DIGITS = 3
 """Significant digits of a value that is drawn: a trial is made of what the tuned recipe will say."""
@@ -84,7 +86,7 @@ def space_of(recipe: Recipe, label: str) -> Space:
     """
     block, present = recipe.methods[label], present_values(recipe, label)
     rate = (block.training or recipe.training).optimizer.lr
-    found: Space = {LEARNING_RATE: Range(rate / REACH, rate * REACH, log=True)}
+    found: Space = {LEARNING_RATE: Range(rate / REACH, min(rate * REACH, HIGHEST_RATE), log=True)}
     found |= _annotated(METHODS.load(block.method).Settings, block.settings)
     if block.relearn is not None:
         found |= _annotated(RelearnSettings, block.relearn, f"{RELEARN}.")
@@ -159,10 +161,15 @@ def put(block: dict[str, Any], values: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Told:
-    """A trial that a sampler is told of: its values, those of the recipe filled in, and its validation accuracy."""
+    """A trial that a sampler is told of: its values, those of the recipe filled in, and what it is worth.
+
+    Attributes:
+        values: by dotted key in the method's block.
+        merit: validation accuracy, or MAE with the other sign: the greatest is the best.
+    """
 
     values: Mapping[str, Any]
-    accuracy: float
+    merit: float
 
 
 def import_optuna() -> Any:
@@ -215,7 +222,7 @@ def _as_theirs(optuna: Any, distributions: Mapping[str, Any], trial: Told) -> An
     """Return a trial as Optuna keeps it; a value of the recipe that is out of its range is left out."""
     fit = {key: made for key, made in distributions.items() if _within(made, trial.values[key])}
     params = {key: trial.values[key] for key in fit}
-    return optuna.trial.create_trial(params=params, distributions=fit, value=trial.accuracy)
+    return optuna.trial.create_trial(params=params, distributions=fit, value=trial.merit)
 
 
 def _within(distribution: Any, value: Any) -> bool:

@@ -18,10 +18,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from drcli.engine.grid import GridResult
-from drcli.errors import DamagedError, DataError, DivergedError, OutOfMemoryError, UsageError
+from drcli.errors import DamagedError, DataError, DivergedError, OutOfMemoryError, StoppedError, UsageError
 from drcli.files import locked, make_folder, write_json
 from drcli.reading import read_json_object
 from drcli.recipe.load import identity_of, with_defaults
@@ -31,6 +31,8 @@ from drcli.runs.directory import STUDY, RunDirectory
 from drcli.runs.planned import PlannedRun, plan
 from drcli.runs.record import Record, RecordError, Seconds, Share, parse
 from drcli.runs.records import Failure, Summary
+from drcli.task import TASKS, Kind, TaskName
+from drcli.tuning.pruning import floors
 from drcli.tuning.search import Sampler, Space, Told, Values, draw, present_values, space_of, with_values
 
 FORMAT = 1
@@ -39,7 +41,7 @@ BAD = frozenset({DivergedError.__name__, OutOfMemoryError.__name__})
 """Errors that a trial's values explain: such a trial is a bad one, and the study goes on."""
 
 ROUND = 4
-"""Trials of a method that TPE draws knowing of the same earlier ones, however many run at once."""
+"""Trials of a method that know of the same earlier ones, however many run at once: by TPE, and by the median rule."""
 
 Run = Callable[[Sequence[PlannedRun]], GridResult]
 """Executes runs, each after those that it needs; `drcli.commands.train` has those of all engines."""
@@ -54,6 +56,7 @@ class StudyRecord(Record):
         dataset_fingerprint: digest of the prepared data.
         seeds: of the trials.
         sampler: how values are drawn.
+        prune: whether trials that are behind are stopped.
     """
 
     format: int = FORMAT
@@ -61,6 +64,7 @@ class StudyRecord(Record):
     dataset_fingerprint: str
     seeds: list[int]
     sampler: str
+    prune: bool = False
 
 
 class TrialRecord(Record):
@@ -71,23 +75,45 @@ class TrialRecord(Record):
         values: by dotted key in the method's block; none of trial 0.
         accuracy: mean over runs of the accuracy of the selected epoch on validation; None of a bad trial.
         accuracies: that of each run.
+        task: "regression", which has MAEs in their place; None of a classification.
+        mae: mean over runs of the MAE of the selected epoch on validation; None of a bad trial.
+        maes: that of each run.
         seconds: duration of its runs together.
         teacher_seconds: duration of the unimodal runs that the method needs, together.
         failure: what ended a bad trial.
+        stopped: epochs after which the first of its runs was stopped, being behind; None: all were trained to the end.
+        curves: accuracy on validation by epoch of each of the method's runs, where trials may be stopped.
     """
 
     number: int
     values: dict[str, int | float | str]
     accuracy: Share | None = None
     accuracies: dict[str, Share] = Field(default_factory=dict)
+    task: TaskName | None = None
+    mae: NonNegativeFloat | None = None
+    maes: dict[str, NonNegativeFloat] | None = None
     seconds: Seconds
     teacher_seconds: Seconds = 0.0
     failure: str | None = None
+    stopped: int | None = None
+    curves: dict[str, list[Share]] | None = None
 
     @property
-    def score(self) -> float:
-        """Its accuracy; 0 of a bad trial."""
-        return 0.0 if self.accuracy is None else self.accuracy
+    def kind(self) -> Kind:
+        """The score that trials are compared by."""
+        return TASKS[self.task or "classification"].first
+
+    @property
+    def score(self) -> float | None:
+        """Its accuracy or MAE; None of a bad trial."""
+        return self.accuracy if self.task is None else self.mae
+
+    @property
+    def merit(self) -> float:
+        """Its score with the sign under which the greatest is the best; of a bad trial, accuracy 0 or the worst MAE."""
+        if self.score is not None:
+            return self.kind.merit(self.score)
+        return 0.0 if self.task is None else self.kind.merit(self.kind.worst)
 
 
 @dataclass(frozen=True)
@@ -120,6 +146,7 @@ class Study:
         trials: that number, the recipe's own values being the first.
         seeds: of each trial.
         sampler: how values are drawn.
+        prune: whether trials that are behind are stopped; see `drcli.tuning.pruning`.
 
     Attributes:
         failed: what ended a method's search that its values do not explain, such as a bug of a plug-in; by label.
@@ -131,6 +158,7 @@ class Study:
     trials: int
     seeds: Sequence[int]
     sampler: Sampler = "random"
+    prune: bool = False
     failed: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -176,8 +204,8 @@ class Study:
 
     @property
     def _round(self) -> int:
-        """Trials of a method that are drawn knowing of the same earlier ones."""
-        return self.trials if self.sampler == "random" else ROUND
+        """Trials of a method that know of the same earlier ones."""
+        return self.trials if self.sampler == "random" and not self.prune else ROUND
 
     def _left(self, first: int) -> Iterator[Trial]:
         """Yield the trials of a round that are not over, all methods' first ones first."""
@@ -189,7 +217,7 @@ class Study:
                     self._check(label, record, values)
                     shutil.rmtree(self._runs(label, number), ignore_errors=True)  # a kill may have left it
                 elif label not in self.failed:
-                    yield self._trial(label, number, values)
+                    yield self._trial(label, number, values, first)
 
     def _values(self, label: str, number: int, first: int) -> Values:
         """Return the values of a trial, drawn knowing of the trials before its round."""
@@ -197,13 +225,23 @@ class Study:
             return {}
         own = self.own(label)
         before = [self.record(label, other) for other in range(first if self.sampler == "tpe" else 0)]
-        told = [Told({**own, **record.values}, record.score) for record in before if record is not None]
+        told = [Told({**own, **record.values}, record.merit) for record in before if record is not None]
         return draw(self.spaces[label], self.sampler, (label, number), told)
 
-    def _trial(self, label: str, number: int, values: Values) -> Trial:
+    def _trial(self, label: str, number: int, values: Values, first: int) -> Trial:
         folder = self._runs(label, number)
         runs = plan(with_values(self.recipe, label, values), [label], self.seeds, folder)
-        return Trial(label, number, values, folder, [replace(one, opens_test=False) for one in runs])
+        earlier = [self.record(label, other) for other in range(first if self.prune else 0)]
+        known = [record.curves or {} for record in earlier if record is not None]
+        floors_of = {one.folder: floors([by_run.get(_key(one), []) for by_run in known], one.epochs) for one in runs}
+        own = {one.folder for one in runs if one.recipe.method == label}
+        return Trial(
+            label,
+            number,
+            values,
+            folder,
+            [replace(one, opens_test=False, floors=floors_of[one.folder] if one.folder in own else ()) for one in runs],
+        )
 
     def _check(self, label: str, record: TrialRecord, values: Values) -> None:
         if record.values != values:
@@ -214,7 +252,7 @@ class Study:
 
     def _tell(self, trial: Trial, result: GridResult, told: Callable[[Trial, TrialRecord], None]) -> None:
         """Write down a trial, and then remove its runs; nothing is written where its values do not explain its end."""
-        record = outcome(trial, result)
+        record = outcome(trial, result, with_curves=self.prune)
         if isinstance(record, str):
             self.failed[trial.label] = record
             return
@@ -255,6 +293,7 @@ class Study:
             dataset_fingerprint=fingerprint,
             seeds=list(self.seeds),
             sampler=self.sampler,
+            prune=self.prune,
         )
         if not path.exists():
             write_json(path, ours.to_dict(), follow=False)
@@ -272,7 +311,7 @@ def _compared(study: StudyRecord) -> dict[str, Any]:
     """Return what makes two studies the same: not the place of the data, nor what the final runs will be."""
     recipe = identity_of(with_defaults(study.recipe))
     rest = {key: value for key, value in recipe.items() if key not in {"method", "seeds"}}
-    return {**rest, "--tune-seeds": study.seeds, "--sampler": study.sampler}
+    return {**rest, "--tune-seeds": study.seeds, "--sampler": study.sampler, "--prune": study.prune}
 
 
 def _read(path: Path, model: type[Record]) -> Any:
@@ -291,34 +330,58 @@ class _End:
     summary: Summary | None
     failure: Failure | None
     seconds: float
+    curve: Sequence[float]
 
     @classmethod
     def of(cls, run: PlannedRun) -> _End:
         files = RunDirectory(run.folder)
-        summary = files.summary()
+        summary, epochs = files.summary(), files.epochs()
+        curve = [epoch.val.first for epoch in epochs]
         if summary is not None:
-            return cls(run, summary, None, summary.seconds)
-        return cls(run, None, files.failure(), sum(epoch.seconds for epoch in files.epochs()))
+            return cls(run, summary, None, summary.seconds, curve)
+        return cls(run, None, files.failure(), sum(epoch.seconds for epoch in epochs), curve)
 
     @property
-    def accuracy(self) -> float:
-        """On validation, of a run that is finished."""
-        assert self.summary is not None
+    def was_stopped(self) -> bool:
+        """Whether it was behind."""
+        return self.failure is not None and self.failure.kind == StoppedError.__name__
+
+    @property
+    def score(self) -> float:
+        """Accuracy or MAE on validation: of the selected epoch if the run is finished, else the best so far."""
+        if self.summary is None:
+            return max(self.curve)  # accuracies: no regression is stopped
         assert self.summary.val is not None
-        return self.summary.val.accuracy
+        return self.summary.val.first
 
 
-def outcome(trial: Trial, result: GridResult) -> TrialRecord | str:
+def _key(run: PlannedRun) -> str:
+    """Return what a run of a method is called in each of its trials."""
+    return f"{run.name} seed {run.seed}"
+
+
+def outcome(trial: Trial, result: GridResult, *, with_curves: bool = False) -> TrialRecord | str:
     """Return a trial's record from the files of its runs; why there is none, where its values do not explain that."""
     ends = [_End.of(run) for run in trial.runs]
     own = [end for end in ends if end.run.recipe.method == trial.label]
     seconds = sum(end.seconds for end in own)
     rest = sum(end.seconds for end in ends) - seconds
-    record = TrialRecord(number=trial.number, values=trial.values, seconds=seconds, teacher_seconds=max(rest, 0.0))
-    if all(end.summary is not None for end in ends):
-        found = {f"{end.run.name} seed {end.run.seed}": end.accuracy for end in own}
-        return record.model_copy(update={"accuracy": fmean(found.values()), "accuracies": found})
-    failures = [end.failure for end in ends if end.failure is not None]
+    task = None if own[0].run.recipe.task == "classification" else own[0].run.recipe.task
+    record = TrialRecord(
+        number=trial.number,
+        values=trial.values,
+        seconds=seconds,
+        teacher_seconds=max(rest, 0.0),
+        task=task,
+        curves={_key(end.run): list(end.curve) for end in own} if with_curves else None,
+    )
+    if all(end.summary is not None or end.was_stopped for end in ends):
+        found = {_key(end.run): end.score for end in own}
+        stopped = min((len(end.curve) for end in own if end.was_stopped), default=None)
+        names = ("accuracy", "accuracies") if task is None else ("mae", "maes")
+        scores = dict(zip(names, (fmean(found.values()), found), strict=True))
+        return record.model_copy(update={**scores, "stopped": stopped})
+    failures = [end.failure for end in ends if end.failure is not None and not end.was_stopped]
     bad = [failure for failure in failures if failure.kind in BAD]
     if bad:
         return record.model_copy(update={"failure": bad[0].message})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -26,7 +26,8 @@ from drcli.diagnosis.settings import in_words
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import EpochRecord, Summary
 from drcli.runs.records import Event as DiagnosisRecord
-from drcli.runs.wording import duration, how_selected, percent
+from drcli.runs.wording import duration, how_selected
+from drcli.task import TASKS, TaskName
 from drcli.watch.events import (
     Diagnosed,
     EpochFinished,
@@ -42,9 +43,18 @@ from drcli.watch.events import (
 ROWS = 12
 """Epochs that the live table shows."""
 
-COLUMNS = ("epoch", "train loss", "train acc", "val loss", "val acc", "samples/s", "left")
+SHORT: Mapping[TaskName, str] = {"classification": "acc", "regression": "MAE"}
+"""The score of an epoch, in a heading."""
 
-GRID_COLUMNS = ("run", "seed", "epochs", "train loss", "val loss", "val acc")
+
+def columns(task: TaskName) -> tuple[str, ...]:
+    """Return the headings of the epochs of a run."""
+    return ("epoch", "train loss", f"train {SHORT[task]}", "val loss", f"val {SHORT[task]}", "samples/s", "left")
+
+
+def grid_columns(task: TaskName) -> tuple[str, ...]:
+    """Return the headings of several runs."""
+    return ("run", "seed", "epochs", "train loss", "val loss", f"val {SHORT[task]}")
 
 
 class RateColumn(ProgressColumn):
@@ -143,11 +153,12 @@ class ConsoleListener(Lines):
         self.epochs = event.run.recipe.training.epochs
         self.seconds: list[float] = []
         self.rows: deque[tuple[str, ...]] = deque(maxlen=ROWS)
+        self.columns = columns(event.run.recipe.task)
         self.write(start_line(event, self.started, self.total), "bold")
         if self.console.is_terminal:
             self._open(event.rows)
         else:
-            self.console.print("  ".join(name.rjust(10) for name in COLUMNS))
+            self.console.print("  ".join(name.rjust(10) for name in self.columns))
 
     def _open(self, rows: int) -> None:
         self.progress = Progress(
@@ -172,7 +183,7 @@ class ConsoleListener(Lines):
 
     def _refresh(self) -> None:
         table = Table(box=None, caption="* best epoch so far", caption_justify="left")
-        for name in COLUMNS:
+        for name in self.columns:
             table.add_column(name, justify="right")
         for row in self.rows:
             table.add_row(*row)
@@ -190,12 +201,13 @@ def start_line(event: RunStarted, number: int, total: int) -> str:
 
 def epoch_cells(record: EpochRecord) -> tuple[str, ...]:
     """Return an epoch in the columns of the live table, but the time left."""
+    first = record.val.task.first
     return (
         f"{record.epoch}{'*' if record.selected else ' '}",
         f"{record.train['loss']:.4f}",
-        percent(record.train["accuracy"]),
+        first.text(record.train[first.key]),
         f"{record.val.loss:.4f}",
-        percent(record.val.accuracy),
+        first.text(record.val.first),
         f"{record.samples_per_second:.0f}",
     )
 
@@ -209,23 +221,23 @@ def event_line(event: DiagnosisRecord) -> str:
 
 def run_line(run: PlannedRun, summary: Summary, *, stored: bool) -> str:
     """Return a finished run in one line."""
-    each = {m: found.probe_accuracy for m, found in summary.unimodal.items()}
-    each |= {} if summary.fused_probe is None else {"fused": summary.fused_probe}
-    probes = ", ".join(f"{name} {percent(value)}" for name, value in each.items())
+    each = {m: found.score for m, found in summary.unimodal.items()}
+    each |= {} if summary.fused is None else {"fused": summary.fused}
+    first = TASKS[run.recipe.task].first
+    probes = ", ".join(f"{name} {first.text(value)}" for name, value in each.items())
     kept = "stored result, " if stored else ""
     before = ", before the first re-learning" if summary.is_untouched else ""
     return (
-        f"  {run.recipe.name}: {run.name} seed {run.seed}: {_accuracy(summary)} "
+        f"  {run.recipe.name}: {run.name} seed {run.seed}: {_score(summary)} "
         f"(epoch {summary.selected_epoch}, {how_selected([summary])}{before}); "
         + (f"linear probes: {probes} " if probes else "")
         + f"({kept}{duration(summary.seconds)})"
     )
 
 
-def _accuracy(summary: Summary) -> str:
-    if summary.tested is not None:
-        return f"test accuracy {percent(summary.tested.accuracy)}"
-    return f"validation accuracy {percent(summary.val.accuracy)}" if summary.val else "no scores"
+def _score(summary: Summary) -> str:
+    found, split = (summary.val, "validation") if summary.tested is None else (summary.tested, "test")
+    return "no scores" if found is None else f"{split} {found.task.first.name} {found.task.first.text(found.first)}"
 
 
 class GridConsole(Lines):
@@ -235,6 +247,7 @@ class GridConsole(Lines):
         super().__init__(console, total)
         self.finished = 0
         self.failed = 0
+        self.task: TaskName = "classification"
         self.rows: dict[Path, tuple[str, ...]] = {}  # by folder: several recipes may have runs of one name
 
     @property
@@ -259,6 +272,7 @@ class GridConsole(Lines):
 
     def _start(self, run: PlannedRun, first_epoch: int) -> None:
         """Open the run's row; where it is resumed is a line of its own."""
+        self.task = run.recipe.task
         self.rows[run.folder] = (
             f"{run.recipe.name}: {run.name}",
             str(run.seed),
@@ -278,13 +292,13 @@ class GridConsole(Lines):
             f"{record.epoch + 1} / {run.recipe.training.epochs}",
             f"{record.train['loss']:.4f}",
             f"{record.val.loss:.4f}",
-            percent(record.val.accuracy),
+            record.val.task.first.text(record.val.first),
         )
         self.rows[run.folder] = row
         if self.is_redrawn:
             self._refresh()
         else:
-            cells = zip(GRID_COLUMNS[1:], row[1:], strict=True)
+            cells = zip(grid_columns(self.task)[1:], row[1:], strict=True)
             self.write(f"{row[0]} " + ", ".join(f"{name} {cell}" for name, cell in cells))
 
     def _refresh(self) -> None:
@@ -297,7 +311,7 @@ class GridConsole(Lines):
         """Return the runs that train, in the order of their first events."""
         failed = f", {self.failed} failed" if self.failed else ""
         out = Table(box=None, caption=f"{self.finished} of {self.total} runs finished{failed}", caption_justify="left")
-        for name in GRID_COLUMNS:
+        for name in grid_columns(self.task):
             out.add_column(name, justify="left" if name == "run" else "right", overflow="fold")
         for row in self.rows.values():
             out.add_row(*row)

@@ -86,6 +86,9 @@ class Listener:
     def close(self) -> None:
         """The command ends, well or not."""
 
+    def tells(self, other: Listener) -> None:
+        """Notes that this listener has to make itself go to another one."""
+
 
 class Listeners(Listener):
     """Passes every event on to several listeners, in order."""

@@ -6,16 +6,17 @@ Each is imported once a run wants it. A run has its settings once, numbers by ep
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeAlias
 
-from drcli.errors import UsageError
+from drcli.errors import LoggerError, UsageError
 from drcli.recipe.text import leaves
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import EpochRecord, Summary
 from drcli.runs.records import Event as DiagnosisRecord
-from drcli.watch.events import Event, Listener, Listeners, RunFailed, RunFinished, RunStarted
+from drcli.watch.events import Event, Listener, Note, RunFailed, RunFinished, RunStarted
 
 Value: TypeAlias = str | float | bool
 
@@ -31,34 +32,58 @@ _CLASSES = {
     "tensorboard": "drcli.watch.tensorboard:TensorBoardListener",
     "wandb": "drcli.watch.wandb_log:WandbListener",
     "mlflow": "drcli.watch.mlflow_log:MlflowListener",
+    "trackio": "drcli.watch.trackio_log:TrackioListener",
 }
 
 
 class Loggers(Listener):
-    """Passes the events of each run on to the loggers that its recipe names."""
+    """Passes the events of each run on to the loggers that its recipe names.
 
-    def __init__(self) -> None:
-        self.present: Listeners | None = None
+    One that is lost, such as one whose server cannot be reached, is not tried again in this process, which would cost
+    each run the time that it takes to find that out.
+    """
+
+    def __init__(self, told: Listener | None = None) -> None:
+        self.present: dict[str, Listener] = {}
+        self.lost: set[str] = set()
+        self.told = told
+
+    def tells(self, other: Listener) -> None:
+        """Say to another listener that a logger is lost."""
+        self.told = other
 
     def on(self, event: Event) -> None:
         """Pass an event on; loggers live from the start of a run to its end.
 
         Raises:
-            RunError: a logger cannot write.
+            RunError: a logger without which the run shall not go on cannot write.
         """
         if isinstance(event, RunStarted):
             self.close()  # of a run that has failed, which its process is not told
-            self.present = Listeners(*map(_made, event.run.recipe.log))
-        if self.present is not None:
-            self.present.on(event)
+            self.present = {name: _made(name) for name in event.run.recipe.log if name not in self.lost}
+        for name, logger in list(self.present.items()):
+            with self._unless_lost(name):
+                logger.on(event)
         if isinstance(event, RunFinished | RunFailed):
             self.close()
 
     def close(self) -> None:
         """Close the loggers of a run that has not come to its end."""
-        present, self.present = self.present, None
-        if present is not None:
-            present.close()
+        present, self.present = self.present, {}
+        for name, logger in present.items():
+            with self._unless_lost(name):
+                logger.close()
+
+    @contextmanager
+    def _unless_lost(self, name: str) -> Iterator[None]:
+        """Drop a logger that cannot write, with one note."""
+        try:
+            yield
+        except LoggerError as error:
+            self.present.pop(name, None)
+            self.lost.add(name)
+            if self.told is not None:
+                self.told.on(Note(f"{error}; this run and those after it go on without {name}"))
 
 
 def _made(name: str) -> Listener:

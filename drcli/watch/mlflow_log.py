@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from drcli.errors import RunError
+from drcli.errors import LoggerError
 from drcli.reading import one_line
 from drcli.runs.planned import PlannedRun
 from drcli.watch.events import Diagnosed, EpochFinished, Event, Listener, RunFinished, RunStarted
@@ -19,6 +20,12 @@ from drcli.watch.loggers import curves, scores, settings, title
 
 FOLDER, KEY = "drcli.folder", "drcli.key"
 """Tags that hold the run directory, and a digest of its path by which a resumed run finds its own again."""
+
+BRIEF = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+"""What a server that does not answer costs, in seconds and further tries, unless the environment says so already.
+
+By its own values the package tries for a quarter of an hour.
+"""
 
 MOST_PARAMS = 100
 """Parameters that MLflow takes at once."""
@@ -38,7 +45,7 @@ class MlflowListener(Listener):
         """Write the numbers of an event.
 
         Raises:
-            RunError: they cannot be written.
+            LoggerError: they cannot be written.
         """
         with _own_errors():
             match event:
@@ -68,6 +75,9 @@ class MlflowListener(Listener):
 
 
 def _client() -> Any:
+    for name, value in BRIEF.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it announces each further try
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if address is None:
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # the one store that needs no other package
@@ -112,5 +122,4 @@ def _own_errors() -> Iterator[None]:
     try:
         yield
     except (kind, OSError) as error:
-        remedy = "check MLFLOW_TRACKING_URI, or leave mlflow out of log"
-        raise RunError(f"log: mlflow: {one_line(error)}; {remedy}") from error
+        raise LoggerError(f"log: mlflow: {one_line(error)} (MLFLOW_TRACKING_URI says where it writes)") from error

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from drcli.errors import RunError
+from drcli.errors import LoggerError, RunError
 from drcli.reading import one_line
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
@@ -30,9 +30,10 @@ class WandbListener(Listener):
         """Write the numbers of an event.
 
         Raises:
-            RunError: they cannot be written, or nobody is logged in.
+            LoggerError: they cannot be written.
+            RunError: a run cannot be begun there, for example because nobody is logged in.
         """
-        with _own_errors():
+        with _own_errors(RunError if isinstance(event, RunStarted) else LoggerError):
             match event:
                 case RunStarted(run, first_epoch):
                     self.run = _started(run, first_epoch)
@@ -44,7 +45,7 @@ class WandbListener(Listener):
 
     def close(self) -> None:
         """End a run that has not come to its end as a failed one."""
-        with _own_errors():
+        with _own_errors(LoggerError):
             self._finish(1)
 
     def _finish(self, code: int) -> None:
@@ -71,12 +72,12 @@ def _started(run: PlannedRun, first_epoch: int) -> Any:
 
 
 @contextmanager
-def _own_errors() -> Iterator[None]:
-    """Turn what the package raises into a message."""
+def _own_errors(kind: type[RunError]) -> Iterator[None]:
+    """Turn what the package raises into a message of a kind."""
     errors = import_module("wandb").errors
     try:
         yield
     except (errors.Error, OSError) as error:
-        raise RunError(
+        raise kind(
             f"log: wandb: {one_line(error)}; run wandb login, set WANDB_MODE=offline, or leave wandb out of log"
         ) from error

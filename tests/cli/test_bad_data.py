@@ -122,7 +122,8 @@ def test_data_prepared_with_other_settings_is_refused_with_the_differences(
 def test_data_of_another_format_version_is_refused(refused_data: Callable[..., str], dataset_copy: Path) -> None:
     change_info(dataset_copy, format_version=99)
     message = refused_data()
-    assert message.startswith(f"{dataset_copy / 'dataset.json'}: format_version is 99, this drcli reads 1, 2, 3 and 4")
+    path = dataset_copy / "dataset.json"
+    assert message.startswith(f"{path}: format_version is 99, this drcli reads 1, 2, 3, 4 and 5")
     assert "drcli prepare" in message
 
 

@@ -87,12 +87,12 @@ def test_only_what_is_left_is_written(recipe: Path, drcli: Drcli, tmp_path: Path
     common = ("train", recipe, "training.epochs=1", "--out", tmp_path / "runs", "--method")
     drcli(*common, "joint")
     said = drcli(*common, "joint,ogm", "--emit-jobs", tmp_path / "jobs", "--devices", 2).stdout
-    assert said.startswith("1 runs, in this order: 0 that others start from, 1 alone, 0 that start from others")
+    assert said.startswith("1 run, in this order: 0 that others start from, 1 alone, 0 that start from others")
     assert "teachers" not in (tmp_path / "jobs" / "submit.sh").read_text()
     (line,) = words(tmp_path / "jobs")
     assert line[-2:] == ["--devices", "2"]
     said = drcli(*common, "joint", "--emit-jobs", tmp_path / "none").stdout
-    assert said == "1 runs, all finished: nothing was written\n"
+    assert said == "1 run, finished: nothing was written\n"
     assert not (tmp_path / "none").exists()
 
 

@@ -20,6 +20,7 @@ def test_test_scores_equal_those_of_the_run(drcli: Drcli, finished: Path) -> Non
     path = finished / "checkpoint.pt"
     found = json.loads(drcli("eval", path, "--json").stdout)
     assert {"checkpoint", "split", "n", "accuracy", "macro_f1", "unimodal"} <= set(found)
+    assert "unfinished" not in found
     stored = json.loads((finished / "summary.json").read_text())
     assert (found["checkpoint"], found["split"]) == (str(path), "test")
     assert {key: found[key] for key in ("accuracy", "macro_f1", "n")} == stored["test"]
@@ -53,7 +54,9 @@ def test_what_a_run_took_is_that_of_its_summary_and_elsewhere_its_parameters_alo
     drcli: Drcli, finished: Path, run_copy: Path
 ) -> None:
     (run_copy / "summary.json").unlink()
-    (found,) = (json.loads(drcli("eval", run_copy / "checkpoint.pt", "--json").stdout)["cost"],)
+    whole = json.loads(drcli("eval", run_copy / "checkpoint.pt", "--json").stdout)
+    found = whole["cost"]
+    assert whole["unfinished"] == {"epochs_done": 2, "epochs": 2}
     state = checkpoint.load(finished / "checkpoint.pt")
     tensors = {**state["model"], **state["extras"]}
     learnt = sum(
@@ -65,6 +68,13 @@ def test_what_a_run_took_is_that_of_its_summary_and_elsewhere_its_parameters_alo
     assert 0 < cost["seconds_per_epoch"] < 60
     assert cost["seconds_per_1000"] > 0
     assert cost["peak_memory"] > 2**20
+
+
+def test_of_a_run_that_was_killed_the_table_says_how_far_it_came(drcli: Drcli, run_copy: Path) -> None:
+    (run_copy / "summary.json").unlink()
+    lines = (run_copy / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run_copy / "metrics.jsonl").write_text(lines[0])
+    assert "; the run is not finished: 1 of 2 epochs): split test" in drcli("eval", run_copy / "checkpoint.pt").stdout
 
 
 def test_measures_are_those_of_the_stored_outputs(finished: Path) -> None:

@@ -127,7 +127,8 @@ def test_frozen_weights_are_the_bits_that_they_began_with(prepared: Path, tmp_pa
 def moved_of(initial: dict[str, Any], after: dict[str, torch.Tensor], modality: str) -> list[str]:
     """Names of the tensors of an encoder that differ from those that the method kept of its beginning."""
     start = next(value for value in walk(initial) if isinstance(value, dict) and modality in value)[modality]
-    return [f"{modality}.{n}" for n, t in start.items() if not torch.equal(t, after[f"encoders.{modality}.{n}"])]
+    kept = {name.removeprefix(f"encoders.{modality}."): tensor for name, tensor in after.items()}
+    return [f"{modality}.{n}" for n, t in start.items() if n in kept and not torch.equal(t, kept[n])]
 
 
 def walk(value: Any) -> list[Any]:

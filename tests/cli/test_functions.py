@@ -181,7 +181,7 @@ def test_evaluate_and_diagnose_return_what_the_commands_print(drcli: Drcli, run_
     found = package.evaluate(run_copy, subsets=["audio", "visual"], noise={"audio": [10, 0]}, draws=2)
     assert found.to_dict() == shown
     assert found.conditions is not None
-    assert found.conditions.subsets["audio"].accuracy == shown["subsets"]["audio"]["accuracy"]
+    assert found.conditions.subsets["audio"].first == shown["subsets"]["audio"]["accuracy"]
     with pytest.raises(UsageError, match=r"holds several runs; drcli\.evaluate_runs scores them"):
         package.evaluate(run_copy.parent, subsets="all")
     many = package.evaluate_runs(run_copy.parent, subsets="all", progress=False)

@@ -9,6 +9,22 @@ import pytest
 from support.command_line import start
 
 HEAVY = {"torch", "pydantic", "numpy", "scipy", "sklearn", "matplotlib", "torchvision", "torchaudio"}
+EXTRAS = {
+    *(
+        "timm",
+        "transformers",
+        "peft",
+        "datasets",
+        "pyarrow",
+        "pandas",
+        "accelerate",
+        "lightning",
+        "IPython",
+        "ipykernel",
+    ),
+    *("ray", "optuna", "wandb", "mlflow", "av", "cv2", "h5py"),
+}
+"""What the extras install: none of it is loaded before a recipe, or a command, asks for it."""
 
 # Runs drcli on its arguments and writes the imported modules to the last line of standard output.
 AT_THE_END = """
@@ -65,7 +81,7 @@ def test_help_and_lists_import_neither_torch_nor_pydantic(args: tuple[str, ...])
     assert "drcli.cli" in modules
     # Some releases of Typer check the values of a subcommand with pydantic; nothing of ours asks for it.
     theirs = {"pydantic"} if "typer._adapters" in modules else set()
-    assert not modules & HEAVY - theirs
+    assert not modules & (HEAVY | EXTRAS) - theirs
     assert not {name for name in modules if name.startswith("drcli.recipe.")} - {"drcli.recipe.shipped"}
 
 
@@ -79,7 +95,7 @@ def test_the_first_epoch_on_digits_waits_for_no_package_it_does_not_need(tmp_pat
     modules, said = imported("train", "digits", *recipe, program=AT_THE_FIRST_EPOCH, cwd=tmp_path)
     assert "epoch" in said
     assert "torch" in modules
-    needless = HEAVY - {"torch", "pydantic", "numpy"} | {"torch._dynamo", "tensorboard"}
+    needless = HEAVY - {"torch", "pydantic", "numpy"} | {"torch._dynamo", "tensorboard"} | EXTRAS
     assert not modules & needless
     assert (tmp_path / "data" / "digits" / "dataset.json").is_file()
 

@@ -17,7 +17,7 @@ def test_an_unknown_logger_is_refused_with_the_known_ones(
     refused: Refused, recipe_file: RecipeFile, tmp_path: Path
 ) -> None:
     message = refused("train", recipe_file(), "--log", "wandbb", "--out", tmp_path, code=2)
-    assert "log[0] = wandbb   must be one of: tensorboard, wandb, mlflow. Did you mean wandb?" in message
+    assert "log[0] = wandbb   must be one of: tensorboard, wandb, mlflow, trackio. Did you mean wandb?" in message
 
 
 def test_another_logger_makes_no_other_run(drcli: Drcli, recipe_file: RecipeFile, tmp_path: Path, folder: Path) -> None:

@@ -66,7 +66,7 @@ def test_tables_alone_go_to_standard_output_or_to_a_file(
 def test_the_numbers_beside_a_latex_table_are_those_of_its_runs(drcli: Drcli, runs: Path, tmp_path: Path) -> None:
     drcli("report", runs, "--format", "latex", "--out", tmp_path / "x.tex", "--reference", "diagnose_relearn")
     rows = {row["method"]: row for row in csv.DictReader((tmp_path / "x.csv").read_text().splitlines())}
-    scores = {name: [run.accuracy for run in found] for name, found in by_name(collect([runs])).items()}
+    scores = {name: [run.score for run in found] for name, found in by_name(collect([runs])).items()}
     for name, found in scores.items():
         assert float(rows[name]["accuracy_mean"]) == pytest.approx(sum(found) / 2)
     difference = (sum(scores["joint"]) - sum(scores["diagnose_relearn"])) / 2
@@ -93,10 +93,10 @@ def test_columns_and_reference_are_chosen(drcli: Drcli, runs: Path) -> None:
         (
             ["--columns", "acuracy"],
             (
-                "--columns acuracy: no such column; known: method, seeds, val, accuracy, macro_f1, probes, "
-                "fused_probe, difference, p, bootstrap, seconds, published, balanced_accuracy, nll, ece, brier, "
-                "temperature, nll_scaled, ece_scaled, brier_scaled, parameters, seconds_per_epoch, seconds_per_1000, "
-                "peak_memory, peak_gpu_memory. Did you mean accuracy?"
+                "--columns acuracy: no such column; known: method, seeds, val, accuracy, macro_f1, mae, corr, acc2, "
+                "acc7, probes, fused_probe, difference, p, bootstrap, seconds, published, balanced_accuracy, nll, ece, "
+                "brier, temperature, nll_scaled, ece_scaled, brier_scaled, f1, acc2_nonzero, f1_nonzero, acc5, "
+                "parameters, seconds_per_epoch, seconds_per_1000, peak_memory, peak_gpu_memory. Did you mean accuracy?"
             ),
         ),
         (

@@ -17,8 +17,8 @@ from support.training import CPU
 
 from drcli import checkpoint
 from drcli.commands import train as command
+from drcli.engine.cores import Sharing
 from drcli.engine.grid import run_grid
-from drcli.engine.processes import Sharing
 from drcli.files import locked
 from drcli.watch.events import Listener
 
@@ -66,10 +66,10 @@ def test_how_many_pay_is_said_in_one_line(
     drcli: Drcli, recipe_file: RecipeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many runs as there are; how many are trained here is what the engine is told."""
-    asked: list[tuple[int | None, int]] = []
+    asked: list[tuple[int | None, int, int | None]] = []
 
-    def share_out(jobs: int | None, device: object, runs: int) -> Sharing:
-        asked.append((jobs, runs))
+    def share_out(jobs: int | None, device: object, runs: int, threads: int | None) -> Sharing:
+        asked.append((jobs, runs, threads))
         return Sharing(2, 1)
 
     monkeypatch.setattr(command, "share_out", share_out)
@@ -81,8 +81,22 @@ def test_how_many_pay_is_said_in_one_line(
     common = ("train", recipe_file(), "--seeds", "0,1", "--out", tmp_path / "runs")
     assert "2 runs at once, with 1 thread each; --jobs N trains N at once\n" in drcli(*common).stderr
     assert "at once" not in drcli(*common).stderr  # both are finished
-    assert "2 runs at once, with 1 thread each\n" in drcli(*common, "--jobs", 2, "--fresh").stderr
-    assert asked == [(None, 2), (None, 2), (2, 2)]
+    said = drcli(*common, "--jobs", 2, "--threads", 1, "--fresh").stderr
+    assert "2 runs at once, with 1 thread each\n" in said
+    assert asked == [(None, 2, None), (2, 2, 1)]
+
+
+def test_how_many_threads_one_run_has_is_said_first_and_noted(
+    drcli: Drcli, recipe_file: RecipeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    common = ("train", recipe_file(), "--seeds", "0", "--out", tmp_path / "runs")
+    told = drcli(*common).stderr.splitlines()
+    assert told[0] == "1 thread (1 of 1 core free); --threads N takes N"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert drcli(*common, "--threads", 2, "--fresh").stderr.splitlines()[0] == "2 threads"
+    environment = json.loads((tmp_path / "runs" / "toy" / "joint" / "seed0" / "environment.json").read_text())
+    assert environment["threads"] == 2
 
 
 def children(pid: int) -> list[int]:

@@ -112,6 +112,10 @@ def test_nan_in_a_sample_that_is_there_is_refused(tmp_path: Path) -> None:
     ("changed", "message"),
     [
         ({"audio_present": np.full(30, 2)}, "'audio_present' has other values than 0 and 1"),
+        (
+            {"audio_present": np.zeros(30, bool)},
+            "'audio_present' is false everywhere: no sample here has 'audio'; corr",
+        ),
         ({"audio_present": np.ones((30, 1), bool)}, r"'audio_present' is bool \(30, 1\); it must be \(N,\) booleans"),
         ({"audio_present": np.ones(29, bool)}, "'audio_present' has 29 rows, 'labels' has 30"),
         ({"smell_present": np.ones(30, bool)}, "says which samples have 'smell', which is missing"),

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import json
 import random
 import resource
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.command_line import Drcli, start, tree
-from support.kinetics_tree import CLASSES, make_kinetics
+from support.command_line import start, tree
 from support.many import make_source
 
-from data_prep.writing.shards import Shard, find_shards, shards_folder
+from data_prep.writing.shards import Shard, find_shards
 from drcli.errors import DataError, UsageError
 from drcli.names import DATASETS
 
@@ -94,6 +91,7 @@ def test_what_is_no_shard_is_refused(text: str) -> None:
         Shard.parse(text)
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_shard_are_refused(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source", seconds=0.2)
     process = start(source.folder, tmp_path / "out", "1/2", program=PROGRAM)
@@ -143,26 +141,6 @@ def test_twenty_thousand_clips_are_prepared_in_flat_memory(tmp_path: Path) -> No
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KB on Linux
     assert grown < 100_000
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_the_commands_prepare_parts_join_them_and_verify(drcli: Drcli, tmp_path: Path) -> None:
-    make_kinetics(tmp_path / "ks", counts={"train": 3, "val": 2, "test": 2})
-    small = ["dataset.prepare.frame_size=[32, 43]", f"dataset.prepare.classes={json.dumps(CLASSES)}"]
-    common = ["prepare", "kinetics_sounds", *small, f"dataset.root={tmp_path / 'data'}"]
-    source = ["--source", tmp_path / "ks"]
-    for part, clips in (("1/2", 12), ("2/2", 9)):
-        found = json.loads(drcli(*common, *source, "--shard", part, "--json").stdout)
-        assert (found["shard"], found["stored"], found["skipped"]) == (part, clips, {})
-    merged = json.loads(drcli(*common, *source, "--merge", "--json").stdout)
-    assert not shards_folder(tmp_path / "data").exists()
-    drcli(*common[:-1], f"dataset.root={tmp_path / 'whole'}", *source)
-    assert tree(tmp_path / "data") == tree(tmp_path / "whole")
-    assert json.loads(drcli(*common, "--verify", "--json").stdout)["fingerprint"] == merged["fingerprint"]
-    shutil.copyfile(tmp_path / "data" / "val" / "visual.npy", tmp_path / "data" / "test" / "visual.npy")
-    assert "truncated or altered" in drcli(*common, "--verify", code=3).stderr
-    assert "not made clip by clip" in drcli("prepare", "digits", "--shard", "1/2", code=2).stderr
-    assert "give one of them" in drcli("prepare", "digits", "--shard", "1/2", "--merge", code=2).stderr
 
 
 def test_a_source_whose_parts_are_joined_has_every_row_once(tmp_path: Path) -> None:

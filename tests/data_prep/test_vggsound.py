@@ -172,11 +172,10 @@ def test_pictures_that_an_edit_list_leaves_out_are_counted(tmp_path: Path) -> No
 def hide_lead_in(source: Path, target: Path, *, pictures: int) -> None:
     """Copy an MP4 with an edit list that begins so many pictures after the first one."""
     with av.open(str(source)) as inside, av.open(str(target), "w", options={"use_editlist": "1"}) as outside:
-        outside.flags |= 0
         streams = {stream.index: outside.add_stream_from_template(stream) for stream in inside.streams}
         shift = pictures / float(inside.streams.video[0].average_rate or 1)
         for packet in inside.demux():
-            if packet.dts is None:
+            if packet.dts is None or packet.pts is None:
                 continue
             ticks = round(shift / float(packet.time_base))
             packet.pts, packet.dts = packet.pts - ticks, packet.dts - ticks

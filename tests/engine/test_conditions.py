@@ -52,6 +52,10 @@ def assembled(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> Callable[...
     return make
 
 
+def pair(found: Any) -> tuple[float, float]:
+    return found.accuracy, found.macro_f1
+
+
 def logits_with(assembly: Assembly, *subset: str) -> Tensor:
     """The logits of the test split with some modalities alone."""
     batches = assembly.batches("test")
@@ -67,8 +71,7 @@ def test_all_modalities_give_the_plain_scores_bit_for_bit(method: str, assembled
     assert torch.equal(logits_with(assembly, *TWO), plain.logits)
     found = measure(assembly, "test", 0, Wanted(subsets=None).of(TWO)).subsets
     assert list(found) == ["audio", "visual", "audio+visual"]
-    assert found["audio+visual"].accuracy == plain.scores().accuracy
-    assert found["audio+visual"].macro_f1 == plain.scores().macro_f1
+    assert pair(found["audio+visual"]) == pair(plain.scores())
     assert found["audio+visual"].n == plain.scores().n
 
 
@@ -95,7 +98,7 @@ def test_one_modality_of_the_ensemble_scores_as_its_unimodal_run(
     expected = run_split(alone, "test")
     torch.testing.assert_close(logits_with(assembly, modality), expected.logits.log_softmax(dim=1))
     found = measure(assembly, "test", 0, Wanted(subsets=None).of(TWO)).subsets[modality]
-    assert (found.accuracy, found.macro_f1) == (expected.scores().accuracy, expected.scores().macro_f1)
+    assert pair(found) == pair(expected.scores())
 
 
 @pytest.mark.parametrize(("method", "weight"), [("mla", 1.0), ("pdf", 1.0), ("aug", 0.5), ("qmf", None)])
@@ -157,7 +160,7 @@ def test_the_training_mean_stands_in_for_features(assembled: Callable[..., Assem
         h = {"audio": test.features["audio"], "visual": mean.expand_as(test.features["visual"])}
         expected = score(assembly.model.fusion(h), test.split.labels, test.split.weight)
     found = measure(assembly, "test", 0, Wanted(subsets=[("audio",)], stand_in="mean").of(TWO)).subsets["audio"]
-    assert (found.accuracy, found.macro_f1) == (expected.accuracy, expected.macro_f1)
+    assert pair(found) == pair(expected)
 
 
 def test_a_share_of_the_samples_loses_a_modality_in_all_of_its_rows(assembled: Callable[..., Assembly]) -> None:
@@ -187,8 +190,8 @@ def test_missing_samples_are_scored_as_mixtures_of_both_kinds_of_rows(assembled:
         kept = keeping(assembly.batches("test"), "audio", ["visual"], 0.5, draw)
         logits = torch.where(kept[:, None], plain.logits, alone)
         accuracies.append(float(((logits.argmax(dim=1) == split.labels) * split.weight).sum() / split.weight.sum()))
-    assert found.accuracy == pytest.approx(sum(accuracies) / 2)
-    assert found.accuracy_std == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
+    assert found.first == pytest.approx(sum(accuracies) / 2)
+    assert found.spread == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
     assert (found.draws, found.n) == (2, 30)
 
 
@@ -202,8 +205,8 @@ def test_noise_is_what_a_recipe_with_it_has(
     expected = run_split(noisy, "test")
     batches = clean.batches("test")
     assert torch.equal(run_batches(clean, batches.noisy("audio")(-10.0))[LOGITS], expected.logits)
-    assert found["-10"].accuracy == expected.scores().accuracy
-    assert (found["-10"].draws, found["-10"].accuracy_std) == (1, None)
+    assert pair(found["-10"]) == pair(expected.scores())
+    assert (found["-10"].draws, found["-10"].spread) == (1, None)
 
 
 def test_a_draw_of_noise_is_the_same_at_every_ratio_and_another_than_the_next(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from support.training import CPU, bits, log
 
 from drcli import checkpoint
 from drcli.data.prepared import PreparedDataset, open_dataset
-from drcli.engine import jobs, processes
+from drcli.engine import jobs
+from drcli.engine.cores import Sharing
 from drcli.engine.grid import GridResult, run_grid
 from drcli.engine.jobs import Waiting, device_of, run_jobs
-from drcli.engine.processes import Sharing, share_out
 from drcli.errors import RecipeError
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
@@ -181,46 +180,9 @@ def test_a_run_waits_for_its_teachers_even_if_they_fail(toy_recipe: Callable[...
     assert waiting.runs == []
 
 
-@pytest.mark.parametrize(
-    ("asked", "runs", "cores", "memory", "expected"),
-    [
-        (None, 10, 8, 64, Sharing(8, 1)),
-        (None, 3, 8, 64, Sharing(3, 2)),
-        (None, 10, 8, 9, Sharing(4, 2)),
-        (None, 10, 8, 1, Sharing(1, 8)),
-        (None, 1, 8, 64, Sharing(1, 8)),
-        (None, 10, 1, 64, Sharing(1, 1)),
-        (3, 1, 8, 1, Sharing(3, 2)),
-        (16, 10, 8, 64, Sharing(16, 1)),
-    ],
-)
-def test_cores_are_shared_out(
-    asked: int | None, runs: int, cores: int, memory: int, expected: Sharing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Memory in GiB, of which a process is left 2."""
-    monkeypatch.setattr(processes, "cores", lambda: cores)
-    monkeypatch.setattr(processes, "memory", lambda: memory * 2**30)
-    assert share_out(asked, CPU, runs) == expected
-
-
-def test_gpus_train_one_run_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "cores", lambda: 12)
-    for there, expected in ((1, Sharing(1, 12)), (4, Sharing(4, 3))):
-        monkeypatch.setattr(torch.cuda, "device_count", lambda there=there: there)
-        assert share_out(None, CUDA, 10) == expected
-    assert share_out(2, CUDA, 10) == Sharing(2, 6)
+def test_of_several_gpus_each_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert [device_of(number, CUDA).index for number in range(6)] == [0, 1, 2, 3, 0, 1]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert device_of(3, CUDA) == CUDA
     assert device_of(3, CPU) == CPU
-
-
-def test_no_more_cores_are_used_than_threads_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert processes.cores() == 1
-
-
-def test_sharing_is_said_in_words() -> None:
-    assert str(Sharing(4, 1)) == "4 runs at once, with 1 thread each"
-    assert str(Sharing(2, 3)) == "2 runs at once, with 3 threads each"

@@ -219,4 +219,4 @@ def test_data_is_found_from_another_folder_where_the_run_noted_an_absolute_path(
 
 def test_an_attribute_that_drcli_does_not_have_is_refused() -> None:
     with pytest.raises(AttributeError, match="module 'drcli' has no attribute 'loads'"):
-        _ = drcli.loads
+        _ = drcli.loads  # type: ignore[attr-defined]

@@ -28,6 +28,7 @@ from drcli.metrics import Scores
 from drcli.recipe.schema import Recipe
 from drcli.runs import directory
 from drcli.runs.directory import RunDirectory
+from drcli.runs.measures import Measures
 from drcli.runs.records import Summary
 from drcli.watch.events import Listener
 
@@ -86,7 +87,7 @@ def test_a_run_leaves_all_its_files(run: Run, tmp_path: Path) -> None:
     assert RunDirectory(folder).summary() == summary
     assert (summary.test.n, summary.val and summary.val.n) == (30, 24)
     assert set(summary.unimodal) == {"audio", "visual"}
-    assert summary.measures is not None
+    assert isinstance(summary.measures, Measures)
     assert sum(found.n for found in summary.measures.classes.values()) == summary.test.n
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]

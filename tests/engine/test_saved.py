@@ -40,7 +40,7 @@ def message(call: Callable[[], object]) -> str:
 def test_the_contents_come_back_as_they_are() -> None:
     found = saved(STATE, PATH)
     assert (found.modalities, found.fingerprint, found.epoch, found.step) == (("audio",), "f", 3, 40)
-    assert (found.seconds, found.selected_epoch, found.selected_accuracy) == (1.5, 2, 0.5)
+    assert (found.seconds, found.selected_epoch, found.selected_merit) == (1.5, 2, 0.5)
     assert found.model["w"].tolist() == [1, 1]
 
 

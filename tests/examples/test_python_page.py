@@ -29,7 +29,7 @@ def run(script: str, folder: Path) -> str:
 
 @pytest.mark.slow
 def test_the_first_block_of_the_page_trains_and_scores(tmp_path: Path) -> None:
-    assert BLOCKS[0].count("\n") == 11  # ten lines of code and a blank one
+    assert BLOCKS[0].count("\n") == 10
     printed = run(BLOCKS[0], tmp_path)
     assert printed.startswith("**digits: test scores in per cent**")
     assert re.search(r"\n\| diagnose_relearn \| 1 \|", printed)

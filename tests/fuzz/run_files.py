@@ -25,7 +25,7 @@ from drcli.runs.collect import RunRecord, collect
 from drcli.runs.comparison import compare
 from drcli.runs.directory import RunDirectory
 from drcli.runs.outputs import StoredOutputs
-from drcli.runs.records import Scores
+from drcli.runs.scores import Probe, Scores
 from drcli.runs.values import comparison_csv
 
 FILES = (
@@ -123,9 +123,9 @@ def _demand_sense(run: RunRecord) -> None:
         raise SilentAcceptanceError("diagnoses out of order")
     scores = [summary.test, summary.val, *(record.val for record in epochs), *(record.test for record in epochs)]
     states = [state for event in events for state in event.modalities.values()]
-    _demand_shares(share for found in scores if found for share in (found.accuracy, found.macro_f1))
+    _demand_shares(share for found in scores if isinstance(found, Scores) for share in (found.accuracy, found.macro_f1))
     _demand_shares(share for state in states for share in (state.purity_train, state.purity_val, abs(state.gap)))
-    _demand_shares(probe.probe_accuracy for probe in summary.unimodal.values())
+    _demand_shares(probe.probe_accuracy for probe in summary.unimodal.values() if isinstance(probe, Probe))
     if any(isinstance(found, Scores) and found.n < 1 for found in scores):
         raise SilentAcceptanceError("scores of no samples")
     if summary.selected_epoch >= max(summary.epochs, 1) or summary.seconds < 0:

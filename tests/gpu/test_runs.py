@@ -134,7 +134,7 @@ def test_bf16_finds_nearly_what_fp32_finds(device: torch.device, toy_recipe: Mak
             assert 0 < difference < 0.02, (split, m)
     probes = [probe_modalities(one, "test", device) for one in outputs]
     for m, probe in probes[0].items():
-        assert probes[1][m].probe_accuracy == pytest.approx(probe.probe_accuracy, abs=3 / 48), m
+        assert probes[1][m].score == pytest.approx(probe.score, abs=3 / 48), m
         purities = [purity_of(one, m, fine, device) for one in outputs]
         assert purities[1] == pytest.approx(purities[0], abs=3 / 48), m
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from drcli.engine.assemble import restore
 from drcli.engine.evaluate import run_split
-from drcli.methods.ensemble import log_mean_softmax
+from drcli.methods.ensemble import log_mean_softmax, mean_values
 from drcli.models.multimodal import Teacher
 from drcli.recipe.schema import Recipe
 
@@ -108,3 +108,10 @@ def test_an_ensemble_takes_no_step_and_changes_no_weight(toy_recipe: Callable[..
     trainer.train()
     assert (bits(weights(trainer)), bits(trainer.assembly.extras.state_dict())) == before
     assert trainer.ctx.step == 0
+
+
+def test_values_are_averaged_over_the_modalities_that_a_row_has() -> None:
+    values = {"a": torch.tensor([[1.0], [2.0]]), "b": torch.tensor([[3.0], [-4.0]]), "c": torch.tensor([[5.0], [8.0]])}
+    assert mean_values(values).tolist() == [[3.0], [2.0]]
+    present = {"b": torch.tensor([True, False])}
+    assert mean_values(values, present).tolist() == [[3.0], [5.0]]

@@ -20,7 +20,7 @@ from drcli.engine.device import compile_forward
 from drcli.engine.evaluate import probe_modalities, run_split
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError, UsageError
-from drcli.methods.base import cross_entropy_of
+from drcli.methods.parts.criterion import criterion
 from drcli.names import METHODS
 from drcli.recipe.schema import Recipe
 from drcli.world import ALONE, World
@@ -189,6 +189,6 @@ def test_the_cross_entropy_of_some_rows_is_their_mean() -> None:
     logits, labels = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1])
     rows = torch.tensor([True, False, True, False, False])
     torch.testing.assert_close(
-        cross_entropy_of(logits, labels, rows), functional.cross_entropy(logits[rows], labels[rows])
+        criterion(None, logits, labels, rows), functional.cross_entropy(logits[rows], labels[rows])
     )
-    assert cross_entropy_of(logits, labels, torch.zeros(5, dtype=torch.bool)) == 0
+    assert criterion(None, logits, labels, torch.zeros(5, dtype=torch.bool)) == 0

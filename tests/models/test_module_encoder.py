@@ -28,7 +28,7 @@ def test_the_class_gets_the_shape_and_its_options_and_its_features_are_the_encod
     encoder = make("Mean", (1, 4, 7), width=9, bias=False)
     assert encoder.width == 9
     assert isinstance(encoder.model, Mean)
-    assert encoder.model.linear.bias is None
+    assert list(encoder.state_dict()) == ["model.linear.weight"]
     assert encoder.training
     x = torch.randn(5, 1, 4, 7)
     torch.testing.assert_close(encoder(x), encoder.model.linear(x.mean(dim=(1, 2))).relu())

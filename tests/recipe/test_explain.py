@@ -90,7 +90,7 @@ def test_a_number_beyond_its_range_is_refused_in_one_line_with_key_value_and_ran
 def required(model: type[BaseModel]) -> dict[str, Any]:
     """What a model's block must hold."""
     values: dict[str, Any] = {"lr": 0.1, "every": 1, "epochs": 1, "name": "x", "method": "x", "snr_db": 0}
-    values |= {"low": 0, "high": 1}
+    values |= {"low": 0, "high": 1, "model": "resnet18", "path": "my_package.encoders:Audio"}
     schema = model.model_json_schema(by_alias=True)
     return {name: values[name] for name in schema.get("required", ())}
 
@@ -193,8 +193,8 @@ def test_a_block_finds_all_that_is_in_it() -> None:
         (
             "zzz",
             (
-                "--explain zzz: unknown key; a recipe has: name, method, selection, monitor, seeds, log, dataset, "
-                "modalities, corrupt, fusion, methods, training, diagnosis, search."
+                "--explain zzz: unknown key; a recipe has: name, task, loss, method, selection, monitor, seeds, log, "
+                "dataset, modalities, corrupt, fusion, methods, training, diagnosis, search."
             ),
         ),
     ],

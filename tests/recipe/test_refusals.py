@@ -225,7 +225,7 @@ corrupt: {audio: {snr_db: 0, splits: [tset]}}
 
 extends: digits
     extends = digits   unknown key; known: dataset, modalities, corrupt, fusion, methods, training,
-    diagnosis, search, name, method, selection, monitor, seeds, log. Did you mean seeds?
+    diagnosis, search, name, task, loss, method, selection, monitor, seeds, log. Did you mean seeds?
 
 methods: {joint: {training: {epochs: 0}}, relearn: {}}
     methods.joint.training.epochs = 0   must be from 1 to 1,000,000

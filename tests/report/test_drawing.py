@@ -18,11 +18,12 @@ from drcli.report.drawing import (
     draw_curve,
     draw_heat_map,
     heat_panel,
+    merged,
     panel,
     sample,
     shortened,
 )
-from drcli.report.theme import PAGE, look
+from drcli.report.theme import OTHER, PAGE, look
 
 
 def test_each_epoch_is_averaged_over_the_seeds_that_have_it() -> None:
@@ -82,6 +83,20 @@ def test_a_legend_stays_within_its_figure(names: list[str]) -> None:
         box = figure.legends[0].get_window_extent()
     assert figure.get_figheight() > before
     assert (box.x0 >= 0, box.y0 >= 0, box.x1 <= figure.bbox.x1) == (True, True, True)
+
+
+def test_methods_without_a_colour_are_thin_lines_that_share_one_line_of_the_legend() -> None:
+    with PAGE.applied():
+        figure, axes = panel()
+        looks = {"joint": look(0), "ogm": OTHER, "pmr": OTHER}
+        drawn = Curve([0, 1], [1.0, 2.0], [0.5, 0.5])
+        keys = [(draw_curve(axes, drawn, looks[name], "-", PAGE), name) for name in looks]
+        add_legend(figure, keys, PAGE)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["joint", "2 other methods"]
+    assert len(axes.collections) == 1  # the band of joint alone
+    one, *others = axes.lines
+    assert all(line.get_zorder() < one.get_zorder() and line.get_marker() == "None" for line in others)
+    assert [name for _, name in merged(keys[:2])] == ["joint", "ogm"]  # one alone keeps its name
 
 
 @pytest.mark.parametrize(("names", "rotation"), [(["a", "b", "c"], 0), (["zero", "one", "two", "three"] * 3, 90)])

@@ -12,6 +12,7 @@ from drcli.errors import UsageError
 from drcli.report.tables import BOLD, KEYS, STANDARD, best_names, comparison_tables
 from drcli.report.wording import in_print
 from drcli.runs.collect import RunRecord, by_name, collect
+from drcli.runs.measures import measures_of
 
 SCORES = {"joint": [0.80, 0.82, 0.81], "pmr": [0.90, 0.91, 0.92], "agm": [0.89, 0.93, 0.90]}
 
@@ -60,7 +61,8 @@ def test_what_else_was_measured_is_in_columns_of_its_own_that_are_asked_for(tmp_
         write_run(tmp_path, 0.8, seed=seed, summary={"measures": measures(0.02 * seed), "cost": COST})
         write_run(tmp_path, 0.8, label="agm", seed=seed)
     runs = collect([tmp_path])
-    more = list(KEYS[len(STANDARD) :])
+    more = [one.key for one in measures_of("classification")]
+    assert set(more) < set(KEYS) - set(STANDARD)
     (table,) = comparison_tables(runs, columns=more)
     shown = dict(zip(table.columns, table.rows[0], strict=True))
     assert shown == {
@@ -94,15 +96,15 @@ def test_differences_are_to_the_reference_asked_for(runs: list[RunRecord]) -> No
 
 def test_the_best_are_those_whose_paired_interval_contains_zero(runs: list[RunRecord]) -> None:
     # agm minus pmr: -1, +2, -2 points, -0.3 +- 5.2; joint minus pmr: -10, -9, -11, -10 +- 2.5.
-    assert set(best_names(by_name(runs), lambda run: run.accuracy)) == {"agm", "pmr"}
+    assert set(best_names(by_name(runs), lambda run: run.score)) == {"agm", "pmr"}
 
 
 def test_of_one_seed_the_best_alone_is_bold_and_what_equals_it(tmp_path: Path) -> None:
     for label, accuracy in {"joint": 0.8, "pmr": 0.9, "agm": 0.9}.items():
         write_run(tmp_path, accuracy, label=label)
     methods = by_name(collect([tmp_path]))
-    assert set(best_names(methods, lambda run: run.accuracy)) == {"agm", "pmr"}
-    assert best_names({"joint": methods["joint"]}, lambda run: run.accuracy) == []
+    assert set(best_names(methods, lambda run: run.score)) == {"agm", "pmr"}
+    assert best_names({"joint": methods["joint"]}, lambda run: run.score) == []
     assert best_names(methods, lambda run: None) == []
 
 

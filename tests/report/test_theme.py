@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from drcli.report.page.page import _asset
-from drcli.report.theme import BACKGROUND, COLOURS, EVENT, MARKERS, PAGE, PAPER, Theme, look
+from drcli.report.theme import BACKGROUND, COLOURS, EVENT, MARKERS, OTHER, PAGE, PAPER, Theme, look
 
 # What is left of linear red, green and blue without one kind of cone: Machado, Oliveira, Fernandes, "A
 # physiologically-based model for simulation of color vision deficiency", IEEE TVCG 2009, severity 1.
@@ -96,3 +96,13 @@ def test_the_marker_of_an_event_is_no_methods() -> None:
 def test_a_method_keeps_its_look_in_both_themes(theme: Theme) -> None:
     of_report = theme.with_methods(["joint", "ogm", "joint", "pmr"])
     assert [of_report.look(name) for name in ("joint", "ogm", "pmr")] == [look(0), look(1), look(2)]
+
+
+def test_of_more_methods_than_colours_those_that_come_first_have_one_each() -> None:
+    names = [f"m{number}" for number in range(12)]
+    found = PAGE.with_methods(names, ["m11", "m3"])
+    looks = [found.look(name) for name in names]
+    assert looks[11] == look(9)  # m0 to m8, and m11
+    assert [name for name, seen in zip(names, looks, strict=True) if seen == OTHER] == ["m9", "m10"]
+    assert PAGE.with_methods(names[:10], ["m9"]).look("m9") == look(9)
+    assert PAGE.with_methods(names).look("m11") == look(11)  # without such an order colours are repeated

@@ -66,3 +66,5 @@ def test_parts_add_up() -> None:
     assert total([Work(3, 1, 5.0, 1, 60), Work(2, 2, 0.0, 0)]) == Work(5, 3, 5.0, 1, 60)
     assert str(Work(13, 12, 0.0, 1)) == "13 runs, 12 of them finished; the rest takes no training"
     assert str(Work(5, 3, 5.0, 1, 60)).endswith("about 0:05, and 60 epochs of runs of unknown speed")
+    assert str(Work(1, 1, 0.0, 0)) == "1 run, finished"
+    assert str(Work(1, 0, 5.0, 0, 60)) == "1 run, not finished; it takes about 0:05"

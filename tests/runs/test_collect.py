@@ -51,7 +51,7 @@ def test_files_of_the_version_before_are_read_and_newer_ones_refused(tmp_path: P
     lines = (folder / "metrics.jsonl").read_text().replace("samples_per_second", "clips_per_second")
     (folder / "metrics.jsonl").write_text(lines)
     (run,) = collect([tmp_path])
-    assert (run.done.format, run.done.val, run.accuracy) == (1, None, 0.5)
+    assert (run.done.format, run.done.val, run.score) == (1, None, 0.5)
     assert run.epochs()[0].samples_per_second == 1234.5
     path.write_text(json.dumps({**found, "format": 3}))
     with pytest.raises(DataError, match=r"summary\.json: format is 3, this drcli reads up to 2; use the"):

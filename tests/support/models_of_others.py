@@ -72,7 +72,8 @@ class Mean(nn.Module):
         self.linear = nn.Linear(shape[-1], width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x.flatten(1, -2).mean(dim=1)).relu()
+        found: Tensor = self.linear(x.flatten(1, -2).mean(dim=1)).relu()
+        return found
 
 
 class Valid(nn.Module):
@@ -83,7 +84,8 @@ class Valid(nn.Module):
         self.table = nn.Embedding(vocabulary, 5)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        return self.table(x)[:, 0] * (lengths > 0)[:, None]
+        found: Tensor = self.table(x)[:, 0] * (lengths > 0)[:, None]
+        return found
 
 
 class OverTheBatch(Mean):

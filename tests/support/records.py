@@ -8,7 +8,8 @@ from typing import Any
 
 from drcli.runs.conditions import Condition, Conditions
 from drcli.runs.measures import Calibration, ClassScores, Cost, Measures
-from drcli.runs.records import EpochRecord, Event, Failure, LearningState, Probe, Scores, ScoresAndLoss, Summary
+from drcli.runs.records import EpochRecord, Event, Failure, LearningState, Summary
+from drcli.runs.scores import Probe, Scores, ScoresAndLoss
 from drcli.watch import events as told
 from drcli.watch.events import Listener
 

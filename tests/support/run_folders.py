@@ -12,7 +12,8 @@ from support.records import epoch_record, event_record, scores, summary_record
 
 from drcli.runs.directory import RunDirectory
 from drcli.runs.outputs import StoredOutputs
-from drcli.runs.records import Environment, Event, LearningState, ScoresAndLoss, Summary
+from drcli.runs.records import Environment, Event, LearningState, Summary
+from drcli.runs.scores import ScoresAndLoss
 
 MODALITIES = ("audio", "visual")
 

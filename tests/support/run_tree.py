@@ -14,18 +14,8 @@ from support.records import COST, measures_of
 
 from drcli.runs.directory import RunDirectory
 from drcli.runs.outputs import StoredOutputs
-from drcli.runs.records import (
-    Environment,
-    EpochRecord,
-    Event,
-    Failure,
-    LearningState,
-    Probe,
-    Purities,
-    Scores,
-    ScoresAndLoss,
-    Summary,
-)
+from drcli.runs.records import Environment, EpochRecord, Event, Failure, LearningState, Purities, Summary
+from drcli.runs.scores import Probe, Scores, ScoresAndLoss
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ENVIRONMENT = Environment(
@@ -182,7 +172,7 @@ def _summary(run: MadeRun) -> Summary:
         events=3 if run.settings else 0,
         val=Scores(accuracy=run.final + run.gap, macro_f1=run.final, n=300),
         test=Scores(accuracy=run.final, macro_f1=run.final - 0.01, n=600),
-        unimodal=probes,
+        unimodal={**probes},
         measures=measures_of(dict.fromkeys(run.classes, run.final), n=600 // len(run.classes), more=0.01 * run.seed),
         cost=COST,
     )

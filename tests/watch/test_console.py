@@ -13,7 +13,7 @@ from support.records import FOUND, epoch_record, event_record, failure_record, s
 from drcli.recipe.schema import Recipe
 from drcli.runs.planned import PlannedRun, plan
 from drcli.runs.records import Purities
-from drcli.watch.console import COLUMNS, ROWS, ConsoleListener, event_line, run_line
+from drcli.watch.console import ROWS, ConsoleListener, columns, event_line, run_line
 from drcli.watch.events import Diagnosed, EpochFinished, Note, RowsDone, RunFailed, RunFinished, RunStarted
 
 SUMMARY = summary_record()
@@ -40,7 +40,7 @@ def test_without_a_terminal_an_epoch_is_one_line(run: PlannedRun) -> None:
         listener.on(EpochFinished(run, epoch_record(epoch, selected=epoch == 1)))
     lines = stream.getvalue().splitlines()
     assert lines[0] == "[1/2] toy: joint seed 3: 4 epochs, training data 1.2 MB in memory maps"
-    assert lines[1].split() == " ".join(COLUMNS).split()
+    assert lines[1].split() == " ".join(columns("classification")).split()
     assert lines[2].split() == ["0", "1.2346", "50.0", "%", "0.9877", "62.5", "%", "1234", "0:06"]
     assert lines[3].split() == ["1*", "1.2346", "50.0", "%", "0.9877", "62.5", "%", "1234", "0:04"]
     assert len(lines) == 4
@@ -73,7 +73,7 @@ def test_a_terminal_shows_a_live_table_that_is_gone_at_the_end(run: PlannedRun) 
     live.refresh()
     shown = stream.getvalue()
     assert "\x1b" in shown
-    assert all(name in shown for name in COLUMNS)
+    assert all(name in shown for name in columns("classification"))
     assert "* best epoch so far" in shown
     assert "1.2346" in shown
     listener.on(RunFinished(run, SUMMARY, False))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ import pytest
 from support.records import epoch_record, event_record, failure_record, scores, summary_record
 
 from drcli.commands.train import check_weights
-from drcli.errors import RunError, UsageError
+from drcli.errors import LoggerError, RunError, UsageError
 from drcli.recipe.schema import Recipe
 from drcli.runs.planned import PlannedRun, plan
 from drcli.watch import loggers
@@ -67,6 +68,16 @@ def tell(listener: Listener, events: list[Event]) -> None:
         listener.on(event)
 
 
+class Kept(Listener):
+    """Keeps the events."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on(self, event: Event) -> None:
+        self.events.append(event)
+
+
 class Told(Listener):
     """Keeps what happens to loggers, by name."""
 
@@ -112,6 +123,36 @@ def test_a_run_that_ended_unheard_is_closed_before_the_next(heard: list[tuple[st
     all_of_them.close()
     all_of_them.close()
     assert [name for _, name in heard] == ["RunStarted", "closed", "RunStarted", "closed"]
+
+
+def test_a_logger_that_is_lost_is_named_once_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, toy_recipe: Make, tmp_path: Path
+) -> None:
+    class Lost(Told):
+        def on(self, event: Event) -> None:
+            if self.name == "mlflow":
+                raise LoggerError("log: mlflow: no answer")
+            super().on(event)
+
+    monkeypatch.setattr("drcli.watch.loggers._made", Lost)
+    monkeypatch.setattr(Told, "heard", [])
+    notes = Kept()
+    all_of_them = Loggers(notes)
+    (one,) = plan(toy_recipe(log=["mlflow", "tensorboard"]), ["joint"], [0], tmp_path)
+    for _ in range(2):
+        tell(all_of_them, [RunStarted(one, 0, 60), RunFinished(one, SUMMARY)])
+    assert notes.events == [Note("log: mlflow: no answer; this run and those after it go on without mlflow")]
+    assert Told.heard == 2 * [("tensorboard", name) for name in ("RunStarted", "RunFinished", "closed")]
+
+
+def test_a_logger_that_cannot_begin_still_ends_the_run(monkeypatch: pytest.MonkeyPatch, run: PlannedRun) -> None:
+    class Refusing(Told):
+        def on(self, event: Event) -> None:
+            raise RunError("log: wandb: no login")
+
+    monkeypatch.setattr("drcli.watch.loggers._made", Refusing)
+    with pytest.raises(RunError, match="no login"):
+        Loggers().on(RunStarted(run, 0, 60))
 
 
 def test_numbers_that_are_no_curves_are_left_out() -> None:
@@ -289,3 +330,51 @@ def test_mlflow_keeps_every_number_in_one_run_that_is_resumed(
     assert [(one.step, one.value) for one in history] == [(0, 2.0), (1, 1.0)]
     tell(MlflowListener(), whole(run))  # from epoch 0: another one
     assert len(client.search_runs([experiment])) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_trackio_keeps_every_number_in_one_run_that_is_resumed(
+    run: PlannedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    pytest.importorskip("trackio", reason="trackio is not installed: pip install 'drcli[trackio]'")
+    from drcli.watch.trackio_log import PROJECT, TrackioListener, name_of
+
+    stopped, resumed = TrackioListener(), TrackioListener()
+    tell(stopped, whole(run)[:3])
+    stopped.close()
+    tell(resumed, [RunStarted(run, 1, 60), *whole(run)[3:]])
+    storage = import_module("trackio.sqlite_storage").SQLiteStorage
+    logged = storage.get_logs(PROJECT, name_of(run))
+    assert [(row["step"], row["train/loss"]) for row in logged if "train/loss" in row] == [(0, 2.0), (1, 1.0)]
+    assert [row["relearn/audio/gap"] for row in logged if "relearn/audio/gap" in row] == [pytest.approx(0.2)]
+    reached = next(row for row in logged if "final/test/accuracy" in row)
+    assert {key: reached[key] for key in REACHED} == REACHED
+    assert storage.get_runs(PROJECT) == [name_of(run)]
+    assert name_of(run).startswith("toy: joint seed 0 (")
+    assert capsys.readouterr().out == ""  # standard output has nothing but the result of a command
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_server_of_mlflow_that_cannot_be_reached_costs_one_warning(
+    run: PlannedRun, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing listens on port 9; only the times between two tries are not waited for."""
+    pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'drcli[mlflow]'")
+    from drcli.watch.mlflow_log import BRIEF
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    for name in BRIEF:
+        monkeypatch.delenv(name, raising=False)
+    notes = Kept()
+    all_of_them = Loggers(notes)
+    changed = PlannedRun(replace(run.recipe, log=("mlflow",)), run.modalities, run.folder)
+    tell(all_of_them, whole(changed))
+    (note,) = notes.events
+    assert isinstance(note, Note)
+    assert note.text.startswith("log: mlflow: API request to http://127.0.0.1:9")
+    assert note.text.endswith("; this run and those after it go on without mlflow")
+    assert capfd.readouterr().err == ""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drcli.data.batches import Batch
-from drcli.methods.base import Losses, Method, Scalars, cross_entropy_of
+from drcli.methods.base import Losses, Method, Scalars
 from drcli.methods.context import Context
 from drcli.models.fusion import Outputs
 
@@ -43,7 +43,7 @@ class Alternating(Method):
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
         """Return the cross-entropy of the present turn, by its modality, over the rows that have it."""
-        return {self.turn: cross_entropy_of(outputs.logits, batch.labels, batch.present.get(self.turn))}
+        return {self.turn: ctx.criterion(outputs.logits, batch.labels, batch.present.get(self.turn))}
 
     def all_logits(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return z_m of every modality, {m: (B, C)}, of features {m: (B, D_m)}."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drcli.errors import DataError
-from drcli.report.drawing import Key, name_keys, sample, shortened
-from drcli.report.theme import BACKGROUND, MUTED, Theme
+from drcli.report.drawing import Key, merged, name_keys, sample, shortened
+from drcli.report.theme import BACKGROUND, FAINT, MUTED, OTHER, Theme
 from drcli.report.wording import count_seeds, name_recipe
 from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
 from drcli.runs.comparison import Mean, Row, compare, find_reference
-from drcli.runs.wording import how_selected, mean_and_spread
+from drcli.runs.wording import how_selected, score_and_spread
+from drcli.task import CLASSIFICATION, Kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ class Comparison:
         reference: name that differences are to; None where there is none.
         rows: the methods.
         probed: the two modalities with probes that are drawn; none where no method has two.
-        alone: probe accuracy of an encoder that was trained alone, by modality.
+        alone: score of the probe of an encoder that was trained alone, by modality.
         selected: how epochs were selected.
     """
 
@@ -40,6 +41,16 @@ class Comparison:
     probed: Sequence[str]
     alone: dict[str, Mean]
     selected: str
+
+    @property
+    def kind(self) -> Kind:
+        """The score that is compared."""
+        return next((row.task.first for row in self.rows), CLASSIFICATION.first)
+
+    @property
+    def unit(self) -> str:
+        """Of differences, in words."""
+        return "points" if self.kind.more_is_better else "below 0 is better"
 
     @property
     def compared(self) -> list[Row]:
@@ -93,81 +104,85 @@ def draw(figure: Figure, found: Sequence[Comparison], theme: Theme) -> None:
         draw_differences(left, one, theme)
         keys = draw_probes(right, one, theme)
         left.set_title(one.title, loc="left", fontsize=11, fontweight="bold")
-        _legend_beside(right, keys, theme)
+        _legend_beside(right, keys, theme, one.kind)
 
 
 def draw_differences(axes: Axes, found: Comparison, theme: Theme) -> None:
     """Draw each method's mean difference in test accuracy to the reference, and its 95 % interval of Student's t."""
     axes.axvline(0, color=MUTED, linewidth=1)
+    kind, scale = found.kind, found.kind.scale
     for place, row in enumerate(found.compared):
         colour, marker = theme.look(row.name)
         assert row.difference is not None
         if row.difference.t95 is not None:
             low, high = row.difference.t95
-            axes.hlines(place, 100 * low, 100 * high, colors=colour, linewidth=2)
-        axes.plot(100 * row.difference.mean, place, marker, color=colour, markersize=theme.marker_size + 2)
+            axes.hlines(place, scale * low, scale * high, colors=colour, linewidth=2)
+        axes.plot(scale * row.difference.mean, place, marker, color=colour, markersize=theme.marker_size + 2)
     names = [shortened(row.name) for row in found.compared]
     axes.set_yticks(range(len(names)), names)
-    axes.set(ylim=(max(len(names), 2) - 0.5, -0.5), xlabel=f"accuracy minus {found.reference} (points)")
+    axes.set(ylim=(max(len(names), 2) - 0.5, -0.5), xlabel=f"{kind.name} minus {found.reference} ({found.unit})")
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
 
 
 def draw_probes(axes: Axes, found: Comparison, theme: Theme) -> list[Key]:
-    """Draw linear-probe accuracies of two modalities, the area of a point by the multimodal accuracy.
+    """Draw linear-probe accuracies, or MAEs, of two modalities, the area of a point by that of the whole model.
 
     Crosses are one standard deviation over seeds; dashed lines are the probes of encoders trained alone.
 
     Returns:
-        The lines of a legend, with each method's accuracy.
+        The lines of a legend, with each method's score.
     """
     first, second = found.probed
     points = [row for row in found.rows if first in row.probes and second in row.probes]
     keys: list[Key] = []
-    for row, area in zip(points, areas([row.accuracy.mean for row in points]), strict=True):
+    kind, scale = found.kind, found.kind.scale
+    for row, area in zip(points, areas([kind.merit(row.score.mean) for row in points]), strict=True):
         look, x, y = theme.look(row.name), row.probes[first], row.probes[second]
-        _cross(axes, x, y, look.colour)
+        if look != OTHER:
+            _cross(axes, x, y, look.colour, scale)
         axes.scatter(
-            100 * x.mean,
-            100 * y.mean,
+            scale * x.mean,
+            scale * y.mean,
             s=area,
             color=look.colour,
             marker=look.marker,
             edgecolors=BACKGROUND,
             lw=0.5,
-            zorder=3,
+            **({"zorder": 2.5, "alpha": FAINT} if look == OTHER else {"zorder": 3}),
         )
-        keys.append(
-            (sample(theme, look), f"{shortened(row.name)}: {mean_and_spread(row.accuracy.mean, row.accuracy.std)}")
-        )
-    lines = [line(100 * found.alone[m].mean, color=MUTED, linestyle="--", linewidth=1) for m, line in
+        shown = score_and_spread(row.score.mean, row.score.std, kind=kind)
+        keys.append((sample(theme, look), f"{shortened(row.name)}: {shown}"))
+    lines = [line(scale * found.alone[m].mean, color=MUTED, linestyle="--", linewidth=1) for m, line in
              ((first, axes.axvline), (second, axes.axhline)) if m in found.alone]  # fmt: skip
     axes.margins(0.18)
-    axes.set(xlabel=f"linear probe of {first} (%)", ylabel=f"linear probe of {second} (%)")
+    unit = f" ({kind.unit or kind.name})"
+    axes.set(xlabel=f"linear probe of {first}{unit}", ylabel=f"linear probe of {second}{unit}")
     return [*keys, *((line, "encoder trained alone") for line in lines[:1])]
 
 
-def areas(accuracies: Sequence[float]) -> list[float]:
-    """Return areas in points squared, from the least accuracy to the greatest."""
-    low, high = min(accuracies), max(accuracies)
-    shares = [(value - low) / (high - low) if high > low else 1.0 for value in accuracies]
+def areas(merits: Sequence[float]) -> list[float]:
+    """Return areas in points squared, from the worst score to the best; the greatest is the best."""
+    low, high = min(merits), max(merits)
+    shares = [(value - low) / (high - low) if high > low else 1.0 for value in merits]
     return [SIZES[0] + share * (SIZES[1] - SIZES[0]) for share in shares]
 
 
-def _cross(axes: Axes, x: Mean, y: Mean, colour: str) -> None:
+def _cross(axes: Axes, x: Mean, y: Mean, colour: str, scale: float) -> None:
     """Draw one standard deviation on either side, of more than one seed."""
     if x.std is not None and y.std is not None:
-        place, reach = (100 * x.mean, 100 * y.mean), (100 * x.std, 100 * y.std)
+        place, reach = (scale * x.mean, scale * y.mean), (scale * x.std, scale * y.std)
         axes.hlines(place[1], place[0] - reach[0], place[0] + reach[0], colors=colour, linewidth=1)
         axes.vlines(place[0], place[1] - reach[1], place[1] + reach[1], colors=colour, linewidth=1)
 
 
-def _legend_beside(axes: Axes, keys: Sequence[Key], theme: Theme) -> None:
+def _legend_beside(axes: Axes, keys: Sequence[Key], theme: Theme, kind: Kind) -> None:
     """Name the methods beside the panel: written at the points, names of near ones would cover each other."""
+    keys = merged(keys)
     legend = axes.legend(
         [handle for handle, _ in keys],
         ["-"] * len(keys),
-        title="multimodal accuracy (%),\nalso the area of a point",
+        title=f"multimodal {kind.axis},\nalso the area of a point",
         loc="upper left",
         bbox_to_anchor=(1.0, 1.0),
         fontsize=theme.legend_size,

@@ -15,7 +15,7 @@ from drcli.report.theme import BACKGROUND, LINE, MUTED, Theme, look
 from drcli.report.wording import name_recipe
 from drcli.runs.collect import RunRecord, finished
 from drcli.runs.outputs import StoredOutputs
-from drcli.runs.wording import how_selected, percent
+from drcli.runs.wording import how_selected
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ class Row:
 
     def probe(self, modality: str) -> str:
         """Return the accuracy of the modality's linear probe."""
-        return percent(self.run.done.unimodal[modality].probe_accuracy)
+        return self.run.task.first.text(self.run.done.unimodal[modality].score)
 
 
 def make_map(features: Array, labels: Array, most_rows: int, hollow: Array | None = None) -> Map:

@@ -83,7 +83,7 @@ def data(runs: Iterable[RunRecord]) -> list[Grid]:
     joint: dict[str, dict[int, float]] = {}
     for run in done:
         if run.method == JOINT:
-            joint.setdefault(_key(_without_method(run)), {})[run.seed] = run.accuracy
+            joint.setdefault(_key(_without_method(run)), {})[run.seed] = run.score
     names = _names([group[0] for group in groups])
     return [
         Grid(name, group, by_cell(group), joint.get(_key(_without_method(group[0])), {}))
@@ -110,7 +110,7 @@ def by_cell(runs: Iterable[RunRecord]) -> dict[Cell, dict[int, float]]:
     found: dict[Cell, dict[int, float]] = {}
     for run in runs:
         settings = run.relearning or {}
-        found.setdefault((settings["lambda"], settings["every"]), {})[run.seed] = run.accuracy
+        found.setdefault((settings["lambda"], settings["every"]), {})[run.seed] = run.score
     return found
 
 

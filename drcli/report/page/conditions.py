@@ -13,7 +13,7 @@ from drcli.report.wording import Methods
 from drcli.runs.comparison import Mean
 
 INTRO = (
-    "Accuracy of the same weights on the test split where modalities are absent, or their inputs have noise; nothing "
+    "Scores of the same weights on the test split where modalities are absent, or their inputs have noise; nothing "
     "was trained for it unless the method does. Measured by drcli eval."
 )
 AXES = {"missing": "share of samples that lack {}", "noise": "signal-to-noise ratio of {} (dB)"}
@@ -34,19 +34,25 @@ def _drawing(recipe: str, panel: Panel, theme: Theme) -> Drawing:
         figure, axes = panel_of()
         drawn = {name: strength_curve(panel, name) for name in panel.methods}
         keys = [(draw_curve(axes, one, theme.look(name), "-", theme), name) for name, one in drawn.items()]
-        axes.set(xlabel=AXES[panel.kind].format(panel.modality), ylabel="accuracy (%)")
+        axes.set(xlabel=AXES[panel.kind].format(panel.modality), ylabel=panel.kind_of_score.axis)
         add_legend(figure, keys, theme)
     what = "White noise on the inputs of" if panel.kind == "noise" else "Samples without"
     seeds = "; the band is one standard deviation over seeds" if panel.most_seeds > 1 else ""
-    return Drawing(f"{recipe}-{panel.kind}-{panel.modality}", figure, f"{what} {panel.modality}: test accuracy{seeds}.")
+    return Drawing(
+        f"{recipe}-{panel.kind}-{panel.modality}",
+        figure,
+        f"{what} {panel.modality}: test {panel.kind_of_score.name}{seeds}.",
+    )
 
 
 def strength_curve(panel: Panel, method: str) -> Curve:
-    """Return the accuracy in per cent over the share of samples, from 0, or over the ratio in dB."""
-    measured = {float(name): panel.accuracies(method, name) for name in panel.conditions}
+    """Return the accuracy in per cent, or the MAE, over the share of samples, from 0, or over the ratio in dB."""
+    measured, scale = {float(name): panel.scores(method, name) for name in panel.conditions}, panel.kind_of_score.scale
     if panel.kind == "missing" and panel.clean[method]:
         measured[0.0] = list(panel.clean[method])
     points = [(x, Mean.of(values)) for x, values in sorted(measured.items()) if values]
     return Curve(
-        [x for x, _ in points], [100 * mean.mean for _, mean in points], [100 * (mean.std or 0.0) for _, mean in points]
+        [x for x, _ in points],
+        [scale * mean.mean for _, mean in points],
+        [scale * (mean.std or 0.0) for _, mean in points],
     )

@@ -94,7 +94,7 @@ def _is_numeric(keys: Sequence[float | str | None], *, first: bool) -> bool:
 
 
 def _header(title: str, is_number: bool) -> Html:
-    button = element("button", title, type="button")
+    button = element("button", _with_minus(title), type="button")
     return element("th", button, scope="col", aria_sort="none", class_="number" if is_number else None)
 
 
@@ -104,6 +104,11 @@ def _row(cells: Sequence[str], keys: Sequence[float | str | None], numeric: Sequ
 
 
 def _cell(tag: str, text: str, key: float | str | None, is_number: bool) -> Html:
-    shown = "\N{EN DASH}" if text == ABSENT else re.sub(r"(^|[ \[])-(?=\d)", "\\1\N{MINUS SIGN}", text)
+    shown = "\N{EN DASH}" if text == ABSENT else _with_minus(text)
     scope = "row" if tag == "th" else None
     return element(tag, shown, scope=scope, class_="number" if is_number else None, data_key="" if key is None else key)
+
+
+def _with_minus(text: str) -> str:
+    """Return text with true minus signs before numbers."""
+    return re.sub(r"(^|[ \[])-(?=\d)", "\\1\N{MINUS SIGN}", text)

@@ -24,19 +24,25 @@ from drcli.report.page.sections import (
     confusions,
     curves,
     featured,
+    first_coloured,
     learning,
     maps,
     number_of_maps,
     sensitivities,
 )
-from drcli.report.theme import PAGE, Theme
+from drcli.report.theme import COLOURS, OTHER, PAGE, Theme
 from drcli.report.wording import Methods
 from drcli.runs.collect import RunRecord, by_name, by_recipe, finished
+from drcli.task import REGRESSION
 
 MOST_MAPS = 6
 MOST_DRAWN = 6
 MOST_TITLED = 3
 LEFT_OUT = f"Figures are of the first {MOST_DRAWN} recipes; report this one alone to see its own."
+GREY = (
+    f"Figures have {len(COLOURS)} colours: for the methods that are shown in detail, and those that are best on "
+    "validation. The others are grey; tables have all of them."
+)
 MAPS_LEFT_OUT = "Its maps are left out to save time: --maps LABEL,LABEL draws those of these methods for every recipe."
 
 
@@ -134,7 +140,7 @@ def _lead(runs: Sequence[RunRecord]) -> str:
 
 def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
     done, everyone = finished(runs), by_recipe(runs)
-    theme = PAGE.with_methods(run.name for run in runs)
+    theme = PAGE.with_methods((run.name for run in runs), first_coloured(done, options.maps))
     overall = [section for section in (rankings(done, theme), sensitivities(done, theme)) if section is not None]
     if overall:
         yield Part("All recipes", "", overall)
@@ -146,6 +152,7 @@ def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
         with_maps = options.draw_maps and (bool(options.maps) or drawn_maps <= MOST_MAPS)
         notes = [f"Dataset {group[0].dataset}."] if group[0].dataset != recipe else []
         notes += [LEFT_OUT] if place >= MOST_DRAWN else []
+        notes += [GREY] if any(theme.look(name) == OTHER for name in methods) else []
         notes += [MAPS_LEFT_OUT] if options.draw_maps and not with_maps and place < MOST_DRAWN else []
         records = read_epochs(methods)
         compared = results(everyone[recipe], theme, options.reference, options.columns, second_hand=options.second_hand)
@@ -161,6 +168,8 @@ def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
 
 
 def _figures(methods: Methods, shown: Sequence[str], theme: Theme, *, with_maps: bool) -> list[Section | None]:
+    if next(iter(methods.values()))[0].task is REGRESSION:  # purities, maps and confusions are of classes
+        return []
     found: list[Section | None] = [learning(methods, shown, theme)]
     found += [maps(methods, shown, theme)] if with_maps else []
     return [*found, confusions(methods, shown, theme)]

@@ -18,7 +18,7 @@ from drcli.report.theme import Theme
 from drcli.report.wording import Methods
 from drcli.runs.collect import RunRecord
 from drcli.runs.comparison import Mean, Row, compare
-from drcli.runs.measures import COST, QUALITY, Measure, meanings
+from drcli.runs.measures import COST, QUALITY, SENTIMENT, Measure, Measures, meanings
 from drcli.runs.wording import ABSENT, how_selected, mean_and_spread
 
 LINE_HEIGHT = 0.24  # inches per method
@@ -58,8 +58,10 @@ def _differences(recipe: str, found: comparison.Comparison, theme: Theme) -> Dra
     with theme.applied():
         figure, axes = panel(0.3 + LINE_HEIGHT * max(2, len(found.compared)), left=0.25 + 0.075 * longest)
         comparison.draw_differences(axes, found, theme)
+    name = found.kind.name
+    unit = "in percentage points" if found.kind.more_is_better else "below 0 is better"
     caption = (
-        f"Accuracy minus that of {found.reference}, in percentage points, paired by seed: mean and 95 % interval "
+        f"{name[0].upper()}{name[1:]} minus that of {found.reference}, {unit}, paired by seed: mean and 95 % interval "
         f"of Student's t; epochs {found.selected}."
     )
     return Drawing(f"{recipe}-difference", figure, caption)
@@ -72,7 +74,7 @@ def _probes(recipe: str, found: comparison.Comparison, theme: Theme) -> Drawing:
     alone = "; dashed: the encoder trained alone" if found.alone else ""
     caption = (
         "Linear probes of both encoders, ± standard deviation over seeds; the legend, and the area of a point, give "
-        f"the accuracy of the whole model{alone}; epochs {found.selected}."
+        f"the {found.kind.name} of the whole model{alone}; epochs {found.selected}."
     )
     return Drawing(f"{recipe}-probes", figure, caption)
 
@@ -130,8 +132,14 @@ def _measures(title: str, rows: Sequence[Row], of: Sequence[Measure]) -> TableTe
 
 
 def quality(methods: Methods) -> Section | None:
-    """Return the section of calibration and single classes, or None where no finished run measured them."""
+    """Return the section of calibration and single classes, or of the accuracies of a regression.
+
+    None where no finished run measured them.
+    """
     rows = compare(run for runs in methods.values() for run in runs)
+    sentiments = _measures("Accuracies", rows, SENTIMENT)
+    if sentiments is not None:
+        return Section("Accuracies of the predicted values", "On the test split, in per cent.", [to_html(sentiments)])
     table = _measures("Calibration", rows, QUALITY)
     if table is None:
         return None
@@ -145,7 +153,7 @@ def _classes(methods: Methods, rows: Sequence[Row]) -> TableText:
         name: found.n
         for runs in methods.values()
         for run in runs
-        if run.done.measures is not None
+        if isinstance(run.done.measures, Measures)
         for name, found in run.done.measures.classes.items()
     }
     cells = [[name, str(n), *(_mean_of(row.classes.get(name)) for row in rows)] for name, n in support.items()]

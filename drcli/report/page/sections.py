@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from math import inf
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from drcli.errors import UsageError
@@ -18,7 +21,7 @@ from drcli.report.page.markup import Html, element, folded, to_html
 from drcli.report.render import TableText
 from drcli.report.theme import Theme
 from drcli.report.wording import JOINT, RELEARN, Methods, count_seeds
-from drcli.runs.collect import RunRecord
+from drcli.runs.collect import RunRecord, by_name, by_recipe
 from drcli.runs.comparison import Mean
 from drcli.runs.records import names_of
 from drcli.runs.wording import ABSENT, how_selected, mean_and_spread
@@ -32,9 +35,9 @@ Row = Sequence[Html | Drawing]
 
 MAP_HEIGHT = 3.2  # inches
 SPLITS = {
-    "val": "Validation accuracy.",
-    "train": "Training accuracy, of the batches as they were trained on.",
-    "test": "Test accuracy, scored while training; it selected nothing unless the table says so.",
+    "val": "Validation {}.",
+    "train": "Training {}, of the batches as they were trained on.",
+    "test": "Test {}, scored while training; it selected nothing unless the table says so.",
 }
 MEASURES = {
     "purity_train": "train purity",
@@ -81,6 +84,30 @@ def featured(methods: Methods, labels: Collection[str]) -> list[str]:
     return list(methods)[:2] if None in found else [name for name in found if name is not None]
 
 
+def first_coloured(runs: Sequence[RunRecord], labels: Collection[str]) -> list[str]:
+    """Return the methods of finished runs in the order in which figures give them their colours.
+
+    Those shown in detail come first, then the best on validation: of several recipes the best of each, and so on.
+
+    Args:
+        runs: finished ones, of any recipes.
+        labels: as in `featured`.
+    """
+    by_method = [by_name(group) for group in by_recipe(runs).values()]
+    detailed = [name for methods in by_method for name in featured(methods, labels)]
+    ranked = [_by_validation(methods) for methods in by_method]
+    return [*detailed, *(name for names in zip_longest(*ranked) for name in names if name is not None)]
+
+
+def _by_validation(methods: Methods) -> list[str]:
+    return sorted(methods, key=lambda name: -_validated(methods[name]))
+
+
+def _validated(runs: Sequence[RunRecord]) -> float:
+    found = [run.task.first.merit(run.done.val.first) for run in runs if run.done.val is not None]
+    return fmean(found) if found else -inf
+
+
 def check_labels(runs: Iterable[RunRecord], labels: Collection[str]) -> None:
     """Refuse labels that no run has.
 
@@ -94,10 +121,12 @@ def check_labels(runs: Iterable[RunRecord], labels: Collection[str]) -> None:
 
 
 def curves(recipe: str, records: Mapping[str, Records], theme: Theme) -> Section | None:
-    """Return the section of learning curves, or None where no run logged an accuracy."""
+    """Return the section of learning curves, or None where no run logged an accuracy or MAE."""
     found = accuracy.data(records)
     drawings = [
-        _accuracies(f"{recipe}-{split}-accuracy", found, split, theme) for split in SPLITS if found.curves[split]
+        _accuracies(f"{recipe}-{split}-{found.kind.name.lower()}", found, split, theme)
+        for split in SPLITS
+        if found.curves[split]
     ]
     intro = "Mean over seeds; the band is one standard deviation on either side."
     return Section("Learning curves", intro, [drawings, folded(_last(found))]) if drawings else None
@@ -110,15 +139,21 @@ def _recipe(methods: Methods) -> str:
 def _accuracies(name: str, found: accuracy.Accuracy, split: str, theme: Theme) -> Drawing:
     with theme.applied():
         figure, axes = panel()
-        add_legend(figure, accuracy.draw(axes, found.curves[split], theme), theme)
-    return Drawing(name, figure, SPLITS[split])
+        add_legend(figure, accuracy.draw(axes, found.curves[split], theme, found.kind), theme)
+    return Drawing(name, figure, SPLITS[split].format(found.kind.name))
 
 
 def _last(found: accuracy.Accuracy) -> TableText:
     """Put the ends of the curves into numbers: mean and deviation over the seeds that logged an accuracy."""
-    rows = [[name, *(_over_seeds(splits[split]) for split in SPLITS)] for name, splits in found.last.items()]
+    kind = found.kind
+    rows = [
+        [name, *(_over_seeds(splits[split], scale=kind.scale, digits=kind.digits) for split in SPLITS)]
+        for name, splits in found.last.items()
+    ]
     columns = ("method", "validation", "training", "test")
-    return TableText("Accuracy of the last epoch", columns, rows, ["Per cent; mean ± standard deviation over seeds."])
+    title = f"{kind.name[0].upper()}{kind.name[1:]} of the last epoch"
+    unit = "Per cent; mean" if kind.unit else "Mean"
+    return TableText(title, columns, rows, [f"{unit} ± standard deviation over seeds."])
 
 
 def _over_seeds(values: Sequence[float], *, scale: float = 100, digits: int = 1) -> str:

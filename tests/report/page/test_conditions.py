@@ -47,19 +47,19 @@ def folder(tmp_path: Path) -> Path:
 
 def test_tables_have_a_row_per_method_and_a_column_per_condition(folder: Path) -> None:
     subsets, missing, noise = condition_tables(read_conditions(by_name(collect([folder]))))
-    assert list(subsets.columns) == ["method", "audio", "audio+visual"]
+    assert list(subsets.columns) == ["method", "seeds", "audio", "audio+visual"]
     assert [list(row) for row in subsets.rows] == [
-        ["joint", "51.0 ± 1.4", "81.0 ± 1.4"],
-        ["ensemble*", "50.0", "80.0"],
+        ["joint", "2", "51.0 ± 1.4", "81.0 ± 1.4"],
+        ["ensemble*", "1", "50.0", "80.0"],
     ]
     assert list(subsets.notes) == [
         "Mean ± standard deviation over seeds.",
         "Features of absent modalities are zeros.",
         "*: absent modalities are left out: their tokens are dropped, or their logits are not counted.",
     ]
-    assert list(missing.columns) == ["method", "as it is", "0.3", "0.6"]
-    assert [list(row) for row in missing.rows] == [["joint", "81.0 ± 1.4", "71.0 ± 1.4", "56.0 ± 1.4"]]
-    assert list(noise.columns) == ["method", "as it is", "10 dB", "-10 dB"]
+    assert list(missing.columns) == ["method", "seeds", "as it is", "0.3", "0.6"]
+    assert [list(row) for row in missing.rows] == [["joint", "2", "81.0 ± 1.4", "71.0 ± 1.4", "56.0 ± 1.4"]]
+    assert list(noise.columns) == ["method", "seeds", "as it is", "10 dB", "-10 dB"]
     assert "Mean of 3 draws." in noise.notes
 
 
@@ -71,9 +71,15 @@ def test_tables_of_several_recipes_name_them(folder: Path) -> None:
 
 
 def test_of_one_seed_the_deviation_is_that_of_the_draws() -> None:
-    table = condition_tables({"joint": [Seed(found(missing={}, subsets={}))]})[0]
+    table = condition_tables({"joint": [Seed(found(missing={}, subsets={}))]}, with_seeds=False)[0]
     assert [list(row) for row in table.rows] == [["joint", "60.0 ± 2.0", "30.0 ± 2.0"]]
     assert list(table.notes) == ["Mean of 3 draws ± standard deviation."]
+
+
+def test_a_condition_in_which_not_every_seed_was_measured_says_how_many_were() -> None:
+    less = found(missing={}, noise={}, subsets={"audio": scores(0.7)})
+    (table,) = condition_tables({"joint": [Seed(found(missing={}, noise={})), Seed(less)]})
+    assert [list(row) for row in table.rows] == [["joint", "2", "60.0 ± 14.1", "80.0 (n = 1)"]]
 
 
 def test_curves_run_over_the_strength_and_begin_with_what_was_not_changed(folder: Path) -> None:

@@ -22,6 +22,7 @@ from drcli.report.page.sections import (
     confusions,
     curves,
     featured,
+    first_coloured,
     learning,
     maps,
     number_of_maps,
@@ -31,6 +32,7 @@ from drcli.report.theme import PAGE, Theme
 from drcli.report.wording import Methods
 from drcli.runs.collect import RunRecord, by_name, collect
 from drcli.runs.comparison import Ranking
+from drcli.runs.records import Summary
 
 ON_TEST: dict[str, Any] = {"selection": "test", "monitor": "test"}
 SAID = "epochs selected on test; the test split was watched while training."
@@ -72,6 +74,19 @@ def test_joint_and_dr_are_shown_in_detail_if_both_are_there(tmp_path: Path) -> N
     assert featured(everything, ["ogm"]) == ["ogm"]
     del everything["joint"]
     assert featured(everything, ()) == list(everything)[:2]
+
+
+def test_colours_go_to_what_is_shown_in_detail_and_then_to_the_best_on_validation(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, *(MadeRun(label) for label in ("joint", "agm", "ogm", "diagnose_relearn")))
+    rates = {"agm": 0.7, "ogm": 0.9}
+    done = [replace(run, summary=_with_val(run, rates.get(run.label, 0.5))) for run in runs]
+    assert list(dict.fromkeys(first_coloured(done, ()))) == ["joint", "diagnose_relearn", "ogm", "agm"]
+    assert first_coloured(done, ["agm"])[:2] == ["agm", "ogm"]
+
+
+def _with_val(run: RunRecord, accuracy: float) -> Summary:
+    assert run.done.val is not None
+    return run.done.model_copy(update={"val": run.done.val.model_copy(update={"accuracy": accuracy})})
 
 
 def test_an_unknown_label_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
@@ -166,7 +181,7 @@ def test_maps_are_of_the_first_seed_and_counted_beforehand(tmp_path: Path) -> No
 def test_a_map_says_that_its_rows_are_drawn_where_some_are_left_out(tmp_path: Path, rows: int, said: str) -> None:
     methods = by_name(runs_of(tmp_path, MadeRun(outputs=rows)))
     (caption, _) = captions(maps(methods, ["joint"], theme(methods)))
-    probe = f"{100 * methods['joint'][0].done.unimodal['audio'].probe_accuracy:.1f} %"
+    probe = f"{100 * methods['joint'][0].done.unimodal['audio'].score:.1f} %"
     assert caption == f"joint, seed 0: representations of audio (linear probe {probe}){said}; epochs selected on val."
 
 
@@ -380,7 +395,7 @@ def test_calibration_and_single_classes_are_means_over_seeds(tmp_path: Path) -> 
     shown = text(section)
     for cell in ("0.905 ± 0.007", "10.5 ± 0.7", "1.50 ± 0.00", "0.805 ± 0.007"):
         assert f">{cell}</td>" in shown
-    mean = f"{50 * sum(run.accuracy for run in runs):.1f}"
+    mean = f"{50 * sum(run.score for run in runs):.1f}"
     assert '<th scope="row" data-key="cat">cat</th><td class="number" data-key="300.0">300</td>' in shown
     assert f">{mean} ± " in shown
 
