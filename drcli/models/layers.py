@@ -16,7 +16,10 @@ def trunk_of(encoder: nn.Module) -> list[nn.Module]:
     sequence that holds the most weights: an `nn.ModuleList` or `nn.Sequential` of two members or more, or the
     `nn.Sequential`s side by side in one module, as the stages of residual networks are.
     """
+    inner = getattr(encoder, "model", None)  # of a backbone around a class of another package
     names = getattr(encoder, "trunk", ())
+    if not names and isinstance(inner, nn.Module) and getattr(inner, "trunk", ()):
+        return trunk_of(inner)
     if names:
         found = [encoder.get_submodule(name) for name in names]
         return list(found[0].children()) if len(found) == 1 else found

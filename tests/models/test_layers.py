@@ -67,6 +67,9 @@ def test_an_encoder_names_its_own_trunk() -> None:
     encoder = Bert()
     encoder.trunk = ("embeddings.words", "pooler")  # type: ignore[assignment]
     assert trunk_of(encoder) == [encoder.embeddings["words"], encoder.pooler]
+    around = nn.Module()
+    around.model = encoder
+    assert trunk_of(around) == trunk_of(encoder)
 
 
 def test_an_encoder_without_a_sequence_is_one_layer() -> None:
