@@ -18,7 +18,7 @@ def trunk_of(encoder: nn.Module) -> list[nn.Module]:
     """
     inner = getattr(encoder, "model", None)  # of a backbone around a class of another package
     names = getattr(encoder, "trunk", ())
-    if not names and isinstance(inner, nn.Module) and getattr(inner, "trunk", ()):
+    if not names and isinstance(inner, nn.Module) and hasattr(inner, "trunk"):
         return trunk_of(inner)
     if names:
         found = [encoder.get_submodule(name) for name in names]
