@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from support.command_line import Drcli
+import yaml
+from support.command_line import ROOT, Drcli
 from support.models_of_others import PREPARE, TIMM_RESNET, TIMM_VIT, config_folder, save_samples
 from support.training import CPU, StopAfter, StoppedError, bits, log, planned
 
@@ -134,3 +135,19 @@ def moved_of(initial: dict[str, Any], after: dict[str, torch.Tensor], modality: 
 def walk(value: Any) -> list[Any]:
     inner = [found for item in value.values() for found in walk(item)] if isinstance(value, dict) else []
     return [value, *inner]
+
+
+def test_the_example_of_pictures_with_texts_trains_as_it_stands(prepared: Path, tmp_path: Path, drcli: Drcli) -> None:
+    """On made-up data, whose pictures and texts are called otherwise, and shorter."""
+    example = yaml.safe_load((ROOT / "docs/examples/image_and_text.yaml").read_text(encoding="utf-8"))
+    encoders = example["modalities"]
+    changed = {
+        "dataset": {"name": "arrays", "root": str(prepared), "prepare": PREPARE},
+        "modalities": {"picture": encoders["image"], "text": encoders["text"]},
+        "methods": {"joint": {}, "diagnose_relearn": {"every": 1}},
+        "training": {**example["training"], "epochs": 3, "batch_size": 12},
+    }
+    (tmp_path / "example.yaml").write_text(json.dumps({**example, **changed}))
+    drcli("train", tmp_path / "example.yaml", "--out", tmp_path / "runs", "--device", "cpu")
+    run = tmp_path / "runs/image_and_text/diagnose_relearn/seed0"
+    assert [line["kind"] for line in log(run / "events.jsonl")] == ["relearn"]
