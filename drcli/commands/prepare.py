@@ -95,7 +95,7 @@ def run(request: PrepareRequest, progress: Console) -> Prepared | PartPrepared:
 
 def prepare(request: PrepareRequest, progress: Console) -> Prepared:
     """Prepare what a request asks for, join the parts of it, or read again what is prepared; see `run`."""
-    recipe, max_bad = _recipe_of(request), parse_share(request.max_bad)
+    max_bad, recipe = parse_share(request.max_bad), _recipe_of(request)
     if request.verify:
         return verify(recipe)
     if request.merge and (request.fresh or not (recipe.dataset.root / INFO_FILE).is_file()):
@@ -145,7 +145,7 @@ def prepare_shard(request: PrepareRequest, progress: Console) -> PartPrepared:
     """Decode the clips of one part, showing progress and warnings."""
     from data_prep.writing.shards import Shard
 
-    started, recipe, max_bad = time.perf_counter(), _recipe_of(request), parse_share(request.max_bad)
+    started, max_bad, recipe = time.perf_counter(), parse_share(request.max_bad), _recipe_of(request)
     shard = Shard.parse(str(request.shard))
     display, advance = stages(progress, f"preparing {recipe.dataset.name}, part {shard}")
     display.disable = not progress.is_interactive

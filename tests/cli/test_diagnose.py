@@ -134,7 +134,7 @@ def test_an_unknown_setting_is_refused_with_the_nearest_spelling(refused: Refuse
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("lambda=-1", "lambda = -1   must be from 0 to 1,000,000"),
+        ("lambda=-1", "lambda = -1   must be a mapping, such as {key: value}, or must be from 0 to 1,000,000"),
         ("lambda=.inf", "lambda = .inf   must be "),
         ("gap=absolute", "gap = absolute   must be one of: abs, signed"),
         ("restarts=0", "restarts = 0   must be from 1 to 10,000"),

@@ -52,7 +52,7 @@ def test_an_override_decides_what_a_key_means(drcli: Drcli, recipe_file: RecipeF
     ("key", "message"),
     [
         ("training.optimizer.lrr", "Did you mean training.optimizer.lr?"),
-        ("trainin", "--explain trainin: unknown key; a recipe has: name, method, "),
+        ("trainin", "--explain trainin: unknown key; a recipe has: name, task, loss, method, "),
     ],
 )
 def test_an_unknown_key_is_one_error_with_the_nearest_spelling(key: str, message: str, refused: Refused) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, Field, NonNegativeFloat, PositiveInt, StringConstraints
 
 from drcli.errors import RecipeError, UsageError
-from drcli.recipe import load, validate
+from drcli.recipe import conflicts, load
 from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
 from drcli.registry import Entry, Registry
@@ -56,6 +56,10 @@ class Small:
     @classmethod
     def sketch(cls, settings: BaseModel) -> None:
         return None
+
+    @classmethod
+    def check(cls, settings: BaseModel) -> tuple[()]:
+        return ()
 
     class Settings(BaseModel, extra="forbid", frozen=True):
         width: PositiveInt = 16
@@ -121,7 +125,7 @@ class Table(Registry):
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "DATASETS", Table("dataset", digits=Digits, avmnist=Digits))
-    for module in (load, validate):
+    for module in (load, conflicts):
         monkeypatch.setattr(module, "BACKBONES", Table("backbone", small=Small, broken=None))
         monkeypatch.setattr(module, "FUSIONS", Table("fusion", concat=Concat, gated=Gated))
         monkeypatch.setattr(module, "METHODS", Table("method", joint=Joint, relearn=Relearn, picky=Picky))
