@@ -139,6 +139,7 @@ def agree(recipe: Recipe, label: str) -> None:
             take_a_step(recipe, label)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["digits"])
 def test_what_is_accepted_before_data_is_read_takes_a_step(name: str) -> None:
     """With one convolutional backbone and one of tokens, and one fusion of each kind; the slow test tries all."""

@@ -152,6 +152,7 @@ def test_cremad_speakers_is_prepared_and_trained_by_its_recipe(shared: Path, drc
     assert 0 <= run["test"]["accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_noise_on_the_waveform_of_a_recipe_reaches_the_prepared_sound(drcli: Drcli, tmp_path: Path) -> None:
     make_cremad(tmp_path / "download")
     made = [*SMALL, "--source", tmp_path / "download", "--json"]

@@ -18,6 +18,7 @@ def runs(tmp_path: Path) -> Path:
     return write_runs(tmp_path / "runs", small_study())
 
 
+@pytest.mark.slow
 def test_the_page_and_its_figures_are_written_where_asked(drcli: Drcli, runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "folder" / "mine.html"
     assert drcli("report", runs, "--out", out, "--no-maps").stdout == f"{out}\n"

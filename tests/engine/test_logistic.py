@@ -180,6 +180,7 @@ def test_a_search_that_finds_no_descent_stays_where_it_is() -> None:
     assert minimise(broken, torch.tensor([0.5])).tolist() == [0.5]
 
 
+@pytest.mark.slow
 def test_neither_scikit_learn_nor_the_compiler_is_imported() -> None:
     code = (
         "import sys, torch; from drcli.engine.probe import fit_path; y = torch.arange(60) % 3; "

@@ -98,6 +98,7 @@ def test_a_copy_computes_with_its_own_weights() -> None:
     assert not torch.equal(encoder(torch.ones(1, 5)), torch.full((1, 8), 2.0))
 
 
+@pytest.mark.slow
 def test_the_compiler_is_not_imported() -> None:
     program = """
 import sys, torch

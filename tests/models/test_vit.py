@@ -151,6 +151,7 @@ def test_vit_is_registered_as_vit() -> None:
     assert BACKBONES.load("vit") is ViT
 
 
+@pytest.mark.slow
 def test_forward_and_backward_do_not_import_the_compiler() -> None:
     code = (
         "import sys, torch; from drcli.models.transformer import ViT; "

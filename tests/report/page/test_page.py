@@ -129,6 +129,7 @@ def test_names_that_look_alike_get_files_of_their_own(page: MakePage) -> None:
     assert all(re.fullmatch(r"[a-z0-9_-]+", name) for name in names)
 
 
+@pytest.mark.slow
 def test_maps_can_be_left_out_or_be_of_other_methods(page: MakePage) -> None:
     runs = [*small_study(), MadeRun("ogm", outputs=40)]
     without = page(*runs, options=Options(draw_maps=False))
