@@ -348,9 +348,9 @@ class _End:
 
     @property
     def score(self) -> float:
-        """Accuracy or MAE on validation: of the selected epoch if the run is finished, else the best so far."""
-        if self.summary is None:
-            return max(self.curve)  # accuracies: no regression is stopped
+        """Accuracy or MAE on validation: of the selected epoch; of a run that was stopped, of those it had."""
+        if self.summary is None:  # accuracies: no regression is stopped
+            return self.curve[-1] if self.run.recipe.selection == "last" else max(self.curve)
         assert self.summary.val is not None
         return self.summary.val.first
 
