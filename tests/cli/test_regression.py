@@ -197,7 +197,7 @@ def test_methods_that_need_classes_are_refused_before_any_data_is_read(
         command, RECIPE, "methods.diagnose_relearn={}", "method=diagnose_relearn",
         *(["--out", tmp_path] if command == "train" else []), code=2,
     )  # fmt: skip
-    assert "diagnose_relearn needs classes, and task: regression has none; choose of joint, unimodal" in message
+    assert "diagnose_relearn needs classes, and task: regression has none; choose one of joint, unimodal" in message
     assert "methods.diagnose_relearn" in message
     assert not tree(tmp_path)
 
