@@ -202,6 +202,14 @@ def test_methods_that_need_classes_are_refused_before_any_data_is_read(
     assert not tree(tmp_path)
 
 
+def test_columns_of_the_other_task_are_refused_before_anything_is_trained(refused: Refused, tmp_path: Path) -> None:
+    message = refused("train", RECIPE, "--columns", "seeds,accuracy", "--out", tmp_path, code=2)
+    assert "--columns accuracy: a regression has none; its scores are mae, corr, acc2, f1," in message
+    message = refused("train", "digits", "--columns", "mae", "--out", tmp_path, code=2)
+    assert "--columns mae: a classification has none; its scores are accuracy, macro_f1, balanced_accuracy" in message
+    assert not tree(tmp_path)
+
+
 def test_runs_of_both_tasks_under_one_name_are_not_compared(place: Path, refused: Refused, tmp_path: Path) -> None:
     shutil.copytree(place / "runs", tmp_path / "runs")
     folder = RunDirectory(tmp_path / "runs/cmu_mosi_regression/multi_loss/seed0")
