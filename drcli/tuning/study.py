@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import Field, NonNegativeFloat
 
 from drcli.engine.grid import GridResult
-from drcli.errors import DamagedError, DataError, DivergedError, OutOfMemoryError, StoppedError, UsageError
+from drcli.errors import DamagedError, DataError, DivergedError, OutOfMemoryError, UsageError
 from drcli.files import locked, make_folder, write_json
 from drcli.reading import read_json_object
 from drcli.recipe.load import identity_of, with_defaults
@@ -344,7 +344,7 @@ class _End:
     @property
     def was_stopped(self) -> bool:
         """Whether it was behind."""
-        return self.failure is not None and self.failure.kind == StoppedError.__name__
+        return self.failure is not None and self.failure.was_stopped
 
     @property
     def score(self) -> float:
