@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_prep.writing.clips import JOURNAL, ROWS, plan_of, work_digest
 from data_prep.writing.journal import Entry, Journal
 from data_prep.writing.rows import ArraySpec, Plan, allocate_rows, map_path, sync_rows
 from data_prep.writing.workers import Clip
 from drcli.errors import DataError, UsageError
+from drcli.reading import one_line
 
 MOST_SHARDS = 10_000
 _BLOCK = 2**26  # bytes that are copied together
@@ -88,7 +90,8 @@ def find_shards(out: Path) -> list[Shard]:
     counts = {int(match[1]) for name in names if (match := re.fullmatch(r"\d+-of-(\d+)", name, re.ASCII))}
     if len(counts) != 1:
         what = f"has shards of {' and of '.join(map(str, sorted(counts)))}" if counts else "has no shards"
-        raise UsageError(f"{folder}: {what}; prepare all of one number with --shard 1/N to N/N, then --merge")
+        left = "; delete those of the other" if counts else ""
+        raise UsageError(f"{folder}: {what}; prepare all of one number with --shard 1/N to N/N, then --merge{left}")
     (count,) = counts
     return [Shard(index, count) for index in range(1, count + 1)]
 
@@ -142,13 +145,28 @@ def _entries(
     return [found[clip.id] for clip in own]
 
 
+def _rows_of(path: Path, shard: Shard, places: NDArray[Any]) -> NDArray[Any]:
+    """The rows of a shard, which must fit into their places.
+
+    Raises:
+        DataError: they do not, or the file is missing or cut off. The journal has its clips as done, so that the
+            folder must go before the shard is prepared anew.
+    """
+    remedy = f"delete {path.parents[2]} and repeat the command with --shard {shard}"
+    try:
+        rows: Any = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)}); {remedy}") from error
+    if rows.shape != places.shape or rows.dtype != places.dtype:
+        raise DataError(f"{path}: is damaged; {remedy}")
+    return np.asarray(rows)
+
+
 def _copy_rows(shard: Shard, plan: Plan, source: Path, target: Path) -> None:
     """Copy the rows of a shard to their places, some at a time."""
     for split, modality in plan.files():
-        rows: Any = np.load(map_path(source, split, modality), mmap_mode="r")
         places: Any = np.load(map_path(target, split, modality), mmap_mode="r+")[shard.index - 1 :: shard.count]
-        if rows.shape != places.shape:
-            raise DataError(f"{map_path(source, split, modality)}: is damaged; repeat the command with --shard {shard}")
+        rows = _rows_of(map_path(source, split, modality), shard, places)
         step = max(1, _BLOCK // max(1, plan.specs[modality].nbytes))
         for start in range(0, len(rows), step):
             places[start : start + step] = rows[start : start + step]

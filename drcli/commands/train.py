@@ -113,6 +113,7 @@ def requested(request: TrainRequest) -> tuple[list[PlannedRun], Recipe]:
     check_columns(request.columns or ())
     asked, _ = split_names(request.method)
     recipe = load_recipe(find_recipe(request.recipe), request.overrides, lambda found: select_labels(found, asked))
+    check_columns(request.columns or (), recipe.task)
     labels, seeds = select_labels(recipe, asked), select_seeds(recipe, request.seeds)
     runs = of_modalities(plan(recipe, labels, seeds, request.out), request.method)
     check_reference(request.reference, runs)

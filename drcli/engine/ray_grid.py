@@ -159,7 +159,7 @@ def _connect(ray: Any, address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports to its makers, unasked
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # of a node that does not start in time, Ray raises this very class
         asked = "--engine ray" if address is None else f"--address {address}"
         raise UsageError(
             f"{asked}: no Ray cluster answers ({_first_line(error)}); "

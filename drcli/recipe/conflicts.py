@@ -63,7 +63,10 @@ def _of_task(recipe: Recipe, labels: Sequence[str]) -> Iterator[tuple[str, str]]
         block = recipe.methods[label]
         if recipe.task not in METHODS.load(block.method).tasks:
             able = ", ".join(name for name in METHODS.names() if recipe.task in METHODS.load(name).tasks)
-            yield f"methods.{label}", f"{block.method} needs classes, and task: regression has none; choose of {able}"
+            yield (
+                f"methods.{label}",
+                f"{block.method} needs classes, and task: regression has none; choose one of {able}",
+            )
         elif block.relearn is not None:
             yield f"methods.{label}.{RELEARN}", "purity compares clusters with classes, and task: regression has none"
 

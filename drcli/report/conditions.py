@@ -65,7 +65,8 @@ class Panel:
         modality: which samples lack, or which has noise; None of subsets.
         methods: scores of each seed by method.
         clean: accuracies, or MAEs, of the same seeds with everything as it is.
-        absent: what stands in the place of an absent modality, by method.
+        absent: what stands in the place of an absent modality, by method; of the last seed, where they differ.
+        mixed: methods whose seeds were measured with different things in its place.
     """
 
     kind: str
@@ -73,6 +74,7 @@ class Panel:
     methods: Mapping[str, Sequence[Series]]
     clean: Mapping[str, Sequence[float]]
     absent: Mapping[str, Absent | None]
+    mixed: Sequence[str] = ()
 
     @property
     def conditions(self) -> list[str]:
@@ -115,6 +117,7 @@ def _panel(kind: str, modality: str | None, methods: Seeds) -> Panel:
     found: dict[str, list[Series]] = {}
     clean: dict[str, list[float]] = {}
     absent: dict[str, Absent | None] = {}
+    mixed: dict[str, None] = {}
     for name, seeds in methods.items():
         for seed in seeds:
             series = dict(_series(seed.found)).get((kind, modality))
@@ -122,8 +125,10 @@ def _panel(kind: str, modality: str | None, methods: Seeds) -> Panel:
                 continue
             found.setdefault(name, []).append(series)
             clean.setdefault(name, []).extend([] if seed.clean is None else [seed.clean])
-            absent[name] = None if kind == "noise" else seed.found.absent
-    return Panel(kind, modality, found, clean, absent)
+            stand_in = None if kind == "noise" else seed.found.absent
+            mixed |= {name: None} if absent.get(name, stand_in) != stand_in else {}
+            absent[name] = stand_in
+    return Panel(kind, modality, found, clean, absent, list(mixed))
 
 
 def condition_tables(methods: Seeds, *, with_seeds: bool = True) -> list[TableText]:
@@ -192,6 +197,8 @@ def _notes(panel: Panel) -> list[str]:
         if absent is not None:
             words, mark = ABSENT_IN_WORDS[absent], MARKS.get(absent)
             notes.append(f"{mark}: {words}." if mark else f"{words[0].upper()}{words[1:]}.")
+    if panel.mixed:
+        notes.append(f"Not all seeds of {', '.join(panel.mixed)} have the same --absent: their mean says nothing.")
     return notes
 
 

@@ -37,7 +37,7 @@ from drcli.runs.wording import (
     splits_apart,
     untouched,
 )
-from drcli.task import Kind, TaskName
+from drcli.task import TASKS, Kind, TaskName
 
 STANDARD = (
     *("method", "seeds", "val", "accuracy", "macro_f1", "mae", "corr", "acc2", "acc7", "probes", "fused_probe"),
@@ -80,8 +80,12 @@ class Column:
     score: Callable[[RunRecord], float | None] | None = None
 
 
-def check_columns(columns: Iterable[str]) -> None:
+def check_columns(columns: Iterable[str], task: TaskName | None = None) -> None:
     """Refuse keys that no column has.
+
+    Args:
+        columns: keys.
+        task: of the runs that are to be shown, where they all have one: those of the other are refused, too.
 
     Raises:
         UsageError: there is such a key; the nearest is offered.
@@ -89,6 +93,18 @@ def check_columns(columns: Iterable[str]) -> None:
     for key in map(str.strip, columns):
         if key not in KEYS:
             raise UsageError(f"--columns {key}: no such column; {known(key, KEYS)}")
+        if task is not None and key in _strange_to(task):
+            raise UsageError(f"--columns {key}: a {task} has none; its scores are {', '.join(_scores_of(task))}")
+
+
+def _scores_of(task: TaskName) -> list[str]:
+    """Return the keys of the columns that a task alone has."""
+    own = TASKS[task]
+    return [own.first.key, own.second.key, *(one.key for one in measures_of(task) if one not in COST)]
+
+
+def _strange_to(task: TaskName) -> set[str]:
+    return {key for other in TASKS if other != task for key in _scores_of(other)}
 
 
 def comparison_tables(

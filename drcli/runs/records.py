@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import AliasChoices, Field, NonNegativeInt, model_validator
 
 from drcli.diagnosis.settings import above_floor, at_floor
+from drcli.errors import StoppedError
 from drcli.runs.measures import AnyMeasures, Cost
 from drcli.runs.record import Record, Seconds, Share
 from drcli.runs.scores import AnyProbe, AnyScores, EpochScores, ValueProbe
@@ -262,6 +263,11 @@ class Failure(Record):
 
     def __str__(self) -> str:
         return self.message
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether nothing went wrong: the run of a trial was behind, see `drcli.tuning.pruning`."""
+        return self.kind == StoppedError.__name__
 
 
 class _Dataset(Record, extra="allow"):

@@ -31,7 +31,7 @@ SUFFIXES = (".svg", ".png")
 
 STOPPED = ("stopped",)
 STOPPED_MEANS = (
-    "stopped: trials that were behind the median of earlier ones; they count with the best accuracy that they reached."
+    "stopped: trials that were behind the median of earlier ones; they count with the epoch selected of those they had."
 )
 NOTES = (
     "default: the recipe's own values, which are the first trial; tuned: the best trial, of equal ones the first.",
@@ -264,14 +264,15 @@ def _json(one: Tuned) -> dict[str, Any]:
 def write_picture(folder: Path, found: Sequence[Tuned]) -> list[Path]:
     """Write the picture into a folder and return its files; none where no trial was drawn.
 
-    Of more methods than there are colours, those have one whose curves rise most; the others are grey.
+    Of more methods than there are colours, those have one whose curves gain most; the others are grey. A method whose
+    trials were all bad has no curve.
 
     Raises:
         RunError: a file cannot be written.
     """
-    shown = [one for one in found if len(one.trials) > 1]
-    rising = sorted(shown, key=lambda one: one.curve[0] - one.curve[-1])  # those that most need to be tuned
-    theme = PAPER.with_methods((one.label for one in shown), [one.label for one in rising])
+    shown = [one for one in found if one.curve]
+    gaining = sorted(shown, key=lambda one: one.kind.merit(one.curve[0] - one.curve[-1]))  # these most need tuning
+    theme = PAPER.with_methods((one.label for one in shown), [one.label for one in gaining])
     paths = [folder / f"expected_best{suffix}" for suffix in SUFFIXES] if shown else []
     for path in paths:
         write_figure(path, theme, partial(draw_curves, found=shown, theme=theme))

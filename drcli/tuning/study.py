@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import Field, NonNegativeFloat
 
 from drcli.engine.grid import GridResult
-from drcli.errors import DamagedError, DataError, DivergedError, OutOfMemoryError, StoppedError, UsageError
+from drcli.errors import DamagedError, DataError, DivergedError, OutOfMemoryError, UsageError
 from drcli.files import locked, make_folder, write_json
 from drcli.reading import read_json_object
 from drcli.recipe.load import identity_of, with_defaults
@@ -344,13 +344,13 @@ class _End:
     @property
     def was_stopped(self) -> bool:
         """Whether it was behind."""
-        return self.failure is not None and self.failure.kind == StoppedError.__name__
+        return self.failure is not None and self.failure.was_stopped
 
     @property
     def score(self) -> float:
-        """Accuracy or MAE on validation: of the selected epoch if the run is finished, else the best so far."""
-        if self.summary is None:
-            return max(self.curve)  # accuracies: no regression is stopped
+        """Accuracy or MAE on validation: of the selected epoch; of a run that was stopped, of those it had."""
+        if self.summary is None:  # accuracies: no regression is stopped
+            return self.curve[-1] if self.run.recipe.selection == "last" else max(self.curve)
         assert self.summary.val is not None
         return self.summary.val.first
 

@@ -106,7 +106,7 @@ class Lines(Listener):
             case RunFinished(run, summary, stored):
                 self.write(run_line(run, summary, stored=stored), "green")
             case RunFailed(_, failure):
-                self.write(f"failed: {failure}", "yellow")
+                self.write(f"{failure}" if failure.was_stopped else f"failed: {failure}", "yellow")
             case Note(text):
                 self.write(text, "yellow")
             case _:
@@ -263,8 +263,9 @@ class GridConsole(Lines):
             case EpochFinished(run, record):
                 self._renew(run, record)
             case RunFinished(run) | RunFailed(run):
-                self.finished += isinstance(event, RunFinished)
-                self.failed += isinstance(event, RunFailed)
+                has_failed = isinstance(event, RunFailed) and not event.failure.was_stopped
+                self.finished += not has_failed
+                self.failed += has_failed
                 self.rows.pop(run.folder, None)
         super().on(event)
         if self.live is not None:

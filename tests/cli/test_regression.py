@@ -197,8 +197,16 @@ def test_methods_that_need_classes_are_refused_before_any_data_is_read(
         command, RECIPE, "methods.diagnose_relearn={}", "method=diagnose_relearn",
         *(["--out", tmp_path] if command == "train" else []), code=2,
     )  # fmt: skip
-    assert "diagnose_relearn needs classes, and task: regression has none; choose of joint, unimodal" in message
+    assert "diagnose_relearn needs classes, and task: regression has none; choose one of joint, unimodal" in message
     assert "methods.diagnose_relearn" in message
+    assert not tree(tmp_path)
+
+
+def test_columns_of_the_other_task_are_refused_before_anything_is_trained(refused: Refused, tmp_path: Path) -> None:
+    message = refused("train", RECIPE, "--columns", "seeds,accuracy", "--out", tmp_path, code=2)
+    assert "--columns accuracy: a regression has none; its scores are mae, corr, acc2, f1," in message
+    message = refused("train", "digits", "--columns", "mae", "--out", tmp_path, code=2)
+    assert "--columns mae: a classification has none; its scores are accuracy, macro_f1, balanced_accuracy" in message
     assert not tree(tmp_path)
 
 

@@ -47,18 +47,23 @@ def test_without_ray_the_remedy_is_named(
 
 
 @pytest.mark.parametrize(
-    ("options", "asked"), [((), "--engine ray"), (("--address", "10.0.0.1:6379"), "--address 10.0.0.1:6379")]
+    ("options", "asked", "kind"),
+    [
+        ((), "--engine ray", Exception),  # as Ray says that a node did not start in time
+        (("--address", "10.0.0.1:6379"), "--address 10.0.0.1:6379", ConnectionError),
+    ],
 )
 def test_an_address_without_a_cluster_is_refused(
     options: tuple[str, ...],
     asked: str,
+    kind: type[Exception],
     refused: Refused,
     recipe_file: RecipeFile,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def init(**_: object) -> None:
-        raise ConnectionError("nobody is there\nand more")
+        raise kind("nobody is there\nand more")
 
     made_up = SimpleNamespace(is_initialized=bool, init=init, exceptions=SimpleNamespace(RayError=OSError))
     monkeypatch.setitem(sys.modules, "ray", made_up)

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import random
 import resource
+import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,30 @@ def test_a_missing_an_unfinished_and_another_shard_are_named(tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"shard 2/2 lacks 3 of its 10 clips; repeat the command with --shard 2/2"):
         source.merge(out)
     source.shard(out, "1/3")
-    with pytest.raises(UsageError, match=r"out.shards: has shards of 2 and of 3; prepare all of one number"):
+    with pytest.raises(UsageError, match=r"has shards of 2 and of 3; prepare all of one .* delete those of the other"):
         find_shards(out)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:-8]), Path.unlink], ids=str)
+def test_rows_of_a_shard_that_are_cut_off_or_gone_are_told_with_what_mends_them(
+    damage: Callable[[Path], object], tmp_path: Path
+) -> None:
+    """The journal has the clips as done: to repeat the shard's command alone would change nothing."""
+    source, out = make_source(tmp_path / "source"), tmp_path / "out"
+    for shard in ("1/2", "2/2"):
+        source.shard(out, shard)
+    folder = Shard(2, 2).folder(out)
+    damage(folder / "rows" / "train" / "audio.npy")
+    with pytest.raises(
+        DataError, match=r"train/audio.npy: cannot be read .*; delete .*2-of-2 and repeat .* 2/2"
+    ) as told:
+        source.merge(out)
+    assert "\n" not in str(told.value)
+    shutil.rmtree(folder)
+    source.shard(out, "2/2")
+    source.merge(out)
+    source.prepare(tmp_path / "whole")
+    assert tree(out) == tree(tmp_path / "whole")
 
 
 def test_more_shards_than_a_split_has_clips_are_refused(tmp_path: Path) -> None:

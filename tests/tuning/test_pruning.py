@@ -23,7 +23,7 @@ from drcli.runs.planned import PlannedRun
 from drcli.runs.scores import ScoresAndLoss
 from drcli.tuning.pruning import floors
 from drcli.tuning.result import Tuned, tables
-from drcli.tuning.study import Study, Trial, TrialRecord
+from drcli.tuning.study import Study, Trial, TrialRecord, outcome
 from drcli.watch.events import Listener
 
 pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'drcli[tune]'")
@@ -141,6 +141,22 @@ def test_trials_that_are_behind_are_stopped_and_count_with_what_they_reached(rec
     assert found.best.stopped is None
     (row,) = tables(one, [found])[0].rows
     assert row[list(tables(one, [found])[0].columns).index("stopped")] == str(len(stopped))
+
+
+@pytest.mark.parametrize(("selection", "counted"), [("val", 0.9), ("last", 0.2)])
+def test_a_stopped_trial_counts_with_the_epoch_that_the_recipe_would_select(
+    toy_recipe: Make, selection: str, counted: float, tmp_path: Path
+) -> None:
+    """By its best epoch it would win over trials that were trained to an end of their own."""
+    run = planned(toy_recipe(method="joint", selection=selection), tmp_path)
+    files = RunDirectory(run.folder)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    for epoch, accuracy in enumerate((0.9, 0.2)):
+        files.log_epoch(epoch_record(epoch, val=ScoresAndLoss(accuracy=accuracy, **REST)))
+    files.write_failure(failure_record("behind", name=run.name, seed=run.seed, kind="StoppedError"))
+    record = outcome(Trial("joint", 4, {}, tmp_path, [run]), GridResult([]))
+    assert isinstance(record, TrialRecord)
+    assert (record.accuracy, record.stopped) == (counted, 2)
 
 
 def test_teachers_and_methods_that_take_no_steps_are_never_stopped(recipe: Recipe, tmp_path: Path) -> None:

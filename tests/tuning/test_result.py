@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from drcli.recipe.load import load_recipe
+from drcli.report.theme import OTHER, Look, Theme
 from drcli.tuning.result import Tuned, expected_best, steps_of, tuned_recipe, write_picture
 from drcli.tuning.study import TrialRecord
 
@@ -57,6 +58,29 @@ def test_of_equal_trials_the_first_wins_and_a_bad_one_counts_as_nothing() -> Non
     assert one.drawn is not None
     assert one.drawn.mean == pytest.approx(0.8)
     assert one.seconds == (40.0, 16.0)
+
+
+def of_values(label: str, *maes: float | None) -> Tuned:
+    """A method's trials of a regression."""
+    trials = [TrialRecord(number=n, values={}, task="regression", mae=mae, seconds=1.0) for n, mae in enumerate(maes)]
+    return Tuned(label, trials, {})
+
+
+def test_of_a_regression_the_curves_that_fall_most_are_in_colour_and_one_without_a_good_trial_is_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten methods and one more, that which tuning has helped least is the grey one."""
+    falling = [of_values(f"m{n:02}", 2.0, 1.0, 1.0 - n / 20) for n in range(11)]
+    looks: list[tuple[Look, ...]] = []
+
+    def note(path: Path, theme: Theme, draw: object) -> None:
+        del path, draw
+        looks.append(tuple(theme.look(one.label) for one in falling))
+
+    monkeypatch.setattr("drcli.tuning.result.write_figure", note)
+    write_picture(tmp_path, [*falling, of_values("bad", 2.0, None, None)])
+    assert [look == OTHER for look in looks[0]] == [True, *[False] * 10]
+    assert write_picture(tmp_path, [of_values("bad", 2.0, None)]) == []
 
 
 def test_a_default_that_failed_has_no_gain_and_a_search_that_found_nothing_keeps_it() -> None:

@@ -46,6 +46,15 @@ def test_without_a_terminal_a_look_at_a_run_is_one_line(runs: list[PlannedRun]) 
     ]
 
 
+def test_a_run_of_a_trial_that_was_behind_is_finished_and_no_failure(runs: list[PlannedRun]) -> None:
+    console, stream = listen(terminal=True)
+    console.on(RunFailed(runs[0], failure_record("stopped after 2 epochs", kind="StoppedError")))
+    assert console.table().caption == "1 of 2 runs finished"
+    console.close()
+    assert "stopped after 2 epochs" in stream.getvalue()
+    assert "failed" not in stream.getvalue()
+
+
 def test_on_a_terminal_the_table_holds_the_runs_that_train(runs: list[PlannedRun]) -> None:
     console, stream = listen(terminal=True)
     for number, run in enumerate(runs):

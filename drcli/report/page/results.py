@@ -73,8 +73,8 @@ def _probes(recipe: str, found: comparison.Comparison, theme: Theme) -> Drawing:
         add_legend(figure, comparison.draw_probes(axes, found, theme), theme)
     alone = "; dashed: the encoder trained alone" if found.alone else ""
     caption = (
-        "Linear probes of both encoders, ± standard deviation over seeds; the legend, and the area of a point, give "
-        f"the {found.kind.name} of the whole model{alone}; epochs {found.selected}."
+        f"Linear probes of the encoders of {' and '.join(found.probed)}, ± standard deviation over seeds; the legend, "
+        f"and the area of a point, give the {found.kind.name} of the whole model{alone}; epochs {found.selected}."
     )
     return Drawing(f"{recipe}-probes", figure, caption)
 

@@ -76,6 +76,14 @@ def test_of_one_seed_the_deviation_is_that_of_the_draws() -> None:
     assert list(table.notes) == ["Mean of 3 draws ± standard deviation."]
 
 
+def test_seeds_that_had_different_stand_ins_are_not_averaged_without_a_word() -> None:
+    seeds = [Seed(found(noise={}, missing={})), Seed(found(noise={}, missing={}, absent="mean"))]
+    (table,) = condition_tables({"joint": seeds, "ogm": seeds[:1]})
+    assert table.notes[-1] == "Not all seeds of joint have the same --absent: their mean says nothing."
+    (alike,) = condition_tables({"ogm": seeds[:1], "joint": seeds[1:]})
+    assert not any("Not all" in note for note in alike.notes)
+
+
 def test_a_condition_in_which_not_every_seed_was_measured_says_how_many_were() -> None:
     less = found(missing={}, noise={}, subsets={"audio": scores(0.7)})
     (table,) = condition_tables({"joint": [Seed(found(missing={}, noise={})), Seed(less)]})
