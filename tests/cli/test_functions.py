@@ -261,7 +261,7 @@ def test_all_that_training_says_in_a_notebook_is_in_one_output(
     cells: list[dict[str, str]], recipe_file: RecipeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How many threads compute is said before the first run."""
-    monkeypatch.setattr(functions.terminal, "console", lambda **_: Console(force_jupyter=True))
+    monkeypatch.setattr("drcli.terminal.console", lambda **_: Console(force_jupyter=True))
     package.train(recipe_file(), {"training.epochs": 1}, out=tmp_path / "runs", method="joint", jobs=1)
     assert "thread" in cells[-1]["text/plain"].splitlines()[0]
 
