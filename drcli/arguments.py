@@ -62,7 +62,13 @@ def listed(given: object) -> str | None:
 
 
 def series(given: Series | None) -> list[str]:
-    """Return numbers by modality as MODALITY=NUMBER[,NUMBER]."""
+    """Return numbers by modality as MODALITY=NUMBER[,NUMBER].
+
+    Raises:
+        UsageError: they are not given by modality.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise UsageError(f"{given!r}: must be numbers by modality, such as {{'audio': [20, 10]}}")
     return [f"{m}={listed([found] if isinstance(found, int | float) else found)}" for m, found in (given or {}).items()]
 
 
@@ -72,12 +78,12 @@ def path(place: Place | None) -> Path | None:
 
 
 def column_keys(columns: Iterable[str]) -> tuple[str, ...]:
-    """Return the keys of columns.
+    """Return the keys of columns, which a text gives as KEY[,KEY].
 
     Raises:
         UsageError: there is no such column.
     """
-    check_columns(keys := tuple(columns))
+    check_columns(keys := tuple(columns.split(",") if isinstance(columns, str) else columns))
     return keys
 
 

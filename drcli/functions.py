@@ -143,6 +143,7 @@ def train(  # noqa: PLR0913 - one argument for each option
     if launched() is not None:
         raise UsageError("drcli.train: started by torchrun; start the script without it, or use `drcli train`")
     arguments.at_least(1, jobs=jobs, devices=devices, cpus_per_run=cpus_per_run)
+    keys = arguments.column_keys(columns)
     jobs = 1 if jobs is None and engine == "local" and devices is None and _names_of_this_process() else jobs
     options = EngineOptions(
         device, engine, address, cpus_per_run, gpus_per_run, devices, fresh=fresh, jobs=jobs, is_program=False
@@ -155,11 +156,11 @@ def train(  # noqa: PLR0913 - one argument for each option
         Path(out),
         options,
         reference,
-        arguments.column_keys(columns),
+        keys,
     )
     found = training.train(request, terminal.console(stderr=True, quiet=not progress))
     assert found is not None
-    compared = _compared(found.runs, reference, columns)
+    compared = _compared(found.runs, reference, keys)
     if found.messages:
         raise FailedRunsError("\n".join(found.messages), compared)
     return compared
@@ -179,17 +180,17 @@ def compare(
         UsageError: a folder holds no run, or none has the label `reference`.
         DataError: a folder is not there, or a file of a run is damaged.
     """
-    arguments.column_keys(columns)
+    keys = arguments.column_keys(columns)
     given = [runs] if isinstance(runs, str | Path) else list(runs)
     folders = [Path(one) for one in given if not isinstance(one, RunRecord)]
     read = [one for one in given if isinstance(one, RunRecord)]
-    return _compared([*read, *(collect(folders) if folders else [])], reference, columns)
+    return _compared([*read, *(collect(folders) if folders else [])], reference, keys)
 
 
-def _compared(runs: Sequence[RunRecord], reference: str | None, columns: Iterable[str]) -> Comparison:
+def _compared(runs: Sequence[RunRecord], reference: str | None, columns: tuple[str, ...]) -> Comparison:
     groups = by_recipe(finished(runs)).values()
     rows = [row for group in groups for row in compare_runs(group, reference)]
-    return Comparison(tuple(runs), tuple(rows), reference, tuple(columns))
+    return Comparison(tuple(runs), tuple(rows), reference, columns)
 
 
 @_leaving_torch

@@ -11,7 +11,6 @@ from functools import partial
 
 import torch
 from rich.console import Console
-from rich.text import Text
 
 from drcli import terminal
 from drcli.data.prepared import PreparedDataset
@@ -108,12 +107,12 @@ def _train_at_once(
     if not options.fresh and all(map(is_stored, runs)):
         return train_here(device, options, runs, dataset, progress)
     sharing = share_out(options.jobs, device, len(folders), options.threads)
-    for line in _first_lines(sharing, options, device, runs):
-        progress.print(Text(line, style="dim"), soft_wrap=True)
+    first = list(_first_lines(sharing, options, device, runs))
     if sharing.jobs == 1:
         with using(sharing.threads):
-            return train_here(device, options, runs, dataset, progress, threads=sharing.asked)
+            return train_here(device, options, runs, dataset, progress, threads=sharing.asked, first=first)
     listener = grid_console(progress, len(folders))
+    listener.begin(first)
     with stoppable(listener, signals=options.is_program):
         return run_jobs(
             runs,
@@ -149,9 +148,11 @@ def train_here(
     progress: Console,
     world: World = ALONE,
     threads: int | None = None,
+    first: Sequence[str] = (),
 ) -> GridResult:
     """Train in this process, which may be one of several that train together; only the main one prints."""
     console = run_console(progress, len(runs))
+    console.begin(first)
     listener = Listeners(*((console, Loggers(console)) if world.is_main else ()))
     with stoppable(listener, signals=options.is_program):
         return run_grid(

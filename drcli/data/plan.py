@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,7 +54,7 @@ class Transform:
 
     plan: InputPlan
 
-    def __call__(self, stored: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def __call__(self, stored: Tensor | np.ndarray[Any, Any], lengths: Tensor | None = None) -> Tensor:
         """Return inputs (B, *shape), float32, or int64 of token ids, of stored arrays (B, *stored shape) on any device.
 
         Args:
@@ -62,6 +64,7 @@ class Transform:
         Raises:
             UsageError: the arrays have another shape.
         """
+        stored = torch.as_tensor(stored)
         expected = self.plan.info.shape
         if tuple(stored.shape[1:]) != expected:
             raise UsageError(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from drcli import checkpoint
 from drcli.data.batches import Batch
 from drcli.data.format import Contents
-from drcli.data.plan import Transform
+from drcli.data.plan import InputPlan, Transform
 from drcli.engine.assemble import build_method, input_plans, recipe_model, recipe_of
 from drcli.engine.saved import Saved, at_most, check_tensors, saved
 from drcli.errors import CheckpointError, UsageError
@@ -78,8 +78,7 @@ class Loaded:
         first = next(iter(inputs.values()))
         rows = torch.arange(len(first))
         absent = [m for m in self.transforms if m not in inputs]
-        shapes = {m: self.transforms[m].plan.shape for m in absent}
-        zeros = {m: torch.zeros(len(rows), *shape, device=first.device) for m, shape in shapes.items()}
+        zeros = {m: _zeros(len(rows), self.transforms[m].plan, first.device) for m in absent}
         present = {m: torch.zeros(len(rows), dtype=torch.bool) for m in absent}
         labels = torch.zeros_like(rows).to(first.device)  # nothing that predicts looks at them
         batch = Batch({**inputs, **zeros}, labels, rows, dict(lengths), present=present)
@@ -122,6 +121,11 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Loaded:
         extras=extras.to(device).eval(),
         transforms={m: Transform(plan) for m, plan in plans.items()},
     )
+
+
+def _zeros(rows: int, plan: InputPlan, device: torch.device) -> Tensor:
+    """Return inputs that stand for nothing: numbers, or ids of tokens."""
+    return torch.zeros(rows, *plan.shape, dtype=torch.int64 if plan.info.vocabulary else torch.float32, device=device)
 
 
 def _contents(found: Saved) -> Contents:

@@ -75,4 +75,5 @@ class DGL(Method):
             super().backward(ctx, losses)
             return
         fused.backward()
-        torch.stack(unimodal).sum().backward(inputs=trainable(ctx.model.encoders))
+        if moved := trainable(ctx.model.encoders):  # not all of them are frozen
+            torch.stack(unimodal).sum().backward(inputs=moved)

@@ -56,9 +56,10 @@ class MMPareto(MultiLoss):
     settings: Settings
 
     def setup(self, ctx: Context) -> None:
-        """Find the parameters of each encoder."""
+        """Find the parameters of each encoder that is not frozen."""
         super().setup(ctx)
-        self.encoders = {m: trainable(encoder) for m, encoder in ctx.model.encoders.items()}
+        found = {m: trainable(encoder) for m, encoder in ctx.model.encoders.items()}
+        self.encoders = {m: parameters for m, parameters in found.items() if parameters}
         self.own: dict[str, list[Tensor]] = {}
 
     def backward(self, ctx: Context, losses: Losses) -> None:

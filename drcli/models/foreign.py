@@ -86,6 +86,14 @@ class Foreign(Backbone):
 
     model: nn.Module
 
+    @classmethod
+    def check_lora(cls, block: Any) -> str | None:
+        """Return why adapters cannot be put on the encoder; see `Backbone.check_lora`."""
+        if getattr(block.settings, "trainable", "all") != "all":
+            asked = block.settings.trainable
+            return f"adapters are trained in every layer, and nothing else is; leave trainable = {asked} out"
+        return super().check_lora(block)
+
     def finish(self, trainable: str, layers: Sequence[nn.Module], example: Tensor, width: int | None = None) -> None:
         """Freeze what is not trained, and find the number of features by running a made-up sample.
 

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import nn
 
+from drcli.errors import UsageError
 from drcli.recipe.schema import FUSION, Recipe
 
 
 def trunk_of(encoder: nn.Module) -> list[nn.Module]:
     """Return the modules that an encoder runs one after the other, its blocks or stages; [] where none are found.
 
-    They are what the attribute `trunk` of the encoder names (one name: the children of that module). Without it, the
+    They are what the attribute `trunk` of the encoder names (one name: the children of that module), or the members of
+    a sequence of this name. Without it, the
     sequence that holds the most weights: an `nn.ModuleList` or `nn.Sequential` of two members or more, or the
     `nn.Sequential`s side by side in one module, as the stages of residual networks are.
+
+    Raises:
+        UsageError: `trunk` names a module that is not there.
     """
     inner = getattr(encoder, "model", None)  # of a backbone around a class of another package
-    names = getattr(encoder, "trunk", ())
-    if not names and isinstance(inner, nn.Module) and hasattr(inner, "trunk"):
-        return trunk_of(inner)
-    if names:
-        found = [encoder.get_submodule(name) for name in names]
-        return list(found[0].children()) if len(found) == 1 else found
+    for module in (encoder, *([inner] if isinstance(inner, nn.Module) else [])):
+        if found := _given(module):
+            return found
     sequences = (sequence for module in encoder.modules() for sequence in _sequences(module))
     return max(sequences, key=lambda members: sum(map(_size, members)), default=[])
+
+
+def _given(module: nn.Module) -> list[nn.Module]:
+    """Return what the attribute `trunk` says: names of modules, the sequence itself, or nothing.
+
+    Raises:
+        UsageError: it names a module that is not there.
+    """
+    given: Any = getattr(module, "trunk", ())
+    if isinstance(given, nn.Sequential | nn.ModuleList):
+        return list(given)
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        return []
+    try:
+        found = [module.get_submodule(name) for name in names]
+    except AttributeError as error:
+        raise UsageError(f"trunk of {type(module).__name__}: {error}; name modules of it") from error
+    return list(found[0].children()) if len(found) == 1 else found
 
 
 def _sequences(module: nn.Module) -> Iterator[list[nn.Module]]:

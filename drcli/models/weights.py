@@ -160,6 +160,8 @@ def _compared(sizes: Sizes, own: Sizes, free: Collection[str], *, exact: bool) -
         free: names that may have another shape.
         exact: there may be no other names.
     """
+    if exact and any(".lora_" in name for name in sizes.keys() - own.keys()):
+        return "they have adapters (lora); drcli export writes a file in which these are merged"
     absent = [name for name in own if name not in sizes and (exact or not name.endswith(_COUNTER))]
     other = [name for name in sizes if exact and name not in own]
     wrong = [name for name in own if name in sizes and sizes[name] != own[name] and name not in free]

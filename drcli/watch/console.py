@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -115,6 +115,11 @@ class Lines(Listener):
     def write(self, line: str, style: str = "") -> None:
         """Write a line."""
         self.console.print(Text(line, style=style))
+
+    def begin(self, lines: Iterable[str]) -> None:
+        """Write what is to be said before the first run, each on one line however long it is."""
+        for line in lines:
+            self.console.print(Text(line, style="dim"), soft_wrap=True)
 
     def close(self) -> None:
         """Take the live display off the screen."""

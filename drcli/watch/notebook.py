@@ -5,6 +5,7 @@ A notebook has no cursor to move: what a terminal draws over itself would be pri
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from io import StringIO
 from typing import Any
@@ -47,6 +48,11 @@ class NotebookConsole(GridConsole):
         """Add a line above the table."""
         self.lines.append(Text(line, style=style))
         self._refresh()
+
+    def begin(self, lines: Iterable[str]) -> None:
+        """Put what is to be said before the first run into the same output."""
+        for line in lines:
+            self.write(line, "dim")
 
     def close(self) -> None:
         """Leave the lines, and how many runs are finished."""

@@ -38,6 +38,18 @@ def run(recipe: Path, tmp_path: Path, **options: Any) -> functions.Comparison:
     return package.train(recipe, TWO, out=tmp_path / "runs", progress=False, **options)
 
 
+@pytest.mark.parametrize(
+    "columns", [["method", "accuracy"], (key for key in ("method", "accuracy")), "method,accuracy"]
+)
+def test_columns_are_keys_one_after_another_or_a_text(columns: Any) -> None:
+    assert package.compare([], columns=columns).columns == ("method", "accuracy")
+
+
+def test_numbers_that_are_not_given_by_modality_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="must be numbers by modality, such as"):
+        package.evaluate(tmp_path, noise=["audio=20"])  # type: ignore[arg-type]
+
+
 def test_the_names_are_those_of_the_functions_and_importing_costs_nothing() -> None:
     heavy = {"torch", "pydantic", "numpy", "rich", "data_prep", "datasets", "IPython"}
     code = f"import sys, drcli; print({heavy} & {{*sys.modules}})"
@@ -226,6 +238,7 @@ def test_a_notebook_shows_runs_in_one_output(
     first, second = plan(toy_recipe(), ["joint"], [3, 4], tmp_path)
     listener = run_console(Console(force_jupyter=True), 2)
     assert isinstance(listener, NotebookConsole)
+    listener.begin(["1 run at a time"])
     listener.on(RunStarted(first, 0, 60))
     for epoch in range(2):
         listener.on(EpochFinished(first, epoch_record(epoch)))
@@ -237,10 +250,20 @@ def test_a_notebook_shows_runs_in_one_output(
     listener.on(RunFailed(second, failure_record("it broke")))
     listener.close()
     text = cells[-1]["text/plain"]
+    assert text.startswith("1 run at a time")
     assert "seed 3: test accuracy" in text
     assert "failed: it broke" in text
     assert "1 of 2 runs finished, 1 failed" in text
     assert "2 / 4" not in text
+
+
+def test_all_that_training_says_in_a_notebook_is_in_one_output(
+    cells: list[dict[str, str]], recipe_file: RecipeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many threads compute is said before the first run."""
+    monkeypatch.setattr("drcli.terminal.console", lambda **_: Console(force_jupyter=True))
+    package.train(recipe_file(), {"training.epochs": 1}, out=tmp_path / "runs", method="joint", jobs=1)
+    assert "thread" in cells[-1]["text/plain"].splitlines()[0]
 
 
 def test_a_console_that_is_to_be_quiet_shows_nothing_in_a_notebook(

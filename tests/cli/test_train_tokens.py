@@ -74,7 +74,7 @@ def logits_of(run: Path, batch_size: int) -> torch.Tensor:
     ids=lambda encoder: encoder["backbone"],
 )
 def test_texts_train_with_an_event_and_score_the_same_in_batches_of_any_size(
-    encoder: dict[str, Any], tmp_path: Path, drcli: Drcli, refused: Refused
+    encoder: dict[str, Any], tmp_path: Path, drcli: Drcli, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "prepared"
     drcli("prepare", "arrays", "--source", save_source(tmp_path / "in"), "--out", root, *SETTINGS)
@@ -95,6 +95,8 @@ def test_texts_train_with_an_event_and_score_the_same_in_batches_of_any_size(
     }
     logits = loaded.predict(inputs, {"text": lengths}).logits
     torch.testing.assert_close(logits[0], logits[1], rtol=0, atol=0)
+    monkeypatch.setattr(loaded.method, "predict", lambda _, batch: batch)  # stages run on a row that is not there
+    assert loaded.predict({"picture": pictures}).inputs["text"].dtype == torch.int64  # type: ignore[attr-defined]
     message = refused("eval", run / "checkpoint.pt", "--noise", "text=10", code=2)
     assert "the samples of text are token ids, to which no noise can be added" in message
 

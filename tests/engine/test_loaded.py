@@ -75,6 +75,7 @@ def test_a_loaded_model_predicts_what_evaluation_predicts_without_opening_the_da
     found = drcli.load(run)
     stored = {m: torch.from_numpy(np.load(toy_root / "test" / f"{m}.npy")) for m in found.encoders}
     inputs = {m: found.transforms[m](x) for m, x in stored.items()}
+    assert all(torch.equal(found.transforms[m](x.numpy()), inputs[m]) for m, x in stored.items())
     outputs = found.predict(inputs)
     torch.testing.assert_close(outputs.logits, expected.logits, rtol=0, atol=1e-6)
     with torch.no_grad():

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.training import StopAfter, StoppedError, bits, log, make_trainer, trained, weights
 
 from drcli import checkpoint
+from drcli.diagnosis import snapshot
 from drcli.engine.trainer import Trainer
 from drcli.errors import CheckpointError, RecipeError
 from drcli.recipe.schema import Recipe
@@ -58,6 +60,47 @@ def test_every_rule_pulls_by_the_strengths_that_it_logs(rule: str | float, run: 
         assert strengths == [0.5] * 4
     assert all(0 <= strength < 1 for strength in strengths)
     assert "relearn" in checkpoint.load(ours.directory.last)
+
+
+def test_an_encoder_that_stands_still_in_a_stage_is_pulled_too(
+    toy_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """After epoch 2, in which the other encoder alone was trained, both are where they began, and so are averages."""
+    stages = {"alone": 1, "together": 1, "members": "all", "hidden": 8}
+    block = {**stages, "relearn": {**RELEARN, "every": 2, "strength": 1.0, "bn_buffers": "blend"}}
+    training = {"epochs": 4, "batch_size": 16, "ema": 0.5, "optimizer": {"name": "sgd", "lr": 0.05}}
+    recipe = toy_recipe(method="reconboost", methods={"reconboost": block}, training=training)
+    trainer = make_trainer(recipe, tmp_path)
+    encoders = trainer.assembly.model.encoders
+    initial = snapshot(encoders)
+    for epoch in range(3):
+        trainer._epoch(epoch)
+    assert not any(p.requires_grad for p in encoders["audio"].parameters())
+    assert [event["epoch"] for event in events(trainer)] == [2]
+    now = snapshot(encoders)
+    trainer.saver.flush()
+    saved = checkpoint.load(trainer.directory.last)["model"]
+    for name, value in initial.items():
+        if value.is_floating_point():
+            assert torch.equal(now[name], value)
+            assert torch.equal(saved[f"encoders.{name}"], value)
+
+
+@pytest.mark.parametrize("method", ["mmpareto", "dgl"])
+@pytest.mark.parametrize("frozen", [("audio",), ("audio", "visual")])
+def test_methods_of_gradients_train_what_is_not_frozen(
+    method: str, frozen: tuple[str, ...], toy_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    training = {"epochs": 1, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
+    trainer = make_trainer(toy_recipe(method=method, methods={method: {}}, training=training), tmp_path)
+    for m in frozen:
+        trainer.assembly.model.encoders[m].requires_grad_(False)
+    trainer.assembly.method.setup(trainer.ctx)
+    groups = trainer.assembly.model.parameter_groups()
+    before = {m: [p.detach().clone() for p in parameters] for m, parameters in groups.items()}
+    trainer.train()
+    still = {m for m, old in before.items() if all(map(torch.equal, groups[m], old))}
+    assert still == {*frozen}
 
 
 @pytest.mark.parametrize(

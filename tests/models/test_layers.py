@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from drcli.errors import RecipeError
+from drcli.errors import RecipeError, UsageError
 from drcli.models.layers import layers_of, rates_of, trunk_of
 from drcli.names import BACKBONES
 from drcli.recipe.load import recipe_from_dict
@@ -70,6 +70,30 @@ def test_an_encoder_names_its_own_trunk() -> None:
     around = nn.Module()
     around.model = encoder
     assert trunk_of(around) == trunk_of(encoder)
+
+
+def test_a_trunk_is_a_name_a_module_of_that_name_or_refused() -> None:
+    """A class of one's own may well call its blocks `trunk`."""
+
+    class Own(nn.Module):
+        def __init__(self, trunk: object) -> None:
+            super().__init__()
+            self.stem = nn.Linear(2, 2)
+            self.blocks = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+            self.trunk = trunk
+
+    class Around(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+    blocks = nn.Sequential(nn.Linear(9, 9), nn.Linear(9, 9))
+    for encoder in (Own(blocks), Around(Own(blocks))):
+        assert trunk_of(encoder) == list(blocks)
+    named = Own("blocks")
+    assert trunk_of(named) == list(named.blocks)
+    with pytest.raises(UsageError, match=r"trunk of Own: .*blcks.*; name modules of it"):
+        trunk_of(Own(("blcks",)))
 
 
 def test_an_encoder_without_a_sequence_is_one_layer() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,8 +19,9 @@ from drcli.commands.export import export
 from drcli.engine.trainer import Trainer
 from drcli.errors import RecipeError, UsageError
 from drcli.models.backbone import Backbone
+from drcli.models.foreign import Foreign
 from drcli.models.lora import adapt, linear_layers, merged, without_adapters
-from drcli.models.weights import load_pretrained
+from drcli.models.weights import _compared, load_pretrained
 from drcli.names import BACKBONES
 from drcli.recipe.load import recipe_from_dict
 from drcli.recipe.schema import Recipe
@@ -198,6 +200,16 @@ def test_wrong_targets_are_refused_before_any_data_is_read(
 ) -> None:
     with pytest.raises(RecipeError, match=said):
         make(lora, encoder)
+
+
+def test_adapters_in_layers_that_are_to_be_frozen_are_refused() -> None:
+    block = SimpleNamespace(settings=SimpleNamespace(trainable="last:1"), training=SimpleNamespace(lora=Lora()))
+    assert "leave trainable = last:1 out" in str(Foreign.check_lora(block))
+
+
+def test_weights_that_have_adapters_are_refused_with_the_command_that_merges_them() -> None:
+    sizes = {name: torch.Size([2, 2]) for name in ("a.base_layer.weight", "a.lora_A.default.weight")}
+    assert "drcli export" in str(_compared(sizes, {"a.weight": torch.Size([2, 2])}, (), exact=True))
 
 
 def test_without_the_package_the_message_names_the_extra(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

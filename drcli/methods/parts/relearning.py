@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from drcli.diagnosis import unequal_shares
 from drcli.diagnosis.reinitialise import recompute_batch_statistics
 from drcli.methods.base import Event
 from drcli.methods.context import Context
+from drcli.methods.parts.gradients import trainable
 from drcli.relearning import Relearner, RelearnSettings
 from drcli.relearning.features import evaluating
 from drcli.relearning.rules import MEASURE_SHARES, shares_differ
@@ -40,6 +42,19 @@ class Relearning:
             optimizer=ctx.optimizer,
             seed=ctx.seed,
         )
+        self._trained = trainable(ctx.model.encoders)
+
+    @contextmanager
+    def _all_trained(self) -> Iterator[None]:
+        """Within it, encoders that stand still in the present stage of a run count as trained, which they are."""
+        resting = [parameter for parameter in self._trained if not parameter.requires_grad]
+        for parameter in resting:
+            parameter.requires_grad_(True)
+        try:
+            yield
+        finally:
+            for parameter in resting:
+                parameter.requires_grad_(False)
 
     def warnings(self, ctx: Context) -> Iterator[str]:
         """Warn where the schedule has fewer events than asked for, or class shares make a gap by themselves."""
@@ -56,10 +71,12 @@ class Relearning:
         relearner, lambda_ = self.relearner, self.settings.lambda_
         if not relearner.is_due(ctx.epoch):
             return None
-        found = relearner.pull(ctx.diagnose(self.settings, lambda_))
-        if any(one.strength > 0 for one in found.values()):
-            ctx.weights_changed()
-            self._follow(ctx, {m: one.strength for m, one in found.items()})
+        before = ctx.diagnose(self.settings, lambda_)
+        with self._all_trained():
+            found = relearner.pull(before)
+            if any(one.strength > 0 for one in found.values()):
+                ctx.weights_changed()
+                self._follow(ctx, {m: one.strength for m, one in found.items()})
         left = ctx.diagnose(self.settings, lambda_)
         return Event("relearn", found, left, relearner.events, lambda_, self.settings.strength)
 
