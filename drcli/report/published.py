@@ -26,6 +26,9 @@ SECOND_HAND = ("second-hand", "unpublished", "quoted by", "copied from")
 NAMES = {("ucf101", "visual"): "rgb"}
 """What drcli calls a modality of a dataset that sources call otherwise."""
 
+OWN_FOLDS = "bc-LSTM"
+"""`dataset.prepare.file` of CMU-MOSI whose features and split are others than the literature's."""
+
 
 @dataclass(frozen=True)
 class Published:
@@ -67,8 +70,8 @@ class Published:
 def beside(runs: Iterable[RunRecord], *, second_hand: bool = False) -> list[Published]:
     """Return the published figures that can be compared with one recipe's runs, in the file's order.
 
-    There are none of a regression, and none where data has noise on it or features are joined otherwise than by
-    concatenation: the sources have neither.
+    There are none of a regression, none of vectors that were learned on videos of the standard test split, and none
+    where data has noise on it or features are joined otherwise than by concatenation: the sources have none of these.
 
     Args:
         runs: of one recipe.
@@ -89,7 +92,7 @@ def beside(runs: Iterable[RunRecord], *, second_hand: bool = False) -> list[Publ
 
 def _as_published(run: RunRecord) -> bool:
     prepare = run.recipe.dataset.prepare
-    if run.recipe.task != "classification":
+    if run.recipe.task != "classification" or prepare.get("file") == OWN_FOLDS:
         return False
     noisy = any(key.endswith("snr_db") and value is not None for key, value in prepare.items())
     return not noisy and not run.recipe.corrupt and run.recipe.fusion is not None and run.recipe.fusion.name == "concat"

@@ -211,6 +211,7 @@ def test_of_several_labels_of_a_method_the_one_of_its_name_has_the_figure(tmp_pa
     [
         {"corrupt": {"audio": {"snr_db": 0}}},
         {"dataset": {"name": "cremad", "prepare": {"waveform_snr_db": 0.0}}},
+        {"dataset": {"name": "cremad", "prepare": {"file": "bc-LSTM"}}},
         {"fusion": {"name": "mbt"}},
         {"modalities": {"audio": {"backbone": "resnet18"}, "visual": {"backbone": "resnet_small"}}},
         {"label": "unimodal", "modality": "audio"},
