@@ -81,7 +81,9 @@ def test_a_missing_an_unfinished_and_another_shard_are_named(tmp_path: Path) -> 
         find_shards(out)
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:-8]), Path.unlink], ids=str)
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.write_bytes(path.read_bytes()[:-8]), Path.unlink], ids=["cut", "gone"]
+)
 def test_rows_of_a_shard_that_are_cut_off_or_gone_are_told_with_what_mends_them(
     damage: Callable[[Path], object], tmp_path: Path
 ) -> None:
