@@ -156,7 +156,7 @@ def train(  # noqa: PLR0913 - one argument for each option
         Path(out),
         options,
         reference,
-        keys,
+        None if keys == NARROW else keys,  # which has columns of both tasks
     )
     found = training.train(request, terminal.console(stderr=True, quiet=not progress))
     assert found is not None
