@@ -77,12 +77,14 @@ def path(place: Place | None) -> Path | None:
     return None if place is None else Path(place)
 
 
-def column_keys(columns: Iterable[str]) -> tuple[str, ...]:
-    """Return the keys of columns, which a text gives as KEY[,KEY].
+def column_keys(columns: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Return the keys of columns, which a text gives as KEY[,KEY]; None stays None.
 
     Raises:
         UsageError: there is no such column.
     """
+    if columns is None:
+        return None
     check_columns(keys := tuple(columns.split(",") if isinstance(columns, str) else columns))
     return keys
 

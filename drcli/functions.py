@@ -54,7 +54,7 @@ class Comparison:
     runs: tuple[RunRecord, ...]
     rows: tuple[Row, ...]
     reference: str | None = None
-    columns: tuple[str, ...] = tuple(NARROW)
+    columns: tuple[str, ...] = NARROW
 
     def __str__(self) -> str:
         """Return the table in Markdown."""
@@ -105,7 +105,7 @@ def train(  # noqa: PLR0913 - one argument for each option
     cpus_per_run: int | None = None,
     gpus_per_run: float | None = None,
     reference: str | None = None,
-    columns: Iterable[str] = NARROW,
+    columns: Iterable[str] | None = None,
     progress: bool = True,
 ) -> Comparison:
     """Train methods and seeds, as `drcli train` does; finished runs are read, unfinished ones are resumed.
@@ -129,7 +129,7 @@ def train(  # noqa: PLR0913 - one argument for each option
         cpus_per_run: on Ray.
         gpus_per_run: on Ray.
         reference: label that differences are to; None: joint training.
-        columns: keys of the columns of the table.
+        columns: keys of the columns of the table; None: those that fit into a terminal.
         progress: whether to show how runs go on, their notes and warnings: on standard error, or below a notebook's
             cell.
 
@@ -156,7 +156,7 @@ def train(  # noqa: PLR0913 - one argument for each option
         Path(out),
         options,
         reference,
-        None if keys == NARROW else keys,  # which has columns of both tasks
+        keys,
     )
     found = training.train(request, terminal.console(stderr=True, quiet=not progress))
     assert found is not None
@@ -167,14 +167,14 @@ def train(  # noqa: PLR0913 - one argument for each option
 
 
 def compare(
-    runs: Place | Iterable[Place | RunRecord], *, reference: str | None = None, columns: Iterable[str] = NARROW
+    runs: Place | Iterable[Place | RunRecord], *, reference: str | None = None, columns: Iterable[str] | None = None
 ) -> Comparison:
     """Compare finished runs, method by method over their seeds, as `drcli train` and `drcli report` do.
 
     Args:
         runs: folders with runs at or below them, or runs that were read.
         reference: label that differences are to; None: joint training.
-        columns: keys of the columns of the table.
+        columns: keys of the columns of the table; None: those that fit into a terminal.
 
     Raises:
         UsageError: a folder holds no run, or none has the label `reference`.
@@ -187,10 +187,10 @@ def compare(
     return _compared([*read, *(collect(folders) if folders else [])], reference, keys)
 
 
-def _compared(runs: Sequence[RunRecord], reference: str | None, columns: tuple[str, ...]) -> Comparison:
+def _compared(runs: Sequence[RunRecord], reference: str | None, columns: tuple[str, ...] | None) -> Comparison:
     groups = by_recipe(finished(runs)).values()
     rows = [row for group in groups for row in compare_runs(group, reference)]
-    return Comparison(tuple(runs), tuple(rows), reference, columns)
+    return Comparison(tuple(runs), tuple(rows), reference, columns or NARROW)
 
 
 @_leaving_torch

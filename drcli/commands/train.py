@@ -110,7 +110,6 @@ def requested(request: TrainRequest) -> tuple[list[PlannedRun], Recipe]:
     Raises:
         DrcliError: bad usage or recipe.
     """
-    check_columns(request.columns or ())
     asked, _ = split_names(request.method)
     recipe = load_recipe(find_recipe(request.recipe), request.overrides, lambda found: select_labels(found, asked))
     check_columns(request.columns or (), recipe.task)
