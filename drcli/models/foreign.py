@@ -6,7 +6,8 @@ in the cache of the user.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -139,6 +140,33 @@ class Foreign(Backbone):
         """Whether a part of the model has parameters, and all of them are frozen."""
         names = [".".join(filter(None, (name, inner))) for inner, _ in module.named_parameters()]
         return bool(names) and self._frozen.issuperset(names)
+
+    def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights as the package saves them, or those of this encoder as drcli saves them.
+
+        Raises:
+            DataError: they are of another model.
+        """
+        if weights.keys() == self.state_dict().keys():
+            super().load_pretrained(weights)
+            return
+        try:
+            source, problem = self.with_weights(weights)
+        except Exception as error:
+            raise DataError(f"no weights of {getattr(self.settings, 'model', '')} ({one_line(error)})") from error
+        if problem:
+            raise DataError(problem)
+        self.model.load_state_dict(source.state_dict())
+
+    @abstractmethod
+    def with_weights(self, weights: Mapping[str, Tensor]) -> tuple[nn.Module, str]:
+        """Return such a model with weights, adapted to it as the package does it, and what they lack; "" for nothing.
+
+        Whatever it raises says that they are of another model.
+
+        Args:
+            weights: as the package saves them.
+        """
 
     def _width(self, example: Tensor) -> int:
         self.eval()

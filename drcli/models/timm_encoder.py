@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from drcli.errors import DataError
 from drcli.models.foreign import Foreign, Options, Trainable, find_file, over_frames, package
 from drcli.models.weight_files import Weights, read
-from drcli.reading import one_line
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -97,26 +96,13 @@ class Timm(Foreign):
         """Map (B, C, H, W) or (B, T, C, H, W) to features (B, width)."""
         return over_frames(self.model, x)
 
-    def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
-        """Take timm's weights, adapted to this model, or those of this encoder as drcli saves them.
-
-        Raises:
-            DataError: they are of another model.
-        """
-        if weights.keys() == self.state_dict().keys():
-            super().load_pretrained(weights)
-            return
-        try:
-            source, without = (self._seeded(tensors) for tensors in (weights, None))
-        except Exception as error:
-            raise DataError(f"no weights of {self.settings.model} ({one_line(error)})") from error
-        absent = [
-            name for name, tensor in source.named_parameters() if tensor.dim() > 1 and _equal(without, name, tensor)
-        ]
-        if absent:  # timm does not say so: their initial values are left
-            named = ", ".join(absent[:3])
-            raise DataError(f"the weights lack {named} of {len(self.state_dict())} tensors of {self.settings.model}")
-        self.model.load_state_dict(source.state_dict())
+    def with_weights(self, weights: Mapping[str, Tensor]) -> tuple[nn.Module, str]:
+        """Return a model with weights, and what they lack: timm does not say so, and leaves initial values there."""
+        source, without = (self._seeded(tensors) for tensors in (weights, None))
+        own = ((name, tensor) for name, tensor in source.named_parameters() if tensor.dim() > 1)
+        absent = [name for name, tensor in own if torch.equal(without.get_parameter(name), tensor)]
+        named, count = ", ".join(absent[:3]), len(self.model.state_dict())
+        return source, f"the weights lack {named} of {count} tensors of {self.settings.model}" if absent else ""
 
     def _seeded(self, tensors: Mapping[str, Tensor] | None) -> nn.Module:
         """Return a new model whose initial values are the same at every call; no generator is left otherwise."""
@@ -137,10 +123,6 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
         if is_sequence and any(True for _ in members[0].children()):
             found += members
     return [module for module in found if not any(other is not module and _holds(module, other) for other in found)]
-
-
-def _equal(model: nn.Module, name: str, tensor: Tensor) -> bool:
-    return torch.equal(model.get_parameter(name), tensor)
 
 
 def _holds(module: nn.Module, other: nn.Module) -> bool:

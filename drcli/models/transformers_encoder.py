@@ -153,31 +153,18 @@ class Transformers(Foreign):
             return self._of_waveform(x[:, :, 0] if x.dim() == 3 else x, lengths)
         return self._of_steps(x, lengths)
 
-    def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the model's weights as transformers saves them, or those of this encoder as drcli saves them.
-
-        Raises:
-            DataError: they are of another model.
-        """
-        if weights.keys() == self.state_dict().keys():
-            super().load_pretrained(weights)
-            return
+    def with_weights(self, weights: Mapping[str, Tensor]) -> tuple[nn.Module, str]:
+        """Return a model with weights, and what they lack."""
         kind: Any = type(self.model)
-        try:
-            with torch.random.fork_rng(devices=[]), _quietly():
-                source, found = kind.from_pretrained(
-                    None, config=self._config, state_dict=dict(weights), output_loading_info=True, dtype=torch.float32
-                )
-        except Exception as error:
-            raise DataError(f"no weights of {self.settings.model} ({one_line(error)})") from error
+        with torch.random.fork_rng(devices=[]), _quietly():
+            source, found = kind.from_pretrained(
+                None, config=self._config, state_dict=dict(weights), output_loading_info=True, dtype=torch.float32
+            )
         _drop_pooler(source)
         own = self.model.state_dict().keys()
         absent = sorted(name for name in found["missing_keys"] if name in own)
-        if absent:
-            raise DataError(
-                f"the weights of {self.settings.model} lack {', '.join(absent[:3])} of its {len(own)} tensors"
-            )
-        self.model.load_state_dict(source.state_dict())
+        named = ", ".join(absent[:3])
+        return source, f"the weights of {self.settings.model} lack {named} of its {len(own)} tensors" if absent else ""
 
     def _check_samples(self, shape: Sequence[int], vocabulary: int) -> None:
         """Refuse samples of another kind than the model reads, and ids and lengths beyond its tables."""
