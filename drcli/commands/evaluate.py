@@ -85,8 +85,9 @@ def evaluate_one(
         DrcliError: bad usage, a damaged checkpoint, or missing data.
     """
     wanted, root = asked.wanted(), _checked(checkpoint, overrides, split)
-    with looking_at(checkpoint, threads, resolve_device(device)):
-        restored = _restored(checkpoint, root, device)
+    where = resolve_device(device)
+    with looking_at(checkpoint, threads, where):
+        restored = _restored(checkpoint, root, where)
         check_names(wanted, restored.assembly.modalities)
         scores = _scored(checkpoint_at(checkpoint), restored, split)
         return scores.model_copy(update={"conditions": _measured(restored, split, wanted, checkpoint)})
@@ -134,12 +135,12 @@ def evaluate_grid(
         threads: as for `evaluate`.
     """
     wanted, root = asked.wanted(), _checked(folder, overrides, split)
-    runs: list[EvaluatedRun] = []
+    runs, where = list[EvaluatedRun](), resolve_device(device)
     below = runs_below(folder, wanted)
     for run in below:
         tell(f"[{len(runs) + 1}/{len(below)}] {run.folder}")
-        with looking_at(run.folder, threads, resolve_device(device)):
-            found = _measured(_restored(run.folder, root, device), split, wanted.of(run.modalities), run.folder)
+        with looking_at(run.folder, threads, where):
+            found = _measured(_restored(run.folder, root, where), split, wanted.of(run.modalities), run.folder)
         clean = {run.task.first.key: run.score} if split == "test" else {}
         runs.append(
             EvaluatedRun(
@@ -171,9 +172,8 @@ def _checked(checkpoint: Path, overrides: Sequence[str], split: str) -> Path | N
     return root
 
 
-def _restored(checkpoint: Path, root: Path | None, device: str) -> Restored:
-    where: torch.device = resolve_device(device)
-    restored = restore(checkpoint_at(checkpoint), where, root=root)
+def _restored(checkpoint: Path, root: Path | None, device: torch.device) -> Restored:
+    restored = restore(checkpoint_at(checkpoint), device, root=root)
     set_determinism(restored.assembly.recipe.training.deterministic)
     return restored
 

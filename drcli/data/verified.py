@@ -44,10 +44,9 @@ def verify(root: Path, info: DatasetInfo, remedy: str, *, everything: bool = Fal
     Raises:
         DataError: files are missing, or differ from the digests in `dataset.json`; all are named.
     """
-    seen = None if everything else _seen(root, info)
-    if seen is not None and _receipt(root, info) == seen:
-        return
     before = _seen(root, info)
+    if before is not None and not everything and _receipt(root, info) == before:
+        return
     verify_files(root, info, remedy)
     if before is not None and before == _seen(root, info):  # nobody wrote in the meantime
         with suppress(RunError):  # a folder that cannot be written is read whole each time

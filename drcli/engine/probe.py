@@ -211,8 +211,7 @@ def probe_accuracy(features: Mapping[str, tuple[Tensor, Split]], split: str, *, 
     Raises:
         RunError: a feature is not finite.
     """
-    check_finite(features)
-    scaled = standardise({name: x.to(device, torch.float64) for name, (x, _) in features.items()})
+    scaled = scaled_on(device, features)
     labels = features["train"][1].labels.to(device)
     best, result = -1.0, 0.0
     for classifier in fit_path(scaled["train"], labels, STRENGTHS):
@@ -235,15 +234,16 @@ def concatenated(
     return {name: (torch.cat([x[m] for m in sorted(x)], dim=1), split) for name, (x, split) in features.items()}
 
 
-def check_finite(features: Mapping[str, tuple[Tensor, Split]]) -> None:
-    """Refuse features with a number that is not finite.
+def scaled_on(device: torch.device, features: Mapping[str, tuple[Tensor, Split]]) -> dict[str, Tensor]:
+    """Return features in float64 on a device, standardised by the statistics of train.
 
     Raises:
-        RunError: there is one.
+        RunError: a feature is not finite.
     """
     for name, (x, _) in features.items():
         if not bool(x.isfinite().all()):
             raise RunError(f"the features of split {name} are not finite; train with a lower learning rate")
+    return standardise({name: x.to(device, torch.float64) for name, (x, _) in features.items()})
 
 
 def standardise(features: Mapping[str, Tensor]) -> dict[str, Tensor]:

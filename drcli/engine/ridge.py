@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from drcli.data.prepared import Split
-from drcli.engine.probe import CPU, check_finite, standardise
+from drcli.engine.probe import CPU, scaled_on
 from drcli.metrics import ValueScores, score_values
 
 PENALTIES = (100.0, 10.0, 1.0, 1e-1, 1e-2, 1e-3)
@@ -51,8 +51,7 @@ def probe_values(
     Raises:
         RunError: a feature is not finite.
     """
-    check_finite(features)
-    scaled = standardise({name: x.to(device, torch.float64) for name, (x, _) in features.items()})
+    scaled = scaled_on(device, features)
     targets = features["train"][1].labels.to(device, torch.float64)
     tried = [
         {name: _scores(scaled[name] @ w + b, features[name][1]) for name in {"val", split}}

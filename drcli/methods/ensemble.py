@@ -54,9 +54,7 @@ class Ensemble(Method):
     def predict(self, model: MultimodalModel, batch: Batch) -> Outputs:
         """Return the log of averaged probabilities (B, C), or averaged values (B, 1), and the encoders' features."""
         features = model.encode_alone(batch.inputs, batch.lengths, batch.present)
-        joined = (
-            mean_values if model.fusion.num_classes == 1 else log_mean_softmax
-        )  # of one class, there is nothing to say
+        joined = mean_values if model.fusion.num_classes == 1 else log_mean_softmax  # one class is a value
         return Outputs(features, joined(apply_heads(self.heads, features), batch.present))
 
 
