@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.files.folders import find_named
-from data_prep.sources.listfiles import numbered_lines, shown
+from data_prep.sources.listfiles import check_video, numbered_lines, shown
 from drcli.errors import DataError
 from drcli.registry import known
 
@@ -52,7 +52,6 @@ CLASSES = (
 LISTS = {"train": "trainSet.txt", "val": "valSet.txt", "test": "testSet.txt"}
 LONGEST = 10  # seconds of a video
 
-_ID = re.compile(r"[\w-]{11}", re.ASCII)
 _SECOND = re.compile(r"\d{1,4}", re.ASCII)
 
 
@@ -132,8 +131,7 @@ def _event(fields: Sequence[str], where: str, classes: Sequence[str]) -> Event:
     label, video, _, start, end = fields
     if label not in {*CLASSES, *classes}:
         raise DataError(f"{where}: category {shown(label)} is not one of AVE's; {known(label, CLASSES)}")
-    if not _ID.fullmatch(video):
-        raise DataError(f"{where}: {shown(video)} is not a YouTube id of 11 characters; correct or remove the line")
+    check_video(video, where)
     if not (_SECOND.fullmatch(start) and _SECOND.fullmatch(end) and int(start) <= int(end) <= LONGEST):
         raise DataError(
             f"{where}: the event lasts from {shown(start)} to {shown(end)}; expected whole seconds from 0 to "

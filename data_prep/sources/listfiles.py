@@ -12,6 +12,7 @@ from drcli.errors import DataError
 LONGEST_FILE = 256 * 10**6  # bytes; Kinetics-700's largest list has 30 million
 LONGEST_LINE = 10_000  # characters
 
+_VIDEO = re.compile(r"[\w-]{11}", re.ASCII)
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\u2028\u2029]")
 
@@ -55,6 +56,20 @@ def numbered_lines(path: Path) -> list[tuple[str, str]]:
 def shown(text: str, longest: int = 80) -> str:
     """A piece of a file, quoted for a message and cut where it is long."""
     return repr(text if len(text) <= longest else f"{text[:longest]}...")
+
+
+def check_video(name: str, where: str) -> None:
+    """Refuse what is not a YouTube id.
+
+    Args:
+        name: as the file has it.
+        where: "FILE:LINE", for the message.
+
+    Raises:
+        DataError: it is none.
+    """
+    if not _VIDEO.fullmatch(name):
+        raise DataError(f"{where}: {shown(name)} is not a YouTube id of 11 characters; correct or remove the line")
 
 
 def safe_parts(name: str, where: str) -> tuple[str, ...]:

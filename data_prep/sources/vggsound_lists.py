@@ -21,7 +21,7 @@ from pathlib import Path
 
 from data_prep.files.folders import find_files, find_named
 from data_prep.sources.kinetics_lists import SUFFIXES
-from data_prep.sources.listfiles import numbered_lines, read_text, refuse_doubles, safe_parts, shown
+from data_prep.sources.listfiles import check_video, numbered_lines, read_text, refuse_doubles, safe_parts, shown
 from drcli.errors import DataError
 
 CLASSES = 309
@@ -32,7 +32,6 @@ _NAMES = (
     re.compile(r"(?P<video>[\w-]{11})_(?P<start>\d{1,6})", re.ASCII),
     re.compile(r"v?(?P<video>[\w-]{11})_(?P<start>\d{1,9})_(?P<end>\d{1,9})", re.ASCII),
 )
-_ID = re.compile(r"[\w-]{11}", re.ASCII)
 _SECOND = re.compile(r"\d{1,6}", re.ASCII)
 _WHOLE, _TRAIN, _TEST = "vggsound.csv", "train.csv", "test.csv"
 
@@ -132,8 +131,7 @@ def read_list(path: Path) -> list[Listed]:
 
 def _read_whole(path: Path) -> Iterator[tuple[str, Listed]]:
     for where, (video, start, label, split) in _rows(path, 4):
-        if not _ID.fullmatch(video):
-            raise DataError(f"{where}: {shown(video)} is not a YouTube id of 11 characters; correct or remove the line")
+        check_video(video, where)
         if not _SECOND.fullmatch(start):
             raise DataError(f"{where}: {shown(start)} is not a whole number of seconds; correct the line")
         if split not in {"train", "test"}:
