@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.records import epoch_record, failure_record, scores, summary_record
+from support.records import epoch_record, failure_record
+from support.studies import FakeEngine, KilledError, accuracy_of, finish
 from support.training import CPU, planned
 
 from drcli.data.prepared import PreparedDataset
@@ -20,6 +20,7 @@ from drcli.errors import StoppedError, UsageError
 from drcli.recipe.schema import Recipe
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
+from drcli.runs.records import Failure
 from drcli.runs.scores import ScoresAndLoss
 from drcli.tuning.pruning import floors
 from drcli.tuning.result import Tuned, tables
@@ -58,43 +59,24 @@ def test_with_fewer_than_four_earlier_trials_nothing_is_stopped() -> None:
 # A study
 
 
-@dataclass
-class Runner:
-    """Stands for an engine: trains to an accuracy that falls with the distance of the learning rate to 0.1.
-
-    A run that is below a floor ends as the engine would end it.
-    """
-
-    kill_after: int = 10**9
-    runs: list[PlannedRun] = field(default_factory=list)
-
-    def __call__(self, runs: Sequence[PlannedRun]) -> GridResult:
-        failed = []
-        for run in runs:
-            if len(self.runs) >= self.kill_after:
-                raise KeyboardInterrupt
-            self.runs.append(run)
-            run.folder.mkdir(parents=True, exist_ok=True)
-            files = RunDirectory(run.folder)
-            if files.summary() is not None:
-                continue
-            files.truncate(0)  # what a kill left
-            best = 1 / (1 + abs(math.log10(run.recipe.training.optimizer.lr / 0.1)))
-            for epoch in range(run.epochs):
-                files.log_epoch(
-                    epoch_record(epoch, val=ScoresAndLoss(accuracy=best * (epoch + 1) / run.epochs, **REST))
-                )
-                if run.floors and best * (epoch + 1) / run.epochs < run.floors[epoch]:
-                    failed.append(failure_record("behind", name=run.name, seed=run.seed, kind="StoppedError"))
-                    files.write_failure(failed[-1])
-                    break
-            else:
-                made: dict[str, Any] = {"modality": run.modality, "val": scores(best), "test": None, "seconds": 7.0}
-                files.write_summary(summary_record(method=run.recipe.method, seed=run.seed, probes={}, **made))
-        return GridResult([], failed)
-
-
 REST: dict[str, Any] = {"macro_f1": 0.5, "n": 24, "loss": 1.0}
+
+
+@dataclass
+class Runner(FakeEngine):
+    """Its accuracies rise from epoch to epoch; a run that is below a floor ends as the engine would end it."""
+
+    def train(self, run: PlannedRun, files: RunDirectory) -> Failure | None:
+        if files.summary() is not None:
+            return None
+        files.truncate(0)  # what a kill left
+        for epoch in range(run.epochs):
+            accuracy = accuracy_of(run) * (epoch + 1) / run.epochs
+            files.log_epoch(epoch_record(epoch, val=ScoresAndLoss(accuracy=accuracy, **REST)))
+            if run.floors and accuracy < run.floors[epoch]:
+                return failure_record("behind", name=run.name, seed=run.seed, kind="StoppedError")
+        finish(run, files)
+        return None
 
 
 def go(one: Study, runner: Runner, at_once: int = 1) -> None:
@@ -177,7 +159,7 @@ def test_neither_a_kill_nor_what_runs_at_once_changes_which_trials_are_stopped(
     go(whole, runner)
     one = study(tmp_path / "one", recipe)
     for stop in (len(runner.runs) // 2, 3):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KilledError):
             go(one, Runner(kill_after=stop), at_once)
     go(one, Runner(), at_once)
     assert history(one) == history(whole)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.records import epoch_record, failure_record, scores, summary_record
+from support.records import epoch_record, failure_record
+from support.studies import FakeEngine, KilledError, finish
 
 from drcli.engine.grid import GridResult
 from drcli.errors import DamagedError, DataError, RecipeError, RunError, UsageError
@@ -19,6 +20,7 @@ from drcli.recipe.schema import Recipe
 from drcli.runs.collect import collect
 from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
+from drcli.runs.records import Failure
 from drcli.tuning.result import results
 from drcli.tuning.search import Sampler, Values
 from drcli.tuning.study import Study, Trial, TrialRecord
@@ -30,39 +32,19 @@ METHODS: dict[str, dict[str, Any]] = {"joint": {}, "unimodal": {}, "umt": {}}
 DATA = "f" * 64
 
 
-class KilledError(BaseException):
-    """Stands for a kill."""
-
-
 @dataclass
-class Runner:
-    """Stands for an engine: leaves in the run directories what runs would.
-
-    A run's accuracy is the greater the nearer its learning rate is to 0.1; from `diverges` on it fails.
-    """
+class Runner(FakeEngine):
+    """Its runs fail from the learning rate `diverges` on, with an error of a kind."""
 
     diverges: float = math.inf
     kind: str = "DivergedError"
-    kill_after: int = 10**9
-    runs: list[PlannedRun] = field(default_factory=list)
 
-    def __call__(self, runs: Sequence[PlannedRun]) -> GridResult:
-        failed = []
-        for run in runs:
-            if len(self.runs) >= self.kill_after:
-                raise KilledError
-            self.runs.append(run)
-            run.folder.mkdir(parents=True, exist_ok=True)
-            files, rate = RunDirectory(run.folder), run.recipe.training.optimizer.lr
-            if rate >= self.diverges:
-                failed.append(failure_record(f"{run.name} went wrong", name=run.name, seed=run.seed, kind=self.kind))
-                files.write_failure(failed[-1])
-                files.log_epoch(epoch_record(0))  # of 2 seconds
-                continue
-            accuracy = 1 / (1 + abs(math.log10(rate / 0.1)))
-            made: dict[str, Any] = {"modality": run.modality, "val": scores(accuracy), "test": None, "seconds": 7.0}
-            files.write_summary(summary_record(method=run.recipe.method, seed=run.seed, probes={}, **made))
-        return GridResult([], failed)
+    def train(self, run: PlannedRun, files: RunDirectory) -> Failure | None:
+        if run.recipe.training.optimizer.lr >= self.diverges:
+            files.log_epoch(epoch_record(0))  # of 2 seconds
+            return failure_record(f"{run.name} went wrong", name=run.name, seed=run.seed, kind=self.kind)
+        finish(run, files)
+        return None
 
 
 @dataclass
