@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from drcli.errors import LoggerError, RunError
@@ -63,12 +64,17 @@ def _started(run: PlannedRun, first_epoch: int) -> Any:
         name=title(run),
         group=run.recipe.name,
         job_type=run.name,
-        id=earlier[-1].name.rpartition("-")[2] if earlier else uuid.uuid4().hex[:12],
+        id=id_of(earlier[-1]) if earlier else uuid.uuid4().hex[:12],
         resume="allow",
         dir=str(run.folder),
         config=settings(run),
         settings=wandb.Settings(silent=True, console="off"),
     )
+
+
+def id_of(folder: Path) -> str:
+    """Return the id of the run that a folder offline-run-TIME-ID is of; a second one of the same second ends in -1."""
+    return folder.name.partition("run-")[2].split("-")[1]
 
 
 @contextmanager

@@ -263,6 +263,7 @@ def test_weights_and_biases_keeps_every_number_offline(wandb: Any, run: PlannedR
     from drcli.watch.wandb_log import WandbListener
 
     tell(WandbListener(), whole(run))
+    wandb.teardown()  # which writes what the package still holds
     (folder,) = (run.folder / "wandb").glob("offline-run-*")
     kept = list(records(folder))
     rows = [values(one.history.item) for one in kept if one.HasField("history")]
@@ -279,14 +280,23 @@ def test_weights_and_biases_keeps_every_number_offline(wandb: Any, run: PlannedR
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_resumed_run_keeps_its_id_at_weights_and_biases(wandb: Any, run: PlannedRun) -> None:
-    from drcli.watch.wandb_log import WandbListener
+    from drcli.watch.wandb_log import WandbListener, id_of
 
     stopped, resumed = WandbListener(), WandbListener()
     tell(stopped, whole(run)[:3])
     stopped.close()
+    wandb.teardown()  # as at the end of a process: the folder is made by another one
     tell(resumed, [RunStarted(run, 1, 60), *whole(run)[3:]])
-    ids = {path.name.rpartition("-")[2] for path in (run.folder / "wandb").glob("offline-run-*")}
+    wandb.teardown()
+    ids = {id_of(path) for path in (run.folder / "wandb").glob("offline-run-*")}
     assert len(ids) == 1
+
+
+@pytest.mark.parametrize("name", ["offline-run-20261126_105645-ec2a6d776889", "run-20261126_105645-ec2a6d776889-1"])
+def test_the_id_of_a_run_is_told_from_the_number_of_its_folder(name: str) -> None:
+    from drcli.watch.wandb_log import id_of
+
+    assert id_of(Path(name)) == "ec2a6d776889"
 
 
 @pytest.mark.slow
