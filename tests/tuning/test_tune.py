@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -193,6 +197,7 @@ def test_no_method_opens_the_test_split_in_a_trial(
 PROGRAM = """
 import os
 import sys
+import time
 
 from support.ray_workers import register_toy
 
@@ -228,6 +233,13 @@ def test_one_after_another_two_at_once_and_on_ray_give_the_same_table(recipe: An
     assert found[0] == found[1] == found[2]
 
 
+def trials_over(process: subprocess.Popen[str], count: int) -> bool:
+    """Wait until so many trials are over; whether there were so many before the end."""
+    assert process.stderr is not None
+    said = (line for line in process.stderr if re.match(r"\[\d+/\d+\] ", line))
+    return len(list(itertools.islice(said, count))) == count
+
+
 @pytest.mark.slow
 def test_a_study_killed_at_random_again_and_again_is_the_same_study(recipe: Any) -> None:
     path = recipe()
@@ -237,11 +249,11 @@ def test_a_study_killed_at_random_again_and_again_is_the_same_study(recipe: Any)
     draw, kills = random.Random(0), 0
     while True:
         process = start(*command)
-        try:
-            stdout, stderr = process.communicate(timeout=draw.uniform(4, 9) if kills < 6 else 300)
-        except subprocess.TimeoutExpired:
+        if kills < 6 and trials_over(process, draw.randint(1, 3)):
+            time.sleep(draw.uniform(0, 0.2))
             process.kill()
-            process.communicate()
+        stdout, stderr = process.communicate(timeout=300)
+        if process.returncode == -signal.SIGKILL:
             kills += 1
             continue
         assert process.returncode == 0, stderr
