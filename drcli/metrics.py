@@ -21,6 +21,8 @@ BINS = 15
 TEMPERATURES = (0.01, 100.0)
 """Where the temperature is looked for. Of a split that is predicted without an error, every small one is as good."""
 
+_MOST_STEPS, _TOLERANCE = 100, 1e-9
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -157,23 +159,34 @@ def fit_temperature(logits: Tensor, labels: Tensor, weight: Tensor) -> float:
     """Return the temperature T in TEMPERATURES under which softmax(z / T) has the least negative log-likelihood.
 
     The likelihood is concave in 1 / T, so that there is one optimum (temperature scaling, Guo et al., ICML 2017,
-    section 4.2). T > 1 says that the model is too sure of itself. Predictions do not change with it.
+    section 4.2), found by Newton's method between the limits. scipy's minimiser finds the same, but its import takes
+    almost a second of every command. T > 1 says that the model is too sure of itself. Predictions do not change with it.
 
     Args:
         logits: (N, C) z, of the validation split.
         labels: (N,) in [0, C).
         weight: (N,), see the head of this module.
     """
-    from scipy.optimize import minimize_scalar
-
     logits, share = logits.double(), weight / weight.sum()
+    truth = logits.gather(1, labels[:, None])[:, 0]
+    inverse, low, high = 1.0, 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
+    for _ in range(_MOST_STEPS):
+        slope, curvature = _slopes(logits, truth, share, inverse)
+        low, high = (inverse, high) if slope < 0 else (low, inverse)
+        last, inverse = inverse, inverse - slope / curvature if curvature > 0 else high
+        if not low < inverse < high:
+            inverse = math.sqrt(low * high)
+        if abs(inverse - last) <= _TOLERANCE * last:
+            break
+    return 1 / inverse
 
-    def loss(logarithm: float) -> float:
-        losses = functional.cross_entropy(logits / math.exp(logarithm), labels, reduction="none")
-        return float((share * losses).sum())
 
-    limits = tuple(map(math.log, TEMPERATURES))
-    return math.exp(minimize_scalar(loss, bounds=limits, method="bounded", options={"xatol": 1e-7}).x)
+def _slopes(logits: Tensor, truth: Tensor, share: Tensor, inverse: float) -> tuple[float, float]:
+    """Return the first and the second derivative of the negative log-likelihood in 1 / T."""
+    probabilities = (logits * inverse).softmax(dim=1)
+    mean = (probabilities * logits).sum(dim=1)
+    variance = (probabilities * (logits - mean[:, None]).square()).sum(dim=1)
+    return float((share * (mean - truth)).sum()), float((share * variance).sum())
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def test_the_temperature_is_where_the_slope_of_the_likelihood_is_zero(drawn: tup
         excess = (softmax(plain * inverse, axis=1) * plain).sum(axis=1) - plain[np.arange(len(plain)), truth]
         return float(np.average(excess, weights=weight))
 
-    assert fit_temperature(logits, labels, weight) == pytest.approx(1 / brentq(slope, 0.01, 100), rel=1e-5)
+    assert fit_temperature(logits, labels, weight) == pytest.approx(1 / brentq(slope, 0.01, 100), rel=1e-8)
 
 
 def test_the_temperature_undoes_a_factor(drawn: tuple[Tensor, Tensor, Tensor]) -> None:
