@@ -160,7 +160,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, weight: Tensor) -> float:
 
     The likelihood is concave in 1 / T, so that there is one optimum (temperature scaling, Guo et al., ICML 2017,
     section 4.2), found by Newton's method between the limits. scipy's minimiser finds the same, but its import takes
-    almost a second of every command. T > 1 says that the model is too sure of itself. Predictions do not change with it.
+    almost a second of every command. T > 1 says that the model is too sure of itself; predictions do not change.
 
     Args:
         logits: (N, C) z, of the validation split.
