@@ -33,7 +33,7 @@ def prepare(  # noqa: PLR0913 - one argument for each option
     Args:
         target: name of a dataset, or a recipe.
         overrides: values in place of the recipe's.
-        source: folder of the download.
+        source: folder of the download, or its address "hf://owner/name[/folder][@revision]" on the Hugging Face Hub.
         out: folder of the prepared dataset; None: the recipe's dataset.root.
         workers: processes that decode clips.
         limit: largest number of samples, all splits together.
@@ -49,7 +49,7 @@ def prepare(  # noqa: PLR0913 - one argument for each option
     request = PrepareRequest(
         str(target),
         arguments.texts(overrides),
-        arguments.path(source),
+        source,
         arguments.path(out),
         workers,
         limit,

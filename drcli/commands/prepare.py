@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from drcli.data.format import INFO_FILE, DatasetInfo
+from drcli.data.format import INFO_FILE, DatasetInfo, read_info
 from drcli.errors import UsageError
 from drcli.names import DATASETS
 from drcli.recipe.load import load_recipe, only
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PrepareRequest:
-    """What the command line asks for; see `drcli prepare --help`."""
+    """What the command line asks for; see `drcli prepare --help`. A source is a folder, or an address hf://..."""
 
     target: str
     overrides: Sequence[str]
-    source: Path | None
+    source: str | Path | None
     out: Path | None
     workers: int
     limit: int | None
@@ -82,6 +82,19 @@ class PartPrepared:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Source:
+    """The folder of a download.
+
+    Attributes:
+        folder: on this machine; None for a dataset without a download.
+        origin: what `dataset.json` says about where it was fetched from.
+    """
+
+    folder: Path | None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
 def run(request: PrepareRequest, progress: Console) -> Prepared | PartPrepared:
     """Prepare what a request asks for, or the part of it that it names.
 
@@ -98,12 +111,13 @@ def prepare(request: PrepareRequest, progress: Console) -> Prepared:
     max_bad, recipe = parse_share(request.max_bad), _recipe_of(request)
     if request.verify:
         return verify(recipe)
+    source = found_source(recipe, request, progress)
     if request.merge and (request.fresh or not (recipe.dataset.root / INFO_FILE).is_file()):
-        _shardable(recipe).join(_job(recipe, request, max_bad, progress))
+        _shardable(recipe).join(_job(recipe, request, source.folder, max_bad, progress))
     prepared = prepare_recipe(
         recipe,
         progress,
-        source=request.source,
+        source=source,
         workers=request.workers,
         limit=request.limit,
         fresh=request.fresh,
@@ -127,6 +141,32 @@ def _recipe_of(request: PrepareRequest) -> Recipe:
     return replace(recipe, dataset=replace(recipe.dataset, root=request.out))
 
 
+def found_source(recipe: Recipe, request: PrepareRequest, progress: Console) -> Source:
+    """Return the folder that --source names, fetched from the hub where it is an address.
+
+    Raises:
+        UsageError: the dataset needs no download, its folder holds something else, or huggingface_hub is missing.
+        DataError: it cannot be fetched.
+    """
+    from data_prep.files import hub
+
+    if not hub.is_address(request.source):
+        return Source(None if request.source is None else Path(request.source))
+    from data_prep.writing.publish import is_occupied
+
+    address, root = hub.Address.parse(str(request.source)), recipe.dataset.root
+    if not DATASETS.load(recipe.dataset.name).needs_source:
+        raise UsageError(f"dataset {recipe.dataset.name!r} needs no download: leave out --source {request.source}")
+    there = read_info(root).source.get("hub") if is_occupied(root.resolve()) and not request.fresh else None
+
+    def note(text: str) -> None:
+        progress.print(Text(text))
+
+    commit = hub.commit_of(address, there, note)
+    folder = hub.fetch(replace(address, revision=commit), note, is_watched=progress.is_interactive)
+    return Source(folder, {"hub": hub.provenance(address, commit)})
+
+
 def verify(recipe: Recipe) -> Prepared:
     """Read every file of a prepared dataset and compare its digest.
 
@@ -146,11 +186,11 @@ def prepare_shard(request: PrepareRequest, progress: Console) -> PartPrepared:
     from data_prep.writing.shards import Shard
 
     started, max_bad, recipe = time.perf_counter(), parse_share(request.max_bad), _recipe_of(request)
-    shard = Shard.parse(str(request.shard))
+    shard, source = Shard.parse(str(request.shard)), found_source(recipe, request, progress)
     display, advance = stages(progress, f"preparing {recipe.dataset.name}, part {shard}")
     display.disable = not progress.is_interactive
     with display:
-        job = replace(_job(recipe, request, max_bad, progress), progress=advance)
+        job = replace(_job(recipe, request, source.folder, max_bad, progress), progress=advance)
         report = _shardable(recipe).fill_shard(job, shard)
     skipped = {clip.id: f"{clip.reason} ({clip.detail})" for clip in report.skipped}
     seconds = time.perf_counter() - started
@@ -167,11 +207,11 @@ def _shardable(recipe: Recipe) -> ClipPreparer:
     return preparer
 
 
-def _job(recipe: Recipe, request: PrepareRequest, max_bad: float, progress: Console) -> Job:
+def _job(recipe: Recipe, request: PrepareRequest, folder: Path | None, max_bad: float, progress: Console) -> Job:
     from data_prep.job import Job
 
     return Job(
-        request.source,
+        folder,
         recipe.dataset.root.resolve(),
         workers=request.workers,
         limit=request.limit,
@@ -201,7 +241,7 @@ def prepare_recipe(
     recipe: Recipe,
     progress: Console,
     *,
-    source: Path | None = None,
+    source: Source | None = None,
     workers: int = 1,
     limit: int | None = None,
     fresh: bool = False,
@@ -209,12 +249,13 @@ def prepare_recipe(
 ) -> Prepared:
     """Prepare a recipe's dataset, showing progress and warnings."""
     block = recipe.dataset
-    preparer = DATASETS.load(block.name)(block.prepare)
+    preparer, source = DATASETS.load(block.name)(block.prepare), source or Source(None)
     return run_preparer(
         preparer,
         progress,
         root=block.root,
-        source=source,
+        source=source.folder,
+        origin=source.origin,
         workers=workers,
         limit=limit,
         fresh=fresh,
