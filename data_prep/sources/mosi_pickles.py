@@ -49,7 +49,7 @@ def read_pickle(path: Path, *, is_mmsa: bool) -> Contents:
     table.clear()
     folds = {}
     for split in FOLD_KEYS:
-        key, entry = entries.pop(split)  # arrays of several GB, of which the fold makes copies
+        key, entry = entries.pop(split)  # what the fold copies of it is freed after it
         folds[split] = reader(f"{path}: {key}", entry, repairs)
     return Contents(
         splits={split: fold.segments() for split, fold in folds.items()},
@@ -101,7 +101,7 @@ class _Fold(ABC):
     def _stream(self, modality: str, repairs: Repairs) -> Floats:
         key = STREAM_KEYS[modality]
         try:
-            stream = repairs.finite(modality, _entry(self.entry, key, self.where))
+            stream = repairs.finite(modality, _entry(self.entry, key, self.where), in_place=True)
         except (TypeError, ValueError) as error:
             raise DataError(f"{self.where}/{key}: not an array of numbers ({error}); download it again") from error
         if stream.ndim != 3 or 0 in stream.shape:
