@@ -100,7 +100,7 @@ class CmuMosei(SegmentPickles):
         return CLASSES[self.settings.target]
 
     def class_of(self, segment: Segment) -> int | None:
-        """The class of a segment; None for a neutral one where there is no class for it; of a score, the rounded one."""
+        """The class of a segment, of a score the rounded one; None for a neutral one where there is no class for it."""
         target = self.settings.target
         return class_of(segment.sentiment, "seven_round" if target == "score" else target)
 

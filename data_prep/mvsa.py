@@ -58,7 +58,8 @@ class MvsaSingle(ImageText):
         folder = path.parent / "data"
         names = [folder / f"{tweet.id}{suffix}" for tweet in read_labels(path) for suffix in (".jpg", ".txt")]
         lists = list_paths(self.settings.lists_dir) if self.settings.lists_dir else []
-        return fingerprint(source, [name for name in names if name.is_file()], [path, *lists])
+        given = [path, *lists, *self.tokenizer_files()]
+        return fingerprint(source, [name for name in names if name.is_file()], given)
 
     def choose(self, job: Job) -> Chosen:
         """Label the pairs, read their texts, and divide them."""
