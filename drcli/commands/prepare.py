@@ -14,6 +14,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from drcli.amounts import counted
 from drcli.data.format import INFO_FILE, DatasetInfo, read_info
 from drcli.errors import UsageError
 from drcli.names import DATASETS
@@ -309,7 +310,7 @@ def to_json(prepared: Prepared | PartPrepared) -> dict[str, Any]:
 def table(prepared: Prepared | PartPrepared) -> Group:
     """Return what was prepared, one row per split."""
     if isinstance(prepared, PartPrepared):
-        done = f"{prepared.stored} clips are stored, {len(prepared.skipped)} were skipped"
+        done = f"{counted(prepared.stored, 'clip')} stored, {len(prepared.skipped)} skipped"
         return Group(Text(f"{prepared.name}, part {prepared.shard}: {done}; when all parts are, join them by --merge"))
     info = prepared.info
     out = Table()

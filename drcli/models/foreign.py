@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from drcli.amounts import counted
 from drcli.errors import DataError, UsageError
 from drcli.models.backbone import Backbone
 from drcli.reading import one_line
@@ -84,7 +85,7 @@ class Foreign(Backbone):
         count = 0 if trainable == "none" else int(trainable.partition(":")[2])
         if count > len(layers):
             raise UsageError(
-                f"trainable = {trainable}: the model has {len(layers)} layers; name at most as many, or all"
+                f"trainable = {trainable}: the model has {counted(len(layers), 'layer')}; name at most as many, or all"
             )
         first = None if count == 0 else next(layers[-count].parameters())
         names = []

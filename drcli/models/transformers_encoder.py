@@ -266,10 +266,16 @@ def config_of(settings: Any) -> Any:
     """Return transformers' object of a configuration, a new one at each call.
 
     Raises:
-        UsageError: transformers is not installed, or knows no such model.
+        UsageError: transformers is not installed, or knows no such model, or the configuration does not name one.
     """
     transformers = package("transformers")
     raw = {key: value for key, value in settings.config.items() if key not in _UNUSED}
+    if not raw.get("model_type"):
+        raise UsageError(
+            f"config lacks model_type, such as bert: it is the whole configuration, not a change to the {CONFIG} of "
+            f"{settings.model}; leave config out to take that, or add model_type and every key that is to differ from "
+            "transformers' default"
+        )
     try:
         config = transformers.AutoConfig.for_model(**raw)
     except Exception as error:
