@@ -70,7 +70,7 @@ class Address:
         return _COMMIT.fullmatch(self.revision) is not None
 
 
-def is_address(source: str | Path) -> bool:
+def is_address(source: str | Path | None) -> bool:
     """Whether a --source is on the hub."""
     return isinstance(source, str) and source.startswith(PREFIX)
 

@@ -10,7 +10,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,9 +98,10 @@ class Unset:
         if type(state) is not tuple or len(state) != 5 or state[0] != 1:
             raise ValueError("array that is set to no state of an array")
         _, shape, dtype, is_fortran, data = state
-        kind, count, order = plain(dtype), checked_count(shape), "F" if is_fortran else "C"
+        kind, count = plain(dtype), checked_count(shape)
+        order: Literal["C", "F"] = "F" if is_fortran else "C"
         if not kind.hasobject:
-            found = from_bytes(data, kind, count).reshape(shape, order=order)
+            found: NDArray[Any] = from_bytes(data, kind, count).reshape(shape, order=order)
             return found if kind.isnative else found.astype(kind.newbyteorder("="), order="K")
         if type(data) is not list or len(data) != count:
             raise ValueError(f"array of shape {shape} without its elements")
@@ -108,7 +109,8 @@ class Unset:
             raise RefusedError("an array of arrays or containers")
         objects = np.empty(count, object)
         objects[:] = data
-        return objects.reshape(shape, order=order)
+        shaped: NDArray[Any] = objects.reshape(shape, order=order)
+        return shaped
 
 
 def plain(dtype: Any) -> np.dtype[Any]:

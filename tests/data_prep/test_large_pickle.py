@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from drcli.errors import DataError
 NUMBERS = np.random.default_rng(0).standard_normal((2000, 10, 100), dtype=np.float32)  # 8 MB
 
 
-def python_2(array: Any) -> bytes:
+def python_2(array: np.ndarray) -> bytes:
     """An array as Python 2 and numpy 1 pickle it: its bytes are a string."""
     sizes = b"".join(b"J" + size.to_bytes(4, "little") for size in array.shape)
     return (

@@ -34,7 +34,7 @@ def test_a_text_has_the_tokenizers_own_tokens_around_it_and_is_cut_between_them(
         [start, end, pad, pad, pad, pad],
         [start, 10, 11, 8, 9, end],
     ]
-    assert (ids.dtype, lengths, cut) == (np.int32, [6, 2, 6], 1)
+    assert (ids.dtype.name, lengths, cut) == ("int32", [6, 2, 6], 1)
     assert (made.vocabulary, made.pad) == (len(TOKENS), pad)
 
 
@@ -172,7 +172,7 @@ def test_a_pre_trained_bert_gets_its_own_ids_from_prepare_to_the_number(tmp_path
         *(f"modalities.visual.{key}" for key in ("backbone=resnet_small", "stem_stride=4", "size=32")),
         *("training.epochs=2", "training.batch_size=8", "methods.diagnose_relearn.every=1", "seeds=[0]"),
     ]
-    warned = {}
+    warned = dict[str, bool]()
     for name in (str(model), "hashing"):
         own = [*prepare, f"dataset.prepare.tokenizer={name}", "dataset.prepare.vocabulary=24"]
         own.append(f"dataset.root={tmp_path / f'data{len(warned)}'}")
