@@ -241,25 +241,25 @@ def _bars(hub: Any, is_watched: bool) -> Iterator[None]:
 def _explained(address: Address, error: Exception) -> DataError:
     """What the hub refuses, in one line with the remedy; told by the names of the errors, which every version has."""
     kinds = [kind.__name__ for kind in type(error).__mro__]
-    page = f"datasets/{address.repository}"
-    if "GatedRepoError" in kinds:
-        return DataError(
-            f"{address}: is gated; accept its terms on its page of the hub ({page}), then run hf auth login, or set "
-            "HF_TOKEN"
-        )
-    if "RepositoryNotFoundError" in kinds:
-        return DataError(
-            f"{address}: the hub has no such dataset, or it is private; check the name, and run hf auth login if it is "
-            "yours"
-        )
-    if "RevisionNotFoundError" in kinds:
-        return DataError(f"{address}: the repository has no such revision; name a branch, tag or commit of {page}")
-    if "EntryNotFoundError" in kinds and "LocalEntryNotFoundError" not in kinds:
-        return DataError(f"{address}: the repository has no such folder at this revision; see {page}")
-    if "HfHubHTTPError" in kinds:
-        return DataError(f"{address}: the hub refuses ({one_line(error)}); repeat the command later")
+    refusal = next((text for kind, text in _REFUSALS.items() if kind in kinds), None)
+    if refusal is not None and "LocalEntryNotFoundError" not in kinds:
+        return DataError(f"{address}: {refusal.format(page=f'datasets/{address.repository}', error=one_line(error))}")
+    if getattr(error, "errno", None) is not None and not isinstance(error, ConnectionError):
+        return DataError(f"{address}: the cache cannot be written ({error}); free some space, or set HF_HOME")
     pinned = "" if address.is_pinned else f", and name the commit: {PREFIX}{address.repository}@COMMIT"
     return DataError(
-        f"{address}: the hub cannot be reached ({type(error).__name__}); fetch it where there is a network, with the "
-        f"same HF_HOME{pinned}; or give the folder of a download with --source"
+        f"{address}: the hub cannot be reached ({one_line(error)}); fetch it where there is a network, with the same "
+        f"HF_HOME{pinned}; or give the folder of a download with --source"
     )
+
+
+_REFUSALS: Mapping[str, str] = {
+    "GatedRepoError": "is gated; accept its terms on its page of the hub ({page}), then run hf auth login, or set "
+    "HF_TOKEN",
+    "RepositoryNotFoundError": "the hub has no such dataset, or it is private; check the name, and run hf auth login "
+    "if it is yours",
+    "RevisionNotFoundError": "the repository has no such revision; name a branch, tag or commit of {page}",
+    "EntryNotFoundError": "the repository has no such folder at this revision; see {page}",
+    "HfHubHTTPError": "the hub refuses ({error}); repeat the command later",
+}
+"""What is said of errors of huggingface_hub, the particular ones first."""

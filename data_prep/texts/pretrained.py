@@ -7,13 +7,14 @@ downloaded.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drcli.data.info_checks import LARGEST_VOCABULARY
 from drcli.errors import DataError, UsageError
 from drcli.model_files import find_file
 from drcli.reading import one_line, read_bytes, read_json_object
@@ -61,18 +62,23 @@ class Pretrained:
     """
 
     def __init__(self, name: str, length: int) -> None:
-        path = tokenizer_file(name)
-        content = read_bytes(path, remedy="save the tokenizer again")
-        self._made = _parsed(path, content)
-        self._length, own = length, self._made.num_special_tokens_to_add(False)
+        self._path, self._length = tokenizer_file(name), length
+        from tokenizers import Tokenizer
+
+        content = read_bytes(self._path, remedy="save the tokenizer again")
+        self.digest = hashlib.sha256(content).hexdigest()
+        with self._refusing():
+            self._made = Tokenizer.from_buffer(content)
+            self.vocabulary = 1 + max(self._made.get_vocab(with_added_tokens=True).values())
+            own = self._made.num_special_tokens_to_add(False)
+        if self.vocabulary > LARGEST_VOCABULARY:
+            raise DataError(f"{self._path}: has {self.vocabulary} ids, {LARGEST_VOCABULARY} may be; is it damaged?")
         if length <= own:
             raise UsageError(
                 f"dataset.prepare.max_length = {length}: the tokenizer adds {own} tokens of its own; set it to "
                 f"{own + 1} at least"
             )
-        self.digest = hashlib.sha256(content).hexdigest()
-        self.vocabulary = 1 + max(self._made.get_vocab(with_added_tokens=True).values())
-        self.pad = self._pad_id(path.with_name(CONFIG))
+        self.pad = self._pad_id(self._path.with_name(CONFIG))
         self._made.no_padding()
         self._made.enable_truncation(length)
 
@@ -85,11 +91,24 @@ class Pretrained:
         ids = np.full((len(texts), self._length), self.pad, np.int32)
         lengths, cut = [], 0
         for row, text in enumerate(texts):  # one by one: threads of tokenizers and processes do not go together
-            found = self._made.encode(text)
+            with self._refusing():
+                found = self._made.encode(text)
             ids[row, : len(found.ids)] = found.ids
             lengths.append(len(found.ids))
             cut += bool(found.overflowing)
         return ids, lengths, cut
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Turn what the package raises into a message; a panic of its Rust part is no `Exception`."""
+        try:
+            yield
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            raise DataError(
+                f"{self._path}: is no fast tokenizer that can be used ({one_line(error)}); save the tokenizer again"
+            ) from error
 
     def _pad_id(self, config: Path) -> int:
         """The id of the padding, by the tokenizer's file or the configuration beside it."""
@@ -99,12 +118,3 @@ class Pretrained:
         token = read_json_object(config, remedy="save it again").get("pad_token") if config.is_file() else None
         found = self._made.token_to_id(str(token["content"] if isinstance(token, dict) else token))
         return 0 if found is None else int(found)
-
-
-def _parsed(path: Path, content: bytes) -> Any:
-    from tokenizers import Tokenizer
-
-    try:
-        return Tokenizer.from_buffer(content)
-    except Exception as error:
-        raise DataError(f"{path}: is no fast tokenizer ({one_line(error)}); save the tokenizer again") from error

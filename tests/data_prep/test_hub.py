@@ -109,7 +109,8 @@ def test_a_commit_that_is_in_the_cache_needs_no_network_and_the_rest_says_what_t
     assert prepare(f"hf://somebody/clips/mine@{commit}", tmp_path / "again") == []
     assert tree(tmp_path / "out") == tree(tmp_path / "again")
     (line,) = prepare("hf://somebody/clips/mine", tmp_path / "third", code=3)
-    assert "the hub cannot be reached (OfflineModeIsEnabled); fetch it where there is a network" in line
+    assert "the hub cannot be reached (Cannot reach" in line
+    assert "fetch it where there is a network, with the same HF_HOME, and name the commit" in line
     assert line.endswith("name the commit: hf://somebody/clips@COMMIT; or give the folder of a download with --source")
     snapshots = tmp_path / "cache" / "hub" / "datasets--somebody--clips" / "snapshots"
     (snapshots / commit / "mine" / "val.npz").unlink()  # as a download that was stopped leaves it

@@ -93,7 +93,7 @@ def test_tweets_take_it_too(tmp_path: Path) -> None:
             r"tokenizer: none: no folder, and tokenizer\.json of a model .*: hf download none; hashing needs no file",
         ),
         ("empty", r"empty/tokenizer\.json: no such file; name a folder that a fast tokenizer was saved in"),
-        ("damaged", r"damaged/tokenizer\.json: is no fast tokenizer \(.*\); save the tokenizer again"),
+        ("damaged", r"damaged/tokenizer\.json: is no fast tokenizer that can be used \(.*\); save the tokenizer again"),
     ],
 )
 def test_a_tokenizer_that_is_not_there_is_refused_before_any_picture_is_read(
@@ -114,6 +114,23 @@ def test_a_length_without_room_for_a_word_is_refused(tmp_path: Path) -> None:
         UsageError, match=r"max_length = 2: the tokenizer adds 2 tokens of its own; set it to 3 at least"
     ):
         Pretrained(str(save_tokenizer(tmp_path / "t")), 2)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"[UNK]": "[UKN]"}, r"can be used \(.*Missing \[UNK\] token from the vocabulary\); save the tokenizer again"),
+        ({'"pie": 9': '"pie": 4294967295'}, r"has 4294967296 ids, 16777216 may be; is it damaged\?"),
+        ({'"[CLS]": {': '"[CLX]": {'}, r"is no fast tokenizer that can be used"),  # on which its Rust part panics
+    ],
+)
+def test_a_file_that_is_damaged_inside_is_refused(tmp_path: Path, damage: dict[str, str], message: str) -> None:
+    path = save_tokenizer(tmp_path / "t") / "tokenizer.json"
+    ((old, new),) = damage.items()
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(DataError, match=message):
+        Pretrained(str(tmp_path / "t"), 8).token_ids(["lasagne"])
 
 
 def test_without_the_package_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
