@@ -57,7 +57,8 @@ def prepare(  # noqa: PLR0913 - one argument for each option
         str(max_bad),
         arguments.path(split_dir),
     )
-    return preparing.prepare(request, terminal.console(stderr=True, quiet=not progress))
+    console = terminal.console(stderr=True, quiet=not progress)
+    return preparing.prepare(preparing.fetched(request, console), console)
 
 
 def prepare_from(  # noqa: PLR0913 - one argument for each setting

@@ -282,9 +282,9 @@ def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> Modali
         mean, std = writer.constants[modality]
     elif kind == "sequence":
         valid = np.arange(array.shape[1]) < writer.steps[modality][:, None]
-        mean, std = _dimension_statistics(array, valid)
+        mean, std = _dimension_statistics(array[valid])
     elif kind == "vector":
-        mean, std = _dimension_statistics(array, mask)
+        mean, std = _dimension_statistics(array if mask is None else array[mask])
     else:
         mean, std = _statistics(array, mask)
     for center, spread in zip(mean, std, strict=True):
@@ -321,31 +321,11 @@ def _statistics(array: NDArray[Any], mask: NDArray[np.bool_] | None) -> Statisti
     return (mean,), (float(np.sqrt(variance)),)
 
 
-def _dimension_statistics(array: NDArray[Any], mask: NDArray[np.bool_] | None) -> Statistics:
-    """Mean and standard deviation of each dimension of (N, D) or (N, L, D); a constant one is left unscaled.
-
-    The rows are added one after another, a piece at a time, as numpy does with the whole: the same bits.
-
-    Args:
-        array: the values.
-        mask: which rows (N,) or steps (N, L) count; None: all.
-    """
-    size = len(array) if mask is None else int(mask.sum())
-    mean = _sum_of_rows(piece for piece in _pieces(array, mask)) / size
-    std = np.sqrt(_sum_of_rows(np.square(piece - mean) for piece in _pieces(array, mask)) / size)
+def _dimension_statistics(vectors: NDArray[Any]) -> Statistics:
+    """Mean and standard deviation of each dimension of (n, D); a constant one is left unscaled."""
+    values = vectors.astype(np.float64)
+    mean, std = values.mean(axis=0), values.std(axis=0)
     return tuple(mean.tolist()), tuple(np.where(std > _ROUNDING * np.abs(mean), std, 1.0).tolist())
-
-
-def _sum_of_rows(pieces: Iterator[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The sum (D,) of all rows of some pieces (n, D); of one column, which numpy adds in pairs, of all together."""
-    total, columns = np.empty(0), list[NDArray[np.float64]]()
-    for piece in pieces:
-        if piece.shape[1] == 1:
-            columns.append(piece)
-        elif len(piece):
-            total = (np.concatenate([total[None], piece]) if len(total) else piece).sum(axis=0)
-    found: NDArray[np.float64] = np.concatenate(columns).sum(axis=0) if columns else total
-    return found
 
 
 def _pieces(array: NDArray[Any], mask: NDArray[np.bool_] | None) -> Iterator[NDArray[np.float64]]:

@@ -31,11 +31,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PrepareRequest:
-    """What the command line asks for; see `drcli prepare --help`. A source is a folder, or an address hf://..."""
+    """What the command line asks for; see `drcli prepare --help`.
+
+    Attributes:
+        source: a folder, or an address hf://... until `fetched` puts the folder in its place.
+        origin: what `dataset.json` says about where the folder was fetched from.
+    """
 
     target: str
     overrides: Sequence[str]
-    source: str | Path | None
+    source: Path | str | None
     out: Path | None
     workers: int
     limit: int | None
@@ -45,6 +50,7 @@ class PrepareRequest:
     shard: str | None = None
     merge: bool = False
     verify: bool = False
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,19 +89,6 @@ class PartPrepared:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Source:
-    """The folder of a download.
-
-    Attributes:
-        folder: on this machine; None for a dataset without a download.
-        origin: what `dataset.json` says about where it was fetched from.
-    """
-
-    folder: Path | None
-    origin: Mapping[str, Any] = field(default_factory=dict)
-
-
 def run(request: PrepareRequest, progress: Console) -> Prepared | PartPrepared:
     """Prepare what a request asks for, or the part of it that it names.
 
@@ -104,7 +97,34 @@ def run(request: PrepareRequest, progress: Console) -> Prepared | PartPrepared:
     """
     if sum((request.shard is not None, request.merge, request.verify)) > 1:
         raise UsageError("--shard, --merge and --verify are three commands; give one of them")
+    request = fetched(request, progress)
     return prepare(request, progress) if request.shard is None else prepare_shard(request, progress)
+
+
+def fetched(request: PrepareRequest, progress: Console) -> PrepareRequest:
+    """Return a request with the folder of its source, fetched from the hub where it is an address there.
+
+    Raises:
+        UsageError: the dataset needs no download, its folder holds something else, or huggingface_hub is missing.
+        DataError: it cannot be fetched.
+    """
+    from data_prep.files import hub
+
+    if not hub.is_address(request.source) or request.verify:
+        return request
+    from data_prep.writing.publish import is_occupied
+
+    address, block = hub.Address.parse(str(request.source)), _recipe_of(request).dataset
+    if not DATASETS.load(block.name).needs_source:
+        raise UsageError(f"dataset {block.name!r} needs no download: leave out --source {request.source}")
+    there = read_info(block.root).source.get("hub") if is_occupied(block.root.resolve()) and not request.fresh else None
+
+    def note(text: str) -> None:
+        progress.print(Text(text))
+
+    commit = hub.commit_of(address, there, note)
+    folder = hub.fetch(replace(address, revision=commit), note, is_watched=progress.is_interactive)
+    return replace(request, source=folder, origin={"hub": hub.provenance(address, commit)})
 
 
 def prepare(request: PrepareRequest, progress: Console) -> Prepared:
@@ -112,13 +132,13 @@ def prepare(request: PrepareRequest, progress: Console) -> Prepared:
     max_bad, recipe = parse_share(request.max_bad), _recipe_of(request)
     if request.verify:
         return verify(recipe)
-    source = found_source(recipe, request, progress)
     if request.merge and (request.fresh or not (recipe.dataset.root / INFO_FILE).is_file()):
-        _shardable(recipe).join(_job(recipe, request, source.folder, max_bad, progress))
+        _shardable(recipe).join(_job(recipe, request, max_bad, progress))
     prepared = prepare_recipe(
         recipe,
         progress,
-        source=source,
+        source=_folder(request),
+        origin=request.origin,
         workers=request.workers,
         limit=request.limit,
         fresh=request.fresh,
@@ -142,32 +162,6 @@ def _recipe_of(request: PrepareRequest) -> Recipe:
     return replace(recipe, dataset=replace(recipe.dataset, root=request.out))
 
 
-def found_source(recipe: Recipe, request: PrepareRequest, progress: Console) -> Source:
-    """Return the folder that --source names, fetched from the hub where it is an address.
-
-    Raises:
-        UsageError: the dataset needs no download, its folder holds something else, or huggingface_hub is missing.
-        DataError: it cannot be fetched.
-    """
-    from data_prep.files import hub
-
-    if not hub.is_address(request.source):
-        return Source(None if request.source is None else Path(request.source))
-    from data_prep.writing.publish import is_occupied
-
-    address, root = hub.Address.parse(str(request.source)), recipe.dataset.root
-    if not DATASETS.load(recipe.dataset.name).needs_source:
-        raise UsageError(f"dataset {recipe.dataset.name!r} needs no download: leave out --source {request.source}")
-    there = read_info(root).source.get("hub") if is_occupied(root.resolve()) and not request.fresh else None
-
-    def note(text: str) -> None:
-        progress.print(Text(text))
-
-    commit = hub.commit_of(address, there, note)
-    folder = hub.fetch(replace(address, revision=commit), note, is_watched=progress.is_interactive)
-    return Source(folder, {"hub": hub.provenance(address, commit)})
-
-
 def verify(recipe: Recipe) -> Prepared:
     """Read every file of a prepared dataset and compare its digest.
 
@@ -187,11 +181,11 @@ def prepare_shard(request: PrepareRequest, progress: Console) -> PartPrepared:
     from data_prep.writing.shards import Shard
 
     started, max_bad, recipe = time.perf_counter(), parse_share(request.max_bad), _recipe_of(request)
-    shard, source = Shard.parse(str(request.shard)), found_source(recipe, request, progress)
+    shard = Shard.parse(str(request.shard))
     display, advance = stages(progress, f"preparing {recipe.dataset.name}, part {shard}")
     display.disable = not progress.is_interactive
     with display:
-        job = replace(_job(recipe, request, source.folder, max_bad, progress), progress=advance)
+        job = replace(_job(recipe, request, max_bad, progress), progress=advance)
         report = _shardable(recipe).fill_shard(job, shard)
     skipped = {clip.id: f"{clip.reason} ({clip.detail})" for clip in report.skipped}
     seconds = time.perf_counter() - started
@@ -208,11 +202,11 @@ def _shardable(recipe: Recipe) -> ClipPreparer:
     return preparer
 
 
-def _job(recipe: Recipe, request: PrepareRequest, folder: Path | None, max_bad: float, progress: Console) -> Job:
+def _job(recipe: Recipe, request: PrepareRequest, max_bad: float, progress: Console) -> Job:
     from data_prep.job import Job
 
     return Job(
-        folder,
+        _folder(request),
         recipe.dataset.root.resolve(),
         workers=request.workers,
         limit=request.limit,
@@ -220,6 +214,11 @@ def _job(recipe: Recipe, request: PrepareRequest, folder: Path | None, max_bad: 
         note=lambda text: progress.print(Text(text)),
         max_bad=max_bad,
     )
+
+
+def _folder(request: PrepareRequest) -> Path | None:
+    """The folder of the source."""
+    return None if request.source is None else Path(request.source)
 
 
 def parse_share(text: str) -> float:
@@ -242,7 +241,8 @@ def prepare_recipe(
     recipe: Recipe,
     progress: Console,
     *,
-    source: Source | None = None,
+    source: Path | None = None,
+    origin: Mapping[str, Any] | None = None,
     workers: int = 1,
     limit: int | None = None,
     fresh: bool = False,
@@ -250,13 +250,13 @@ def prepare_recipe(
 ) -> Prepared:
     """Prepare a recipe's dataset, showing progress and warnings."""
     block = recipe.dataset
-    preparer, source = DATASETS.load(block.name)(block.prepare), source or Source(None)
+    preparer = DATASETS.load(block.name)(block.prepare)
     return run_preparer(
         preparer,
         progress,
         root=block.root,
-        source=source.folder,
-        origin=source.origin,
+        source=source,
+        origin=origin,
         workers=workers,
         limit=limit,
         fresh=fresh,

@@ -8,7 +8,7 @@ import pytest
 
 from data_prep.writing import writer as module
 from data_prep.writing.writer import DatasetWriter
-from drcli.data.format import SPLITS, DatasetInfo, ModalityInfo, file_sha256, read_info
+from drcli.data.format import DatasetInfo, ModalityInfo, file_sha256, read_info
 from drcli.errors import DataError
 
 
@@ -37,31 +37,6 @@ def test_statistics_do_not_depend_on_the_pieces(tmp_path: Path, monkeypatch: pyt
     pieces = write(tmp_path / "b", train, "uint8").modalities["audio"]
     assert (*pieces.mean, *pieces.std) == pytest.approx((*whole.mean, *whole.std))
     assert (*whole.mean, *whole.std) == pytest.approx((train.mean(), train.std()))
-
-
-@pytest.mark.parametrize("width", [1, 2, 7, 300])
-def test_statistics_of_dimensions_are_numpys_of_the_whole_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
-) -> None:
-    monkeypatch.setattr(module, "_CHUNK_BYTES", 8 * 3 * 5 * width)  # three rows
-    draw = np.random.default_rng(width)
-    lengths = draw.integers(0, 6, 40)
-    values = draw.normal(3.0, 2.0, (40, 5, width)).astype(np.float32)
-    made = DatasetWriter(tmp_path, name="x", classes=("a", "b"))
-    for split in SPLITS:
-        part = made.split(split, labels=[0, 1] * 20, ids=[f"{i}" for i in range(40)])
-        part.array("m", (5, width), "float32", kind="sequence")[:] = values
-        part.lengths("m", lengths.tolist())
-        part.array("v", (width,), "float32", kind="vector")[:] = values[:, 0]
-    info = made.finish(settings={}, source={"fingerprint": "", "limit": None})
-    steps = values[np.arange(5) < lengths[:, None]].astype(np.float64)
-    assert info.modalities["m"].mean == tuple(steps.mean(axis=0).tolist())
-    assert info.modalities["m"].std == tuple(steps.std(axis=0).tolist())
-    rows = values[:, 0].astype(np.float64)
-    assert (info.modalities["v"].mean, info.modalities["v"].std) == (
-        tuple(rows.mean(axis=0).tolist()),
-        tuple(rows.std(axis=0).tolist()),
-    )
 
 
 def test_description_names_and_digests_every_file(tmp_path: Path) -> None:
