@@ -26,6 +26,7 @@ from data_prep.sources.mosi_csd import NO_FOLD, ROLES, choose_files, read_csd
 from data_prep.sources.mosi_files import MMSA_SHA256 as MOSI_SHA256
 from data_prep.sources.mosi_segments import Contents, Segment
 from data_prep.writing.provenance import content_digest
+from drcli.amounts import counted
 from drcli.data.target import Regression
 from drcli.errors import DataError
 from drcli.task import TaskName
@@ -144,7 +145,8 @@ class CmuMosei(SegmentPickles):
         over = [s.id for part in contents.splits.values() for s in part if 3 < abs(s.sentiment) < np.inf]
         if not over:
             return contents
-        job.warn(f"{len(over)} segments, {over[0]} first, have a sentiment outside [-3, 3]; set to the nearest end")
+        number = counted(len(over), "segment")
+        job.warn(f"{number}, {over[0]} first, with a sentiment outside [-3, 3]; set to the nearest end")
         splits = {
             split: [replace(s, sentiment=float(np.clip(s.sentiment, -3, 3))) for s in part]
             for split, part in contents.splits.items()
@@ -161,7 +163,7 @@ class CmuMosei(SegmentPickles):
         folds_file = _folds_file(job.download, is_needed=False)
         moved = _moved(contents, read_folds(folds_file)) if folds_file else []
         if moved:
-            yield f"{len(moved)} segments, {moved[0]} first, are not where the standard folds have them"
+            yield f"{counted(len(moved), 'segment')}, {moved[0]} first, in another split than the standard folds have"
 
     def exempt(self, contents: Contents) -> Sequence[str]:
         """The segments of the 68 videos that are in no fold."""

@@ -26,6 +26,7 @@ from data_prep.texts.tfidf import tfidf
 from data_prep.writing.clips import ArraySpec, Clip, Outcome
 from data_prep.writing.selection import Search, limit_clips, report_missing
 from data_prep.writing.writer import DatasetWriter
+from drcli.amounts import counted
 
 SUFFIXES = frozenset({".jpg", ".jpeg"})
 KINDS = ".jpg files"
@@ -139,9 +140,8 @@ class ImageText(ClipPreparer):
         texts = {split: [by_id[name] for name in part.names] for split, part in writer.splits.items()}
         empty = {split: sum(not text for text in part) for split, part in texts.items()}
         if any(empty.values()):
-            job.warn(
-                f"{sum(empty.values())} texts are empty: {', '.join(f'{n} {split}' for split, n in empty.items())}"
-            )
+            number = counted(sum(empty.values()), "empty text")
+            job.warn(f"{number}: {', '.join(f'{n} {split}' for split, n in empty.items())}")
         counts = {"empty_texts": empty}
         if self.settings.text == "tfidf":
             vectors = tfidf(texts, self.settings.tfidf_dims)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from data_prep.sources.mosi_segments import MODALITIES, Contents, Floats, Repairs, Segment, first_step, real_numbers
 from data_prep.sources.pickle_values import plain_text
 from data_prep.sources.restricted_pickle import load_pickle
+from drcli.amounts import counted
 from drcli.errors import DataError
 
 FOLD_KEYS = {"train": "train", "val": "valid", "test": "test"}
@@ -153,7 +154,9 @@ class _MmsaFold(_Fold):
             count = sum(row[stop:].any() for row, (_, stop) in zip(self.streams[m], ranges[m], strict=True))
             if count:
                 where = f"{self.where}/{STREAM_KEYS[m]}"
-                lines.append(f"{where}: {count} segments have values after the last valid step; these are not used")
+                lines.append(
+                    f"{where}: {counted(count, 'segment')} with values after the last valid step; these are not used"
+                )
         return lines
 
     def _mask(self) -> NDArray[np.bool_]:

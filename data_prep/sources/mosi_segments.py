@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from drcli.amounts import counted
 from drcli.errors import DataError
 
 Floats = NDArray[np.floating[Any]]
@@ -113,7 +114,7 @@ class Repairs:
     def messages(self) -> list[str]:
         """One line for each modality that had such values."""
         return [
-            f"{m}: " + ", ".join(f"{count} values were {name}" for name, count in counts.items() if count) + "; now 0"
+            f"{m}: " + ", ".join(f"{counted(n, 'value')} {name}" for name, n in counts.items() if n) + "; now 0"
             for m, counts in self.counts.items()
             if any(counts.values())
         ]

@@ -65,7 +65,7 @@ def test_segments_elsewhere_than_the_folds_have_them_are_told(tmp_path: Path) ->
     (tmp_path / "cmu_mosei_std_folds.py").write_text(tree.folds_text(swapped))
     lines: list[str] = []
     prepare(tmp_path, tmp_path / "out", options={"warn": lines.append})
-    assert lines[1].startswith("6 segments, 188343[0.5,1.25] first, are not where the standard folds")
+    assert lines[1].startswith("6 segments, 188343[0.5,1.25] first, in another split than the standard")
 
 
 def test_a_numeric_video_in_two_splits_is_refused(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_sentiments_outside_the_range_are_cut_and_told(tmp_path: Path) -> None:
     mosi_tree.write_pickle(tmp_path / "mosei_senti_data.pkl", table)
     lines: list[str] = []
     prepare(tmp_path, tmp_path / "out", target="seven_round", options={"warn": lines.append})
-    assert lines[0].startswith("1 segments, 188343[0.5,1.25] first, have a sentiment outside [-3, 3]")
+    assert lines[0].startswith("1 segment, 188343[0.5,1.25] first, with a sentiment outside [-3, 3]")
     assert np.load(tmp_path / "out" / "train" / "labels.npy")[0] == 6
     table["train"]["labels"][0] = np.inf
     mosi_tree.write_pickle(tmp_path / "mosei_senti_data.pkl", table)
@@ -128,7 +128,7 @@ def test_the_sentiment_itself_can_be_the_target(tmp_path: Path, name: str) -> No
     for split, fold in {"train": "train", "val": "valid", "test": "test"}.items():
         expected = np.clip(np.array(table[fold][key], np.float32).reshape(-1), -3, 3)
         np.testing.assert_array_equal(np.load(tmp_path / "out" / split / "labels.npy"), expected)
-    assert "have a sentiment outside [-3, 3]; set to the nearest end" in lines[0]
+    assert "with a sentiment outside [-3, 3]; set to the nearest end" in lines[0]
     assert CmuMosei.task(CmuMosei.Settings(target="score")) == "regression"
 
 
