@@ -90,6 +90,7 @@ class Preparer(ABC):
         limit: int | None = None,
         fresh: bool = False,
         max_bad: float = 0.01,
+        origin: Mapping[str, Any] | None = None,
         progress: Callable[[str, int, int], None] = ignore,
         warn: Callable[[str], None] = ignore,
         note: Callable[[str], None] = ignore,
@@ -103,6 +104,7 @@ class Preparer(ABC):
             limit: maximum number of samples over all splits, stratified by class.
             fresh: replace a dataset that is there.
             max_bad: share of the clips that may be skipped, in [0, 1].
+            origin: what `dataset.json` says about where the folder was fetched from, besides what is in it.
             progress: called with (stage, done, total).
             warn: called with one line that the user should see.
             note: called with one line of what is going to happen.
@@ -121,15 +123,15 @@ class Preparer(ABC):
                 info = self._existing(job)
                 remove_published(job.out)
                 return info
-            return self._prepare(job, fresh=fresh)
+            return self._prepare(job, origin or {}, fresh=fresh)
 
-    def _prepare(self, job: Job, *, fresh: bool) -> DatasetInfo:
+    def _prepare(self, job: Job, origin: Mapping[str, Any], *, fresh: bool) -> DatasetInfo:
         """Fill a folder beside `job.out` and rename it."""
         out = job.out
         folder = resumable_folder(out, self._identity(job), job.warn) if self.resumable else partial_folder(out)
         with folder as (partial, scratch):
             filled = self.fill(replace(job, out=partial, scratch=scratch))
-            source = {"fingerprint": job.fingerprint, "limit": job.limit, **filled.source}
+            source = {"fingerprint": job.fingerprint, "limit": job.limit, **filled.source, **origin}
             info = filled.writer.finish(settings=self._plain_settings(), source=source)
             return info if publish(partial, out, fresh=fresh) else self._existing(job)
 

@@ -2,8 +2,7 @@
 
 The features come from one of the files in use: the pickles of MultiBench and MulT, those of MMSA, or the .csd files
 of the CMU SDK, which need the SDK's file of folds beside them. Pickles have the folds in them; with that file beside
-them, they are compared. Some ids of videos are numbers. A pickle has several GB: one array of it is held twice while
-its values are checked, and freed after its split.
+them, they are compared. Some ids of videos are numbers. A pickle has several GB, and is read where it lies.
 """
 
 from __future__ import annotations
@@ -27,7 +26,10 @@ from data_prep.sources.mosi_csd import NO_FOLD, ROLES, choose_files, read_csd
 from data_prep.sources.mosi_files import MMSA_SHA256 as MOSI_SHA256
 from data_prep.sources.mosi_segments import Contents, Segment
 from data_prep.writing.provenance import content_digest
+from drcli.amounts import counted
+from drcli.data.target import Regression
 from drcli.errors import DataError
+from drcli.task import TaskName
 
 MMSA_SHA256 = {
     "aligned_50.pkl": "45eccfb748a87c80ecab9bfac29582e7b1466bf6605ff29d3b338a75120bf791",
@@ -40,7 +42,9 @@ CLASSES = {
     "pos": ("negative", "positive"),
     "seven_round": ("-3", "-2", "-1", "0", "1", "2", "3"),
     "seven_bins": ("below -2", "-2 to -1", "-1 to 0", "0", "0 to 1", "1 to 2", "above 2"),
+    "score": ("score",),
 }
+RANGE = Regression(-3.0, 3.0)
 
 
 class CmuMosei(SegmentPickles):
@@ -61,11 +65,11 @@ class CmuMosei(SegmentPickles):
     class Settings(SegmentPickles.Settings):
         """The recipe's `dataset.prepare` block."""
 
-        target: Literal["nonneg", "pos", "seven_round", "seven_bins"] = Field(
+        target: Literal["nonneg", "pos", "seven_round", "seven_bins", "score"] = Field(
             "nonneg",
             description="classes; nonneg: negative and non-negative; pos: negative and positive, without zeros; "
             "seven_round: -3 to 3, rounded, as MMSA has it; seven_bins: below -2, -2 to -1, -1 to 0, 0, 0 to 1, 1 to "
-            "2, above 2, as the SDK has it",
+            "2, above 2, as the SDK has it; score: no classes but the real value, which takes task: regression",
         )
         file: (
             Literal[
@@ -81,14 +85,25 @@ class CmuMosei(SegmentPickles):
 
     settings: Settings
 
+    @classmethod
+    def task(cls, settings: Settings) -> TaskName:
+        """Return what the target makes of it."""
+        return "regression" if settings.target == "score" else "classification"
+
+    @property
+    def regression(self) -> Regression | None:
+        """Range of the scores, where they are the target."""
+        return RANGE if self.settings.target == "score" else None
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in index order."""
         return CLASSES[self.settings.target]
 
     def class_of(self, segment: Segment) -> int | None:
-        """The class of a segment; None for a neutral one where there is no class for it."""
-        return class_of(segment.sentiment, self.settings.target)
+        """The class of a segment, of a score the rounded one; None for a neutral one where there is no class for it."""
+        target = self.settings.target
+        return class_of(segment.sentiment, "seven_round" if target == "score" else target)
 
     def wanted_file(self) -> str | None:
         """Name of the pickle that is read."""
@@ -130,7 +145,8 @@ class CmuMosei(SegmentPickles):
         over = [s.id for part in contents.splits.values() for s in part if 3 < abs(s.sentiment) < np.inf]
         if not over:
             return contents
-        job.warn(f"{len(over)} segments, {over[0]} first, have a sentiment outside [-3, 3]; set to the nearest end")
+        number = counted(len(over), "segment")
+        job.warn(f"{number}, {over[0]} first, with a sentiment outside [-3, 3]; set to the nearest end")
         splits = {
             split: [replace(s, sentiment=float(np.clip(s.sentiment, -3, 3))) for s in part]
             for split, part in contents.splits.items()
@@ -147,7 +163,7 @@ class CmuMosei(SegmentPickles):
         folds_file = _folds_file(job.download, is_needed=False)
         moved = _moved(contents, read_folds(folds_file)) if folds_file else []
         if moved:
-            yield f"{len(moved)} segments, {moved[0]} first, are not where the standard folds have them"
+            yield f"{counted(len(moved), 'segment')}, {moved[0]} first, in another split than the standard folds have"
 
     def exempt(self, contents: Contents) -> Sequence[str]:
         """The segments of the 68 videos that are in no fold."""

@@ -40,6 +40,7 @@ from data_prep.sources.mosi_tfidf import with_tfidf
 from data_prep.sources.mosi_utterances import WHY_OWN_FOLDS, read_utterances
 from data_prep.writing.provenance import content_digest
 from data_prep.writing.writer import DatasetWriter
+from drcli.amounts import counted
 from drcli.data.target import Regression
 from drcli.errors import DataError, UsageError
 from drcli.task import TaskName
@@ -237,5 +238,7 @@ def _notes(download: Download, contents: Contents, fingerprint: str) -> list[str
         if fold_of(video_of(segment.id) or "") != split
     ]
     if moved:
-        lines.append(f"{len(moved)} segments, {moved[0]} first, are not where the standard folds have them")
+        lines.append(
+            f"{counted(len(moved), 'segment')}, {moved[0]} first, in another split than the standard folds have"
+        )
     return lines

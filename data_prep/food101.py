@@ -51,7 +51,8 @@ class Food101(ImageText):
         paths = list_paths(source, self.settings.lists_dir)
         lists = {split: read_list(path, Reading()) for split, path in paths.items()}
         pictures = [picture(source, split, row) for split, rows in lists.items() for row in rows]
-        return fingerprint(source, [path for path in pictures if path.is_file()], paths.values())
+        given = [*paths.values(), *self.tokenizer_files()]
+        return fingerprint(source, [path for path in pictures if path.is_file()], given)
 
     def choose(self, job: Job) -> Chosen:
         """Find the listed pictures."""

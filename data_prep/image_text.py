@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -20,15 +21,18 @@ from data_prep.media.flow import opencv
 from data_prep.media.pictures import IMAGENET
 from data_prep.sources.image_folders import read_image, resize_image
 from data_prep.texts.hashing import PAD, token_ids
+from data_prep.texts.pretrained import Pretrained, tokenizer_file
 from data_prep.texts.tfidf import tfidf
 from data_prep.writing.clips import ArraySpec, Clip, Outcome
 from data_prep.writing.selection import Search, limit_clips, report_missing
 from data_prep.writing.writer import DatasetWriter
+from drcli.amounts import counted
 
 SUFFIXES = frozenset({".jpg", ".jpeg"})
 KINDS = ".jpg files"
 
-PictureSize = tuple[int, int]
+HASHING = "hashing"
+"""The tokenizer that needs no file."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,17 @@ class ImageText(ClipPreparer):
         )
         text: Literal["tokens", "tfidf"] = Field(
             "tokens",
-            description="tokens: ids of words, by a digest of each; tfidf: TF-IDF, reduced, fitted on train alone",
+            description="tokens: ids of tokens, by `tokenizer`; tfidf: TF-IDF, reduced, fitted on train alone",
         )
-        vocabulary: int = Field(30_000, ge=2, le=2**24, description="number of token ids; words share them beyond that")
+        tokenizer: str = Field(
+            HASHING,
+            min_length=1,
+            description="what makes token ids; hashing: a digest of each word; else the fast tokenizer of a model: a "
+            "folder with tokenizer.json, or the model's name in the user's cache, such as bert-base-uncased",
+        )
+        vocabulary: int = Field(
+            30_000, ge=2, le=2**24, description="number of ids of tokenizer: hashing; words share them beyond that"
+        )
         max_length: int = Field(
             40, ge=1, le=10_000, description="number of tokens of a text that are kept, from its beginning"
         )
@@ -67,6 +79,15 @@ class ImageText(ClipPreparer):
         seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of drawn splits, and of the choice under --limit")
 
     settings: Settings
+
+    def tokenizer_files(self) -> list[Path]:
+        """The file of a pre-trained tokenizer, where one is asked for: what a fingerprint has to count in.
+
+        Raises:
+            DrcliError: it is not there, or cannot be read.
+        """
+        chosen = self.settings
+        return [] if chosen.text != "tokens" or chosen.tokenizer == HASHING else [tokenizer_file(chosen.tokenizer)]
 
     def work(self) -> Work:
         """What reads a picture."""
@@ -78,10 +99,18 @@ class ImageText(ClipPreparer):
         return {"visual": ArraySpec((1, 3, size, size), "uint8", kind="frames", statistics=IMAGENET)}
 
     def versions(self) -> dict[str, str]:
-        """Versions of what reads pictures, and of what reduces texts."""
-        opencv()
-        learned = {"scikit-learn": version("scikit-learn")} if self.settings.text == "tfidf" else {}
-        return {**super().versions(), "opencv": str(opencv().__version__), **learned}
+        """Versions of what reads pictures, and of what makes numbers of texts.
+
+        Raises:
+            DrcliError: a package or the tokenizer is missing, or the tokenizer cannot be used.
+        """
+        found = {**super().versions(), "opencv": str(opencv().__version__)}
+        if self.settings.text == "tfidf":
+            return {**found, "scikit-learn": version("scikit-learn")}
+        if self.settings.tokenizer == HASHING:
+            return found
+        Pretrained(self.settings.tokenizer, self.settings.max_length)  # refused before hours of pictures, if at all
+        return {**found, "tokenizers": version("tokenizers")}
 
     def chosen(
         self, job: Job, pairs: Mapping[str, Sequence[Pair]], classes: tuple[str, ...], source: Mapping[str, Any]
@@ -111,27 +140,29 @@ class ImageText(ClipPreparer):
         texts = {split: [by_id[name] for name in part.names] for split, part in writer.splits.items()}
         empty = {split: sum(not text for text in part) for split, part in texts.items()}
         if any(empty.values()):
-            job.warn(
-                f"{sum(empty.values())} texts are empty: {', '.join(f'{n} {split}' for split, n in empty.items())}"
-            )
+            number = counted(sum(empty.values()), "empty text")
+            job.warn(f"{number}: {', '.join(f'{n} {split}' for split, n in empty.items())}")
         counts = {"empty_texts": empty}
         if self.settings.text == "tfidf":
             vectors = tfidf(texts, self.settings.tfidf_dims)
             for split, part in writer.splits.items():
                 part.array("text", (self.settings.tfidf_dims,), "float32", kind="vector")[:] = vectors[split]
             return counts
-        return {
-            **counts,
-            "cut_texts": {split: self._add_ids(part, texts[split]) for split, part in writer.splits.items()},
-        }
+        return {**counts, **self._add_ids(writer, texts)}
 
-    def _add_ids(self, part: Any, texts: Sequence[str]) -> int:
-        """Write the token ids of a split; returns how many texts were cut."""
-        size, length = self.settings.vocabulary, self.settings.max_length
-        ids, lengths, cut = token_ids(texts, vocabulary=size, length=length)
-        part.tokens("text", length, vocabulary=size, pad=PAD)[:] = ids
-        part.lengths("text", lengths)
-        return cut
+    def _add_ids(self, writer: DatasetWriter, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Write the token ids of all splits; returns how many texts were cut, and which tokenizer made them."""
+        length, size, pad, about = self.settings.max_length, self.settings.vocabulary, PAD, dict[str, Any]()
+        encode: Callable[[Sequence[str]], Any] = partial(token_ids, vocabulary=size, length=length)
+        if self.settings.tokenizer != HASHING:
+            found = Pretrained(self.settings.tokenizer, length)
+            size, pad, encode, about = found.vocabulary, found.pad, found.token_ids, {"tokenizer": found.digest}
+        cuts = {}
+        for split, part in writer.splits.items():
+            ids, lengths, cuts[split] = encode(texts[split])
+            part.tokens("text", length, vocabulary=size, pad=pad)[:] = ids
+            part.lengths("text", lengths)
+        return {"cut_texts": cuts, **about}
 
 
 @dataclass(frozen=True)

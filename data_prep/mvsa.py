@@ -24,6 +24,7 @@ from data_prep.sources.mvsa_files import CLASSES, Rule, find_labels, labels_of, 
 from data_prep.texts.reading import Reading
 from data_prep.writing.provenance import fingerprint
 from data_prep.writing.splits import row_generator, share_out, stratified_order
+from drcli.amounts import counted
 from drcli.data.format import SPLITS
 from drcli.errors import DataError
 
@@ -58,7 +59,8 @@ class MvsaSingle(ImageText):
         folder = path.parent / "data"
         names = [folder / f"{tweet.id}{suffix}" for tweet in read_labels(path) for suffix in (".jpg", ".txt")]
         lists = list_paths(self.settings.lists_dir) if self.settings.lists_dir else []
-        return fingerprint(source, [name for name in names if name.is_file()], [path, *lists])
+        given = [path, *lists, *self.tokenizer_files()]
+        return fingerprint(source, [name for name in names if name.is_file()], given)
 
     def choose(self, job: Job) -> Chosen:
         """Label the pairs, read their texts, and divide them."""
@@ -76,7 +78,7 @@ class MvsaSingle(ImageText):
         reading.report(job.warn)
         shared = shared_pictures(pairs)
         for key, count in shared.items():
-            job.warn(f"{key}: {count} pictures are in both, byte for byte")
+            job.warn(f"{key}: {counted(count, 'picture')} in both, byte for byte")
         return self.chosen(job, pairs, CLASSES, {"texts": reading.source(), "shared_pictures": shared})
 
     def _splits(self, labels: Mapping[str, str], folder: Path, job: Job) -> dict[str, list[str]]:

@@ -14,8 +14,10 @@ from data_prep.base import DownloadPreparer, Filled
 from data_prep.files.folders import find_files
 from data_prep.job import Job
 from data_prep.segments import (
+    Shapes,
     check_bad,
     labelled,
+    scored,
     sequence_shapes,
     size_note,
     skipped_lines,
@@ -25,6 +27,8 @@ from data_prep.segments import (
 from data_prep.sources.mosi_pickles import read_pickle
 from data_prep.sources.mosi_segments import MODALITIES, Contents, Segment, check_contents
 from data_prep.writing.provenance import content_digest
+from data_prep.writing.writer import DatasetWriter
+from drcli.data.target import Regression
 from drcli.errors import DataError
 
 
@@ -63,9 +67,14 @@ class SegmentPickles(DownloadPreparer):
     def classes(self) -> tuple[str, ...]:
         """Class names in index order."""
 
+    @property
+    def regression(self) -> Regression | None:
+        """Range of the labels where these are predicted themselves; None for classes."""
+        return None
+
     @abstractmethod
     def class_of(self, segment: Segment) -> int | None:
-        """The class of a segment; None leaves it out."""
+        """The class of a segment, whose share the limit keeps; None leaves it out."""
 
     def wanted_file(self) -> str | None:
         """Name of the file that is read; None: the first of `files` that is there."""
@@ -117,10 +126,8 @@ class SegmentPickles(DownloadPreparer):
             job.warn(line)
         check_bad(contents, job.max_bad, str(path), exempt=self.exempt(contents))
         shapes = sequence_shapes(contents, self.settings.max_length, self.settings.max_frames)
-        pairs = labelled(contents, self.class_of, self.classes, job)
-        writer = write_segments(job, self.name, self.classes, pairs, shapes)
         return Filled(
-            writer,
+            self._write(job, contents, shapes),
             {
                 "files": dict(files),
                 "aligned": contents.is_aligned,
@@ -131,6 +138,14 @@ class SegmentPickles(DownloadPreparer):
                 **source,
             },
         )
+
+    def _write(self, job: Job, contents: Contents, shapes: Shapes) -> DatasetWriter:
+        """Write the splits, with classes or with the labels themselves."""
+        if self.regression is not None:
+            splits = scored(contents, self.class_of, job)
+            return write_segments(job, self.name, self.classes, splits, shapes, self.regression)
+        pairs = labelled(contents, self.class_of, self.classes, job)
+        return write_segments(job, self.name, self.classes, pairs, shapes)
 
     def exempt(self, contents: Contents) -> Sequence[str]:
         """Ids of segments that are known to be missing from the files."""

@@ -12,8 +12,8 @@ from drcli.report.tables import check_columns
 
 Place: TypeAlias = str | Path
 
-Overrides: TypeAlias = Mapping[str, Any] | Iterable[str]
-"""Values in place of a recipe's: {"training.epochs": 5}, or ["training.epochs=5"]."""
+Overrides: TypeAlias = Mapping[str, Any] | Iterable[str] | None
+"""Values in place of a recipe's: {"training.epochs": 5}, or ["training.epochs=5"]; None: no such values."""
 
 Series: TypeAlias = Mapping[str, float | Iterable[float]]
 """Numbers by modality: {"audio": [20, 10, 0]}."""
@@ -25,8 +25,8 @@ def texts(overrides: Overrides) -> list[str]:
     Raises:
         UsageError: a value is no plain data.
     """
-    if isinstance(overrides, str):
-        return [overrides]
+    if overrides is None or isinstance(overrides, str):
+        return [] if overrides is None else [overrides]
     if isinstance(overrides, Mapping):
         return [f"{key}={spelled(plain(key, value))}" for key, value in overrides.items()]
     return [str(text) for text in overrides]

@@ -39,6 +39,7 @@ from drcli.command_line import (
     SamplerOpt,
     SeedsOpt,
     ShardOpt,
+    SourceOpt,
     SplitDirOpt,
     SubsetsOpt,
     ThreadsOpt,
@@ -123,7 +124,7 @@ def show(
 def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
     target: Annotated[str, typer.Argument(metavar="DATASET|RECIPE", help="What to prepare.")],
     overrides: OverridesArg = None,
-    source: Annotated[Path | None, typer.Option(help="Folder of the official download.")] = None,
+    source: SourceOpt = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the prepared dataset; default: dataset.root.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=1024, help="Number of processes that decode clips.")] = 1,
     limit: Annotated[

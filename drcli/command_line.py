@@ -125,6 +125,13 @@ ColumnsOpt = Annotated[
         "parameters, seconds_per_epoch, seconds_per_1000, peak_memory, peak_gpu_memory.",
     ),
 ]
+SourceOpt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR|hf://OWNER/NAME",
+        help="Folder of the official download, or hf://owner/name[/folder][@revision] on the Hugging Face Hub.",
+    ),
+]
 MaxBadOpt = Annotated[
     str, typer.Option(metavar="SHARE", help="Largest share of clips that may be skipped, such as 1% or 0.01.")
 ]

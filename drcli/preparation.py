@@ -33,7 +33,7 @@ def prepare(  # noqa: PLR0913 - one argument for each option
     Args:
         target: name of a dataset, or a recipe.
         overrides: values in place of the recipe's.
-        source: folder of the download.
+        source: folder of the download, or its address "hf://owner/name[/folder][@revision]" on the Hugging Face Hub.
         out: folder of the prepared dataset; None: the recipe's dataset.root.
         workers: processes that decode clips.
         limit: largest number of samples, all splits together.
@@ -49,7 +49,7 @@ def prepare(  # noqa: PLR0913 - one argument for each option
     request = PrepareRequest(
         str(target),
         arguments.texts(overrides),
-        arguments.path(source),
+        source,
         arguments.path(out),
         workers,
         limit,
@@ -57,7 +57,8 @@ def prepare(  # noqa: PLR0913 - one argument for each option
         str(max_bad),
         arguments.path(split_dir),
     )
-    return preparing.prepare(request, terminal.console(stderr=True, quiet=not progress))
+    console = terminal.console(stderr=True, quiet=not progress)
+    return preparing.prepare(preparing.fetched(request, console), console)
 
 
 def prepare_from(  # noqa: PLR0913 - one argument for each setting

@@ -19,6 +19,7 @@ from data_prep.sources.listfiles import shown
 from data_prep.sources.mosi_folds import FOLDS, fold_of
 from data_prep.sources.mosi_segments import MODALITIES, Contents, Repairs, Segment, Skipped
 from data_prep.sources.mosi_tables import Doubles, Stream, Table, opened
+from drcli.amounts import counted
 from drcli.errors import DataError
 
 ROLES: Mapping[str, tuple[str, ...]] = {
@@ -96,8 +97,8 @@ class Alignment:
         ]
         if self.unsorted:
             lines.append(
-                f"the words of {len(self.unsorted)} videos, {self.unsorted[0]} first, are out of time order; "
-                "they are sorted by their beginnings"
+                f"the words of {counted(len(self.unsorted), 'video')}, {self.unsorted[0]} first, are out of time "
+                "order; they are sorted by their beginnings"
             )
         if self.unmatched:
             lines.append(

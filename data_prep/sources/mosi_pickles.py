@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from data_prep.sources.mosi_segments import MODALITIES, Contents, Floats, Repairs, Segment, first_step, real_numbers
 from data_prep.sources.pickle_values import plain_text
 from data_prep.sources.restricted_pickle import load_pickle
+from drcli.amounts import counted
 from drcli.errors import DataError
 
 FOLD_KEYS = {"train": "train", "val": "valid", "test": "test"}
@@ -49,7 +50,7 @@ def read_pickle(path: Path, *, is_mmsa: bool) -> Contents:
     table.clear()
     folds = {}
     for split in FOLD_KEYS:
-        key, entry = entries.pop(split)  # arrays of several GB, of which the fold makes copies
+        key, entry = entries.pop(split)  # what the fold copies of it is freed after it
         folds[split] = reader(f"{path}: {key}", entry, repairs)
     return Contents(
         splits={split: fold.segments() for split, fold in folds.items()},
@@ -101,7 +102,7 @@ class _Fold(ABC):
     def _stream(self, modality: str, repairs: Repairs) -> Floats:
         key = STREAM_KEYS[modality]
         try:
-            stream = repairs.finite(modality, _entry(self.entry, key, self.where))
+            stream = repairs.finite(modality, _entry(self.entry, key, self.where), in_place=True)
         except (TypeError, ValueError) as error:
             raise DataError(f"{self.where}/{key}: not an array of numbers ({error}); download it again") from error
         if stream.ndim != 3 or 0 in stream.shape:
@@ -153,7 +154,9 @@ class _MmsaFold(_Fold):
             count = sum(row[stop:].any() for row, (_, stop) in zip(self.streams[m], ranges[m], strict=True))
             if count:
                 where = f"{self.where}/{STREAM_KEYS[m]}"
-                lines.append(f"{where}: {count} segments have values after the last valid step; these are not used")
+                lines.append(
+                    f"{where}: {counted(count, 'segment')} with values after the last valid step; these are not used"
+                )
         return lines
 
     def _mask(self) -> NDArray[np.bool_]:

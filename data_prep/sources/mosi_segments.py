@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from drcli.amounts import counted
 from drcli.errors import DataError
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
+"""float32, or float64 whose values float32 can hold."""
 
 MODALITIES = ("text", "audio", "visual")
 NON_FINITE = ("-inf", "+inf", "NaN")
@@ -72,18 +74,26 @@ class Repairs:
         default_factory=lambda: {m: dict.fromkeys(NON_FINITE, 0) for m in MODALITIES}
     )
 
-    def finite(self, modality: str, values: ArrayLike) -> Floats:
+    def finite(self, modality: str, values: ArrayLike, *, in_place: bool = False) -> Floats:
         """Return the values as float32 with 0 for every one that is not finite, and count these.
 
         COVAREP's log of silence is -inf; MultiBench and MMSA set -inf to 0 before anything else. NaN and
         +inf, which they leave, would make the loss NaN and become 0 too.
 
+        Args:
+            modality: counts them.
+            values: an array, or what makes one.
+            in_place: change an array of float32 or float64 itself, which stays of its type: in one that lies in a file,
+                only what is replaced takes memory. Of float64, what is 0 in float32 becomes 0.
+
         Raises:
             ValueError: the values are not numbers, or not an array.
             TypeError: likewise.
         """
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted
-            array = np.array(real_numbers(values), dtype=np.float32)
+        array = real_numbers(values)
+        if not (in_place and array.dtype in {np.dtype(np.float32), np.dtype(np.float64)} and array.flags.writeable):
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted
+                array = np.array(array, dtype=np.float32)
         rows = np.atleast_1d(array)
         step = max(1, _PIECE * len(rows) // max(1, array.size))
         for start in range(0, len(rows), step):
@@ -92,15 +102,19 @@ class Repairs:
 
     def _repair(self, modality: str, piece: Floats) -> None:
         """Set what is not finite to 0, in place: a piece of an array, whose masks take little memory."""
-        found = {"-inf": np.isneginf(piece), "+inf": np.isposinf(piece), "NaN": np.isnan(piece)}
+        with np.errstate(over="ignore"):
+            stored = piece.astype(np.float32, copy=False)
+        found = {"-inf": np.isneginf(stored), "+inf": np.isposinf(stored), "NaN": np.isnan(stored)}
         for name, where in found.items():
             self.counts[modality][name] += int(np.count_nonzero(where))
             piece[where] = 0
+        if stored is not piece:
+            piece[(stored == 0) & (piece != 0)] = 0
 
     def messages(self) -> list[str]:
         """One line for each modality that had such values."""
         return [
-            f"{m}: " + ", ".join(f"{count} values were {name}" for name, count in counts.items() if count) + "; now 0"
+            f"{m}: " + ", ".join(f"{counted(n, 'value')} {name}" for name, n in counts.items() if n) + "; now 0"
             for m, counts in self.counts.items()
             if any(counts.values())
         ]

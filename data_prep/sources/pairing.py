@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from data_prep.writing.splits import Indices
+from drcli.amounts import counted
 from drcli.errors import DataError
 
 
@@ -63,8 +64,8 @@ def pair_images(digits: Indices, pool: Indices, labels: Indices, draws: int, *, 
         images = pool[labels[pool] == digit]
         if len(images) < draws:
             raise DataError(
-                f"MNIST: {len(images)} images of digit {digit} for split {split}, a recording needs {draws}; "
-                "lower dataset.prepare.draws or give the complete files"
+                f"MNIST: {counted(len(images), 'image')} of digit {digit} for split {split}, a recording needs "
+                f"{draws}; lower dataset.prepare.draws or give the complete files"
             )
         members = np.flatnonzero(digits == digit)
         pairs[members] = images[np.arange(len(members) * draws) % len(images)].reshape(-1, draws)

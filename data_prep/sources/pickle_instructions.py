@@ -6,7 +6,8 @@ import codecs
 import struct
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from mmap import mmap
+from typing import Any
 
 from data_prep.sources.pickle_machine import Machine
 from data_prep.sources.pickle_values import RefusedError, plain_text
@@ -14,18 +15,17 @@ from data_prep.sources.pickle_values import RefusedError, plain_text
 MOST_INSTRUCTIONS = 10**7
 
 
-def run(stream: BinaryIO, size: int) -> Any:
-    """The value that a pickle makes.
+def run(content: mmap) -> Any:
+    """The value that a pickle makes; its large arrays lie in the file.
 
     Args:
-        stream: at the pickle's beginning.
-        size: bytes that the stream has.
+        content: the file, mapped so that writing changes memory alone.
 
     Raises:
         RefusedError: it asks for something that is neither an array nor a plain container.
         Exception: it is damaged: whatever the instruction raises.
     """
-    machine = Machine(stream, size)
+    machine = Machine(content)
     for _ in range(MOST_INSTRUCTIONS):
         code = machine.take(1)[0]
         if code == _STOP:
@@ -98,16 +98,16 @@ _LITERALS: Mapping[int, Callable[[Machine], Any]] = {
         b"F": lambda machine: float(machine.line()),
         b"G": lambda machine: struct.unpack(">d", machine.take(8))[0],
         b"S": _string_line,
-        b"T": lambda machine: machine.counted(4).decode("latin1"),
-        b"U": lambda machine: machine.counted(1).decode("latin1"),
+        b"T": lambda machine: machine.payload(4, is_text=True),
+        b"U": lambda machine: machine.payload(1, is_text=True),
         b"V": lambda machine: machine.line().decode("raw-unicode-escape"),
         b"X": lambda machine: machine.counted(4).decode("utf-8", "surrogatepass"),
         b"\x8c": lambda machine: machine.counted(1).decode("utf-8", "surrogatepass"),
         b"\x8d": lambda machine: machine.counted(8).decode("utf-8", "surrogatepass"),
-        b"B": lambda machine: machine.counted(4),
-        b"C": lambda machine: machine.counted(1),
-        b"\x8e": lambda machine: machine.counted(8),
-        b"\x96": lambda machine: machine.counted(8),  # a bytearray, which nothing changes here
+        b"B": lambda machine: machine.payload(4),
+        b"C": lambda machine: machine.payload(1),
+        b"\x8e": lambda machine: machine.payload(8),
+        b"\x96": lambda machine: machine.payload(8),  # a bytearray, which nothing changes here
     }.items()
 }
 """Instructions that put one value on the stack."""

@@ -4,21 +4,29 @@ It makes text, bytes, numbers, lists, tuples, dicts and sets, and calls nothing 
 `pickle_calls`, which make arrays. Nothing is imported, no attribute is set, no instance of any other class
 is made. What it makes is bounded: objects, nesting, and how often a value may be repeated. A list or a dict
 cannot be changed once it is in another, so that nothing holds itself.
+
+Long bytes stay in the file, which is mapped into memory: arrays are made of them where they lie. They are copied where
+they are put into anything but the state of an array.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, BinaryIO
+from mmap import mmap
+from typing import Any
+
+import numpy as np
 
 from data_prep.sources.pickle_calls import Global, keys
-from data_prep.sources.pickle_values import SCALARS, Array, PlainDtype, RefusedError
+from data_prep.sources.pickle_values import SCALARS, Payload, PlainDtype, RefusedError, Unset, copied
 
 MOST_OBJECTS = 10**6
 """Containers, and entries of the memo; a pickle of arrays has some ten for a segment."""
 MOST_NESTED = 50
 MOST_ITEMS = 10**7
 """Items of all containers, each counted as often as it is reached from the outermost."""
+LONG = 2**16
+"""Bytes from which on they are not copied out of the file."""
 
 _CONTAINERS = (list, dict, tuple, set, frozenset)
 
@@ -36,38 +44,43 @@ class Machine:
     """One pickle.
 
     Args:
-        stream: at the pickle's beginning.
-        size: bytes that the stream has.
+        content: the file, mapped so that writing changes memory alone.
     """
 
-    def __init__(self, stream: BinaryIO, size: int) -> None:
-        self._stream = stream
-        self._left = self._size = size
-        self._budget = 4 * size + 2**16  # bytes that arrays and encoded text may take together
+    def __init__(self, content: mmap) -> None:
+        self._content, self._view = content, memoryview(content)
+        self._place, self._size = 0, len(content)
+        self._budget = 4 * self._size + 2**16  # bytes that arrays and encoded text may take together
         self._copied = 0  # items of lists that were made into sets and dicts
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
+        self._unset: dict[int, list[int]] = {}  # entries of the memo, by the array without its state
         self._facts: dict[int, _Facts] = {}
 
     def result(self) -> Any:
         """The only value that is left, at the end of the file."""
         (value,) = self._stack
-        if self._left:
-            raise ValueError(f"{self._left} bytes after its end")
-        return value
+        if self._place < self._size:
+            raise ValueError(f"{self._size - self._place} bytes after its end")
+        return self._used(value)
 
     # What follows an instruction in the file
 
     def take(self, count: int) -> bytes:
         """The next bytes of the file."""
-        if count > self._left:
-            raise EOFError(f"{count} bytes wanted, {self._left} are left")
-        content = self._stream.read(count)
-        if len(content) != count:
-            raise EOFError("the file became shorter")
-        self._left -= count
-        return content
+        return self._content[self._passed(count) : self._place]
+
+    def payload(self, width: int, *, is_text: bool = False) -> Any:
+        """Bytes whose number, of `width` bytes, comes before them; long ones as a `Payload`.
+
+        Args:
+            width: bytes of that number.
+            is_text: whether they are text, byte by byte (Latin-1), as Python 2 has it.
+        """
+        count = int.from_bytes(self.take(width), "little")
+        payload = Payload(self._view[self._passed(count) : self._place], is_text)
+        return payload if count >= LONG else payload.copy()
 
     def counted(self, width: int) -> bytes:
         """Bytes whose number, of `width` bytes, comes before them."""
@@ -75,11 +88,18 @@ class Machine:
 
     def line(self) -> bytes:
         """The next line, without its end."""
-        content = self._stream.readline(self._left)
-        if not content.endswith(b"\n"):
+        end = self._content.find(b"\n", self._place)
+        if end < 0:
             raise EOFError("a line without its end")
-        self._left -= len(content)
-        return content[:-1]
+        return self.take(end + 1 - self._place)[:-1]
+
+    def _passed(self, count: int) -> int:
+        """Go on by that many bytes; returns where they begin."""
+        start, left = self._place, self._size - self._place
+        if count > left:
+            raise EOFError(f"{count} bytes wanted, {left} are left")
+        self._place += count
+        return start
 
     # The stack
 
@@ -126,7 +146,7 @@ class Machine:
 
     def again(self) -> None:
         """Put the value on top there once more."""
-        self._stack.append(self.top((*_CONTAINERS, *SCALARS, Array, Global)))
+        self._stack.append(self._used(self.top((*_CONTAINERS, *SCALARS, Payload, np.ndarray, Global))))
 
     # The memo
 
@@ -136,11 +156,21 @@ class Machine:
             raise RefusedError(f"more than {MOST_OBJECTS:,} entries of the memo")
         value = self.pop()
         self._stack.append(value)
-        self._memo[len(self._memo) if index is None else index] = value
+        place = len(self._memo) if index is None else index
+        self._memo[place] = value
+        if type(value) is Unset:
+            self._unset.setdefault(id(value), []).append(place)
 
     def recall(self, index: int) -> None:
         """Put a value of the memo on top."""
-        self._stack.append(self._memo[index])
+        value = self._memo[index]
+        self._stack.append(value if type(value) is Payload else self._used(value))
+
+    def _used(self, value: Any) -> Any:
+        """A value that is used for something else than an array's state: no array without one, no part of the file."""
+        if type(value) is Unset:
+            raise ValueError("an array without its elements")
+        return copied(value)
 
     # Containers
 
@@ -162,25 +192,27 @@ class Machine:
 
     def append(self, items: list[Any]) -> None:
         """Add items to the list on top."""
-        target = self.top((list,))
+        target, items = self.top((list,)), [self._used(item) for item in items]
         self._note(target, items)
         target.extend(items)
 
     def add(self) -> None:
         """Add the values above the last mark to the set below."""
-        items = self.pop_to_mark()
+        items = [self._used(item) for item in self.pop_to_mark()]
         target = self.top((set,))
         self._note(target, items)
         target.update(keys(items))
 
     def set_items(self, items: list[Any]) -> None:
         """Add keys and values, in turn, to the dict on top."""
-        target = self.top((dict,))
+        target, items = self.top((dict,)), [self._used(item) for item in items]
         self._note(target, items)
         target.update(zip(keys(items[::2]), items[1::2], strict=True))
 
     def new_tuple(self, items: list[Any]) -> None:
-        """Make a tuple."""
+        """Make a tuple; that of the state of an array, which has its dtype, keeps parts of the file."""
+        if not any(type(item) is PlainDtype for item in items):
+            items = [self._used(item) for item in items]
         self.put(tuple(items), items)
 
     def last(self, count: int) -> list[Any]:
@@ -195,12 +227,12 @@ class Machine:
 
     def new_list(self) -> None:
         """Make a list of the values above the last mark."""
-        items = self.pop_to_mark()
+        items = [self._used(item) for item in self.pop_to_mark()]
         self.put(items, items)
 
     def new_frozenset(self) -> None:
         """Make a frozen set of the values above the last mark."""
-        items = self.pop_to_mark()
+        items = [self._used(item) for item in self.pop_to_mark()]
         self.put(frozenset(keys(items)), items)
 
     # Names, calls and states
@@ -239,11 +271,17 @@ class Machine:
     def build(self) -> None:
         """Give the array or dtype below the top its state."""
         state, target = self.pop(), self.pop()
-        if type(target) not in {Array, PlainDtype}:
+        if type(target) is PlainDtype:
+            target.set_state(state)
+            self._stack.append(target)
+        elif type(target) is Unset:
+            array = target.filled(state)
+            self._pay(array)
+            self._stack.append(array)
+            places = self._unset.pop(id(target), ())
+            self._memo.update({place: array for place in places if self._memo[place] is target})
+        else:
             raise RefusedError(f"a state for a {type(target).__name__}")
-        target.set_state(state)
-        self._pay(target)
-        self._stack.append(target)
 
     def _pay(self, value: Any) -> None:
         """Count the bytes of an array or of encoded text."""

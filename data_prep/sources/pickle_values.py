@@ -10,7 +10,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,34 +58,59 @@ class PlainDtype:
         self.numpy = self.numpy.newbyteorder(order)
 
 
-class Array(np.ndarray[Any, Any]):
-    """An array that takes its state once."""
+class Payload:
+    """Bytes of the file that are not copied until somebody needs them for something else than an array.
 
-    is_set = False
+    Args:
+        view: where they are.
+        is_text: whether they are text, byte by byte (Latin-1).
+    """
 
-    def set_state(self, state: Any) -> int:
-        """Take a shape, a plain dtype and as much data as they need.
+    __slots__ = ("is_text", "view")
 
-        Returns:
-            Bytes that it holds.
+    def __init__(self, view: memoryview, is_text: bool) -> None:
+        self.view, self.is_text = view, is_text
+
+    def copy(self) -> bytes | str:
+        """The bytes, or the text."""
+        return str(self.view, "latin1") if self.is_text else bytes(self.view)
+
+
+def copied(value: Any) -> Any:
+    """A value, without parts of the file."""
+    return value.copy() if type(value) is Payload else value
+
+
+class Unset:
+    """An array that waits for its state."""
+
+    __slots__ = ()
+
+    def filled(self, state: Any) -> NDArray[Any]:
+        """The array of a shape, a plain dtype and as much data as they need.
+
+        Long data is not copied: the array lies in the file, wherever it begins there (it may be unaligned), and what is
+        written to it stays in memory.
 
         Raises:
-            TypeError, ValueError: they do not fit together, or it has a state.
+            TypeError, ValueError: they do not fit together.
         """
-        if self.is_set or type(state) is not tuple or len(state) != 5 or state[0] != 1:
-            raise ValueError("array that is set twice, or to no state of an array")
+        if type(state) is not tuple or len(state) != 5 or state[0] != 1:
+            raise ValueError("array that is set to no state of an array")
         _, shape, dtype, is_fortran, data = state
         kind, count = plain(dtype), checked_count(shape)
+        order: Literal["C", "F"] = "F" if is_fortran else "C"
         if not kind.hasobject:
-            data = checked_bytes(data, kind, count)
-        elif type(data) is not list or len(data) != count:
+            found: NDArray[Any] = from_bytes(data, kind, count).reshape(shape, order=order)
+            return found if kind.isnative else found.astype(kind.newbyteorder("="), order="K")
+        if type(data) is not list or len(data) != count:
             raise ValueError(f"array of shape {shape} without its elements")
-        elif not all(type(value) in SCALARS or isinstance(value, np.generic) for value in data):
+        if not all(type(value) in SCALARS or isinstance(value, np.generic) for value in data):
             raise RefusedError("an array of arrays or containers")
-        checked = (1, shape, kind, bool(is_fortran), data)
-        super().__setstate__(checked)  # type: ignore[arg-type]  # the stub wants numpy's bool, numpy Python's
-        self.is_set = True
-        return self.nbytes
+        objects = np.empty(count, object)
+        objects[:] = data
+        shaped: NDArray[Any] = objects.reshape(shape, order=order)
+        return shaped
 
 
 def plain(dtype: Any) -> np.dtype[Any]:
@@ -108,22 +133,24 @@ def checked_count(shape: Any) -> int:
     return math.prod(shape)
 
 
-def checked_bytes(data: Any, dtype: np.dtype[Any], count: int) -> bytes:
-    """The bytes of `count` elements, which Python 2 has as text.
+def from_bytes(data: Any, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    """`count` elements (count,) from their bytes, which Python 2 has as text; those of a `Payload` stay where they are.
 
     Raises:
         ValueError: there are more or fewer, or they are not text where they must be.
     """
     if isinstance(data, str):
         data = data.encode("latin1")
-    if not isinstance(data, bytes | bytearray):
+    if not isinstance(data, bytes | bytearray | Payload):
         raise TypeError(f"array from a {type(data).__name__}")
-    raw = bytes(data)
+    raw = data.view if isinstance(data, Payload) else bytearray(data)  # either may be written to
     if len(raw) != count * dtype.itemsize or (dtype.itemsize == 0 and count):
         raise ValueError(f"{len(raw)} bytes for {count} elements of {dtype}")
+    if count == 0:
+        return np.empty(0, dtype)
     if dtype.kind == "U" and np.any(np.frombuffer(raw, np.dtype("u4").newbyteorder(dtype.byteorder)) > sys.maxunicode):
         raise ValueError("text with characters that Unicode does not have")
-    return raw
+    return np.frombuffer(raw, dtype)
 
 
 def make_dtype(code: Any = None, *_: Any) -> PlainDtype:
@@ -131,11 +158,11 @@ def make_dtype(code: Any = None, *_: Any) -> PlainDtype:
     return PlainDtype(code)
 
 
-def make_empty(_: Any, shape: Any, code: Any) -> Array:
-    """Stand-in for `_reconstruct`: an empty array that waits for its state; numpy always gives it the same shape."""
+def make_empty(_: Any, shape: Any, code: Any) -> Unset:
+    """Stand-in for `_reconstruct`: an array that waits for its state; numpy always gives it the same shape."""
     if shape != (0,) or code not in (b"b", "b"):
         raise ValueError("array that does not begin empty")
-    return Array((0,), np.uint8)
+    return Unset()
 
 
 def make_scalar(dtype: Any, data: Any) -> Any:
@@ -148,7 +175,7 @@ def from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
     kind = plain(dtype)
     if kind.hasobject or order not in ("C", "F"):
         raise TypeError(f"buffer of {kind} in another order")
-    return np.frombuffer(checked_bytes(data, kind, checked_count(shape)), kind).reshape(shape, order=order)
+    return from_bytes(data, kind, checked_count(shape)).reshape(shape, order=order)
 
 
 def encode(text: Any, encoding: Any = "utf-8") -> bytes:

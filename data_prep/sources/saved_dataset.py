@@ -87,7 +87,10 @@ def _loaded(source: Path) -> Any:
 def _by_split(source: Path, found: Any) -> dict[str, Any]:
     """The parts by the names that splits have here."""
     if not isinstance(found, Mapping):
-        raise DataError(f"{source}: is one Dataset without splits; save a DatasetDict with train, test and validation")
+        raise DataError(
+            f"{source}: is one Dataset without splits; make them, and give the folder OUT: datasets.load_from_disk"
+            f"({str(source)!r}).train_test_split(test_size=0.2, seed=0).save_to_disk(OUT); val is drawn from its train"
+        )
     strangers = [name for name in found if name not in SPLIT_NAMES]
     if strangers:
         raise DataError(f"{source}: {strangers[0]!r} is no split; {known(strangers[0], SPLIT_NAMES)}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from drcli.amounts import counted
+
 _SHOWN = 5  # videos in a message
 
 
@@ -53,4 +55,4 @@ def report_shared(shared: Mapping[str, Sequence[str]], warn: Callable[[str], Non
         first = pair.split(",")[0]
         where = f"{fate} {first}" if is_dropping else f"{fate} those of {first}"
         more = ", ..." if len(videos) > _SHOWN else ""
-        warn(f"{pair}: {len(videos)} videos are in both ({', '.join(videos[:_SHOWN])}{more}); {where}")
+        warn(f"{pair}: {counted(len(videos), 'video')} in both ({', '.join(videos[:_SHOWN])}{more}); {where}")

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from drcli.amounts import counted
+
 REPLACED = "\N{REPLACEMENT CHARACTER}"
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -59,8 +61,8 @@ class Reading:
         if self.replaced:
             total, first = sum(self.replaced.values()), next(iter(self.replaced))
             warn(
-                f"{len(self.replaced)} texts, {first} first, have {total} characters that neither UTF-8 nor GB18030 "
-                "gives; each became the replacement character"
+                f"{counted(len(self.replaced), 'text')}, {first} first, with {counted(total, 'character')} that "
+                "neither UTF-8 nor GB18030 gives; each became the replacement character"
             )
 
     def source(self) -> dict[str, object]:

@@ -35,6 +35,7 @@ from data_prep.writing.rows import (
 from data_prep.writing.splits import check_classes
 from data_prep.writing.workers import Clip, Outcome, Task, Work, in_processes, in_this_process
 from data_prep.writing.writer import DatasetWriter
+from drcli.amounts import counted, in_bytes
 from drcli.data.format import DECODING, SPLITS
 from drcli.errors import DataError
 
@@ -115,7 +116,7 @@ def write_clips(
     labels = np.array([clip.label for clip in clips], np.int64)
     check_classes({split: np.array(members) for split, members in plan.members.items()}, labels, classes, ignore)
     size = len(clips) * sum(spec.nbytes for spec in specs.values())
-    job.note(f"{name}: {len(clips)} clips become {size / 1e9:.2f} GB of arrays")
+    job.note(f"{name}: {counted(len(clips), 'clip')}, {in_bytes(size)} of arrays")
     return_rows(rows, job.out, plan)
     report = work_clips(clips, work, specs, folder=job.scratch, job=job, exempt=exempt)
     _warn_skipped(report, job.warn)

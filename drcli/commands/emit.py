@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from drcli.amounts import counted
 from drcli.commands.train import TrainRequest, check_weights, open_or_prepare, requested
 from drcli.engine.grid import check_folders, is_stored
 from drcli.errors import UsageError
@@ -97,7 +98,7 @@ def emit_jobs(request: TrainRequest, folder: Path, progress: Console) -> list[st
     written = _write(left, recipe, request, folder.absolute())
     parts = [f"{len(left.teachers)} that others start from", f"{len(left.alone)} alone"]
     order = ", ".join([*parts, f"{len(left.dependent)} that start from others"])
-    count = "1 run" if len(left.all) == 1 else f"{len(left.all)} runs"
+    count = counted(len(left.all), "run")
     return [f"{count}, in this order: {order}", *(f"written: {path}" for path in written)]
 
 

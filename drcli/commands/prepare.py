@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from drcli.data.format import INFO_FILE, DatasetInfo
+from drcli.amounts import counted
+from drcli.data.format import INFO_FILE, DatasetInfo, read_info
 from drcli.errors import UsageError
 from drcli.names import DATASETS
 from drcli.recipe.load import load_recipe, only
@@ -30,11 +31,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PrepareRequest:
-    """What the command line asks for; see `drcli prepare --help`."""
+    """What the command line asks for; see `drcli prepare --help`.
+
+    Attributes:
+        source: a folder, or an address hf://... until `fetched` puts the folder in its place.
+        origin: what `dataset.json` says about where the folder was fetched from.
+    """
 
     target: str
     overrides: Sequence[str]
-    source: Path | None
+    source: Path | str | None
     out: Path | None
     workers: int
     limit: int | None
@@ -44,6 +50,7 @@ class PrepareRequest:
     shard: str | None = None
     merge: bool = False
     verify: bool = False
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,34 @@ def run(request: PrepareRequest, progress: Console) -> Prepared | PartPrepared:
     """
     if sum((request.shard is not None, request.merge, request.verify)) > 1:
         raise UsageError("--shard, --merge and --verify are three commands; give one of them")
+    request = fetched(request, progress)
     return prepare(request, progress) if request.shard is None else prepare_shard(request, progress)
+
+
+def fetched(request: PrepareRequest, progress: Console) -> PrepareRequest:
+    """Return a request with the folder of its source, fetched from the hub where it is an address there.
+
+    Raises:
+        UsageError: the dataset needs no download, its folder holds something else, or huggingface_hub is missing.
+        DataError: it cannot be fetched.
+    """
+    from data_prep.files import hub
+
+    if not hub.is_address(request.source) or request.verify:
+        return request
+    from data_prep.writing.publish import is_occupied
+
+    address, block = hub.Address.parse(str(request.source)), _recipe_of(request).dataset
+    if not DATASETS.load(block.name).needs_source:
+        raise UsageError(f"dataset {block.name!r} needs no download: leave out --source {request.source}")
+    there = read_info(block.root).source.get("hub") if is_occupied(block.root.resolve()) and not request.fresh else None
+
+    def note(text: str) -> None:
+        progress.print(Text(text))
+
+    commit = hub.commit_of(address, there, note)
+    folder = hub.fetch(replace(address, revision=commit), note, is_watched=progress.is_interactive)
+    return replace(request, source=folder, origin={"hub": hub.provenance(address, commit)})
 
 
 def prepare(request: PrepareRequest, progress: Console) -> Prepared:
@@ -103,7 +137,8 @@ def prepare(request: PrepareRequest, progress: Console) -> Prepared:
     prepared = prepare_recipe(
         recipe,
         progress,
-        source=request.source,
+        source=_folder(request),
+        origin=request.origin,
         workers=request.workers,
         limit=request.limit,
         fresh=request.fresh,
@@ -171,7 +206,7 @@ def _job(recipe: Recipe, request: PrepareRequest, max_bad: float, progress: Cons
     from data_prep.job import Job
 
     return Job(
-        request.source,
+        _folder(request),
         recipe.dataset.root.resolve(),
         workers=request.workers,
         limit=request.limit,
@@ -179,6 +214,11 @@ def _job(recipe: Recipe, request: PrepareRequest, max_bad: float, progress: Cons
         note=lambda text: progress.print(Text(text)),
         max_bad=max_bad,
     )
+
+
+def _folder(request: PrepareRequest) -> Path | None:
+    """The folder of the source."""
+    return None if request.source is None else Path(request.source)
 
 
 def parse_share(text: str) -> float:
@@ -202,6 +242,7 @@ def prepare_recipe(
     progress: Console,
     *,
     source: Path | None = None,
+    origin: Mapping[str, Any] | None = None,
     workers: int = 1,
     limit: int | None = None,
     fresh: bool = False,
@@ -215,6 +256,7 @@ def prepare_recipe(
         progress,
         root=block.root,
         source=source,
+        origin=origin,
         workers=workers,
         limit=limit,
         fresh=fresh,
@@ -268,7 +310,7 @@ def to_json(prepared: Prepared | PartPrepared) -> dict[str, Any]:
 def table(prepared: Prepared | PartPrepared) -> Group:
     """Return what was prepared, one row per split."""
     if isinstance(prepared, PartPrepared):
-        done = f"{prepared.stored} clips are stored, {len(prepared.skipped)} were skipped"
+        done = f"{counted(prepared.stored, 'clip')} stored, {len(prepared.skipped)} skipped"
         return Group(Text(f"{prepared.name}, part {prepared.shard}: {done}; when all parts are, join them by --merge"))
     info = prepared.info
     out = Table()

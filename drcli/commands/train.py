@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from drcli.engine.distributed import check_devices, check_runs, joined, launched
 from drcli.engine.grid import GridResult, finished_among
 from drcli.errors import DataError, DrcliError, InterruptedRunError, PeerError, RunError, UsageError
 from drcli.models.weights import check_files
-from drcli.names import DATASETS
+from drcli.names import BACKBONES, DATASETS
 from drcli.recipe.load import load_recipe
 from drcli.recipe.schema import Recipe
 from drcli.recipe.shipped import find_recipe
@@ -162,9 +162,20 @@ def open_or_prepare(recipe: Recipe, progress: Console) -> PreparedDataset:
     dataset = open_dataset(block.root, name=block.name, settings=prepare_settings(recipe))
     limit = dataset.info.source.get("limit")
     limited = [f"{block.root}: prepared with --limit {limit}: a part of {block.name} only"] if limit is not None else []
-    for warning in (*limited, *dataset.warnings):
+    for warning in (*limited, *dataset.warnings, *_of_tokenizers(recipe)):
         progress.print(Text(warning, style="yellow"))
     return dataset
+
+
+def _of_tokenizers(recipe: Recipe) -> Iterator[str]:
+    """Yield what speaks against giving a dataset's token ids to the encoders."""
+    prepare = recipe.dataset.prepare
+    if getattr(prepare, "text", None) != "tokens" or not hasattr(prepare, "tokenizer"):
+        return
+    for m, block in recipe.modalities.items():
+        doubt = BACKBONES.load(block.backbone).doubt_tokenizer(block.settings, prepare.tokenizer)
+        if doubt is not None:
+            yield f"modalities.{m}: {doubt}"
 
 
 def to_json(result: GridResult, reference: str | None = None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
+from drcli.amounts import counted
 from drcli.commands.engines import EngineOptions, select_engine
 from drcli.commands.train import check_weights, open_or_prepare
 from drcli.engine.cores import share_out
@@ -144,7 +145,7 @@ def line(trial: Trial, record: TrialRecord, trials: int) -> str:
         if record.score is None
         else f"validation {record.kind.name} {record.kind.text(record.score)}"
     )
-    found += "" if record.stopped is None else f", stopped after {record.stopped} epochs"
+    found += "" if record.stopped is None else f", stopped after {counted(record.stopped, 'epoch')}"
     return f"[{trial.number + 1}/{trials}] {trial.label}: {found} ({values})"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from drcli.amounts import counted
 from drcli.errors import DataError
 from drcli.runs.directory import RunDirectory
 from drcli.runs.records import Environment
@@ -63,7 +64,7 @@ class Sharing:
 
 def count(threads: int) -> str:
     """Return a number of threads in words."""
-    return "1 thread" if threads == 1 else f"{threads} threads"
+    return counted(threads, "thread")
 
 
 def share_out(asked: int | None, device: torch.device, runs: int, threads: int | None = None) -> Sharing:
@@ -90,7 +91,7 @@ def _there(device: torch.device) -> tuple[int, str]:
     if device.type == "cuda" or BY_USER in os.environ:
         return most, f"{BY_USER}={os.environ.get(BY_USER)}"
     found = min(most, free()) if most > 1 else 1
-    return found, f"{found} of {most} {'core' if most == 1 else 'cores'} free"
+    return found, f"{found} of {counted(most, 'core')} free"
 
 
 def cores() -> int:

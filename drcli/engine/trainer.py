@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from drcli import checkpoint
+from drcli.amounts import counted
 from drcli.averages import Averages
 from drcli.diagnosis import ModalityDiagnosis
 from drcli.diagnosis.settings import Slopes
@@ -153,8 +154,8 @@ class Trainer:
             best = max(record.val.first for record in self.directory.epochs())  # accuracies: no regression is stopped
             if best < floor:
                 raise StoppedError(
-                    f"stopped after {epochs} epochs: the best accuracy on validation is {percent(best)}, and the "
-                    f"median of earlier trials {percent(floor)}"
+                    f"stopped after {counted(epochs, 'epoch')}: the best accuracy on validation is {percent(best)}, "
+                    f"and the median of earlier trials {percent(floor)}"
                 )
 
     def _epoch(self, epoch: int) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional
 
+from drcli.amounts import counted
 from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import First, Losses, Method
@@ -75,7 +76,7 @@ class ARL(Method):
         if self.settings.form == "paper":
             yield from undone_by(ctx.training.optimizer)
             if self.settings.starts >= ctx.epochs:
-                yield f"starts: {self.settings.starts}, {ctx.epochs} epochs: no gradient is scaled"
+                yield f"starts: {self.settings.starts}, {counted(ctx.epochs, 'epoch')}: no gradient is scaled"
 
     def losses(self, ctx: Context, outputs: Outputs, batch: Batch) -> Losses:
         """Return the fused loss and, by modality, the weighted unimodal ones."""

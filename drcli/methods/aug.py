@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.amounts import counted
 from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Event, Losses, Method, own_block
@@ -95,7 +96,8 @@ class AUG(Alternating):
     def warnings(self, ctx: Context) -> Iterable[str]:
         """Warn where no classifier can join."""
         if self.settings.most == 1 or self.period(ctx) >= ctx.epochs:
-            yield f"no layer can join (every: {self.period(ctx)}, most: {self.settings.most}, {ctx.epochs} epochs)"
+            length = counted(ctx.epochs, "epoch")
+            yield f"no layer can join (every: {self.period(ctx)}, most: {self.settings.most}, {length})"
 
     def period(self, ctx: Context) -> int:
         """Return the epochs between two comparisons."""

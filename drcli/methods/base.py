@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
 
+from drcli.amounts import counted
 from drcli.bases import Settings as BaseSettings
 from drcli.bases import refuse_misspelt
 from drcli.data.batches import EVERY_ROW, Batch, Selection
@@ -353,4 +354,4 @@ class Window(Method):
 def missed(starts: int, ends: int, epochs: int) -> Iterator[str]:
     """Yield the warning where a window (from 0, both ends in it) holds no epoch of the run."""
     if max(starts, 0) > min(ends, epochs - 1):
-        yield f"it never acts (starts: {starts}, ends: {ends}, {epochs} epochs): this is joint training"
+        yield f"it never acts (starts: {starts}, ends: {ends}, {counted(epochs, 'epoch')}): this is joint training"

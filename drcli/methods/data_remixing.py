@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.amounts import counted
 from drcli.bases import Search
 from drcli.data.batches import Batch, Selection
 from drcli.data.rows import to_device
@@ -79,7 +80,7 @@ class DataRemixing(Method):
     def warnings(self, ctx: Context) -> Iterable[str]:
         """Warn where every epoch is warm-up."""
         if self.settings.warmup >= ctx.epochs:
-            yield f"no row is given to a modality (warmup: {self.settings.warmup}, {ctx.epochs} epochs)"
+            yield f"no row is given to a modality (warmup: {self.settings.warmup}, {counted(ctx.epochs, 'epoch')})"
 
     def selections(self, ctx: Context) -> Iterable[Selection]:
         """Divide the training rows among the modalities."""

@@ -14,6 +14,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.amounts import counted
 from drcli.bases import Search
 from drcli.data.batches import Batch, Batches
 from drcli.errors import RunError
@@ -202,8 +203,8 @@ def estimate(ctx: Context, heads: nn.ModuleDict, epochs: int) -> dict[str, Growt
             growths[k] = _grow(_trial(ctx, _copied(ctx.model, heads, k), list(originals.parameters()), k), epochs)
         if not math.isfinite(growths[k].gain + growths[k].overfitting):
             raise RunError(
-                f"epoch {ctx.epoch}: the loss of head {k} alone is not finite after {epochs} epochs; the run stops. "
-                "Lower training.optimizer.lr, or set training.clip_grad_norm"
+                f"epoch {ctx.epoch}: the loss of head {k} alone is not finite after {counted(epochs, 'epoch')}; the "
+                "run stops. Lower training.optimizer.lr, or set training.clip_grad_norm"
             )
     return growths
 

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drcli.amounts import counted
 from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, own_block
@@ -97,7 +98,7 @@ class Greedy(Method):
     def warnings(self, ctx: Context) -> Iterable[str]:
         """Warn where no modality can be curated."""
         if self.settings.starts >= ctx.epochs:
-            yield f"no modality will be curated (starts: {self.settings.starts}, {ctx.epochs} epochs)"
+            yield f"no modality will be curated (starts: {self.settings.starts}, {counted(ctx.epochs, 'epoch')})"
 
     def forward(self, ctx: Context, batch: Batch) -> Outputs:
         """Run the model on a batch, the gates of the curated modality held constant."""

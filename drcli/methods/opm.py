@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
+from drcli.amounts import counted
 from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import First
@@ -71,7 +72,8 @@ class OPM(UnimodalScores):
     def warnings(self, ctx: Context) -> Iterable[str]:
         """Warn of a run that ends before features are dropped."""
         if self.settings.starts >= ctx.epochs:
-            yield f"it never acts (starts: {self.settings.starts}, {ctx.epochs} epochs): this is joint training"
+            length = counted(ctx.epochs, "epoch")
+            yield f"it never acts (starts: {self.settings.starts}, {length}): this is joint training"
 
     def on_epoch_start(self, ctx: Context) -> None:
         """Draw a number for each training row and modality."""

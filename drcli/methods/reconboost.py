@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import nn
 from torch.nn import functional
 
+from drcli.amounts import counted
 from drcli.bases import Search
 from drcli.data.batches import Batch
 from drcli.methods.base import Losses, Method, Stage
@@ -95,7 +96,7 @@ class ReconBoost(Method):
         stages = -(-ctx.epochs // (self.settings.alone + self.settings.together))
         if stages < len(ctx.model.modalities):
             names = ", ".join(sorted(ctx.model.modalities)[stages:])
-            yield f"never picked: {names} ({ctx.epochs} epochs are {stages} stages)"
+            yield f"never picked: {names} ({counted(ctx.epochs, 'epoch')}, {counted(stages, 'stage')})"
 
     def stage(self, ctx: Context) -> Stage:
         """Return the part of the stage that the epoch is in."""

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
+from drcli.amounts import counted
 from drcli.bases import Search
 from drcli.data.batches import Batch, Selection
 from drcli.errors import RecipeError
@@ -72,7 +73,8 @@ class SMV(Method):
     def warnings(self, ctx: Context) -> Iterable[str]:
         """Warn where every epoch is warm-up."""
         if self.settings.warmup >= ctx.epochs:
-            yield f"no row is valued (warmup: {self.settings.warmup}, {ctx.epochs} epochs): this is joint training"
+            length = counted(ctx.epochs, "epoch")
+            yield f"no row is valued (warmup: {self.settings.warmup}, {length}): this is joint training"
 
     def setup(self, ctx: Context) -> None:
         """Start without values.

@@ -239,6 +239,16 @@ class Backbone(nn.Module):
         return None
 
     @classmethod
+    def doubt_tokenizer(cls, settings: Any, tokenizer: str) -> str | None:
+        """Return why token ids are not those that the weights know; None where they are, or where nobody can say.
+
+        Args:
+            settings: of the backbone.
+            tokenizer: what made the ids, by the name that `dataset.prepare.tokenizer` has.
+        """
+        return None
+
+    @classmethod
     def check_lora(cls, block: Any) -> str | None:
         """Return why the adapters that a recipe asks for cannot be put on the encoder; None where they can.
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from drcli.amounts import counted
 from drcli.errors import DataError, UsageError
 from drcli.models.backbone import Backbone
 from drcli.reading import one_line
@@ -42,38 +42,6 @@ def package(name: str) -> Any:
         return import_module(name)
     except ModuleNotFoundError as error:
         raise UsageError(f"backbone {name}: {name} is not installed; run pip install 'drcli[{name}]'") from error
-
-
-def find_file(model: str, names: Sequence[str]) -> Path:
-    """Return the first of some files of a model that is there: in a folder, or in the user's cache of Hugging Face.
-
-    Args:
-        model: a folder, or the model's name "owner/name" or "name".
-        names: of files.
-
-    Raises:
-        DataError: none is there; names the file, and the command that fetches it.
-    """
-    if Path(model).is_dir():
-        found = next((Path(model) / name for name in names if (Path(model) / name).is_file()), None)
-        if found is None:
-            raise DataError(f"{Path(model) / names[0]}: no such file; name a folder that a model was saved in")
-        return found
-    found = next((Path(path) for name in names if isinstance(path := _cached(model, name), str)), None)
-    if found is None:
-        raise DataError(
-            f"{model}: no folder, and {names[0]} of a model of this name is not in the cache; fetch it where there is "
-            f"a network: hf download {model}"
-        )
-    return found
-
-
-def _cached(model: str, name: str) -> Any:
-    hub = import_module("huggingface_hub")  # which timm and transformers bring along
-    try:
-        return hub.try_to_load_from_cache(model, name)
-    except ValueError:  # it can be no model's name
-        return None
 
 
 class Foreign(Backbone):
@@ -117,7 +85,7 @@ class Foreign(Backbone):
         count = 0 if trainable == "none" else int(trainable.partition(":")[2])
         if count > len(layers):
             raise UsageError(
-                f"trainable = {trainable}: the model has {len(layers)} layers; name at most as many, or all"
+                f"trainable = {trainable}: the model has {counted(len(layers), 'layer')}; name at most as many, or all"
             )
         first = None if count == 0 else next(layers[-count].parameters())
         names = []

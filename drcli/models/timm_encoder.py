@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from drcli.errors import DataError
-from drcli.models.foreign import Foreign, Options, Trainable, find_file, over_frames, package
+from drcli.model_files import find_file
+from drcli.models.foreign import Foreign, Options, Trainable, over_frames, package
 from drcli.models.weight_files import Weights, read
 
 FILES = ("model.safetensors", "pytorch_model.bin")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -12,11 +13,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from drcli.errors import DataError, DrcliError, UsageError
-from drcli.models.foreign import Foreign, Options, Trainable, find_file, over_frames, package
+from drcli.model_files import find_file
+from drcli.models.foreign import Foreign, Options, Trainable, over_frames, package
 from drcli.models.text import padding_of
 from drcli.models.transformer import pool_steps
 from drcli.models.weight_files import Weights, read
-from drcli.reading import one_line, read_json_object
+from drcli.reading import one_line, read_bytes, read_json_object
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -128,6 +130,19 @@ class Transformers(Foreign):
             yield "model", str(error)
 
     @classmethod
+    def doubt_tokenizer(cls, settings: Any, tokenizer: str) -> str | None:
+        """Return that a pre-trained model of texts gets ids of another tokenizer; see `Backbone.doubt_tokenizer`."""
+        if not settings.pretrained or settings.model == tokenizer or reads(config_of(settings)) != "tokens":
+            return None
+        own, made = (_tokenizer_digest(name) for name in (settings.model, tokenizer))
+        if own is not None and own == made:
+            return None
+        return (
+            f"the token ids were made by tokenizer: {tokenizer}, and {settings.model} was trained with its own; "
+            f"prepare the dataset again with dataset.prepare.tokenizer={settings.model}"
+        )
+
+    @classmethod
     def own_weights(cls, settings: Any) -> Weights | None:
         """Return the weights of the model's folder, of all its shards; see `Backbone.own_weights`."""
         if not settings.pretrained:
@@ -180,7 +195,8 @@ class Transformers(Foreign):
         known, longest = self._config.vocab_size, getattr(self._config, "max_position_embeddings", None)
         if vocabulary > known:
             raise UsageError(
-                f"{model} knows {known} token ids, the dataset has {vocabulary}; prepare it with the model's tokenizer"
+                f"{model} knows {known} token ids, the dataset has {vocabulary}; prepare it with the model's tokenizer "
+                "(food101, mvsa_single: dataset.prepare.tokenizer)"
             )
         if isinstance(longest, int) and shape[0] > longest:
             raise UsageError(
@@ -228,6 +244,14 @@ class Transformers(Foreign):
         return pool_steps(hidden, lengths, self.settings.pooling)
 
 
+def _tokenizer_digest(model: str) -> str | None:
+    """Return the digest of a model's fast tokenizer; None where it is not on this machine."""
+    try:
+        return sha256(read_bytes(find_file(model, ("tokenizer.json",)), remedy="save it again")).hexdigest()
+    except DataError:
+        return None
+
+
 def read_config(model: str) -> dict[str, Any]:
     """Return the configuration of a model, without what is of no use to an encoder.
 
@@ -242,10 +266,16 @@ def config_of(settings: Any) -> Any:
     """Return transformers' object of a configuration, a new one at each call.
 
     Raises:
-        UsageError: transformers is not installed, or knows no such model.
+        UsageError: transformers is not installed, or knows no such model, or the configuration does not name one.
     """
     transformers = package("transformers")
     raw = {key: value for key, value in settings.config.items() if key not in _UNUSED}
+    if not raw.get("model_type"):
+        raise UsageError(
+            f"config lacks model_type, such as bert: it is the whole configuration, not a change to the {CONFIG} of "
+            f"{settings.model}; leave config out to take that, or add model_type and every key that is to differ from "
+            "transformers' default"
+        )
     try:
         config = transformers.AutoConfig.for_model(**raw)
     except Exception as error:

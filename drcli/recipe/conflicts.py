@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from drcli.amounts import counted
 from drcli.errors import UsageError
 from drcli.names import BACKBONES, DATASETS, FUSIONS, METHODS, TEACHERS
 from drcli.recipe.problems import ABSENT, Problem
@@ -203,5 +204,5 @@ def _within(count: int, bounds: tuple[int, int | None]) -> bool:
 def _range(bounds: tuple[int, int | None]) -> str:
     low, high = bounds
     if high is None:
-        return f"{low} modalities or more"
-    return f"{low} modalities" if low == high else f"{low} to {high} modalities"
+        return f"{counted(low, 'modality', 'modalities')} or more"
+    return counted(low, "modality", "modalities") if low == high else f"{low} to {high} modalities"

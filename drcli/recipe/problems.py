@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from drcli.amounts import counted
 from drcli.errors import RecipeError
 from drcli.recipe.shape import Shape, shape_of
 from drcli.recipe.text import Key, dotted, excerpt
@@ -90,7 +91,7 @@ def refusal(where: str, problems: Iterable[Problem], places: Mapping[Key, int]) 
         )
         for name, ((_, subject), messages) in zip(names, rows, strict=True)
     ]
-    count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+    count = counted(len(lines), "problem")
     return RecipeError("\n".join([f"{where}: {count}", *lines]))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
+from drcli.amounts import counted
 from drcli.bases import Search
 from drcli.diagnosis.settings import MeasureSettings, Slopes, slope_of
 
@@ -68,7 +69,7 @@ class RelearnSettings(StrengthSettings):
     def warnings(self, epochs: int) -> Iterator[str]:
         """Warn where a training of so many epochs has fewer events than asked for."""
         due = len(self.due(epochs))
-        schedule = f"every: {self.every}, times: {self.times}, {epochs} epochs"
+        schedule = f"every: {self.every}, times: {self.times}, {counted(epochs, 'epoch')}"
         if due == 0:
             yield f"no re-learning will happen ({schedule}): this is training without it"
         elif due < self.times:

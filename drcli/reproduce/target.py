@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from drcli.amounts import counted
 from drcli.errors import UsageError
 from drcli.recipe.load import load_recipe, only
 from drcli.recipe.schema import Name, Recipe, Seed, named
@@ -268,8 +269,8 @@ class Work:
         if self.epochs == 0 and self.seconds == 0:
             return f"{left} no training"
         if self.unknown == self.total - self.finished:
-            return f"{left} {self.epochs:,} epochs; the time per epoch is known after the first run"
-        unknown = f", and {self.epochs:,} epochs of runs of unknown speed"
+            return f"{left} {counted(self.epochs, 'epoch')}; the time per epoch is known after the first run"
+        unknown = f", and {counted(self.epochs, 'epoch')} of runs of unknown speed"
         return f"{left} about {duration(self.seconds)}{unknown if self.unknown else ''}"
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from drcli.amounts import counted
 from drcli.recipe.text import spelled
 from drcli.report.drawing import Curve, add_legend, draw_curve
 from drcli.report.render import TableText
@@ -161,7 +162,8 @@ def tuned_recipe(data: Mapping[str, Any], found: Sequence[Tuned], name: str) -> 
 
 def _words(one: Tuned) -> str:
     scores = " -> ".join(score_and_spread(trial.score, kind=one.kind) for trial in (one.default, one.best))
-    return f"{scores} {one.kind.unit or one.kind.name} ({len(one.trials)} trials, trial {one.best.number} is the best)"
+    count = counted(len(one.trials), "trial")
+    return f"{scores} {one.kind.unit or one.kind.name} ({count}, trial {one.best.number} is the best)"
 
 
 # Tables and picture
@@ -171,7 +173,7 @@ def tables(study: Study, found: Sequence[Tuned]) -> list[TableText]:
     """Return what was gained and what it cost, the expected best of n trials, and the winners."""
     name, seeds = study.recipe.name, ", ".join(map(str, study.seeds))
     score = _in_words(TASKS[study.recipe.task].first)
-    title = f"{name}: validation {score}, {study.trials} trials each ({study.sampler}), seeds {seeds}"
+    title = f"{name}: validation {score}, {counted(study.trials, 'trial')} each ({study.sampler}), seeds {seeds}"
     columns = ("method", "default", "tuned", "gain", "drawn", "bad", *STOPPED[: study.prune], "seconds")
     notes = [*NOTES, *([STOPPED_MEANS] if study.prune else [])]
     gained = TableText(title, columns, [_row(one, with_stopped=study.prune) for one in found], notes)

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import NonNegativeFloat
 
 from drcli.engine.grid import GridResult
 from drcli.errors import DamagedError, DataError, DivergedError, OutOfMemoryError, UsageError
@@ -74,7 +74,7 @@ class TrialRecord(Record):
         number: from 0; trial 0 has the recipe's own values.
         values: by dotted key in the method's block; none of trial 0.
         accuracy: mean over runs of the accuracy of the selected epoch on validation; None of a bad trial.
-        accuracies: that of each run.
+        accuracies: that of each run; None where `accuracy` is.
         task: "regression", which has MAEs in their place; None of a classification.
         mae: mean over runs of the MAE of the selected epoch on validation; None of a bad trial.
         maes: that of each run.
@@ -88,7 +88,7 @@ class TrialRecord(Record):
     number: int
     values: dict[str, int | float | str]
     accuracy: Share | None = None
-    accuracies: dict[str, Share] = Field(default_factory=dict)
+    accuracies: dict[str, Share] | None = None
     task: TaskName | None = None
     mae: NonNegativeFloat | None = None
     maes: dict[str, NonNegativeFloat] | None = None

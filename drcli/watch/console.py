@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from drcli.amounts import counted
 from drcli.diagnosis.settings import in_words
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import EpochRecord, Summary
@@ -199,7 +200,8 @@ class ConsoleListener(Lines):
 def start_line(event: RunStarted, number: int, total: int) -> str:
     """Return what a run is that starts."""
     run = event.run
-    title = f"[{number}/{total}] {run.recipe.name}: {run.name} seed {run.seed}: {run.recipe.training.epochs} epochs"
+    epochs = counted(run.recipe.training.epochs, "epoch")
+    title = f"[{number}/{total}] {run.recipe.name}: {run.name} seed {run.seed}: {epochs}"
     resumed = f", resumed at epoch {event.first_epoch}" if event.first_epoch else ""
     return title + resumed + (f", training data {event.data}" if event.data else "")
 

@@ -98,6 +98,10 @@ def test_overrides_are_a_mapping_or_texts(given: Any) -> None:
     assert parse_overrides(texts(given)) == [("a.b", [1e-5, "x: y"]), ("c", None), ("d", "on")]
 
 
+def test_no_overrides_may_be_none() -> None:
+    assert texts(None) == texts(()) == []
+
+
 def test_overrides_may_be_paths_and_numbers_of_numpy_and_torch() -> None:
     given = {
         "dataset.root": Path("/a b"),

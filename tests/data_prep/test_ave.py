@@ -93,12 +93,12 @@ def test_a_video_in_two_splits_is_told_and_left_out_of_train_where_asked(source:
     assert info.samples == {"train": 10, "val": 6, "test": 3}
     assert info.source["shared_videos"] == {"train, val": [video]}
     (told,) = lines
-    assert told.startswith(f"train, val: 1 videos are in both ({video}); kept, as the literature does; ")
+    assert told.startswith(f"train, val: 1 video in both ({video}); kept, as the literature does; ")
     assert told.endswith("dataset.prepare.drop_shared=true leaves out those of train")
     lines.clear()
     info = prepare(source, tmp_path / "dropped", options={"warn": lines.append}, drop_shared=True)
     assert info.samples == {"train": 9, "val": 6, "test": 3}
-    assert lines == [f"train, val: 1 videos are in both ({video}); left out of train"]
+    assert lines == [f"train, val: 1 video in both ({video}); left out of train"]
 
 
 @pytest.mark.slow
@@ -182,5 +182,5 @@ def test_the_official_lists_have_their_counts_classes_and_leaks(shared: Path) ->
 def test_all_shared_videos_are_counted_and_the_first_are_named() -> None:
     lines: list[str] = []
     report_shared({"train, test": [f"-abcdefgh{n:02d}" for n in range(7)]}, lines.append, is_dropping=True)
-    assert lines[0].startswith("train, test: 7 videos are in both (-abcdefgh00, ")
+    assert lines[0].startswith("train, test: 7 videos in both (-abcdefgh00, ")
     assert lines[0].endswith("-abcdefgh04, ...); left out of train")

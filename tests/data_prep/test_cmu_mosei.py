@@ -23,6 +23,7 @@ from data_prep.sources.mosi_segments import Repairs
 from data_prep.sources.restricted_pickle import load_pickle
 from data_prep.ur_funny import UrFunny
 from drcli.data.format import SPLITS
+from drcli.data.target import Regression
 from drcli.errors import DataError
 
 prepare = partial(prepared_with, CmuMosei, {})
@@ -64,7 +65,7 @@ def test_segments_elsewhere_than_the_folds_have_them_are_told(tmp_path: Path) ->
     (tmp_path / "cmu_mosei_std_folds.py").write_text(tree.folds_text(swapped))
     lines: list[str] = []
     prepare(tmp_path, tmp_path / "out", options={"warn": lines.append})
-    assert lines[1].startswith("6 segments, 188343[0.5,1.25] first, are not where the standard folds")
+    assert lines[1].startswith("6 segments, 188343[0.5,1.25] first, in another split than the standard")
 
 
 def test_a_numeric_video_in_two_splits_is_refused(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_sentiments_outside_the_range_are_cut_and_told(tmp_path: Path) -> None:
     mosi_tree.write_pickle(tmp_path / "mosei_senti_data.pkl", table)
     lines: list[str] = []
     prepare(tmp_path, tmp_path / "out", target="seven_round", options={"warn": lines.append})
-    assert lines[0].startswith("1 segments, 188343[0.5,1.25] first, have a sentiment outside [-3, 3]")
+    assert lines[0].startswith("1 segment, 188343[0.5,1.25] first, with a sentiment outside [-3, 3]")
     assert np.load(tmp_path / "out" / "train" / "labels.npy")[0] == 6
     table["train"]["labels"][0] = np.inf
     mosi_tree.write_pickle(tmp_path / "mosei_senti_data.pkl", table)
@@ -113,6 +114,31 @@ def test_the_two_rules_for_seven_classes(sentiment: float, bins: int, rounded: i
         None if sentiment == 0 else int(sentiment > 0),
     )
     assert {len(names) for target, names in CLASSES.items() if "seven" in target} == {7}
+
+
+@pytest.mark.parametrize("name", ["mosei_senti_data.pkl", "aligned_50.pkl"])
+def test_the_sentiment_itself_can_be_the_target(tmp_path: Path, name: str) -> None:
+    table = tree.mosei_table() if name == "mosei_senti_data.pkl" else tree.mosei_mmsa_table()
+    key = "labels" if name == "mosei_senti_data.pkl" else "regression_labels"
+    table["train"][key].reshape(-1)[0] = 3.5
+    mosi_tree.write_pickle(tmp_path / name, table)
+    lines: list[str] = []
+    info = prepare(tmp_path, tmp_path / "out", target="score", options={"warn": lines.append})
+    assert (info.classes, info.regression, info.contents.task) == (("score",), Regression(-3, 3), "regression")
+    for split, fold in {"train": "train", "val": "valid", "test": "test"}.items():
+        expected = np.clip(np.array(table[fold][key], np.float32).reshape(-1), -3, 3)
+        np.testing.assert_array_equal(np.load(tmp_path / "out" / split / "labels.npy"), expected)
+    assert "with a sentiment outside [-3, 3]; set to the nearest end" in lines[0]
+    assert CmuMosei.task(CmuMosei.Settings(target="score")) == "regression"
+
+
+def test_a_limit_keeps_the_shares_of_the_rounded_scores(tmp_path: Path) -> None:
+    tree.mosei_download(tmp_path)
+    prepare(tmp_path, tmp_path / "out", target="score", options={"limit": 24})
+    kept = np.load(tmp_path / "out" / "train" / "labels.npy")
+    counts = np.bincount(np.round(kept).astype(int) + 3, minlength=7)
+    whole = np.bincount(np.round(mosi_tree.sentiments(24)).astype(int) + 3, minlength=7)
+    assert np.abs(counts - whole / 2).max() <= 1
 
 
 @pytest.mark.slow

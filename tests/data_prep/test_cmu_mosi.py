@@ -160,7 +160,7 @@ def test_values_that_are_not_finite_become_zero_and_are_counted(tmp_path: Path) 
     assert array[2, lengths[2] - 1, 0] == 0
     assert info.source["not_finite"]["audio"] == {"-inf": 2, "+inf": 2, "NaN": 1}
     assert info.source["not_finite"]["visual"] == {"-inf": 0, "+inf": 0, "NaN": 1}
-    assert "audio: 2 values were -inf, 2 values were +inf, 1 values were NaN; now 0" in lines
+    assert "audio: 2 values -inf, 2 values +inf, 1 value NaN; now 0" in lines
 
 
 def test_segments_without_words_are_left_out_and_named(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_segments_outside_the_standard_folds_are_reported(tmp_path: Path) -> Non
     table, lines = tree.raw_table(), list[str]()
     table["train"], table["test"] = table["test"], table["train"]
     prepare(written(tmp_path, table, "mosi_raw.pkl"), tmp_path / "out", warn=lines.append)
-    assert any("36 segments" in line and "are not where the standard folds have them" in line for line in lines)
+    assert any("36 segments" in line and "in another split than the standard folds have" in line for line in lines)
 
 
 def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_values_beyond_the_given_lengths_are_reported_and_left_out(tmp_path: Pat
     prepare(written(tmp_path, table, "unaligned_50.pkl"), tmp_path / "out", warn=lines.append)
     assert stored(tmp_path / "out", "train", "audio")[1][longest] == 2
     assert not stored(tmp_path / "out", "train", "audio")[0][longest, 2:].any()
-    assert any("train/audio: 1 segments have values after the last valid step" in line for line in lines)
+    assert any("train/audio: 1 segment with values after the last valid step" in line for line in lines)
 
 
 def test_an_empty_folder_is_refused_with_what_is_expected(tmp_path: Path) -> None:

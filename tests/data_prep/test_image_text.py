@@ -191,7 +191,7 @@ def test_pairs_with_one_picture_are_in_one_split_and_lists_that_divide_them_are_
     info = mvsa(tmp_path / "mvsa", tmp_path / "again", lists_dir=lists, options={"warn": lines.append})
     assert info.samples == {"train": 14, "val": 4, "test": 3}
     assert info.source["shared_pictures"] == {"train, val": 1}
-    assert lines == [f"{lists}: 9 labelled pairs are in no split", "train, val: 1 pictures are in both, byte for byte"]
+    assert lines == [f"{lists}: 9 labelled pairs are in no split", "train, val: 1 picture in both, byte for byte"]
 
 
 @pytest.mark.parametrize(

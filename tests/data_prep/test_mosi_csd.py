@@ -259,7 +259,7 @@ def test_words_out_of_time_order_are_sorted_and_counted(tmp_path: Path) -> None:
     for m in ("text", "audio", "visual"):
         expected = np.load(tmp_path / f"sorted/train/{m}.npy")
         np.testing.assert_array_equal(np.load(tmp_path / f"out/train/{m}.npy"), expected)
-    assert f"the words of 1 videos, {VIDEO} first, are out of time order; they are sorted by their beginnings" in lines
+    assert f"the words of 1 video, {VIDEO} first, are out of time order; they are sorted by their beginnings" in lines
 
 
 def test_silences_that_the_word_vectors_do_not_have_are_counted(tmp_path: Path) -> None:

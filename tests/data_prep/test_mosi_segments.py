@@ -36,3 +36,25 @@ def test_values_that_are_not_finite_become_zero_and_are_counted() -> None:
     values = repairs.finite("audio", [[-np.inf, 1.5], [np.nan, 1e300]])
     assert values.tolist() == [[0, 1.5], [0, 0]]
     assert repairs.counts["audio"] == {"-inf": 1, "+inf": 1, "NaN": 1}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_array_that_may_be_changed_is_repaired_where_it_is_and_stored_as_its_copy_would_be(dtype: str) -> None:
+    values = np.array([[-np.inf, 1.5, 0.1], [np.nan, 2.0, np.inf]], dtype)
+    wide = {"float32": [], "float64": [[1e300, -1e-60, -1e300]]}[dtype]  # too large and too small for float32
+    values = np.concatenate([values, np.array(wide, dtype).reshape(-1, 3)])
+    copied, changed = Repairs(), Repairs()
+    expected = copied.finite("audio", values)
+    found = changed.finite("audio", values, in_place=True)
+    assert np.shares_memory(found, values)
+    assert not np.shares_memory(expected, values)
+    np.testing.assert_array_equal(found.astype(np.float32), expected)
+    assert (found != 0).tolist() == (expected != 0).tolist()
+    assert changed.counts == copied.counts
+
+
+def test_an_array_that_cannot_be_changed_is_copied() -> None:
+    values = np.array([np.inf, 1.0], np.float32)
+    values.setflags(write=False)
+    assert Repairs().finite("audio", values, in_place=True).tolist() == [0, 1]
+    assert np.isinf(values[0])

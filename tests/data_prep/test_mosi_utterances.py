@@ -280,7 +280,7 @@ def test_values_that_are_not_finite_become_zero_and_are_counted(source: Path, tm
     lines: list[str] = []
     info = prepare(source, tmp_path / "out", warn=lines.append)
     assert info.source["not_finite"]["audio"] == {"-inf": 0, "+inf": 0, "NaN": 1}
-    assert "audio: 1 values were NaN; now 0" in lines
+    assert "audio: 1 value NaN; now 0" in lines
     assert stored(tmp_path / "out", "train", "audio")[3, 2] == 0
 
 

@@ -42,5 +42,5 @@ def test_a_small_pool_is_used_again_but_not_within_a_recording() -> None:
 
 
 def test_too_few_images_for_the_draws_is_an_error() -> None:
-    with pytest.raises(DataError, match="MNIST: 1 images of digit 0 for split val, a recording needs 2; lower"):
+    with pytest.raises(DataError, match="MNIST: 1 image of digit 0 for split val, a recording needs 2; lower"):
         pair_images(np.array([0]), np.array([0]), LABELS, 2, split="val")

@@ -286,7 +286,7 @@ HOSTILE = {
         "0 bytes for 1000000000 elements",
     ),
     "an array of arrays": (
-        RECONSTRUCT + b"(I1\n(I1\ntcnumpy\ndtype\n(S'O'\ntRI00\n(" + RECONSTRUCT + b"ltb.",
+        RECONSTRUCT + b"(I1\n(I1\ntcnumpy\ndtype\n(S'O'\ntRI00\n(" + array_state(b"i4", SIMPLE)[:-1] + b"ltb.",
         "an array of arrays or containers",
     ),
     "two pickles in one file": (b"\x80\x02N.\x80\x02N.", "4 bytes after its end"),

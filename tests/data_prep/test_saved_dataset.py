@@ -166,7 +166,7 @@ def test_what_is_no_array_is_refused_with_what_to_do(datasets: Any, tmp_path: Pa
     sound = save(datasets, tmp_path / "sound")
     one = datasets.Dataset.from_dict({"x": [1], "label": [0]})
     one.save_to_disk(str(tmp_path / "one"))
-    cases.append((tmp_path / "one", {}, "one: is one Dataset without splits; save a DatasetDict with train, test and"))
+    cases.append((tmp_path / "one", {}, "one: is one Dataset without splits; make them, and give the folder OUT: data"))
     datasets.DatasetDict({"train": one, "extra": one}).save_to_disk(str(tmp_path / "extra"))
     cases.append((tmp_path / "extra", {}, "'extra' is no split; known: train, test, validation"))
     datasets.DatasetDict({"train": one}).save_to_disk(str(tmp_path / "half"))

@@ -59,8 +59,8 @@ def test_every_encoding_is_read_or_what_was_replaced_is_counted(
     assert reading.decode(content, "7.txt") == text
     assert reading.source() == {"encodings": {encoding: 1}, "replaced": {"7.txt": replaced} if replaced else {}}
     reading.report(lines.append)
-    assert [line.split(" characters")[0] for line in lines] == (
-        [f"1 texts, 7.txt first, have {replaced}"] if replaced else []
+    assert [line.split(" character")[0] for line in lines] == (
+        [f"1 text, 7.txt first, with {replaced}"] if replaced else []
     )
 
 

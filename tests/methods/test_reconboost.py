@@ -182,7 +182,7 @@ def test_members_that_join_survive_a_checkpoint(trainer: Callable[..., Trainer])
 
 def test_too_few_epochs_for_every_modality_are_warned_of(trainer: Callable[..., Trainer]) -> None:
     made = trainer(THREE, epochs=3)
-    assert list(method_of(made).warnings(made.ctx)) == ["never picked: visual (3 epochs are 2 stages)"]
+    assert list(method_of(made).warnings(made.ctx)) == ["never picked: visual (3 epochs, 2 stages)"]
     made = trainer(THREE, epochs=5)
     assert list(method_of(made).warnings(made.ctx)) == []
 

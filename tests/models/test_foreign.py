@@ -209,6 +209,11 @@ def test_pictures_of_another_size_than_pretrained_weights_have_are_refused_with_
         (Timm, {"model": "vit_tiny_patch16_223"}, "has no model of this name; did you mean vit_tiny_patch16_224"),
         (Transformers, {"model": "x", "config": {"model_type": "t5"}}, "type t5 is no encoder of texts"),
         (Transformers, {"model": "x", "config": {"model_type": "none_such"}}, "takes no such config.json"),
+        (
+            Transformers,
+            {"model": "x", "config": {"hidden_size": 8}},
+            "config lacks model_type, such as bert: it is the",
+        ),
     ],
 )
 def test_a_model_that_cannot_be_an_encoder_is_known_before_data_is_read(

@@ -63,3 +63,23 @@ def make_lists(folder: Path, splits: dict[str, list[int]]) -> Path:
         ]
         (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     return folder
+
+
+TOKENS = ("[UNK]", "[CLS]", "[SEP]", "grandma", "s", "beef", "tart", "##are", "apple", "pie", "the", "best", "[PAD]")
+
+
+def save_tokenizer(folder: Path, *, tokens: tuple[str, ...] = TOKENS) -> Path:
+    """A fast tokenizer of word pieces, as a model of texts has it: its own tokens stand around a text."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    ids = {token: number for number, token in enumerate(tokens)}
+    made = Tokenizer(models.WordPiece(vocab=ids, unk_token="[UNK]"))
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    around = [(token, ids[token]) for token in ("[CLS]", "[SEP]")]
+    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=around)
+    folder.mkdir(exist_ok=True)
+    made.save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder

@@ -66,6 +66,12 @@ def of_values(label: str, *maes: float | None) -> Tuned:
     return Tuned(label, trials, {})
 
 
+def test_the_record_of_a_regression_says_nothing_of_accuracies() -> None:
+    record = TrialRecord(number=1, values={}, task="regression", mae=0.5, maes={"joint seed 3": 0.5}, seconds=1.0)
+    assert record.to_dict().keys() == {"number", "values", "task", "mae", "maes", "seconds", "teacher_seconds"}
+    assert TrialRecord.model_validate({**record.to_dict(), "accuracies": {}}).score == 0.5  # as earlier ones have it
+
+
 def test_of_a_regression_the_curves_that_fall_most_are_in_colour_and_one_without_a_good_trial_is_not_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from string import Template
 
+from drcli.amounts import counted
 from drcli.report.figures.accuracy import read_epochs
 from drcli.report.page import provenance
 from drcli.report.page.conditions import conditions
@@ -135,7 +136,7 @@ def _lead(runs: Sequence[RunRecord]) -> str:
         "recipe": len({run.recipe_name for run in done}),
         "seed": len({run.seed for run in done}),
     }
-    return ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
+    return ", ".join(counted(count, what) for what, count in counts.items())
 
 
 def _parts(runs: Sequence[RunRecord], options: Options) -> Iterator[Part]:
