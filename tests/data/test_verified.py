@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from data_prep.writing.writer import DatasetWriter
-from drcli.data import format as layout
 from drcli.data import verified
 from drcli.data.prepared import open_dataset
 from drcli.errors import DataError
@@ -37,7 +36,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def whole(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders whose files were read whole."""
     read: list[Path] = []
-    real: Callable[..., None] = layout.verify_files
+    real: Callable[..., None] = verified.verify_files
 
     def note(root: Path, *rest: Any) -> None:
         read.append(root)

@@ -25,7 +25,7 @@ VALID = (
         samples=dict.fromkeys(SPLITS, 4),
         settings={"seed": 0},
         source={"fingerprint": "f", "limit": None},
-        sha256=dict.fromkeys(data_files(_MODALITIES, ("audio",)), "0" * 64),
+        sha256=dict.fromkeys(data_files(_MODALITIES, {"audio": 9}), "0" * 64),
         pools={"audio": 9},
     )
     .to_json()
