@@ -80,15 +80,20 @@ def shards_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.shards")
 
 
+def counts_begun(out: Path) -> set[int]:
+    """The numbers of shards of which some were begun."""
+    folder = shards_folder(out)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return {int(match[1]) for name in names if (match := re.fullmatch(r"\d+-of-(\d+)", name, re.ASCII))}
+
+
 def find_shards(out: Path) -> list[Shard]:
     """All shards of the number that was begun.
 
     Raises:
         UsageError: none was begun, or some of one number and some of another.
     """
-    folder = shards_folder(out)
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    counts = {int(match[1]) for name in names if (match := re.fullmatch(r"\d+-of-(\d+)", name, re.ASCII))}
+    folder, counts = shards_folder(out), counts_begun(out)
     if len(counts) != 1:
         what = f"has shards of {' and of '.join(map(str, sorted(counts)))}" if counts else "has no shards"
         left = "; delete those of the other" if counts else ""
