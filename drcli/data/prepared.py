@@ -285,7 +285,7 @@ def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
     labels_path = root / split / LABELS_FILE
     labels = open_array(labels_path, (info.rows[split],), label_dtype(info))
     sample = _sample_numbers(root / split / IDS_FILE)
-    num_samples, num_classes = len(np.unique(sample)), len(info.classes)
+    num_samples, num_classes = int(sample.max()) + 1, len(info.classes)
     if len(sample) != len(labels) or num_samples != info.samples[split]:
         raise DataError(
             f"{root / split / IDS_FILE}: {len(sample)} lines with {num_samples} ids, {INFO_FILE} says "
@@ -376,7 +376,10 @@ def _check_classes(root: Path, info: DatasetInfo, split: str, labels: NDArray[np
 def _sample_numbers(path: Path) -> NDArray[np.int64]:
     """(N,) for each line of ids.txt the number of its id, counted by first appearance."""
     ids = _ids(path)
-    number = {name: index for index, name in enumerate(dict.fromkeys(ids))}
+    distinct = dict.fromkeys(ids)
+    if len(distinct) == len(ids):
+        return np.arange(len(ids), dtype=np.int64)
+    number = {name: index for index, name in enumerate(distinct)}
     return np.array([number[name] for name in ids], dtype=np.int64)
 
 
