@@ -16,7 +16,8 @@ import pytest
 from support.command_line import Drcli, Refused, start, tree
 from support.many import Source, make_source
 
-from data_prep.writing.shards import shards_folder
+from data_prep.writing.shards import Shard, shards_folder
+from drcli.commands.prepare_ray import number_of_parts
 from drcli.names import DATASETS
 
 PROGRAM = """
@@ -134,14 +135,23 @@ def test_the_bytes_are_those_of_one_process(
 
 
 @pytest.mark.parametrize(
-    ("options", "parts"),
-    [(("--workers", "2"), ["1/2", "2/2"]), (("--workers", "9"), ["1/4", "2/4", "3/4", "4/4"])],
+    ("workers", "cores", "begun", "parts"),
+    [
+        (None, [2.0, 1.0], None, 3),
+        (None, [16.0], None, 4),  # a split has 4 clips
+        (2, [16.0], None, 2),
+        (9, [1.0], None, 4),
+        (None, [16.0], "2/3", 3),
+        (3, [16.0], "2/3", 3),
+    ],
 )
-def test_there_are_as_many_parts_as_workers_and_no_more_than_a_split_has_clips(
-    options: tuple[str, ...], parts: list[str], cluster: Cluster, asked: list[object], drcli: Drcli
+def test_there_are_as_many_parts_as_workers_or_cores_and_no_more_than_a_split_has_clips(
+    workers: int | None, cores: list[float], begun: str | None, parts: int, tmp_path: Path
 ) -> None:
-    drcli(*asked, *options)
-    assert cluster.parts == parts
+    if begun is not None:
+        Shard.parse(begun).folder(tmp_path / "out").mkdir(parents=True)
+    nodes: list[dict[str, float]] = [*({"CPU": count} for count in cores), {"GPU": 1.0}]
+    assert number_of_parts(tmp_path / "out", workers, 4, nodes) == parts
 
 
 def test_a_part_that_fails_is_named_ends_the_others_and_all_go_on_from_there(

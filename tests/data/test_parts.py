@@ -98,7 +98,7 @@ def _passes(dataset: PreparedDataset, residence: Residence) -> list[dict[str, to
     return [{"labels": batch.labels, **batch.inputs} for batch in found]
 
 
-@pytest.mark.parametrize("residence", ["resident", "stream"])
+@pytest.mark.parametrize("residence", ["stream", pytest.param("resident", marks=pytest.mark.slow)])
 def test_weights_are_the_same_bit_for_bit(
     residence: Residence,
     toy_recipe: Callable[..., Recipe],
