@@ -87,13 +87,10 @@ class PartedArray:
         Raises:
             IndexError: there is no such row.
         """
-        if columns is None:
-            found: NDArray[Any] = self[rows]
-            return found if len(rows) else found.copy()
-        out = np.empty((*columns.shape, *self.shape[2:]), self.dtype)
-        for part, places, local in self._by_part(self._rows(rows)):
-            assert isinstance(local, np.ndarray)
-            out[places] = part[local[:, None], columns[places]]
+        shape = (len(rows), *self.shape[1:]) if columns is None else (*columns.shape, *self.shape[2:])
+        out = np.empty(shape, self.dtype)
+        for place, (part, row) in enumerate(map(self._row, rows.tolist())):  # each is copied once, into its place
+            out[place] = part[row] if columns is None else part[row, columns[place]]
         return out
 
     def flush(self) -> None:

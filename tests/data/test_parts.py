@@ -245,6 +245,8 @@ def test_an_index_takes_and_sets_what_it_does_of_one_array(name: str) -> None:
 def test_rows_and_columns_are_taken_together() -> None:
     rows, columns = np.array([10, 3, 3, 4]), np.array([[0, 3], [1, 1], [2, 0], [3, 3]])
     np.testing.assert_array_equal(in_parts().take(rows, columns), WHOLE[rows[:, None], columns])
+    np.testing.assert_array_equal(in_parts().take(rows), WHOLE[rows])
+    assert in_parts().take(rows[:0]).shape == (0, 4, 2)
 
 
 @pytest.mark.parametrize(
