@@ -204,7 +204,8 @@ def read_info(root: Path) -> DatasetInfo:
     try:
         info = _parse(raw, version)
     except ValueError as error:
-        raise DataError(f"{path}: damaged ({error}); {_REMEDY}") from error
+        why = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(error))  # it quotes the file
+        raise DataError(f"{path}: damaged ({why}); {_REMEDY}") from error
     if version > 1 and raw.pop("seal", None) != _digest(raw):
         raise DataError(f"{path}: was altered since it was prepared; {_REMEDY}")
     return info

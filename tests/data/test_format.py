@@ -209,6 +209,12 @@ def test_a_damaged_description_is_refused(tmp_path: Path, key: str, value: Any) 
         read_info(tmp_path)
 
 
+def test_a_name_that_no_terminal_shows_is_spelled_out(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps({**json.loads(INFO.to_json()), "modalities": {"a\xad": 3}}))
+    with pytest.raises(DataError, match=r"damaged \(modalities\.a\\xad is 3; it must be a mapping\)"):
+        read_info(tmp_path)
+
+
 def test_every_missing_or_altered_file_is_named(tmp_path: Path) -> None:
     for path in INFO.sha256:
         (tmp_path / path).parent.mkdir(exist_ok=True)
