@@ -121,7 +121,7 @@ def export(recipe: Recipe, dataset: PreparedDataset, folder: Path, pictures: Col
         pictures: modalities that are kept as pictures; the others are arrays.
     """
     plans = input_plans(recipe, tuple(recipe.modalities), dataset.info.contents)
-    ranges = {m: _range(dataset.split("train").arrays[m]) for m in pictures}
+    ranges = {m: _range(dataset.split("train").tensor(m)) for m in pictures}
     found = {}
     for name in ("train", "val"):
         split = dataset.split(name)
@@ -143,7 +143,7 @@ def _range(array: Tensor) -> tuple[float, float]:
 
 
 def _write_arrays(split: Split, modality: str, plan: InputPlan, place: Path) -> ArrayFiles:
-    rows = split.arrays[modality]
+    rows = split.tensor(modality)
     _each(len(rows), lambda row: np.save(place / f"{row}.npy", rows[row].float().numpy()))
     return ArrayFiles(place, plan.info.mean[0], plan.info.std[0])
 
@@ -154,7 +154,7 @@ def _write_pictures(
     low, high = bounds
     frames = plan.info.kind == "frames"
     suffix = ".jpg" if frames else ".png"
-    rows = split.arrays[modality]
+    rows = split.tensor(modality)
 
     def save(row: int) -> None:
         pixels = ((rows[row].float() - low) / (high - low) * 255).clamp(0, 255).round().to(torch.uint8)

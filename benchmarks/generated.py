@@ -17,6 +17,7 @@ from torch.nn import functional
 from data_prep.media.pictures import FRAME_SIZE, IMAGENET
 from data_prep.writing.rows import ArraySpec
 from data_prep.writing.writer import DatasetWriter
+from drcli.data.parts import Stored
 from drcli.data.prepared import PreparedDataset, open_dataset
 from drcli.errors import UsageError
 
@@ -107,7 +108,7 @@ def _patterns(spec: ArraySpec, classes: int, rng: np.random.Generator) -> NDArra
     return (smooth + grain).clip(0, 255).astype(np.uint8)
 
 
-def _fill(array: NDArray[Any], patterns: NDArray[Any], labels: NDArray[np.int64], rng: np.random.Generator) -> None:
+def _fill(array: Stored, patterns: NDArray[Any], labels: NDArray[np.int64], rng: np.random.Generator) -> None:
     """Give every row its class's pattern: pictures shifted sideways by chance, numbers with noise as strong."""
     for start in range(0, len(array), ROWS_AT_ONCE):
         chosen = labels[start : start + ROWS_AT_ONCE]

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_prep.base import DownloadPreparer, Filled
 from data_prep.job import Job, ignore
-from data_prep.writing.clips import ArraySpec, Clip, Report, Work, work_clips, write_clips
+from data_prep.writing.clips import ArraySpec, Clip, Report, Work, plan_of, work_clips, write_clips
 from data_prep.writing.provenance import decoders
 from data_prep.writing.publish import disk_errors
 from data_prep.writing.resume import identity_text, kept_folder, scratch_of
@@ -98,6 +98,15 @@ class ClipPreparer(DownloadPreparer):
         with disk_errors(out), kept_folder(shard.folder(out), out, self._identity(job), job.warn) as folder:
             return work_clips(clips, self.work(), self.specs(), folder=folder, job=job, exempt=chosen.exempt)
 
+    def most_shards(self, job: Job) -> int:
+        """Return how many shards can be made: as many as the smallest split has clips.
+
+        Raises:
+            DataError: as `fill`.
+        """
+        members = plan_of(self.choose(self._quiet(job)).clips, {}).members
+        return min(map(len, members.values()))
+
     def join(self, job: Job) -> None:
         """Put the rows of all shards where `run` finds them, as if one process had decoded all clips.
 
@@ -105,10 +114,14 @@ class ClipPreparer(DownloadPreparer):
             DataError: a shard is missing, not finished, or of other settings.
             UsageError: there are no shards, or another process works there.
         """
-        quiet = replace(job, fingerprint=self._digest(job.source), warn=ignore, note=ignore)
+        quiet = self._quiet(job)
         chosen, identity = self.choose(quiet), self._identity(quiet)
         with disk_errors(job.out), kept_folder(scratch_of(job.out), job.out, identity, job.warn) as folder:
             join_shards(job.out, chosen.clips, self.specs(), folder, identity_text(identity))
+
+    def _quiet(self, job: Job) -> Job:
+        """The same job with its fingerprint, and without warnings that another step gives."""
+        return replace(job, fingerprint=self._digest(job.source), warn=ignore, note=ignore)
 
     def complete(self, job: Job, writer: DatasetWriter, chosen: Chosen) -> Mapping[str, Any]:
         """Add modalities that are made of all samples together, once it is known which clips are stored.

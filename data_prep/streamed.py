@@ -11,7 +11,8 @@ from data_prep.arrays import Arrays
 from data_prep.base import Filled
 from data_prep.job import Job
 from drcli import __version__
-from drcli.data.format import DatasetInfo, read_info, verify_files
+from drcli.data.format import DatasetInfo, read_info
+from drcli.data.verified import verify_files
 from drcli.errors import DataError
 from drcli.reading import differences
 

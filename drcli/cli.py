@@ -33,6 +33,7 @@ from drcli.command_line import (
     NoiseOpt,
     OverridesArg,
     PlanOpt,
+    PrepareEngineOpt,
     PruneOpt,
     RecipeArg,
     ReferenceOpt,
@@ -47,6 +48,7 @@ from drcli.command_line import (
     TunedOpt,
     TuneSeedsOpt,
     VerifyOpt,
+    WorkersOpt,
     emit,
     end_failed,
     reports_errors,
@@ -126,7 +128,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
     overrides: OverridesArg = None,
     source: SourceOpt = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the prepared dataset; default: dataset.root.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=1024, help="Number of processes that decode clips.")] = 1,
+    workers: WorkersOpt = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Largest number of samples, all splits together; stratified by class.")
     ] = None,
@@ -136,14 +138,17 @@ def prepare(  # noqa: PLR0913, PLR0917 - one argument for each option
     shard: ShardOpt = None,
     merge: MergeOpt = False,
     verify: VerifyOpt = False,
+    engine: PrepareEngineOpt = "local",
+    address: AddressOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Turn an official download into a prepared dataset."""
     with leaving_at_once():
         from drcli.commands import prepare as command
 
+    given = overrides or []
     request = command.PrepareRequest(
-        target, overrides or [], source, out, workers, limit, fresh, max_bad, split_dir, shard, merge, verify
+        target, given, source, out, workers, limit, fresh, max_bad, split_dir, shard, merge, verify, engine, address
     )
     prepared = command.run(request, terminal.console(stderr=True))
     emit(as_json, lambda: command.to_json(prepared), lambda: command.table(prepared))

@@ -60,6 +60,13 @@ EngineOpt = Annotated[
         help="local: this machine, see --jobs; ray: as many at once as there is room, on nodes that share files."
     ),
 ]
+PrepareEngineOpt = Annotated[
+    str, typer.Option(help="local: this machine; ray: parts of the clips on all cores, of nodes that share files.")
+]
+WorkersOpt = Annotated[
+    int | None,
+    typer.Option(min=1, max=1024, help="Number of processes that decode clips; default: 1, on Ray one for each core."),
+]
 AddressOpt = Annotated[
     str | None, typer.Option(help="Ray cluster, such as auto; default: RAY_ADDRESS, or this machine alone.")
 ]

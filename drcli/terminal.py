@@ -18,6 +18,8 @@ from contextlib import AbstractContextManager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from drcli.errors import InterruptedRunError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -129,6 +131,26 @@ def leaving_at_once() -> AbstractContextManager[None]:
 def raising_again() -> AbstractContextManager[None]:
     """Have Ctrl-C raise KeyboardInterrupt inside `leaving_at_once`: what is begun here can be ended in order."""
     return _replaced(_leave, _raise)
+
+
+@contextlib.contextmanager
+def interruptible(message: str) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into an error with a message; for the main thread.
+
+    Raises:
+        InterruptedRunError: one of them came.
+    """
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError(message) from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def ignoring() -> None:

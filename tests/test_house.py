@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("drcli", "data_prep")
 
-MOST_FILES, MOST_LINES = 190, 400
+MOST_FILES, MOST_LINES = 195, 400
 MEDIAN_FUNCTION, LONG_FUNCTION = 6, 16
 
 Graph = Mapping[str, set[str]]

@@ -231,6 +231,8 @@ def work_digest(clips: Sequence[Clip], specs: Mapping[str, ArraySpec]) -> str:
         "av": extra("av").__version__,
         "decoding": DECODING,
     }
+    if parts := plan_of(clips, specs).parts:
+        held["parts"] = parts
     return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
 

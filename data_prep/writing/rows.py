@@ -2,7 +2,7 @@
 
 There::
 
-    <rows>/<split>/<modality>.npy   (N, ...) one row per clip, skipped ones included
+    <rows>/<split>/<modality>.npy   (N, ...) one row per clip, skipped ones included; a large one in several files
 
 Each step can be repeated after a kill at any point, and leaves the same bytes.
 """
@@ -20,8 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.writing.writer import SplitWriter, allocate
+from data_prep.writing.allocation import allocate_array, rows_of_a_file
+from data_prep.writing.writer import SplitWriter
 from drcli.data.format import Statistics
+from drcli.data.parts import PartedArray, Stored, array_files, joined, part_file
+from drcli.errors import DataError
 from drcli.files import sync
 
 _SEAL = "sealed"
@@ -41,6 +44,11 @@ class ArraySpec:
         """Bytes of one row."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
+    @property
+    def file_rows(self) -> int:
+        """How many rows a file has at most."""
+        return rows_of_a_file(self.shape, self.dtype)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -54,9 +62,20 @@ class Plan:
     members: Mapping[str, Sequence[int]]
     specs: Mapping[str, ArraySpec]
 
-    def files(self) -> Iterator[tuple[str, str]]:
+    def maps(self) -> Iterator[tuple[str, str]]:
         """(split, modality) of every map."""
         return ((split, modality) for split in self.members for modality in self.specs)
+
+    def paths(self, rows: Path, split: str, modality: str) -> list[Path]:
+        """The files of a map as they are allocated, in the folder `rows`."""
+        names = array_files(modality, len(self.members[split]), self.specs[modality].file_rows)
+        return [rows / split / name for name in names]
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """How many rows a file has, by modality that has a map in several files."""
+        longest = max(map(len, self.members.values()))
+        return {m: spec.file_rows for m, spec in self.specs.items() if longest > spec.file_rows}
 
 
 def allocate_rows(rows: Path, plan: Plan) -> None:
@@ -65,16 +84,21 @@ def allocate_rows(rows: Path, plan: Plan) -> None:
     for split, members in plan.members.items():
         (rows / split).mkdir(parents=True)
         for modality, spec in plan.specs.items():
-            allocate(map_path(rows, split, modality), (len(members), *spec.shape), spec.dtype)
+            allocate_array(rows / split, modality, (len(members), *spec.shape), spec.dtype)
 
 
 def rows_are_there(rows: Path, plan: Plan) -> bool:
-    """Whether every map is there; one that was compacted already may be shorter."""
-    return all(map_path(rows, split, modality).is_file() for split, modality in plan.files())
+    """Whether every map is there; one that was compacted already may be shorter, and have fewer files."""
+    paths = [plan.paths(rows, split, modality) for split, modality in plan.maps()]
+    return all(path.is_file() for files in paths for path in (files[:1] if is_sealed(rows) else files))
 
 
-def write_row(path: Path, row: int, value: NDArray[Any]) -> None:
-    """Write one row of a map, as a file: a new mapping for each row would cost more than the copy."""
+def write_row(folder: Path, modality: str, row: int, value: NDArray[Any]) -> None:
+    """Write one row of a map of a split, as a file: a new mapping for each row would cost more than the copy."""
+    path = folder / f"{modality}.npy"
+    if not path.is_file():  # there are several, of as many rows each as the first
+        number, row = divmod(row, len(np.load(folder / part_file(modality, 0), mmap_mode="r")))
+        path = folder / part_file(modality, number)
     array: Any = np.load(path, mmap_mode="r")
     assert value.shape == array.shape[1:], (path, value.shape, array.shape)
     with path.open("r+b") as stream:
@@ -82,10 +106,16 @@ def write_row(path: Path, row: int, value: NDArray[Any]) -> None:
         stream.write(np.ascontiguousarray(value, dtype=array.dtype).data)
 
 
+def open_map(rows: Path, plan: Plan, split: str, modality: str) -> Stored:
+    """The files of a map that are there, to be read and written as one array."""
+    return joined([np.load(path, mmap_mode="r+") for path in plan.paths(rows, split, modality) if path.is_file()])
+
+
 def sync_rows(rows: Path, plan: Plan) -> None:
     """Force what was written to the disk."""
-    for split, modality in plan.files():
-        sync(map_path(rows, split, modality))
+    for split, modality in plan.maps():
+        for path in plan.paths(rows, split, modality):
+            sync(path)
 
 
 def seal(rows: Path) -> None:
@@ -101,10 +131,13 @@ def is_sealed(rows: Path) -> bool:
 
 def return_rows(rows: Path, out: Path, plan: Plan) -> None:
     """Undo `adopt` of a run that was killed after it, and empty `out`."""
-    for split, modality in plan.files():
-        adopted = out / split / f"{modality}.npy"
-        if adopted.is_file() and (rows / split).is_dir():
-            adopted.replace(map_path(rows, split, modality))
+    for split, modality in plan.maps():
+        paths = plan.paths(rows, split, modality)
+        adopted = [(out / split / path.name, path) for path in paths]
+        adopted.append((out / split / f"{modality}.npy", paths[0]))  # the only file that was left of several
+        for path, origin in adopted:
+            if path.is_file() and (rows / split).is_dir():
+                path.replace(origin)
     for path in out.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -122,40 +155,59 @@ def compact(rows: Path, plan: Plan, split: str, is_kept: Sequence[bool]) -> list
 
     Returns:
         The former row of each row that is left.
+
+    Raises:
+        DataError: files of a map are missing.
     """
     count = sum(is_kept)
     holes = [row for row in range(count) if not is_kept[row]]
     last = [row for row in range(count, len(is_kept)) if is_kept[row]]
     moves = dict(zip(holes, last, strict=True))
     for modality in plan.specs:
-        _shorten(map_path(rows, split, modality), moves, count)
+        _move(open_map(rows, plan, split, modality), moves, len(is_kept))
+        _shorten(plan.paths(rows, split, modality), count)
     return [moves.get(row, row) for row in range(count)]
 
 
 def adopt(rows: Path, plan: Plan, part: SplitWriter) -> None:
     """Make a split's maps the arrays of a dataset, without copying them."""
     for modality, spec in plan.specs.items():
-        path = part.folder / f"{modality}.npy"
-        map_path(rows, part.folder.name, modality).replace(path)
-        part.arrays[modality] = np.load(path, mmap_mode="r+")
+        names = array_files(modality, part.rows, spec.file_rows)
+        paths = plan.paths(rows, part.folder.name, modality)[: len(names)]
+        for path, name in zip(paths, names, strict=True):
+            path.replace(part.folder / name)
+        part.arrays[modality] = joined([np.load(part.folder / name, mmap_mode="r+") for name in names])
         part.kinds[modality] = spec.kind
         if spec.statistics is not None:
             part.constants[modality] = spec.statistics
 
 
-def map_path(rows: Path, split: str, modality: str) -> Path:
-    """The memory map of a modality of a split."""
-    return rows / split / f"{modality}.npy"
-
-
-def _shorten(path: Path, moves: Mapping[int, int], count: int) -> None:
-    """Move rows, then cut the map to `count` rows: data first, header next, length last."""
-    array: Any = np.load(path, mmap_mode="r+")
-    if len(array) != count:
+def _move(array: Stored, moves: Mapping[int, int], before: int) -> None:
+    """Move rows of a map that has as many as before; in a shorter one, an earlier run has moved them."""
+    if len(array) == before:
         for hole, row in moves.items():
             array[hole] = array[row]
+        assert isinstance(array, np.memmap | PartedArray)
         array.flush()
-        sync(path)
+
+
+def _shorten(paths: Sequence[Path], count: int) -> None:
+    """Cut a map to `count` rows: files that have none of them go, the last ones first."""
+    for path in paths:
+        if path.is_file():
+            sync(path)
+    file_rows = len(np.load(paths[0], mmap_mode="r"))
+    kept = -(-count // file_rows)
+    for path in reversed(paths[kept:]):
+        path.unlink(missing_ok=True)
+    if not paths[kept - 1].is_file():
+        raise DataError(f"{paths[kept - 1]}: is missing; delete {paths[0].parents[2]} and repeat the command")
+    _cut(paths[kept - 1], count - (kept - 1) * file_rows)
+
+
+def _cut(path: Path, count: int) -> None:
+    """Cut one file to `count` rows: header first, length last."""
+    array: Any = np.load(path, mmap_mode="r+")
     header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False}
     with path.open("r+b") as stream:
         np.lib.format.write_array_header_1_0(stream, {**header, "shape": (count, *array.shape[1:])})

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from data_prep.writing.clips import JOURNAL, ROWS, plan_of, work_digest
 from data_prep.writing.journal import Entry, Journal
-from data_prep.writing.rows import ArraySpec, Plan, allocate_rows, map_path, sync_rows
+from data_prep.writing.rows import ArraySpec, allocate_rows, open_map, sync_rows
 from data_prep.writing.workers import Clip
+from drcli.data.parts import Stored, rows_of_files
 from drcli.errors import DataError, UsageError
 from drcli.reading import one_line
 
@@ -79,15 +80,20 @@ def shards_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.shards")
 
 
+def counts_begun(out: Path) -> set[int]:
+    """The numbers of shards of which some were begun."""
+    folder = shards_folder(out)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return {int(match[1]) for name in names if (match := re.fullmatch(r"\d+-of-(\d+)", name, re.ASCII))}
+
+
 def find_shards(out: Path) -> list[Shard]:
     """All shards of the number that was begun.
 
     Raises:
         UsageError: none was begun, or some of one number and some of another.
     """
-    folder = shards_folder(out)
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    counts = {int(match[1]) for name in names if (match := re.fullmatch(r"\d+-of-(\d+)", name, re.ASCII))}
+    folder, counts = shards_folder(out), counts_begun(out)
     if len(counts) != 1:
         what = f"has shards of {' and of '.join(map(str, sorted(counts)))}" if counts else "has no shards"
         left = "; delete those of the other" if counts else ""
@@ -119,7 +125,11 @@ def join_shards(out: Path, clips: Sequence[Clip], specs: Mapping[str, ArraySpec]
     journal.start()
     allocate_rows(folder / ROWS, plan)
     for shard in shards:
-        _copy_rows(shard, plan, shard.folder(out) / ROWS, folder / ROWS)
+        own = plan_of(shard.of(clips), specs)
+        for split, modality in plan.maps():
+            sizes = rows_of_files(len(own.members[split]), specs[modality].file_rows)
+            paths = own.paths(shard.folder(out) / ROWS, split, modality)
+            _copy_rows(shard, dict(zip(paths, sizes, strict=True)), open_map(folder / ROWS, plan, split, modality))
     sync_rows(folder / ROWS, plan)
     journal.append(entries)
 
@@ -145,28 +155,36 @@ def _entries(
     return [found[clip.id] for clip in own]
 
 
-def _rows_of(path: Path, shard: Shard, places: NDArray[Any]) -> NDArray[Any]:
-    """The rows of a shard, which must fit into their places.
+def _rows_of(path: Path, shard: Shard, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The rows in a file of a shard.
 
     Raises:
-        DataError: they do not, or the file is missing or cut off. The journal has its clips as done, so that the
-            folder must go before the shard is prepared anew.
+        DataError: they are not of the shape and type, or the file is missing or cut off. The journal has its clips as
+            done, so that the folder must go before the shard is prepared anew.
     """
     remedy = f"delete {path.parents[2]} and repeat the command with --shard {shard}"
     try:
         rows: Any = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)}); {remedy}") from error
-    if rows.shape != places.shape or rows.dtype != places.dtype:
+    if rows.shape != shape or rows.dtype != dtype:
         raise DataError(f"{path}: is damaged; {remedy}")
     return np.asarray(rows)
 
 
-def _copy_rows(shard: Shard, plan: Plan, source: Path, target: Path) -> None:
-    """Copy the rows of a shard to their places, some at a time."""
-    for split, modality in plan.files():
-        places: Any = np.load(map_path(target, split, modality), mmap_mode="r+")[shard.index - 1 :: shard.count]
-        rows = _rows_of(map_path(source, split, modality), shard, places)
-        step = max(1, _BLOCK // max(1, plan.specs[modality].nbytes))
-        for start in range(0, len(rows), step):
-            places[start : start + step] = rows[start : start + step]
+def _copy_rows(shard: Shard, files: Mapping[Path, int], target: Stored) -> None:
+    """Copy the rows of a shard to their places, some at a time.
+
+    Args:
+        shard: whose rows.
+        files: in order the files of an array, and how many rows each has.
+        target: the array of all shards.
+    """
+    places, done = range(shard.index - 1, len(target), shard.count), 0
+    for path, size in files.items():
+        rows = _rows_of(path, shard, (size, *target.shape[1:]), target.dtype)
+        step = max(1, _BLOCK // max(1, rows[:1].nbytes))
+        for start in range(0, size, step):
+            own = places[done + start : done + min(start + step, size)]
+            target[own.start : own.stop : own.step] = rows[start : start + step]
+        done += size

@@ -184,7 +184,7 @@ def do(task: Task, work: Work) -> Entry:
     except Exception as error:  # noqa: BLE001 - one clip must not end the work on all others
         return Entry(task.clip.id, reason="unexpected error", detail=_place(error))
     for modality, value in outcome.arrays.items():
-        write_row(task.folder / f"{modality}.npy", task.row, value)
+        write_row(task.folder, modality, task.row, value)
     return Entry(task.clip.id, bad_packets=outcome.bad_packets, findings=outcome.findings)
 
 

@@ -1,15 +1,19 @@
-"""Writes a prepared dataset: arrays as preallocated memory maps, then `dataset.json` last."""
+"""Writes a prepared dataset: arrays as preallocated memory maps, then `dataset.json` last.
+
+An array that would be larger than `allocation.LARGEST_FILE` is several files, and is filled as if it were one.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.writing.allocation import allocate, allocate_array
+from data_prep.writing.statistics import ROUNDING, is_constant, pieces_of, statistics
 from drcli.data.format import (
     FORMAT_VERSION,
     IDS_FILE,
@@ -17,6 +21,7 @@ from drcli.data.format import (
     KINDS,
     LABELS_FILE,
     MASKED_VERSION,
+    PARTED_VERSION,
     TOKENS_VERSION,
     VALUED_VERSION,
     DatasetInfo,
@@ -30,12 +35,10 @@ from drcli.data.format import (
     read_info,
 )
 from drcli.data.info_checks import ID_DTYPE, SMALLEST_STD, WITH_LENGTHS, token_ids
+from drcli.data.parts import PartedArray, Stored
 from drcli.data.target import CLASS_DTYPE, VALUE_DTYPE, Regression
 from drcli.errors import DataError
 from drcli.files import sync
-
-_CHUNK_BYTES = 64 * 2**20  # of float64, while statistics are taken
-_ROUNDING = 1e-12  # of float64 sums over many values: a smaller standard deviation, relative to the mean, is none
 
 
 class SplitWriter:
@@ -55,12 +58,12 @@ class SplitWriter:
         self.folder = folder
         self.rows = len(ids)
         self.samples = len(set(ids))
-        self.arrays: dict[str, NDArray[Any]] = {}
+        self.arrays: dict[str, Stored] = {}
         self.kinds: dict[str, str] = {}
         self.constants: dict[str, Statistics] = {}
         self.steps: dict[str, NDArray[np.int64]] = {}
         self.masks: dict[str, NDArray[np.bool_]] = {}
-        self.pools: dict[str, NDArray[Any]] = {}
+        self.pools: dict[str, Stored] = {}
         self.ids: dict[str, tuple[int, int]] = {}
         self.names: tuple[str, ...] = tuple(ids)
         allocate(folder / LABELS_FILE, (self.rows,), dtype)[:] = labels
@@ -74,8 +77,11 @@ class SplitWriter:
         *,
         kind: str = "array",
         statistics: Statistics | None = None,
-    ) -> NDArray[Any]:
+    ) -> Stored:
         """A memory map (N, *shape) to be filled, preallocated so that a full disk shows here.
+
+        One of several files is filled in the same way, by row numbers, slices of rows, row numbers in an array or
+        masks; see `drcli.data.parts.PartedArray`.
 
         Args:
             modality: its name, which names the file too.
@@ -86,13 +92,13 @@ class SplitWriter:
                 default they are measured over the training split.
         """
         assert kind in KINDS
-        self.arrays[modality] = allocate(self.folder / f"{modality}.npy", (self.rows, *shape), dtype)
+        self.arrays[modality] = allocate_array(self.folder, modality, (self.rows, *shape), dtype)
         self.kinds[modality] = kind
         if statistics is not None:
             self.constants[modality] = statistics
         return self.arrays[modality]
 
-    def tokens(self, modality: str, length: int, *, vocabulary: int, pad: int = 0) -> NDArray[Any]:
+    def tokens(self, modality: str, length: int, *, vocabulary: int, pad: int = 0) -> Stored:
         """A memory map (N, length), int32, for the token ids of a text, filled with `pad`; see `array`.
 
         `lengths` says how many of each row are the text's.
@@ -127,7 +133,7 @@ class SplitWriter:
         self.masks[modality] = mask
         allocate(self.folder / present_file(modality), (self.rows,), "bool")[:] = mask
 
-    def pool(self, modality: str, labels: Sequence[int]) -> NDArray[Any]:
+    def pool(self, modality: str, labels: Sequence[int]) -> Stored:
         """A memory map (P, *shape) for rows of a modality beyond the split's pairs, to be filled.
 
         Only the training split may have one. The modality's array must have been opened.
@@ -137,16 +143,17 @@ class SplitWriter:
             labels: (P,) class index of each row; every class of the split must occur.
         """
         assert self.kinds[modality] not in WITH_LENGTHS
-        array, classes = (self.folder / name for name in pool_files(modality))
-        allocate(classes, (len(labels),), "int64")[:] = labels
+        array, classes = pool_files(modality)
+        allocate(self.folder / classes, (len(labels),), "int64")[:] = labels
         paired = self.arrays[modality]
-        self.pools[modality] = allocate(array, (len(labels), *paired.shape[1:]), paired.dtype.name)
+        shape = (len(labels), *paired.shape[1:])
+        self.pools[modality] = allocate_array(self.folder, array, shape, paired.dtype.name)
         return self.pools[modality]
 
     def sync(self) -> None:
         """Force everything written to the disk."""
         for array in [*self.arrays.values(), *self.pools.values()]:
-            assert isinstance(array, np.memmap)
+            assert isinstance(array, np.memmap | PartedArray)
             array.flush()
         for path in self.folder.iterdir():
             sync(path)
@@ -206,18 +213,21 @@ class DatasetWriter:
             _check_finite(f"the pool of {modality}", array, "train")
         pools = {m: len(array) for m, array in train.pools.items()}
         modalities = {m: _describe(m, array, train) for m, array in train.arrays.items()}
+        rows = {split: writer.rows for split, writer in self._splits.items()}
+        file_rows = _file_rows(self._splits.values())
         info = DatasetInfo(
             name=self.name,
             classes=self.classes,
             modalities=modalities,
-            rows={split: writer.rows for split, writer in self._splits.items()},
+            rows=rows,
             samples={split: writer.samples for split, writer in self._splits.items()},
             settings=dict(settings),
             source=dict(source),
-            sha256={path: file_sha256(self.root / path) for path in data_files(modalities, pools)},
-            format_version=_version(train) if self.regression is None else VALUED_VERSION,
+            sha256={path: file_sha256(self.root / path) for path in data_files(modalities, pools, rows, file_rows)},
+            format_version=PARTED_VERSION if file_rows else _version(train, self.regression),
             pools=pools,
             regression=self.regression,
+            file_rows=file_rows,
         )
         (self.root / INFO_FILE).write_text(info.to_json(), encoding="utf-8")
         sync(self.root / INFO_FILE)
@@ -225,30 +235,27 @@ class DatasetWriter:
         return read_info(self.root)  # nothing is published that could not be opened
 
 
-def allocate(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """Make an array file of its full size, zeros, and return its memory map.
-
-    Args:
-        path: the .npy file.
-        shape: of the array.
-        dtype: numpy name of its type.
-    """
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
-    if hasattr(os, "posix_fallocate"):  # a sparse map on a full disk would die of SIGBUS when filled
-        with path.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-    return array
+def _file_rows(splits: Iterable[SplitWriter]) -> dict[str, int]:
+    """Rows of a file, by modality that has an array in several files."""
+    arrays = [item for part in splits for item in (*part.arrays.items(), *part.pools.items())]
+    found: dict[str, int] = {}
+    for m, array in arrays:
+        if isinstance(array, PartedArray):
+            assert found.setdefault(m, array.file_rows) == array.file_rows
+    return found
 
 
-def _version(train: SplitWriter) -> int:
-    """The lowest version of the format that says all that is stored."""
+def _version(train: SplitWriter, regression: Regression | None) -> int:
+    """The lowest version of the format that says all that is stored, where each array has one file."""
+    if regression is not None:
+        return VALUED_VERSION
     if train.ids:
         return TOKENS_VERSION
     return MASKED_VERSION if train.masks else FORMAT_VERSION
 
 
-def _check_ids(modality: str, array: NDArray[Any], split: str, vocabulary: int) -> None:
-    for start, piece in _raw_pieces(array):
+def _check_ids(modality: str, array: Stored, split: str, vocabulary: int) -> None:
+    for start, piece in pieces_of(array):
         is_bad = ((piece < 0) | (piece >= vocabulary)).any(axis=1)
         if is_bad.any():
             row = piece[is_bad.argmax()]
@@ -258,10 +265,10 @@ def _check_ids(modality: str, array: NDArray[Any], split: str, vocabulary: int) 
             )
 
 
-def _check_finite(what: str, array: NDArray[Any], split: str) -> None:
+def _check_finite(what: str, array: Stored, split: str) -> None:
     if array.dtype.kind != "f":
         return
-    for start, piece in _raw_pieces(array):
+    for start, piece in pieces_of(array):
         is_bad = ~np.isfinite(piece).reshape(len(piece), -1).all(axis=1)
         if is_bad.any():
             raise DataError(
@@ -270,71 +277,20 @@ def _check_finite(what: str, array: NDArray[Any], split: str) -> None:
             )
 
 
-def _describe(modality: str, array: NDArray[Any], writer: SplitWriter) -> ModalityInfo:
+def _describe(modality: str, array: Stored, writer: SplitWriter) -> ModalityInfo:
     """Shape, type, kind, mean and standard deviation of a modality."""
-    kind, mask = writer.kinds[modality], writer.masks.get(modality)
-    if _is_constant(array, kind, writer.steps.get(modality), mask):
+    kind, mask, steps = writer.kinds[modality], writer.masks.get(modality), writer.steps.get(modality)
+    if is_constant(array, kind, steps, mask):
         raise DataError(
             f"modality {modality} is constant over the training split and says nothing about the class; check the "
             "source files, or leave the modality out"
         )
-    if modality in writer.constants:
-        mean, std = writer.constants[modality]
-    elif kind == "sequence":
-        valid = np.arange(array.shape[1]) < writer.steps[modality][:, None]
-        mean, std = _dimension_statistics(array[valid])
-    elif kind == "vector":
-        mean, std = _dimension_statistics(array if mask is None else array[mask])
-    else:
-        mean, std = _statistics(array, mask)
+    mean, std = writer.constants.get(modality) or statistics(array, kind, steps, mask)
     for center, spread in zip(mean, std, strict=True):
-        if not spread >= max(SMALLEST_STD, _ROUNDING * abs(center)):
+        if not spread >= max(SMALLEST_STD, ROUNDING * abs(center)):
             raise DataError(
                 f"modality {modality} varies by {spread:g} around {center:g} over the training split, less than "
                 "float32 can resolve; subtract the offset, or give it in other units"
             )
     ids = writer.ids.get(modality, (0, 0))
     return ModalityInfo(array.shape[1:], array.dtype.name, tuple(mean), tuple(std), kind, mask is not None, *ids)
-
-
-def _is_constant(
-    array: NDArray[Any], kind: str, lengths: NDArray[np.int64] | None, mask: NDArray[np.bool_] | None
-) -> bool:
-    """Whether all values are equal; of a sequence, all valid steps, of a vector, all rows that are there.
-
-    Small values are values like others.
-    """
-    if lengths is None:
-        row = array[0 if mask is None else mask.argmax()]
-        first_value = row if kind == "vector" else row.flat[0]
-        return all(bool((piece == first_value).all()) for _, piece in _raw_pieces(array, mask))
-    first = array[lengths.argmax(), 0]
-    valid = np.arange(array.shape[1]) < lengths[:, None]
-    return all(bool((piece == first)[valid[start : start + len(piece)]].all()) for start, piece in _raw_pieces(array))
-
-
-def _statistics(array: NDArray[Any], mask: NDArray[np.bool_] | None) -> Statistics:
-    """Mean and standard deviation over everything that is there; two passes in float64, a piece at a time."""
-    size = array.size if mask is None else array[0].size * int(mask.sum())
-    mean = sum(float(piece.sum()) for piece in _pieces(array, mask)) / size
-    variance = sum(float(np.square(piece - mean).sum()) for piece in _pieces(array, mask)) / size
-    return (mean,), (float(np.sqrt(variance)),)
-
-
-def _dimension_statistics(vectors: NDArray[Any]) -> Statistics:
-    """Mean and standard deviation of each dimension of (n, D); a constant one is left unscaled."""
-    values = vectors.astype(np.float64)
-    mean, std = values.mean(axis=0), values.std(axis=0)
-    return tuple(mean.tolist()), tuple(np.where(std > _ROUNDING * np.abs(mean), std, 1.0).tolist())
-
-
-def _pieces(array: NDArray[Any], mask: NDArray[np.bool_] | None) -> Iterator[NDArray[np.float64]]:
-    return (piece.astype(np.float64) for _, piece in _raw_pieces(array, mask))
-
-
-def _raw_pieces(array: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
-    """(number of the first row, rows), of at most `_CHUNK_BYTES` as float64; of a mask, the rows that are there."""
-    step = max(1, _CHUNK_BYTES // (8 * int(np.prod(array.shape[1:]))))
-    for start in range(0, len(array), step):
-        rows = slice(start, start + step)
-        yield start, array[rows] if mask is None else array[rows][mask[rows]]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,8 +18,9 @@ from drcli.engine.device import bfloat16_line, resolve_device
 from drcli.engine.distributed import check_devices, check_runs, on_devices
 from drcli.engine.grid import GridResult, is_stored, run_grid
 from drcli.engine.jobs import run_jobs
-from drcli.engine.ray_grid import RayOptions, connected, import_ray, run_ray_grid
-from drcli.errors import InterruptedRunError, UsageError
+from drcli.engine.ray_cluster import import_ray, refuse, uses_ray
+from drcli.engine.ray_grid import RayOptions, connected, run_ray_grid
+from drcli.errors import UsageError
 from drcli.runs.planned import PlannedRun
 from drcli.watch.events import Listener, Listeners
 from drcli.watch.loggers import Loggers
@@ -64,15 +64,12 @@ def select_engine(options: EngineOptions) -> Engine:
         "--cpus-per-run": options.cpus_per_run,
         "--gpus-per-run": options.gpus_per_run,
     }
-    if options.name == "ray":
+    if uses_ray(options.name, ray_only):
         local_only = {"--devices": options.devices, "--jobs": options.jobs, "--threads": options.threads}
         refuse(local_only, "belongs to --engine local; leave one of them out")
         import_ray()
         ray = RayOptions(options.address, options.cpus_per_run or 1, options.gpus_per_run, options.device)
         return partial(_train_on_ray, ray, options)
-    if options.name != "local":
-        raise UsageError(f"--engine {options.name}: must be local or ray")
-    refuse(ray_only, "belongs to --engine ray; add that, or leave it out")
     device = resolve_device(options.device)
     if options.devices is None or options.devices == 1:
         return partial(_train_at_once, options, device)
@@ -82,17 +79,6 @@ def select_engine(options: EngineOptions) -> Engine:
         )
     check_devices(options.devices, device)
     return partial(_train_on_devices, options, options.devices, device)
-
-
-def refuse(options: Mapping[str, object], why: str) -> None:
-    """Refuse options that were given, and say why.
-
-    Raises:
-        UsageError: one was given.
-    """
-    for name, value in options.items():
-        if value is not None:
-            raise UsageError(f"{name} {value}: {why}")
 
 
 def _train_at_once(
@@ -215,14 +201,8 @@ def stoppable(listener: Listener, *, signals: bool = True) -> Iterator[None]:
             yield
         return
 
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
-    except KeyboardInterrupt:
-        raise InterruptedRunError("stopped; every finished epoch is saved. Repeat the same command to resume") from None
+        with terminal.interruptible("stopped; every finished epoch is saved. Repeat the same command to resume"):
+            yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
         listener.close()

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from drcli.amounts import counted
 from drcli.data.format import INFO_FILE, DatasetInfo, read_info
+from drcli.engine.ray_cluster import uses_ray
 from drcli.errors import UsageError
 from drcli.names import DATASETS
 from drcli.recipe.load import load_recipe, only
@@ -42,7 +43,7 @@ class PrepareRequest:
     overrides: Sequence[str]
     source: Path | str | None
     out: Path | None
-    workers: int
+    workers: int | None
     limit: int | None
     fresh: bool
     max_bad: str = "1%"
@@ -50,6 +51,8 @@ class PrepareRequest:
     shard: str | None = None
     merge: bool = False
     verify: bool = False
+    engine: str = "local"
+    address: str | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -98,6 +101,10 @@ def run(request: PrepareRequest, progress: Console) -> Prepared | PartPrepared:
     if sum((request.shard is not None, request.merge, request.verify)) > 1:
         raise UsageError("--shard, --merge and --verify are three commands; give one of them")
     request = fetched(request, progress)
+    if uses_ray(request.engine, {"--address": request.address}):
+        from drcli.commands.prepare_ray import prepare_on_ray
+
+        return prepare_on_ray(request, progress)
     return prepare(request, progress) if request.shard is None else prepare_shard(request, progress)
 
 
@@ -114,7 +121,7 @@ def fetched(request: PrepareRequest, progress: Console) -> PrepareRequest:
         return request
     from data_prep.writing.publish import is_occupied
 
-    address, block = hub.Address.parse(str(request.source)), _recipe_of(request).dataset
+    address, block = hub.Address.parse(str(request.source)), recipe_of(request).dataset
     if not DATASETS.load(block.name).needs_source:
         raise UsageError(f"dataset {block.name!r} needs no download: leave out --source {request.source}")
     there = read_info(block.root).source.get("hub") if is_occupied(block.root.resolve()) and not request.fresh else None
@@ -129,17 +136,17 @@ def fetched(request: PrepareRequest, progress: Console) -> PrepareRequest:
 
 def prepare(request: PrepareRequest, progress: Console) -> Prepared:
     """Prepare what a request asks for, join the parts of it, or read again what is prepared; see `run`."""
-    max_bad, recipe = parse_share(request.max_bad), _recipe_of(request)
+    max_bad, recipe = parse_share(request.max_bad), recipe_of(request)
     if request.verify:
         return verify(recipe)
     if request.merge and (request.fresh or not (recipe.dataset.root / INFO_FILE).is_file()):
-        _shardable(recipe).join(_job(recipe, request, max_bad, progress))
+        shardable(recipe).join(job_of(recipe, request, max_bad, progress))
     prepared = prepare_recipe(
         recipe,
         progress,
         source=_folder(request),
         origin=request.origin,
-        workers=request.workers,
+        workers=request.workers or 1,
         limit=request.limit,
         fresh=request.fresh,
         max_bad=max_bad,
@@ -151,7 +158,7 @@ def prepare(request: PrepareRequest, progress: Console) -> Prepared:
     return prepared
 
 
-def _recipe_of(request: PrepareRequest) -> Recipe:
+def recipe_of(request: PrepareRequest) -> Recipe:
     """The recipe, with what the options say in place of its own."""
     overrides = list(request.overrides)
     if request.split_dir is not None:
@@ -180,35 +187,38 @@ def prepare_shard(request: PrepareRequest, progress: Console) -> PartPrepared:
     """Decode the clips of one part, showing progress and warnings."""
     from data_prep.writing.shards import Shard
 
-    started, max_bad, recipe = time.perf_counter(), parse_share(request.max_bad), _recipe_of(request)
+    started, max_bad, recipe = time.perf_counter(), parse_share(request.max_bad), recipe_of(request)
     shard = Shard.parse(str(request.shard))
     display, advance = stages(progress, f"preparing {recipe.dataset.name}, part {shard}")
     display.disable = not progress.is_interactive
     with display:
-        job = replace(_job(recipe, request, max_bad, progress), progress=advance)
-        report = _shardable(recipe).fill_shard(job, shard)
+        job = replace(job_of(recipe, request, max_bad, progress), progress=advance)
+        report = shardable(recipe).fill_shard(job, shard)
     skipped = {clip.id: f"{clip.reason} ({clip.detail})" for clip in report.skipped}
     seconds = time.perf_counter() - started
     return PartPrepared(recipe.dataset.name, recipe.dataset.root, str(shard), report.done, skipped, seconds)
 
 
-def _shardable(recipe: Recipe) -> ClipPreparer:
+def shardable(recipe: Recipe) -> ClipPreparer:
     """The preparer of a dataset of clips."""
     from data_prep.clip_preparer import ClipPreparer
 
     preparer = DATASETS.load(recipe.dataset.name)(recipe.dataset.prepare)
     if not isinstance(preparer, ClipPreparer):
-        raise UsageError(f"dataset {recipe.dataset.name!r} is not made clip by clip; leave out --shard and --merge")
+        raise UsageError(
+            f"dataset {recipe.dataset.name!r} is not made clip by clip; leave out --shard, --merge and --engine ray"
+        )
     return preparer
 
 
-def _job(recipe: Recipe, request: PrepareRequest, max_bad: float, progress: Console) -> Job:
+def job_of(recipe: Recipe, request: PrepareRequest, max_bad: float, progress: Console) -> Job:
+    """What a preparer is given."""
     from data_prep.job import Job
 
     return Job(
         _folder(request),
         recipe.dataset.root.resolve(),
-        workers=request.workers,
+        workers=request.workers or 1,
         limit=request.limit,
         warn=lambda text: progress.print(Text(text, style="yellow")),
         note=lambda text: progress.print(Text(text)),

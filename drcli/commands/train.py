@@ -13,7 +13,7 @@ import torch
 from rich.console import Console, Group
 from rich.text import Text
 
-from drcli.commands.engines import Engine, EngineOptions, refuse, select_engine, train_here
+from drcli.commands.engines import Engine, EngineOptions, select_engine, train_here
 from drcli.commands.prepare import prepare_recipe
 from drcli.data.format import INFO_FILE
 from drcli.data.prepared import PreparedDataset, open_dataset
@@ -22,6 +22,7 @@ from drcli.engine.cores import using
 from drcli.engine.device import resolve_device
 from drcli.engine.distributed import check_devices, check_runs, joined, launched
 from drcli.engine.grid import GridResult, finished_among
+from drcli.engine.ray_cluster import refuse
 from drcli.errors import DataError, DrcliError, InterruptedRunError, PeerError, RunError, UsageError
 from drcli.models.weights import check_files
 from drcli.names import BACKBONES, DATASETS

@@ -130,8 +130,8 @@ class Batches:
         self.plans = dict(plans)
         self._pools = {m: pool for m, pool in split.pools.items() if pairs_anew and m in plans}
         self._partners: dict[str, Tensor] = {}
-        arrays = {m: split.arrays[m] for m in plans} | {_pool(m): pool.array for m, pool in self._pools.items()}
-        files = {**split.files, **{_pool(m): pool.file for m, pool in self._pools.items()}}
+        arrays = {m: split.arrays[m] for m in plans} | {_pool(m): pool.stored.array for m, pool in self._pools.items()}
+        files = {**split.files, **{_pool(m): pool.stored.files for m, pool in self._pools.items()}}
         self.rows = Rows(arrays, device, residence, files)
         self._norms = {m: norm(plan.info, device) for m, plan in plans.items()}
         self._labels = split.labels.to(device)

@@ -3,7 +3,7 @@
 A prepared dataset is a directory::
 
     dataset.json            this module's `DatasetInfo`
-    <split>/<modality>.npy  (N, ...) one memory-mappable array
+    <split>/<modality>.npy  (N, ...) one memory-mappable array; or several, <modality>.000.npy and so on
     <split>/<modality>_lengths.npy  (N,) int64 valid steps, for sequences and tokens
     <split>/<modality>_present.npy  (N,) bool, which rows have the modality, where some may lack it
     <split>/labels.npy      (N,) int64 indices into `classes`; of a regression, float32 values
@@ -18,7 +18,8 @@ Version 2 adds a seal, the digest of all other values in `dataset.json`. Version
 a seal, only the ranges of its values are checked. Version 3 is version 2 with rows that lack modalities, which
 hold zeros there: an older drcli would take these for values. Version 4 is version 2 or 3 with token ids, of which an
 older drcli knows nothing. Version 5 has a real value to predict in place of a class: `regression` is its range, and
-`classes` holds its name alone.
+`classes` holds its name alone. Version 6 is any of them with arrays in several files (`drcli.data.parts`): `file_rows`
+says how many rows a file of a modality has at most.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Collection, ItemsView, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, ItemsView, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from drcli.data import info_checks as checks
+from drcli.data.parts import MOST_FILES, array_files
 from drcli.data.target import Regression, parse_regression
 from drcli.errors import DataError
 from drcli.reading import open_regular, read_json_object, storable
@@ -43,7 +44,8 @@ FORMAT_VERSION = 2
 MASKED_VERSION = 3
 TOKENS_VERSION = 4
 VALUED_VERSION = 5
-READABLE = (1, 2, MASKED_VERSION, TOKENS_VERSION, VALUED_VERSION)
+PARTED_VERSION = 6
+READABLE = (1, 2, MASKED_VERSION, TOKENS_VERSION, VALUED_VERSION, PARTED_VERSION)
 SPLITS = ("train", "val", "test")
 INFO_FILE = "dataset.json"
 LABELS_FILE = "labels.npy"
@@ -138,6 +140,7 @@ class DatasetInfo:
         format_version: version of this layout.
         pools: number of rows that the training split has beyond its pairs, by modality that has any.
         regression: range of a real value that is to be predicted; None for classes.
+        file_rows: number of rows that a file has at most, by modality that has an array in several files.
     """
 
     name: str
@@ -151,6 +154,7 @@ class DatasetInfo:
     format_version: int = FORMAT_VERSION
     pools: Mapping[str, int] = field(default_factory=dict)
     regression: Regression | None = None
+    file_rows: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def contents(self) -> Contents:
@@ -173,8 +177,8 @@ class DatasetInfo:
 
 
 def _told(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what says nothing, as in datasets from before there were pools and regressions."""
-    return {key: value for key, value in values.items() if value or key not in {"pools", "regression"}}
+    """Leave out what says nothing, as in datasets from before there were pools, regressions and several files."""
+    return {key: value for key, value in values.items() if value or key not in {"pools", "regression", "file_rows"}}
 
 
 def _plain(modalities: Mapping[str, ModalityInfo]) -> dict[str, Any]:
@@ -200,7 +204,8 @@ def read_info(root: Path) -> DatasetInfo:
     try:
         info = _parse(raw, version)
     except ValueError as error:
-        raise DataError(f"{path}: damaged ({error}); {_REMEDY}") from error
+        why = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(error))  # it quotes the file
+        raise DataError(f"{path}: damaged ({why}); {_REMEDY}") from error
     if version > 1 and raw.pop("seal", None) != _digest(raw):
         raise DataError(f"{path}: was altered since it was prepared; {_REMEDY}")
     return info
@@ -229,6 +234,7 @@ def _parse(raw: Mapping[str, Any], version: int) -> DatasetInfo:
     for split, count in samples.items():
         if count > rows[split]:
             checks.refuse(f"samples.{split}", count, f"{rows[split]} at most, the number of rows")
+    file_rows = _parse_file_rows(raw, modalities, max([*rows.values(), *pools.values()]))
     return DatasetInfo(
         name=contents.name,
         classes=contents.classes,
@@ -237,10 +243,11 @@ def _parse(raw: Mapping[str, Any], version: int) -> DatasetInfo:
         rows=rows,
         settings=dict(_block(raw, "settings")),
         source=dict(_block(raw, "source")),
-        sha256=_parse_digests(raw, modalities, pools),
+        sha256=_parse_digests(raw, data_files(modalities, pools, rows, file_rows)),
         format_version=version,
         pools=pools,
         regression=contents.regression,
+        file_rows=file_rows,
     )
 
 
@@ -289,11 +296,23 @@ def _parse_pools(raw: Mapping[str, Any], modalities: Mapping[str, ModalityInfo])
     return {m: checks.whole(*checks.member(pools, m, "pools")) for m in pools}
 
 
-def _parse_digests(
-    raw: Mapping[str, Any], modalities: Mapping[str, ModalityInfo], pools: Collection[str]
-) -> dict[str, str]:
+def _parse_file_rows(raw: Mapping[str, Any], modalities: Collection[str], most: int) -> dict[str, int]:
+    """Rows of a file, by modality; `most` is the number of rows of the largest array."""
+    found = checks.mapping("file_rows", raw.get("file_rows", {}))
+    for m, rows in found.items():
+        if m not in modalities:
+            checks.refuse("file_rows", m, "modalities of the dataset")
+        if most > MOST_FILES * checks.whole(f"file_rows.{m}", rows):
+            checks.refuse(f"file_rows.{m}", rows, f"so large that an array has {MOST_FILES} files at most")
+    return found
+
+
+def _parse_digests(raw: Mapping[str, Any], files: Sequence[str]) -> dict[str, str]:
     digests = dict(_block(raw, "sha256"))
-    return {path: checks.sha256(*checks.member(digests, path, "sha256")) for path in data_files(modalities, pools)}
+    if len(set(files)) < len(files):
+        doubled = next(path for path in files if files.count(path) > 1)
+        raise ValueError(f"modalities: two arrays would have the file {doubled}; rename one of the modalities")
+    return {path: checks.sha256(*checks.member(digests, path, "sha256")) for path in files}
 
 
 def lengths_file(modality: str) -> str:
@@ -307,53 +326,34 @@ def present_file(modality: str) -> str:
 
 
 def pool_files(modality: str) -> tuple[str, str]:
-    """Names of the files of a modality's pool: its rows, and their classes."""
-    return f"{modality}_pool.npy", f"{modality}_pool_labels.npy"
+    """Name of the array of a modality's pool, as `array_files` takes it, and of the file of its classes."""
+    return f"{modality}_pool", f"{modality}_pool_labels.npy"
 
 
-def data_files(modalities: Mapping[str, ModalityInfo], pools: Collection[str] = ()) -> list[str]:
-    """Paths of all files besides `dataset.json`, relative to the directory; `pools` names modalities that have one."""
+def data_files(
+    modalities: Mapping[str, ModalityInfo],
+    pools: Mapping[str, int] = MappingProxyType({}),
+    rows: Mapping[str, int] = MappingProxyType({}),
+    file_rows: Mapping[str, int] = MappingProxyType({}),
+) -> list[str]:
+    """Paths of all files besides `dataset.json`, relative to the directory; see `DatasetInfo` for the arguments."""
     lengths = [lengths_file(m) for m, spec in modalities.items() if spec.kind in checks.WITH_LENGTHS]
     present = [present_file(m) for m, spec in modalities.items() if spec.masked]
-    names = [*(f"{m}.npy" for m in modalities), *lengths, *present, LABELS_FILE, IDS_FILE]
-    pooled = [f"train/{name}" for m in pools for name in pool_files(m)]
-    return [f"{split}/{name}" for split in SPLITS for name in names] + pooled
+    columns = [*lengths, *present, LABELS_FILE, IDS_FILE]
+    found = []
+    for split in SPLITS:
+        arrays = [name for m in modalities for name in array_files(m, rows.get(split, 0), file_rows.get(m, 0))]
+        found += [f"{split}/{name}" for name in (*arrays, *columns)]
+    for m, size in pools.items():
+        array, labels = pool_files(m)
+        found += [f"train/{name}" for name in (*array_files(array, size, file_rows.get(m, 0)), labels)]
+    return found
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, read in pieces."""
     with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def verify_files(root: Path, info: DatasetInfo, remedy: str) -> None:
-    """Check that every file is there and is the one that was prepared.
-
-    Args:
-        root: folder of the dataset.
-        info: its `dataset.json`.
-        remedy: the command that prepares it again, as `prepare_command` gives it.
-
-    Raises:
-        DataError: files are missing, or differ from the digests in `dataset.json`; all are named.
-    """
-    with ThreadPoolExecutor() as pool:  # hashlib releases the GIL
-        states = pool.map(lambda item: _state(root / item[0], item[1]), info.sha256.items())
-        damage = [f"{path} {state}" for path, state in zip(info.sha256, states, strict=True) if state]
-    if damage:
-        raise DataError(f"{root}: {', '.join(damage)}; prepare the dataset again: {remedy}")
-
-
-def _state(path: Path, digest: str) -> str:
-    """What is wrong with one file; the empty string if nothing is."""
-    try:
-        if path.exists() and not path.is_file():  # reading a pipe would wait, a device would never end
-            return "is not a regular file"
-        return "" if file_sha256(path) == digest else "was truncated or altered since it was prepared"
-    except FileNotFoundError:
-        return "is missing"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
 
 
 def has_old_pictures(info: DatasetInfo) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drcli.data.rows import MappedFile
+from drcli.data.rows import StoredRows
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,12 @@ class Pool:
     """Rows of one modality that are paired with none of the others.
 
     Attributes:
-        array: (P, ...) as stored.
+        stored: its array (P, ...).
         labels: (P,) int64 class indices; every class of the training split is among them.
-        file: what the memory map reads from.
     """
 
-    array: Tensor
+    stored: StoredRows
     labels: Tensor
-    file: MappedFile
 
 
 def draw_partners(labels: Tensor, pool_labels: Tensor, generator: torch.Generator) -> Tensor:

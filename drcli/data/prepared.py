@@ -27,7 +27,8 @@ from drcli.data.format import (
 )
 from drcli.data.info_checks import WITH_LENGTHS
 from drcli.data.pairs import Pool
-from drcli.data.rows import MappedFile, open_array
+from drcli.data.parts import PartedArray
+from drcli.data.rows import MappedFile, StoredRows, gathered, open_array, open_parts, open_rows
 from drcli.data.target import CLASS_DTYPE, VALUE_DTYPE, absence
 from drcli.data.verified import verify
 from drcli.errors import DataError, RunError, UsageError
@@ -41,7 +42,8 @@ class Split:
 
     Attributes:
         name: train, val or test.
-        arrays: (N, ...) as stored, by modality; pages are read from disk when they are touched.
+        arrays: (N, ...) as stored, by modality; pages are read from disk when they are touched. One that lies in
+            several files is no tensor, but has rows and a length; see `tensor`.
         lengths: (N,) int64 valid steps, by modality that is a sequence or tokens.
         labels: (N,) int64 class indices; of a regression, float32 values.
         sample: (N,) int64, for each row the number of its sample, counted by first appearance.
@@ -53,12 +55,12 @@ class Split:
     """
 
     name: str
-    arrays: Mapping[str, Tensor]
+    arrays: Mapping[str, Tensor | PartedArray]
     labels: Tensor
     sample: Tensor
     weight: Tensor
     lengths: Mapping[str, Tensor] = field(default_factory=dict)
-    files: Mapping[str, MappedFile] = field(default_factory=dict)
+    files: Mapping[str, tuple[MappedFile, ...]] = field(default_factory=dict)
     present: Mapping[str, Tensor] = field(default_factory=dict)
     pools: Mapping[str, Pool] = field(default_factory=dict)
 
@@ -71,6 +73,11 @@ class Split:
     def num_samples(self) -> int:
         """Number of distinct samples."""
         return int(self.sample.max()) + 1
+
+    def tensor(self, modality: str) -> Tensor:
+        """Return the array (N, ...) of a modality as a tensor; one that lies in several files is read into memory."""
+        array = self.arrays[modality]
+        return gathered(array, torch.device("cpu")) if isinstance(array, PartedArray) else array
 
 
 @dataclass(frozen=True)
@@ -108,19 +115,18 @@ class PreparedDataset:
             raise RunError(f"{self.root}: the split {name} is closed to this run; it belongs to the final evaluation")
         folder, rows = self.root / name, self.info.rows[name]
         sample = torch.from_numpy(_sample_numbers(folder / IDS_FILE))
-        paths = {m: folder / f"{m}.npy" for m in self.info.modalities}
-        specs = self.info.modalities
+        stored = {m: open_modality(self.root, self.info, name, m) for m in self.info.modalities}
         return Split(
             name=name,
-            arrays={m: torch.from_numpy(open_array(paths[m], (rows, *specs[m].shape), specs[m].dtype)) for m in specs},
+            arrays={m: one.array for m, one in stored.items()},
             labels=_read_column(folder / LABELS_FILE, rows, label_dtype(self.info)),
             sample=sample,
             weight=1.0 / torch.bincount(sample).to(torch.float64)[sample],
             lengths={m: _read_column(folder / lengths_file(m), rows) for m in self._sequences()},
-            files={m: MappedFile(path, path.stat().st_size) for m, path in paths.items()},
+            files={m: one.files for m, one in stored.items()},
             present={
                 m: torch.from_numpy(open_array(folder / present_file(m), (rows,), "bool")).clone()
-                for m, spec in specs.items()
+                for m, spec in self.info.modalities.items()
                 if spec.masked
             },
             pools={m: open_pool(self.root, self.info, m) for m in self.info.pools} if name == "train" else {},
@@ -138,16 +144,30 @@ class PreparedDataset:
         return [m for m, spec in self.info.modalities.items() if spec.kind in WITH_LENGTHS]
 
 
+def open_modality(root: Path, info: DatasetInfo, split: str, modality: str) -> StoredRows:
+    """Open the array (N, ...) of a modality of a split.
+
+    Raises:
+        DataError: a file is not as `dataset.json` says.
+    """
+    return open_rows(root / split, modality, *_stored_as(info, modality, info.rows[split]))
+
+
 def open_pool(root: Path, info: DatasetInfo, modality: str) -> Pool:
     """Open the rows that a modality has beyond the pairs of the training split.
 
     Raises:
         DataError: a file is not as `dataset.json` says.
     """
-    array, labels = (root / "train" / name for name in pool_files(modality))
-    spec, rows = info.modalities[modality], info.pools[modality]
-    opened = torch.from_numpy(open_array(array, (rows, *spec.shape), spec.dtype))
-    return Pool(opened, _read_column(labels, rows), MappedFile(array, array.stat().st_size))
+    folder, (array, labels), rows = root / "train", pool_files(modality), info.pools[modality]
+    stored = open_rows(folder, array, *_stored_as(info, modality, rows))
+    return Pool(stored, _read_column(folder / labels, rows))
+
+
+def _stored_as(info: DatasetInfo, modality: str, rows: int) -> tuple[tuple[int, ...], str, int]:
+    """Shape and type of an array of a modality that has some rows, and the rows of a file."""
+    spec = info.modalities[modality]
+    return (rows, *spec.shape), spec.dtype, info.file_rows.get(modality, 0)
 
 
 def label_dtype(info: DatasetInfo) -> str:
@@ -256,16 +276,16 @@ def _check_requested(root: Path, info: DatasetInfo, name: str | None, settings: 
 def _check_split(root: Path, info: DatasetInfo, split: str) -> list[str]:
     """Check shapes, labels and classes of one split; returns warnings."""
     for m, spec in info.modalities.items():
-        open_array(root / split / f"{m}.npy", (info.rows[split], *spec.shape), spec.dtype)
+        parts = open_parts(root / split, m, *_stored_as(info, m, info.rows[split]))
         if spec.kind in WITH_LENGTHS:
             _check_lengths(root / split / lengths_file(m), info.rows[split], spec.shape[0])
         if spec.vocabulary:
-            _check_token_ids(root / split / f"{m}.npy", (info.rows[split], *spec.shape), spec)
+            _check_token_ids(parts, spec)
     _check_present(root, info, split)
     labels_path = root / split / LABELS_FILE
     labels = open_array(labels_path, (info.rows[split],), label_dtype(info))
     sample = _sample_numbers(root / split / IDS_FILE)
-    num_samples, num_classes = len(np.unique(sample)), len(info.classes)
+    num_samples, num_classes = int(sample.max()) + 1, len(info.classes)
     if len(sample) != len(labels) or num_samples != info.samples[split]:
         raise DataError(
             f"{root / split / IDS_FILE}: {len(sample)} lines with {num_samples} ids, {INFO_FILE} says "
@@ -313,13 +333,13 @@ def _check_lengths(path: Path, rows: int, longest: int) -> None:
         )
 
 
-def _check_token_ids(path: Path, shape: tuple[int, ...], spec: ModalityInfo) -> None:
-    ids = open_array(path, shape, spec.dtype)
-    if ids.min() < 0 or ids.max() >= spec.vocabulary:
-        raise DataError(
-            f"{path}: token ids run from {ids.min()} to {ids.max()}, allowed are 0 to {spec.vocabulary - 1}; "
-            "prepare the dataset again with --fresh"
-        )
+def _check_token_ids(parts: Mapping[Path, NDArray[Any]], spec: ModalityInfo) -> None:
+    for path, ids in parts.items():
+        if ids.min() < 0 or ids.max() >= spec.vocabulary:
+            raise DataError(
+                f"{path}: token ids run from {ids.min()} to {ids.max()}, allowed are 0 to {spec.vocabulary - 1}; "
+                "prepare the dataset again with --fresh"
+            )
 
 
 def _check_present(root: Path, info: DatasetInfo, split: str) -> None:
@@ -356,7 +376,10 @@ def _check_classes(root: Path, info: DatasetInfo, split: str, labels: NDArray[np
 def _sample_numbers(path: Path) -> NDArray[np.int64]:
     """(N,) for each line of ids.txt the number of its id, counted by first appearance."""
     ids = _ids(path)
-    number = {name: index for index, name in enumerate(dict.fromkeys(ids))}
+    distinct = dict.fromkeys(ids)
+    if len(distinct) == len(ids):
+        return np.arange(len(ids), dtype=np.int64)
+    number = {name: index for index, name in enumerate(distinct)}
     return np.array([number[name] for name in ids], dtype=np.int64)
 
 

@@ -1,5 +1,7 @@
 """Where a split's arrays are while a run reads them: on the device whole, or streamed from memory maps on the disk.
 
+All arrays of rows are opened by `open_rows`, which alone knows whether one lies in a single file or in several.
+
 A memory map of a file that is cut short has pages without content, and the system ends a process that reads
 one (SIGBUS); no handler in Python can prevent that. `MappedFile.check`, called before rows are read, turns
 all but a cut within those microseconds into an error.
@@ -11,7 +13,7 @@ import math
 import os
 import tokenize
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from drcli.data.format import INFO_FILE
+from drcli.data.parts import PartedArray, array_files, joined, rows_of_files
 from drcli.errors import DataError
 
 _HEADER_ERRORS = (ValueError, TypeError, LookupError, EOFError, SyntaxError, OverflowError, RecursionError, MemoryError)
@@ -63,6 +66,49 @@ class MappedFile:
                 f"{self.path}: was cut from {self.nbytes} to {nbytes} bytes while it was in use; prepare the dataset "
                 "again with --fresh, then repeat the command"
             )
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """An array of rows on the disk.
+
+    Attributes:
+        array: (N, ...) memory map of its one file, or of its several ones.
+        files: what is read from.
+    """
+
+    array: Tensor | PartedArray
+    files: tuple[MappedFile, ...]
+
+
+def open_rows(folder: Path, name: str, shape: tuple[int, ...], dtype: str, file_rows: int = 0) -> StoredRows:
+    """Map an array that lies in one file or in several; see `drcli.data.parts.array_files`.
+
+    Args:
+        folder: of the files.
+        name: of the array, without the ending.
+        shape: (N, ...) that dataset.json says.
+        dtype: numpy name of the type that dataset.json says.
+        file_rows: rows of a file that dataset.json says; 0: there is one file.
+
+    Raises:
+        DataError: a file is not as dataset.json says.
+    """
+    parts = open_parts(folder, name, shape, dtype, file_rows)
+    found = joined(list(parts.values()))
+    array = found if isinstance(found, PartedArray) else torch.from_numpy(found)
+    return StoredRows(array, tuple(MappedFile(path, path.stat().st_size) for path in parts))
+
+
+def open_parts(
+    folder: Path, name: str, shape: tuple[int, ...], dtype: str, file_rows: int = 0
+) -> dict[Path, NDArray[Any]]:
+    """Map the files of an array, each for itself; see `open_rows`."""
+    names, sizes = array_files(name, shape[0], file_rows), rows_of_files(shape[0], file_rows)
+    return {
+        folder / file: open_array(folder / file, (rows, *shape[1:]), dtype)
+        for file, rows in zip(names, sizes, strict=True)
+    }
 
 
 def open_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
@@ -123,10 +169,10 @@ class Rows:
 
     def __init__(
         self,
-        arrays: Mapping[str, Tensor],
+        arrays: Mapping[str, Tensor | PartedArray],
         device: torch.device,
         residence: Residence = "auto",
-        files: Mapping[str, MappedFile] | None = None,
+        files: Mapping[str, Sequence[MappedFile]] | None = None,
     ) -> None:
         self.device = device
         self._files = dict(files or {})
@@ -156,20 +202,35 @@ class Rows:
         if not self.resident:
             self._check(name)
         array = self._arrays[name]
-        index = to_device(index, array.device)
-        if frames is None:
-            found = array.index_select(0, index)
+        if isinstance(array, PartedArray):
+            found = torch.from_numpy(array.take(index.numpy(), None if frames is None else frames.numpy()))
         else:
-            found = array[index[:, None], to_device(frames, array.device)]
+            found = _selected(array, index, frames)
         return found.pin_memory() if self.device.type == "cuda" and not self.resident else found
 
-    def _copied(self, name: str, array: Tensor) -> Tensor:
+    def _copied(self, name: str, array: Tensor | PartedArray) -> Tensor:
         self._check(name)
+        if isinstance(array, PartedArray):
+            return gathered(array, self.device)
         return array.clone() if self.device.type == "cpu" else array.to(self.device)
 
     def _check(self, name: str) -> None:
-        if name in self._files:
-            self._files[name].check()
+        for file in self._files.get(name, ()):
+            file.check()
+
+
+def _selected(array: Tensor, index: Tensor, frames: Tensor | None) -> Tensor:
+    index = to_device(index, array.device)
+    return array.index_select(0, index) if frames is None else array[index[:, None], to_device(frames, array.device)]
+
+
+def gathered(array: PartedArray, device: torch.device) -> Tensor:
+    """All parts in one tensor on the device, copied one after another."""
+    parts = [torch.from_numpy(part) for part in array.parts]
+    whole = torch.empty(array.shape, dtype=parts[0].dtype, device=device)
+    for target, part in zip(whole.split(array.file_rows), parts, strict=True):
+        target.copy_(part)
+    return whole
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from drcli.data.format import DatasetInfo, verify_files
+from drcli.data.format import DatasetInfo, file_sha256
 from drcli.errors import DataError, RunError
 from drcli.files import write_json
 from drcli.reading import open_regular, read_json_object
@@ -28,6 +28,8 @@ LARGE = 10**9
 """Bytes of a dataset from which on there is a receipt; smaller ones are read whole at each start."""
 PIECES, PIECE = 32, 2**16
 """Number and bytes of the pieces of a file that are compared."""
+MOST_PIECES = 1024
+"""Number of the pieces of a whole dataset; where it has many files, fewer of each are compared, its ends at least."""
 
 _VERSION = 1
 
@@ -53,14 +55,45 @@ def verify(root: Path, info: DatasetInfo, remedy: str, *, everything: bool = Fal
             write_json(root / RECEIPT, before, follow=False)
 
 
+def verify_files(root: Path, info: DatasetInfo, remedy: str) -> None:
+    """Check that every file is there and is the one that was prepared.
+
+    Args:
+        root: folder of the dataset.
+        info: its `dataset.json`.
+        remedy: the command that prepares it again, as `prepare_command` gives it.
+
+    Raises:
+        DataError: files are missing, or differ from the digests in `dataset.json`; all are named.
+    """
+    with ThreadPoolExecutor() as pool:  # hashlib releases the GIL
+        states = pool.map(lambda item: _state(root / item[0], item[1]), info.sha256.items())
+        damage = [f"{path} {state}" for path, state in zip(info.sha256, states, strict=True) if state]
+    if damage:
+        raise DataError(f"{root}: {', '.join(damage)}; prepare the dataset again: {remedy}")
+
+
+def _state(path: Path, digest: str) -> str:
+    """What is wrong with one file; the empty string if nothing is."""
+    try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait, a device would never end
+            return "is not a regular file"
+        return "" if file_sha256(path) == digest else "was truncated or altered since it was prepared"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
 def _seen(root: Path, info: DatasetInfo) -> dict[str, Any] | None:
     """What a receipt of the files says as they are; None of a small dataset, or where files cannot be read."""
     try:
         states = {name: (root / name).stat() for name in info.sha256}
         if sum(state.st_size for state in states.values()) < LARGE:
             return None
+        pieces = max(2, min(PIECES, MOST_PIECES // len(states)))
         with ThreadPoolExecutor() as pool:
-            sampled = list(pool.map(lambda name: sampled_digest(root / name, states[name].st_size), states))
+            sampled = list(pool.map(lambda name: sampled_digest(root / name, states[name].st_size, pieces), states))
     except OSError:
         return None
     files = {
@@ -79,14 +112,19 @@ def _receipt(root: Path, info: DatasetInfo) -> Mapping[str, Any] | None:
     return found if found.get("fingerprint") == info.fingerprint else None
 
 
-def sampled_digest(path: Path, size: int) -> str:
-    """Digest of `PIECES` pieces of a file of some bytes, its first and its last ones among them.
+def sampled_digest(path: Path, size: int, pieces: int) -> str:
+    """Digest of pieces of a file, its first and its last bytes among them.
+
+    Args:
+        path: the file.
+        size: its bytes.
+        pieces: how many.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
     """
     digest = hashlib.sha256()
-    places = np.linspace(0, max(0, size - PIECE), PIECES).astype(np.int64)
+    places = np.linspace(0, max(0, size - PIECE), pieces).astype(np.int64)
     with open_regular(path) as stream:
         for place in dict.fromkeys(places.tolist()):
             stream.seek(place)

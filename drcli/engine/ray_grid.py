@@ -8,12 +8,9 @@ progress is read from the runs' own logs there.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from drcli.data.prepared import PreparedDataset
 from drcli.engine.device import resolve_device
 from drcli.engine.distributed import RESUMED
 from drcli.engine.grid import GridResult, check_folders, stored_run
+from drcli.engine.ray_cluster import LOOK_EVERY, RETRIES, Origin, connection, end_tasks, import_ray, why_lost
 from drcli.engine.run import execute, failure_of
 from drcli.errors import DataError, RunError, UsageError
 from drcli.files import locked, make_folder
@@ -30,15 +28,6 @@ from drcli.runs.directory import RunDirectory
 from drcli.runs.planned import PlannedRun
 from drcli.runs.records import EpochRecord, Failure, Summary
 from drcli.watch.events import EpochFinished, Event, Listener, Listeners, Note, RunFailed, RunFinished, RunStarted
-
-RETRIES = 3
-"""How often a run whose worker is lost is resumed by another."""
-
-LOOK_EVERY = 0.5
-"""Seconds between two looks at the logs of the runs."""
-
-END_WITHIN = 10.0
-"""Seconds that cancelled workers have to end."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +58,6 @@ class Share:
     def device(self) -> torch.device:
         """Where the run trains; Ray shows a worker the GPUs that it may use, and no other."""
         return torch.device("cuda" if self.gpus > 0 else "cpu")
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a worker takes over from the command, so that relative paths mean the same there.
-
-    Attributes:
-        folder: the working directory.
-        command: the command line, for environment.json.
-    """
-
-    folder: str
-    command: list[str]
 
 
 @dataclass(frozen=True)
@@ -123,18 +99,6 @@ class Noted(Listener):
                 pass
 
 
-def import_ray() -> Any:
-    """Return the package `ray`.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        return import_module("ray")
-    except ModuleNotFoundError as error:
-        raise UsageError("--engine ray: Ray is not installed; run pip install 'drcli[cluster]'") from error
-
-
 @contextmanager
 def connected(options: RayOptions) -> Iterator[Share]:
     """Connect to a cluster, or start Ray on this machine until the body ends; yields what a run is given.
@@ -144,27 +108,8 @@ def connected(options: RayOptions) -> Iterator[Share]:
     Raises:
         UsageError: no cluster answers, or it cannot give a run what it needs.
     """
-    ray = import_ray()
-    ours = not ray.is_initialized()
-    if ours:
-        _connect(ray, options.address)
-    try:
-        yield share(options, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-    finally:
-        if ours:
-            ray.shutdown()
-
-
-def _connect(ray: Any, address: str | None) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports to its makers, unasked
-    try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # of a node that does not start in time, Ray raises this very class
-        asked = "--engine ray" if address is None else f"--address {address}"
-        raise UsageError(
-            f"{asked}: no Ray cluster answers ({_first_line(error)}); "
-            "start one with ray start --head, or leave --address and RAY_ADDRESS out to use this machine alone"
-        ) from error
+    with connection(options.address) as nodes:
+        yield share(options, nodes)
 
 
 def share(options: RayOptions, nodes: Sequence[Mapping[str, float]]) -> Share:
@@ -232,7 +177,7 @@ def run_ray_grid(
     try:
         outcomes = _gather(ray, pending, logs, listener, alone=len(runs) == 1)
     finally:
-        _end(ray, list(pending))
+        end_tasks(ray, list(pending))
     return _result(runs, [outcomes[run.folder] for run in runs])
 
 
@@ -242,21 +187,11 @@ def _clear(folder: Path) -> None:
         RunDirectory(folder).clear()
 
 
-def _end(ray: Any, tasks: list[Any]) -> None:
-    """Cancel what still runs, and wait until its workers have let go of the run directories."""
-    if not tasks:
-        return
-    _, running = ray.wait(tasks, num_returns=len(tasks), timeout=0)
-    for task in running:  # and no other: to cancel one that has just ended can bring Ray down (seen with 2.60)
-        ray.cancel(task, force=True)
-    ray.wait(tasks, num_returns=len(tasks), timeout=END_WITHIN)
-
-
 def _submit(
     ray: Any, runs: Sequence[PlannedRun], dataset: PreparedDataset, each: Share, on_worker: Listener
 ) -> dict[Any, PlannedRun]:
     """Hand every run to Ray and return the runs by the references of their outcomes."""
-    origin = Origin(str(Path.cwd()), sys.argv)
+    origin = Origin.here()
     remote = ray.remote(train_here).options(num_cpus=each.cpus, num_gpus=each.gpus, max_retries=RETRIES)
     tasks: dict[Path, Any] = {}
     for run in runs:
@@ -292,14 +227,7 @@ def train_here(
 
 
 def _take_over(origin: Origin, each: Share) -> None:
-    try:
-        os.chdir(origin.folder)
-    except OSError as error:
-        raise RunError(
-            f"{origin.folder}: not on node {os.uname().nodename} ({error.strerror}); "
-            "--engine ray needs the working directory on a file system that all nodes share"
-        ) from error
-    sys.argv[:] = origin.command
+    origin.take_over()
     torch.set_num_threads(each.cpus)
 
 
@@ -325,8 +253,7 @@ def _outcome(ray: Any, task: Any, run: PlannedRun) -> Outcome:
     try:
         outcome: Outcome = ray.get(task)
     except ray.exceptions.RayError as error:
-        lost = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-        why = RunError(f"{run.folder}: Ray gave up on this run ({_first_line(lost)}); {RESUMED}")
+        why = RunError(f"{run.folder}: Ray gave up on this run ({why_lost(ray, error)}); {RESUMED}")
         return Outcome(failure=failure_of(run, why))
     return outcome
 
@@ -370,7 +297,3 @@ class Logs:
         except DataError:  # caught while another node writes: the next look tells
             return None
         return epochs[-1] if epochs else None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

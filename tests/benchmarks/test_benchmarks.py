@@ -202,6 +202,21 @@ def test_diagnosis_scale_holds_samples_against_all_rows(tmp_path: Path, capsys: 
     assert "share of an event" in capsys.readouterr().out
 
 
+def test_start_check_holds_a_start_against_reading_everything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_prep.writing.allocation.LARGEST_FILE", 10**9)  # which the script changes
+    monkeypatch.setattr("drcli.data.verified.LARGE", 10**9)
+    sizes = ("--gb", 0.001, "--clips", 2000, "--files", 5, "--repeats", 1, "--folder", tmp_path)
+    found = numbers("start_check", *sizes, folder=tmp_path)
+    assert sum(found["rows"].values()) == 2000
+    assert found["files"] == 4 + 1 + 1 + 6  # of train 1382 rows in files of 400
+    names = ["read everything", "first start", "later start", "later start, in memory"]
+    assert [len(found["taken"][name]) for name in names] == [1] * 4
+    assert "later start" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+
+
 def test_probes_holds_ours_against_scikit_learn_at_an_equal_optimum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -123,7 +123,7 @@ def test_data_of_another_format_version_is_refused(refused_data: Callable[..., s
     change_info(dataset_copy, format_version=99)
     message = refused_data()
     path = dataset_copy / "dataset.json"
-    assert message.startswith(f"{path}: format_version is 99, this drcli reads 1, 2, 3, 4 and 5")
+    assert message.startswith(f"{path}: format_version is 99, this drcli reads 1, 2, 3, 4, 5 and 6")
     assert "drcli prepare" in message
 
 

@@ -106,7 +106,7 @@ def test_trains_with_an_event_resumes_bit_by_bit_and_comes_back_without_its_fold
     outputs = run_split(restore(run / "checkpoint.pt", CPU).assembly, "test")
     split = open_dataset(prepared).split("test")
     lengths = {m: split.lengths[m] for m in CASES[case] if m in split.lengths}
-    inputs = {m: loaded.transforms[m](split.arrays[m], lengths.get(m)) for m in CASES[case]}
+    inputs = {m: loaded.transforms[m](split.tensor(m), lengths.get(m)) for m in CASES[case]}
     torch.testing.assert_close(loaded.predict(inputs, lengths).logits, outputs.logits, rtol=1e-4, atol=1e-5)
 
 

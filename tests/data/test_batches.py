@@ -39,10 +39,10 @@ def test_inputs_are_normalised_by_the_train_split(batches: Batches, toy_dataset:
 
 
 def test_taking_a_batch_leaves_the_stored_rows_alone(batches: Batches, toy_dataset: PreparedDataset) -> None:
-    before = batches.split.arrays["audio"].clone()
+    before = batches.split.tensor("audio").clone()
     first, second = (batches.take(torch.arange(5)).inputs["audio"] for _ in range(2))
     assert torch.equal(first, second)
-    assert torch.equal(batches.split.arrays["audio"], before)
+    assert torch.equal(batches.split.tensor("audio"), before)
 
 
 @pytest.mark.parametrize(

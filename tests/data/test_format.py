@@ -15,8 +15,8 @@ from drcli.data.format import (
     data_files,
     prepare_command,
     read_info,
-    verify_files,
 )
+from drcli.data.verified import verify_files
 from drcli.errors import DataError
 from drcli.reading import differences
 
@@ -174,12 +174,12 @@ def test_a_missing_file_is_no_dataset(tmp_path: Path) -> None:
         read_info(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 6, "1", True, 1.0, None])
+@pytest.mark.parametrize("version", [0, 7, "1", True, 1.0, None])
 def test_another_version_is_refused(tmp_path: Path, version: Any) -> None:
     raw = {**json.loads(INFO.to_json()), "format_version": version}
     (tmp_path / "dataset.json").write_text(json.dumps(raw))
     with pytest.raises(
-        DataError, match=rf"format_version is {version!r}, this drcli reads 1, 2, 3, 4 and 5; prepare .* --fresh"
+        DataError, match=rf"format_version is {version!r}, this drcli reads 1, 2, 3, 4, 5 and 6; prepare .* --fresh"
     ):
         read_info(tmp_path)
 
@@ -206,6 +206,12 @@ def test_a_file_that_is_not_json_is_refused(tmp_path: Path, content: bytes) -> N
 def test_a_damaged_description_is_refused(tmp_path: Path, key: str, value: Any) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps({**json.loads(INFO.to_json()), key: value}))
     with pytest.raises(DataError, match=r"dataset.json: damaged \(.*prepare.*--fresh"):
+        read_info(tmp_path)
+
+
+def test_a_name_that_no_terminal_shows_is_spelled_out(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps({**json.loads(INFO.to_json()), "modalities": {"a\xad": 3}}))
+    with pytest.raises(DataError, match=r"damaged \(modalities\.a\\xad is 3; it must be a mapping\)"):
         read_info(tmp_path)
 
 

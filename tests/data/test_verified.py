@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from data_prep.writing.writer import DatasetWriter
-from drcli.data import format as layout
 from drcli.data import verified
 from drcli.data.prepared import open_dataset
 from drcli.errors import DataError
@@ -37,7 +36,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def whole(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders whose files were read whole."""
     read: list[Path] = []
-    real: Callable[..., None] = layout.verify_files
+    real: Callable[..., None] = verified.verify_files
 
     def note(root: Path, *rest: Any) -> None:
         read.append(root)
@@ -116,3 +115,21 @@ def test_a_missing_file_is_named(root: Path) -> None:
     (root / "test" / "labels.npy").unlink()
     with pytest.raises(DataError, match=r"test/labels.npy is missing"):
         open_dataset(root)
+
+
+@pytest.mark.parametrize(("most", "pieces"), [(1024, 32), (9 * 20, 20), (3, 2)])
+def test_of_many_files_fewer_pieces_are_compared_their_ends_at_least(
+    root: Path, most: int, pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dataset has 9 files."""
+    seen: list[int] = []
+
+    def note(_path: Path, _size: int, count: int) -> str:
+        seen.append(count)
+        return "digest"
+
+    monkeypatch.setattr(verified, "PIECES", 32)
+    monkeypatch.setattr(verified, "MOST_PIECES", most)
+    monkeypatch.setattr(verified, "sampled_digest", note)
+    open_dataset(root)
+    assert set(seen) == {pieces}

@@ -65,7 +65,7 @@ def test_masks_are_stored_and_what_is_absent_is_zeros(tmp_path: Path) -> None:
         "audio": mask_of("test").tolist(),
         "text": mask_of("test", 4).tolist(),
     }
-    audio = split.arrays["audio"].numpy()
+    audio = split.tensor("audio").numpy()
     assert not audio[~mask_of("test")].any()
     np.testing.assert_array_equal(audio[mask_of("test")], samples("test")["audio"][mask_of("test")])
     assert not split.lengths["text"].numpy()[~mask_of("test", 4)].any()

@@ -13,15 +13,20 @@ import pytest
 from support.command_line import start, tree
 from support.many import make_source
 
+from data_prep.writing import allocation
 from data_prep.writing.shards import Shard, find_shards
 from drcli.errors import DataError, UsageError
 from drcli.names import DATASETS
 
 PROGRAM = """
+import os
 import sys
 from pathlib import Path
+from data_prep.writing import allocation
 from drcli.names import DATASETS
 from support.many import Source
+
+allocation.LARGEST_FILE = int(os.environ.get("LARGEST_FILE", allocation.LARGEST_FILE))
 
 if __name__ == "__main__":
     with DATASETS.registered("many", "support.many:Many"):
@@ -37,6 +42,13 @@ if __name__ == "__main__":
 def _registered() -> Iterator[None]:
     with DATASETS.registered("many", "support.many:Many"):
         yield
+
+
+@pytest.fixture(params=[4 * 10**9, 100], ids=["one file", "files of 4 rows"])
+def _files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How large a file of an array may be, here and in `PROGRAM`."""
+    monkeypatch.setattr(allocation, "LARGEST_FILE", request.param)
+    monkeypatch.setenv("LARGEST_FILE", str(request.param))
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])
@@ -137,6 +149,7 @@ def wait_for(path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_files")
 def test_shards_and_their_merging_killed_at_random_and_repeated_give_the_same_bytes(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source", broken="c00 c13", seconds=0.02)
     source.prepare(tmp_path / "whole", max_bad=0.5)
@@ -156,7 +169,11 @@ def test_shards_and_their_merging_killed_at_random_and_repeated_give_the_same_by
 
 
 @pytest.mark.slow
-def test_twenty_thousand_clips_are_prepared_in_flat_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("largest", [4 * 10**9, 50_000])
+def test_twenty_thousand_clips_are_prepared_in_flat_memory(
+    tmp_path: Path, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allocation, "LARGEST_FILE", largest)  # 12,000 rows of 24 bytes in one file, or in 6
     source = make_source(tmp_path / "source", count=20_000)
     source.prepare(tmp_path / "whole")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -181,8 +181,9 @@ def test_memory_does_not_grow_with_the_number_of_samples(tmp_path: Path) -> None
         return read_info(root)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("data_prep.sources.staged.CHUNK_BYTES", "data_prep.writing.writer._CHUNK_BYTES"):
+        for module in ("data_prep.sources.staged.CHUNK_BYTES", "data_prep.writing.statistics._CHUNK_BYTES"):
             patch.setattr(module, 2**17)
+        prepare({"train": big(20), "val": big(20), "test": big(20)}, tmp_path / "first")  # imports what it needs
         patch.setattr("data_prep.writing.writer.read_info", read_back)
         tracemalloc.start()
         prepare({"train": big(400), "val": big(20), "test": big(20)}, tmp_path / "out")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep.writing import writer as module
+from data_prep.writing import statistics as module
 from data_prep.writing.writer import DatasetWriter
 from drcli.data.format import DatasetInfo, ModalityInfo, file_sha256, read_info
 from drcli.errors import DataError
@@ -37,6 +37,21 @@ def test_statistics_do_not_depend_on_the_pieces(tmp_path: Path, monkeypatch: pyt
     pieces = write(tmp_path / "b", train, "uint8").modalities["audio"]
     assert (*pieces.mean, *pieces.std) == pytest.approx((*whole.mean, *whole.std))
     assert (*whole.mean, *whole.std) == pytest.approx((train.mean(), train.std()))
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+@pytest.mark.parametrize("lengths", [None, np.array([3, 0, 1, 2] * 25)])
+def test_statistics_by_dimension_are_numpy_s_bit_for_bit_whatever_the_pieces(
+    width: int, lengths: np.ndarray | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = np.random.default_rng(0).normal(3, 2, (100, 3, width) if lengths is not None else (100, width))
+    array = array.astype(np.float32)
+    values = array if lengths is None else array[np.arange(3) < lengths[:, None]]
+    wanted = values.mean(0, np.float64).tolist(), values.astype(np.float64).std(0).tolist()
+    for size in (8, 1000, 10**6):
+        monkeypatch.setattr(module, "_CHUNK_BYTES", size)
+        mean, std = module.statistics(array, "vector" if lengths is None else "sequence", lengths, None)
+        assert (list(mean), list(std)) == wanted
 
 
 def test_description_names_and_digests_every_file(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from support.records import CLOCK, Heard, epoch_record
 from support.training import CPU, log
 
 from drcli.data.prepared import PreparedDataset
-from drcli.engine import ray_grid
+from drcli.engine import ray_cluster, ray_grid
 from drcli.engine.grid import GridResult, run_grid
 from drcli.engine.ray_grid import Logs, RayOptions, Share, connected, run_ray_grid, share
 from drcli.engine.run import execute
@@ -129,7 +129,7 @@ def test_an_error_is_the_same_in_another_process(kind: type[Exception]) -> None:
 def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"--engine ray: Ray is not installed; run pip install 'drcli\[cluster\]'"):
-        ray_grid.import_ray()
+        ray_cluster.import_ray()
 
 
 def test_only_what_was_added_to_a_log_is_news(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_a_worker_that_dies_every_time_is_a_failed_run(
 
 
 def test_a_working_directory_that_a_node_lacks_is_named(tmp_path: Path) -> None:
-    gone = ray_grid.Origin(str(tmp_path / "gone"), ["drcli"])
+    gone = ray_cluster.Origin(str(tmp_path / "gone"), ["drcli"])
     with pytest.raises(RunError, match=r"gone: not on node .* file system that all nodes share"):
         ray_grid._take_over(gone, CORE)
 

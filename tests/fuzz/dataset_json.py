@@ -25,8 +25,10 @@ VALID = (
         samples=dict.fromkeys(SPLITS, 4),
         settings={"seed": 0},
         source={"fingerprint": "f", "limit": None},
-        sha256=dict.fromkeys(data_files(_MODALITIES, ("audio",)), "0" * 64),
+        sha256=dict.fromkeys(data_files(_MODALITIES, {"audio": 9}, dict.fromkeys(SPLITS, 4), {"audio": 3}), "0" * 64),
         pools={"audio": 9},
+        file_rows={"audio": 3},
+        format_version=6,
     )
     .to_json()
     .encode()
