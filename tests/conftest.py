@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,20 @@ from drcli.recipe.schema import Recipe
 ROOT = Path(__file__).resolve().parent.parent
 
 torch.set_num_threads(1)  # two workers on two cores
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is collected, and the packages that it imports, stay: the garbage collector never goes through them.
+
+    Thousands of tests and torch's modules would be looked at again and again, by each full collection of each test.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
