@@ -146,7 +146,7 @@ ALONE = [Subject(name) for name in METHODS.names()]
 SUBJECTS = [*ALONE, *(Subject(name, relearn=True) for name in METHODS.names() if takes_relearning(name))]
 """With re-learning on top, what it cannot change is not tried again: numbers of modalities, accumulation, precision."""
 
-QUICK = {"joint", "multi_loss", "ogm_ge", "pmr", "agm", "g_blending", "reconboost", "aug", "uni_pretrained"}
+QUICK = {"joint", "ogm_ge", "pmr", "agm", "g_blending", "reconboost", "aug", "uni_pretrained"}
 """These are tried in every test run with re-learning on top, with any number of modalities, stopped in every epoch, in
 another order, and with everything that hardly depends on the method; the others only by the slow tests."""
 
