@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from drcli import terminal
@@ -136,8 +136,8 @@ class Registry:
 
 
 @cache
-def installed() -> EntryPoints:
-    """All entry points, of every group: the search opens a file of each installed package, so it is made once."""
+def installed() -> Any:
+    """Entry points of every group, to `select` from; their search opens a file of each package, so it is made once."""
     return entry_points()
 
 
