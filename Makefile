@@ -5,7 +5,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
+# Compiled modules are kept whatever the shell says: tests start some hundred interpreters, and each would compile all.
+# Where a test asks for two threads, they sleep while they wait, as in `drcli` itself.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest
 WORKERS ?= 2
 # Each worker begins with its part of the tests in their order, and takes half of what another has left when it is done:
 # tests that share something, such as Ray or the runs of a method, mostly stay together, and no file keeps one waiting.

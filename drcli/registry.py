@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -130,8 +131,14 @@ class Registry:
 
     def _external(self) -> dict[str, EntryPoint]:
         if self._plugins is None:
-            self._plugins = {point.name: point for point in entry_points(group=self._group)}
+            self._plugins = {point.name: point for point in installed().select(group=self._group)}
         return self._plugins
+
+
+@cache
+def installed() -> Any:
+    """Entry points of every group, to `select` from; their search opens a file of each package, so it is made once."""
+    return entry_points()
 
 
 def known(name: str, names: Iterable[str]) -> str:

@@ -26,8 +26,16 @@ def generator(seed: int, *names: str | int, device: torch.device | str = "cpu") 
 
 
 def seed_global(seed: int, *names: str | int) -> None:
-    """Put torch's global generators (dropout and the like draw from them) at the start of a stream."""
-    torch.manual_seed(derive(seed, *names))
+    """Put torch's global generators (dropout and the like draw from them) at the start of a stream.
+
+    Where torch finds no accelerator, `torch.manual_seed` would keep one more call for later, with the text of the
+    stack, every time: slow, and never given back.
+    """
+    number = derive(seed, *names)
+    if torch.accelerator.is_available():
+        torch.manual_seed(number)
+    else:
+        torch.default_generator.manual_seed(number)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,39 @@ from drcli.recipe.schema import Recipe
 ROOT = Path(__file__).resolve().parent.parent
 
 torch.set_num_threads(1)  # two workers on two cores
+
+
+BEGUN_FIRST = ("test_ray_grid.py", "test_distributed.py", "test_jobs.py", "test_lightning_loop.py", "test_browser.py")
+"""What their tests share takes seconds: they stand first, where no other worker takes half of a file away."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in BEGUN_FIRST)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is collected, and the packages that it imports, stay: the garbage collector never goes through them.
+
+    Thousands of tests and torch's modules would be looked at again and again, by each full collection of each test.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_disks() -> Iterator[None]:
+    """No test cuts the power: what is written need not be on the disk before the next line runs.
+
+    A test of what happens where this call fails replaces it by one that does.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

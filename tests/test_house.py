@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -27,7 +28,10 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-TREES = {module_of(path): ast.parse(path.read_bytes()) for package in PACKAGES for path in files(package)}
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Every module's source, parsed once, and only where a test of this file is run."""
+    return {module_of(path): ast.parse(path.read_bytes()) for package in PACKAGES for path in files(package)}
 
 
 def function_lines(tree: ast.AST) -> Iterator[int]:
@@ -95,13 +99,13 @@ def test_no_file_is_long(package: str) -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_functions_are_short(package: str) -> None:
     """Nine in ten have at most LONG_FUNCTION lines."""
-    lengths = [n for module, tree in TREES.items() if module.split(".")[0] == package for n in function_lines(tree)]
+    lengths = [n for module, tree in trees().items() if module.split(".")[0] == package for n in function_lines(tree)]
     assert median(lengths) <= MEDIAN_FUNCTION
     assert quantiles(lengths, n=10)[-1] <= LONG_FUNCTION
 
 
 def test_no_packages_import_each_other() -> None:
-    assert on_cycles(packages(TREES)) == {}
+    assert on_cycles(packages(trees())) == {}
 
 
 def test_lines_are_those_of_signature_and_body() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,23 +165,3 @@ def test_scaled_gradients_are_those_of_the_loss_and_what_overflows_is_left_out()
     assert again.state_dict() == scaler.state_dict()
     optimizer.zero_grad(set_to_none=True)
     assert scaler.unscaled(optimizer), "a step without gradients is none that overflowed"
-
-
-def test_the_compiler_is_not_imported() -> None:
-    """Importing it takes as long as importing torch; the first epoch would wait for it."""
-    program = """
-import sys, torch
-from drcli.optim import build_optimizer, take_step
-from drcli.recipe.training import Adam, AdamW, Sgd
-for kind in (Sgd, Adam, AdamW):
-    parameter = torch.nn.Parameter(torch.ones(2))
-    optimizer = build_optimizer(kind(lr=0.1), [parameter])
-    optimizer.zero_grad(set_to_none=True)
-    parameter.sum().backward()
-    take_step(optimizer)
-    optimizer.load_state_dict(optimizer.state_dict())
-    assert parameter[0] != 1
-sys.exit("torch._dynamo" in sys.modules)
-"""
-    root = Path(__file__).resolve().parent.parent
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=root, timeout=120)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
@@ -19,7 +19,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
         EntryPoint("broken", "no_such_package.module:Thing", "drcli.things"),
         EntryPoint("ours", "collections:Counter", "drcli.things"),
     ]
-    monkeypatch.setattr("drcli.registry.entry_points", lambda *, group: theirs)
+    monkeypatch.setattr("drcli.registry.installed", lambda: EntryPoints(theirs))
     entries = {"ours": Entry("fractions:Fraction", "a fraction"), "other": Entry("no_module:Nothing", "nothing")}
     return Registry("thing", entries, group="drcli.things")
 

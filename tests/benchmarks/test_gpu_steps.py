@@ -177,7 +177,13 @@ def test_wheels_for_another_python_are_not_unpacked(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_a_gpu_it_says_so_and_begins_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("looks", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_without_a_gpu_it_says_so_and_begins_nothing(
+    looks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That torch is asked in a process of its own, which imports it for seconds, is seen by the slow tests."""
+    if not looks:
+        monkeypatch.setattr("benchmarks.gpu.__main__.called", lambda *_: (3, ""))
     with pytest.raises(SystemExit, match=r"^no GPU: torch sees no CUDA device here; only DEVICE=cpu TINY=1 "):
         import_module("benchmarks.gpu.__main__").main(["--out", str(tmp_path / "out")])
     assert list((tmp_path / "out").iterdir()) == []

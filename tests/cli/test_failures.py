@@ -32,7 +32,7 @@ def fill_disk(patch: pytest.MonkeyPatch, *, after: int) -> None:
 # environment.json and recipe.yaml, then two empty logs, then one or two checkpoints an epoch.
 @pytest.mark.parametrize("after", [0, 1, 3, 4, 5, 6])
 def test_a_full_disk_is_said_plainly_and_what_was_there_stays_whole(
-    after: int, drcli: Drcli, recipe_file: RecipeFile, tmp_path: Path
+    after: int, drcli: Drcli, recipe_file: RecipeFile, finished: Path, tmp_path: Path
 ) -> None:
     recipe, out = recipe_file(), tmp_path / "runs"
     with pytest.MonkeyPatch.context() as patch:
@@ -47,10 +47,9 @@ def test_a_full_disk_is_said_plainly_and_what_was_there_stays_whole(
         checkpoint.load(path)
     again = json.loads(drcli("train", recipe, "--out", out, "--json").stdout)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
-    whole = json.loads(drcli("train", recipe, "--out", tmp_path / "whole", "--json").stdout)
-    assert again["runs"][0]["test"] == whole["runs"][0]["test"]
-    same, whole_folder = checkpoint.load(folder / "last.pt"), tmp_path / "whole/toy/joint/seed0"
-    for name, tensor in checkpoint.load(whole_folder / "last.pt")["model"].items():
+    assert again["runs"][0]["test"] == json.loads((finished / "summary.json").read_text())["test"]
+    same = checkpoint.load(folder / "last.pt")
+    for name, tensor in checkpoint.load(finished / "last.pt")["model"].items():
         assert same["model"][name].equal(tensor)
 
 

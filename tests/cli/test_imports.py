@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import start
+from support.names import OF_NUMBERS, OF_TEXT
 
 HEAVY = {"torch", "pydantic", "numpy", "scipy", "sklearn", "matplotlib", "torchvision", "torchaudio"}
 EXTRAS = {
@@ -34,6 +35,24 @@ try:
     main()
 finally:
     print(json.dumps(sorted(sys.modules)))
+"""
+# Makes every optimiser, lets it take a step and read its state back, and sketches every backbone.
+WITHOUT_TRAINING = f"""
+import json, sys, torch
+from drcli.names import BACKBONES
+from drcli.optim import build_optimizer, take_step
+from drcli.recipe.training import Adam, AdamW, Sgd
+for kind in (Sgd, Adam, AdamW):
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = build_optimizer(kind(lr=0.1), [parameter])
+    optimizer.zero_grad(set_to_none=True)
+    parameter.sum().backward()
+    take_step(optimizer)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert parameter[0] != 1
+kinds = [BACKBONES.load(name) for name in {[*OF_NUMBERS, *OF_TEXT]}]
+assert None not in [kind.sketch(kind.Settings()) for kind in kinds]
+print(json.dumps(sorted(sys.modules)))
 """
 # Trains, and writes the modules as soon as the first epoch is on the screen.
 AT_THE_FIRST_EPOCH = """
@@ -98,6 +117,13 @@ def test_the_first_epoch_on_digits_waits_for_no_package_it_does_not_need(tmp_pat
     needless = HEAVY - {"torch", "pydantic", "numpy"} | {"torch._dynamo", "tensorboard"} | EXTRAS
     assert not modules & needless
     assert (tmp_path / "data" / "digits" / "dataset.json").is_file()
+
+
+def test_optimizers_and_sketches_import_none_of_the_packages_of_torch_that_take_seconds() -> None:
+    """The compiler takes as long as torch itself; the first epoch, or `drcli show`, would wait for it."""
+    modules, _ = imported(program=WITHOUT_TRAINING)
+    assert {"torch", "drcli.optim", "drcli.models.backbone"} <= modules
+    assert not modules & {"sympy", "torch._dynamo"}
 
 
 @pytest.mark.parametrize(

@@ -115,14 +115,22 @@ def test_a_folder_as_the_page_is_refused(refused: Refused, runs: Path) -> None:
     assert said == f"--out {runs}: is a folder; name the file to write, such as {runs}/report.html\n"
 
 
-def test_a_file_where_a_folder_should_be_is_named(refused: Refused, runs: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made but not drawn, for tests that only ask where they would be written."""
+    monkeypatch.setattr("drcli.report.page.page.to_svg", lambda _: "<svg></svg>")
+
+
+def test_a_file_where_a_folder_should_be_is_named(
+    refused: Refused, runs: Path, tmp_path: Path, unrendered: None
+) -> None:
     (tmp_path / "file").write_text("")
     said = refused("report", runs, "--out", tmp_path / "file" / "report.html", "--no-maps", code=1)
     assert said.startswith(f"{tmp_path / 'file'}")
 
 
 def test_a_place_where_no_folder_can_be_made_is_named_with_the_remedy(
-    refused: Refused, runs: Path, tmp_path: Path
+    refused: Refused, runs: Path, tmp_path: Path, unrendered: None
 ) -> None:
     (tmp_path / "file").write_text("")
     inside = tmp_path / "file" / "new"

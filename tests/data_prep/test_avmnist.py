@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.avmnist_tree import write_download
 from support.genuine import link
 
 from data_prep.avmnist import Avmnist, read_images
@@ -25,6 +27,23 @@ def prepare(
     return Avmnist(chosen).run(source=source, out=out, limit=limit, warn=warn)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A download, and what was made of it with default settings; neither is to be changed."""
+
+    source: Path
+    out: Path
+    info: DatasetInfo
+    warnings: list[str]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    place, warnings = tmp_path_factory.mktemp("plain"), list[str]()
+    source = write_download(place)
+    return Prepared(source, place / "out", prepare(source, place / "out", warn=warnings.append), warnings)
+
+
 def rows(out: Path, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     arrays = [np.load(out / split / f"{name}.npy") for name in ("visual", "audio", "labels")]
     return arrays[0], arrays[1], arrays[2], (out / split / "ids.txt").read_text().splitlines()
@@ -36,12 +55,11 @@ def nearest(visual: np.ndarray, vectors: np.ndarray) -> list[int]:
     return [int(np.abs(vectors / 255 - row).sum(axis=1).argmin()) for row in flat]
 
 
-def test_recordings_keep_the_official_split_and_their_class(make_download: Make, tmp_path: Path) -> None:
-    info = prepare(make_download(), tmp_path / "out")
-    assert info.samples == {"train": 20, "val": 50, "test": 50}
-    assert info.rows == {"train": 20, "val": 200, "test": 200}
+def test_recordings_keep_the_official_split_and_their_class(plain: Prepared) -> None:
+    assert plain.info.samples == {"train": 20, "val": 50, "test": 50}
+    assert plain.info.rows == {"train": 20, "val": 200, "test": 200}
     for split, takes in (("train", range(10, 12)), ("val", range(5, 10)), ("test", range(5))):
-        visual, audio, labels, ids = rows(tmp_path / "out", split)
+        visual, audio, labels, ids = rows(plain.out, split)
         assert visual.shape[1:] == (1, 28, 28)
         assert audio.shape[1:] == (1, 40, 51)
         assert visual.dtype == audio.dtype == np.float16
@@ -80,22 +98,18 @@ def test_a_quarter_of_the_image_variance_stays(make_download: Make, tmp_path: Pa
     assert quarter / whole == pytest.approx(0.25, abs=0.06)  # fitted on other images
 
 
-def test_audio_is_the_log_mel_of_the_recording_padded_or_cut_to_a_second(make_download: Make, tmp_path: Path) -> None:
-    source = make_download()
-    prepare(source, tmp_path / "out")
+def test_audio_is_the_log_mel_of_the_recording_padded_or_cut_to_a_second(plain: Prepared) -> None:
     for split, name in (("test", "3_ann_0"), ("train", "3_ann_11")):
-        _, audio, _, ids = rows(tmp_path / "out", split)
-        wave = read_wav(source / "recordings" / f"{name}.wav")
+        _, audio, _, ids = rows(plain.out, split)
+        wave = read_wav(plain.source / "recordings" / f"{name}.wav")
         second = np.zeros((1, 8000))
         second[0, : min(8000, len(wave))] = wave[:8000]
         np.testing.assert_array_equal(audio[ids.index(name), 0], log_mel(second, rate=8000)[0].astype(np.float16))
 
 
-def test_noises_have_the_asked_size(make_download: Make, tmp_path: Path) -> None:
-    source = make_download()
-    prepare(source, tmp_path / "clean")
-    prepare(source, tmp_path / "noisy", image_noise=0.5, audio_snr_db=0.0)
-    clean, noisy = (rows(tmp_path / name, "test") for name in ("clean", "noisy"))
+def test_noises_have_the_asked_size(plain: Prepared, tmp_path: Path) -> None:
+    prepare(plain.source, tmp_path / "noisy", image_noise=0.5, audio_snr_db=0.0)
+    clean, noisy = (rows(out, "test") for out in (plain.out, tmp_path / "noisy"))
     difference = noisy[0].astype(np.float64) - clean[0].astype(np.float64)
     assert difference.std() == pytest.approx(0.5, rel=0.01)
     # A sine of amplitude 8000 / 32768 in noise of its own power; a bin of noise has power * sum(window^2).
@@ -160,23 +174,18 @@ def test_two_runs_are_equal_byte_for_byte(make_download: Make, tmp_path: Path) -
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
 
 
-def test_a_limit_keeps_rows_as_they_are(make_download: Make, tmp_path: Path) -> None:
-    source = make_download()
-    prepare(source, tmp_path / "all")
-    info = prepare(source, tmp_path / "few", limit=60)
+def test_a_limit_keeps_rows_as_they_are(plain: Prepared, tmp_path: Path) -> None:
+    info = prepare(plain.source, tmp_path / "few", limit=60)
     assert info.samples == {"train": 10, "val": 25, "test": 25}
-    everything, few = rows(tmp_path / "all", "val"), rows(tmp_path / "few", "val")
+    everything, few = rows(plain.out, "val"), rows(tmp_path / "few", "val")
     where = everything[3].index(few[3][0])
     np.testing.assert_array_equal(few[0][:4], everything[0][where : where + 4])
     np.testing.assert_array_equal(few[1][:4], everything[1][where : where + 4])
 
 
-def test_the_smaller_set_is_announced(make_download: Make, tmp_path: Path) -> None:
-    lines: list[str] = []
-    source = make_download()
-    prepare(source, tmp_path / "out", warn=lines.append)
-    assert lines == [
-        f"{source}: no MNIST training files, so the smaller set is made: all images come from the 300 of t10k"
+def test_the_smaller_set_is_announced(plain: Prepared) -> None:
+    assert plain.warnings == [
+        f"{plain.source}: no MNIST training files, so the smaller set is made: all images come from the 300 of t10k"
     ]
 
 

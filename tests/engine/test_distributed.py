@@ -32,7 +32,8 @@ from drcli.world import World
 TOLERANCE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
 VIT = {"backbone": "vit", "patch": 4, "dim": 8, "heads": 2, "layers": 1, "feedforward": 16, "dropout": 0.0}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "diagnose_relearn": {"every": 1, "times": 1, "lambda": 3.0, "restarts": 2},
+    # Each process would import scikit-learn for its K-means.
+    "diagnose_relearn": {"every": 1, "times": 1, "lambda": 3.0, "restarts": 2, "kmeans": "torch"},
     "pmr": {"share": 0.3, "per_weight": 0.01, "per_epochs": 2},
     "ogm": {"alpha": 0.5, "tensors": "non1d"},
     "ogm_ge": {"alpha": 0.5, "tensors": "non1d"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -318,28 +317,6 @@ def test_the_test_scores_are_those_of_the_selected_epoch(
     assert summary.val.to_dict() == found.val.scores().to_dict()
     assert summary.unimodal == found.probes
     assert summary.fused_probe == found.fused_probe is not None
-
-
-def _hold(folder: Path, held: Any, release: Any) -> None:
-    with locked(folder):
-        held.set()
-        release.wait(60)
-
-
-def test_a_process_that_dies_frees_its_lock(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    process = context.Process(target=_hold, args=(tmp_path, held, release))
-    process.start()
-    try:
-        assert held.wait(60)
-        with pytest.raises(RunError), locked(tmp_path):
-            pass
-    finally:
-        process.kill()
-        process.join()
-    with locked(tmp_path):
-        assert RunDirectory(tmp_path).summary() is None
 
 
 def test_a_finished_run_is_shown_where_nothing_can_be_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

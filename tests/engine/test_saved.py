@@ -145,16 +145,18 @@ def stepped(kind: Callable[..., torch.optim.Optimizer], **settings: float) -> to
 
 
 @pytest.mark.parametrize(
-    "optimizer",
+    ("kind", "settings"),
     [
-        stepped(torch.optim.SGD),
-        stepped(torch.optim.SGD, momentum=0.9),
-        stepped(torch.optim.Adam),
-        stepped(torch.optim.AdamW),
+        pytest.param(torch.optim.SGD, {}, id="sgd"),
+        pytest.param(torch.optim.SGD, {"momentum": 0.9}, id="momentum"),
+        pytest.param(torch.optim.Adam, {}, id="adam"),
+        pytest.param(torch.optim.AdamW, {}, id="adamw"),
     ],
-    ids=["sgd", "momentum", "adam", "adamw"],
 )
-def test_an_optimizer_takes_its_own_state_and_no_other(optimizer: torch.optim.Optimizer) -> None:
+def test_an_optimizer_takes_its_own_state_and_no_other(
+    kind: Callable[..., torch.optim.Optimizer], settings: dict[str, float]
+) -> None:
+    optimizer = stepped(kind, **settings)
     good = optimizer.state_dict()
     check_optimizer(good, optimizer, "last.pt: optimizer")
     check_optimizer({"state": {}}, optimizer, "last.pt: optimizer")

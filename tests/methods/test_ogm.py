@@ -152,7 +152,7 @@ def test_a_step_damps_what_it_says_and_leaves_every_other_bit(
     assert logged == pytest.approx({f"coefficient/{m}": k for m, k in expected.items()}, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["ogm", "ogm_ge"])
+@pytest.mark.parametrize("name", ["ogm", pytest.param("ogm_ge", marks=pytest.mark.slow)])  # they share the window
 @pytest.mark.parametrize(("window", "epochs"), [((1, 2), [1, 2]), ((0, -1), []), ((3, 9), [3])])
 def test_the_window_counts_from_0_and_holds_both_ends(
     name: str, window: tuple[int, int], epochs: list[int], make: Callable[..., Trainer]

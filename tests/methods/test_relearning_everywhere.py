@@ -24,12 +24,18 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 TOKENS = ("vit", "transformer")
 LATE = ("concat", "sum", "film", "gated", "late_transformer")
+LIKE_ANOTHER = {("sum", "resnet_small"), ("gated", "resnet_small"), ("mmtm", "mlp")}
 PAIRS = [
     *((fusion, "resnet_small") for fusion in (*LATE, "mmtm", "centralnet")),
     *((fusion, backbone) for fusion in ("concat", "mbt", "mmtm") for backbone in TOKENS),
     *((fusion, "mlp") for fusion in ("concat", "mmtm", "centralnet")),
     ("concat", "resnet18"),
 ]
+"""All are tried by the slow tests; every test run leaves out large encoders and what is like another pair."""
+
+
+def marks(pair: tuple[str, str]) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if pair[1] in {"resnet18", "vit"} or pair in LIKE_ANOTHER else []
 
 
 @pytest.fixture
@@ -54,7 +60,7 @@ def test_every_fusion_and_backbone_is_tried() -> None:
 
 @pytest.mark.parametrize(
     ("fusion", "backbone"),
-    [pytest.param(*pair, marks=[pytest.mark.slow] if pair[1] in {"resnet18", "vit"} else []) for pair in PAIRS],
+    [pytest.param(*pair, marks=marks(pair)) for pair in PAIRS],
 )
 def test_an_event_moves_the_parameters_of_every_encoder_and_nothing_else(
     fusion: str,

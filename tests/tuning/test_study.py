@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,12 +70,6 @@ def go(one: Study, runner: Runner, at_once: int = 1) -> Told:
 
 def history(one: Study) -> dict[str, list[TrialRecord]]:
     return {label: one.records(label) for label in one.labels}
-
-
-@pytest.fixture(autouse=True)
-def _unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here outlives the machine: waiting for the disk is most of the time."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture

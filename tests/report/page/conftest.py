@@ -23,6 +23,12 @@ def _flat_maps() -> Iterator[None]:
 
 
 @pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made but not drawn, which takes seconds: for tests of what they are called, say and are made of."""
+    monkeypatch.setattr("drcli.report.page.page.to_svg", lambda _: "<svg></svg>")
+
+
+@pytest.fixture
 def page(tmp_path: Path) -> MakePage:
     """Makes the page about some runs."""
 

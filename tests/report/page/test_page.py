@@ -121,7 +121,7 @@ def test_whatever_stands_in_a_run_is_shown_as_text(page: MakePage) -> None:
     assert "&lt;script&gt;alert(1)" in html
 
 
-def test_names_that_look_alike_get_files_of_their_own(page: MakePage) -> None:
+def test_names_that_look_alike_get_files_of_their_own(page: MakePage, unrendered: None) -> None:
     made = page(*(MadeRun(label, outputs=20) for label in ("a+b", "a b", "a-b")))
     names = [drawing.name for drawing in made.drawings]
     assert len(names) == len(set(names))
@@ -144,7 +144,7 @@ def test_maps_of_other_methods_can_be_asked_for(page: MakePage) -> None:
     assert names == ["digits-ogm-audio-map", "digits-ogm-visual-map", "digits-ogm-confusion"]
 
 
-def test_the_reference_and_the_columns_are_those_asked_for(page: MakePage) -> None:
+def test_the_reference_and_the_columns_are_those_asked_for(page: MakePage, unrendered: None) -> None:
     made = page(*small_study(), options=Options(reference="diagnose_relearn", columns=["difference", "seeds"]))
     (head, *_) = re.findall(r"<thead>(.*?)</thead>", made.html)
     assert re.findall(r"<button[^>]*>(.*?)</button>", head) == ["method", "minus diagnose_relearn", "seeds"]
@@ -152,7 +152,7 @@ def test_the_reference_and_the_columns_are_those_asked_for(page: MakePage) -> No
     assert captions["digits-difference"].startswith("Accuracy minus that of diagnose_relearn, in percentage points")
 
 
-def test_a_method_keeps_its_colour_and_marker_in_all_sections(page: MakePage) -> None:
+def test_a_method_keeps_its_colour_and_marker_in_all_sections(page: MakePage, unrendered: None) -> None:
     runs = [*small_study(), MadeRun("ogm", every=8), MadeRun("diagnose_relearn", recipe="other", every=8)]
     looks: dict[str, set[tuple[str, str]]] = {}
     for drawing in page(*runs, options=Options(draw_maps=False)).drawings:
@@ -199,7 +199,7 @@ def test_a_report_imports_neither_torch_nor_what_trains() -> None:
     assert [name for name in modules if name == "torch" or name.startswith(("drcli.engine", "drcli.models."))] == []
 
 
-def test_figures_are_of_the_first_recipes(page: MakePage) -> None:
+def test_figures_are_of_the_first_recipes(page: MakePage, unrendered: None) -> None:
     made = page(*(MadeRun(recipe=f"r{number}", epochs=3) for number in range(MOST_DRAWN + 1)))
     assert len(made.drawings) == 2 * MOST_DRAWN
     assert made.html.count(LEFT_OUT) == 1
