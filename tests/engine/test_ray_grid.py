@@ -35,9 +35,9 @@ GPU_NODE = {"CPU": 16.0, "GPU": 2.0}
 CPU_NODE = {"CPU": 4.0}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
-    """Ray on this machine, with two workers of one core."""
+    """Ray on this machine, with two workers of one core; its own processes compute for as long as it is there."""
     found = pytest.importorskip("ray", reason="Ray is not installed: pip install 'drcli[cluster]'")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     found.init(
