@@ -17,6 +17,6 @@ def counted(count: int, one: str, many: str = "") -> str:
 def in_bytes(count: int) -> str:
     """Return a number of bytes in the unit that suits it: "12 bytes", "1.5 GB"."""
     for size, unit in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if count >= size:
+        if 20_000 * count >= 19_999 * size:  # 999,950 bytes are 1.0 MB, not 1000.0 kB
             return f"{count / size:.1f} {unit}"
     return counted(count, "byte")

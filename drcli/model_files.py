@@ -21,7 +21,7 @@ def find_file(model: str, names: Sequence[str], *, saved: str = "a model") -> Pa
     Raises:
         DataError: none is there; names the file, and the command that fetches it.
     """
-    if Path(model).is_dir():
+    if _is_folder(model):
         found = next((Path(model) / name for name in names if (Path(model) / name).is_file()), None)
         if found is None:
             raise DataError(f"{Path(model) / names[0]}: no such file; name a folder that {saved} was saved in")
@@ -33,6 +33,13 @@ def find_file(model: str, names: Sequence[str], *, saved: str = "a model") -> Pa
             f"a network: hf download {model}"
         )
     return found
+
+
+def _is_folder(model: str) -> bool:
+    try:
+        return Path(model).is_dir()
+    except OSError:  # longer than a path may be
+        return False
 
 
 def _cached(model: str, name: str) -> Any:

@@ -20,7 +20,7 @@ def test_a_noun_may_have_a_plural_of_its_own() -> None:
     ("count", "words"),
     [
         *((0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.0 kB"), (2_560_000, "2.6 MB")),
-        *((573 * 10**9, "573.0 GB"), (3 * 10**12, "3.0 TB")),
+        *((999_949, "999.9 kB"), (999_950, "1.0 MB"), (573 * 10**9, "573.0 GB"), (3 * 10**12, "3.0 TB")),
     ],
 )
 def test_bytes_have_the_unit_that_suits_them(count: int, words: str) -> None:

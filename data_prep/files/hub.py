@@ -27,7 +27,8 @@ GRAMMAR = f"{PREFIX}owner/name[/folder][@revision]"
 DEFAULT_BRANCH = "main"
 MOST_FILES = 400_000
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_NAME = re.compile(r"(?!.*(?:--|\.\.))(?!.*(?:\.git|[.-])$)[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+"""As the hub has it: neither of -- and .. anywhere, and none of .git, - and . at the end."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -56,9 +57,10 @@ class Address:
         owner, _, rest = place.removeprefix("datasets/").strip("/").partition("/")
         name, _, folder = rest.partition("/")
         steps = folder.split("/") if folder else []
-        is_plain = all(_NAME.fullmatch(part) for part in (owner, name))
+        is_plain = text.isprintable() and all(_NAME.fullmatch(part) for part in (owner, name))
         if not is_plain or {"", ".", ".."} & set(steps) or bool(has_revision) != bool(revision):
-            raise UsageError(f"--source {text}: must be {GRAMMAR}, such as hf://somebody/vggsound@main")
+            shown = text if text.isprintable() else ascii(text)
+            raise UsageError(f"--source {shown}: must be {GRAMMAR}, such as hf://somebody/vggsound@main")
         return cls(f"{owner}/{name}", folder, revision or DEFAULT_BRANCH)
 
     def __str__(self) -> str:
@@ -70,9 +72,12 @@ class Address:
         return _COMMIT.fullmatch(self.revision) is not None
 
 
-def is_address(source: str | Path | None) -> bool:
-    """Whether a --source is on the hub."""
-    return isinstance(source, str) and source.startswith(PREFIX)
+def text_of(source: str | Path | None) -> str | None:
+    """The address that a --source is, also one that was made into a `Path`, which drops a slash; None of a folder."""
+    text = str(source)
+    if isinstance(source, Path) and source.parts[:1] == (PREFIX.rstrip("/"),):
+        return text.replace("/", "//", 1)
+    return text if text.startswith(PREFIX) else None
 
 
 def commit_of(address: Address, origin: Mapping[str, Any] | None, note: Callable[[str], None]) -> str:
@@ -153,9 +158,13 @@ def _hub() -> Any:
 def _sizes(hub: Any, address: Address) -> dict[str, int]:
     """The sizes of the files of a folder at a commit: as noted when it was first listed, else as the hub lists them."""
     folder = hashlib.sha256(address.folder.encode()).hexdigest()[:16]
-    noted = Path(hub.cached_assets_path("drcli", namespace=address.repository)) / f"{address.revision}-{folder}.json"
+    assets = hub.cached_assets_path("drcli", namespace=address.repository, assets_dir=hub.constants.HF_ASSETS_CACHE)
+    noted = Path(assets) / f"{address.revision}-{folder}.json"
     if noted.is_file():
-        return read_json_object(noted, remedy="delete it")
+        found = read_json_object(noted, remedy="delete it")
+        if not found or not all(type(size) is int and size >= 0 for size in found.values()):
+            raise DataError(f"{noted}: damaged (not the sizes of files); delete it")
+        return found
     sizes = _listed(hub, address)
     write_json(noted, sizes)
     return sizes
@@ -195,7 +204,17 @@ def _size(path: Any) -> int | None:
 
 
 def _cached(hub: Any, address: Address, name: str) -> Any:
-    return hub.try_to_load_from_cache(address.repository, name, revision=address.revision, repo_type="dataset")
+    """Where a file lies in the cache; no path where it does not.
+
+    Raises:
+        DataError: its name leads out of the repository.
+    """
+    try:
+        return hub.try_to_load_from_cache(address.repository, name, revision=address.revision, repo_type="dataset")
+    except ValueError as error:
+        raise DataError(
+            f"{address}: {name!a} cannot be the name of a file ({one_line(error)}); tell its owner"
+        ) from error
 
 
 def _check_space(hub: Any, address: Address, sizes: Mapping[str, int], note: Callable[[str], None]) -> None:

@@ -125,8 +125,8 @@ class _Fold(ABC):
 
     def _ids(self) -> list[str]:
         value = _entry(self.entry, "id", self.where)
-        if not isinstance(value, list | tuple | np.ndarray):
-            raise DataError(f"{self.where}/id: a {type(value).__name__}, expected the names of the segments")
+        if not isinstance(value, list | tuple | np.ndarray) or (isinstance(value, np.ndarray) and value.ndim == 0):
+            raise DataError(f"{self.where}/id: one {type(value).__name__}, expected the names of the segments")
         self._check_count("id", len(value))
         return [_name(f"{self.where}/id", row) for row in value]
 

@@ -40,9 +40,7 @@ class PlainDtype:
     __slots__ = ("numpy",)
 
     def __init__(self, code: Any) -> None:
-        if not isinstance(code, str) or not re.fullmatch(
-            r"[<>=|]?([?biufc]\d{1,2}|[SU]\d{1,6}|[?O]|O8)", code, re.ASCII
-        ):
+        if not isinstance(code, str) or not _CODE.fullmatch(code):
             raise RefusedError(f"an array of {str(code)[:50]!r}")
         self.numpy: np.dtype[Any] = np.dtype(code)
 
@@ -101,8 +99,7 @@ class Unset:
         kind, count = plain(dtype), checked_count(shape)
         order: Literal["C", "F"] = "F" if is_fortran else "C"
         if not kind.hasobject:
-            found: NDArray[Any] = from_bytes(data, kind, count).reshape(shape, order=order)
-            return found if kind.isnative else found.astype(kind.newbyteorder("="), order="K")
+            return from_bytes(data, kind, count).reshape(shape, order=order)
         if type(data) is not list or len(data) != count:
             raise ValueError(f"array of shape {shape} without its elements")
         if not all(type(value) in SCALARS or isinstance(value, np.generic) for value in data):
@@ -136,6 +133,8 @@ def checked_count(shape: Any) -> int:
 def from_bytes(data: Any, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     """`count` elements (count,) from their bytes, which Python 2 has as text; those of a `Payload` stay where they are.
 
+    Swapped bytes are put in this machine's order, which takes a copy.
+
     Raises:
         ValueError: there are more or fewer, or they are not text where they must be.
     """
@@ -150,7 +149,8 @@ def from_bytes(data: Any, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
         return np.empty(0, dtype)
     if dtype.kind == "U" and np.any(np.frombuffer(raw, np.dtype("u4").newbyteorder(dtype.byteorder)) > sys.maxunicode):
         raise ValueError("text with characters that Unicode does not have")
-    return np.frombuffer(raw, dtype)
+    found: NDArray[Any] = np.frombuffer(raw, dtype)
+    return found if dtype.isnative else found.astype(dtype.newbyteorder("="))
 
 
 def make_dtype(code: Any = None, *_: Any) -> PlainDtype:

@@ -79,6 +79,8 @@ class Pretrained:
                 f"{own + 1} at least"
             )
         self.pad = self._pad_id(self._path.with_name(CONFIG))
+        if self.pad >= self.vocabulary:
+            raise self._beyond(self.pad)
         self._made.no_padding()
         self._made.enable_truncation(length)
 
@@ -87,16 +89,28 @@ class Pretrained:
 
         Returns:
             (N, L) ids, padded at the end; N numbers of valid ones; how many texts were cut.
+
+        Raises:
+            DataError: the tokenizer's file is damaged in a place that a text shows.
         """
         ids = np.full((len(texts), self._length), self.pad, np.int32)
         lengths, cut = [], 0
         for row, text in enumerate(texts):  # one by one: threads of tokenizers and processes do not go together
             with self._refusing():
                 found = self._made.encode(text)
-            ids[row, : len(found.ids)] = found.ids
+                ids[row, : len(found.ids)] = found.ids  # one beyond int32 is refused here
             lengths.append(len(found.ids))
             cut += bool(found.overflowing)
+        if (most := int(ids.max(initial=0))) >= self.vocabulary:
+            raise self._beyond(most)
         return ids, lengths, cut
+
+    def _beyond(self, found: int) -> DataError:
+        """The error of an id that none of its tokens has."""
+        last = self.vocabulary - 1
+        return DataError(
+            f"{self._path}: gives the id {found}, those of its tokens end at {last}; save the tokenizer again"
+        )
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
@@ -116,5 +130,5 @@ class Pretrained:
         if padding is not None:
             return int(padding["pad_id"])
         token = read_json_object(config, remedy="save it again").get("pad_token") if config.is_file() else None
-        found = self._made.token_to_id(str(token["content"] if isinstance(token, dict) else token))
+        found = self._made.token_to_id(str(token.get("content") if isinstance(token, dict) else token))
         return 0 if found is None else int(found)

@@ -26,6 +26,7 @@ from drcli.data.format import Statistics
 from drcli.data.parts import PartedArray, Stored, array_files, joined, part_file
 from drcli.errors import DataError
 from drcli.files import sync
+from drcli.reading import one_line
 
 _SEAL = "sealed"
 
@@ -107,8 +108,35 @@ def write_row(folder: Path, modality: str, row: int, value: NDArray[Any]) -> Non
 
 
 def open_map(rows: Path, plan: Plan, split: str, modality: str) -> Stored:
-    """The files of a map that are there, to be read and written as one array."""
-    return joined([np.load(path, mmap_mode="r+") for path in plan.paths(rows, split, modality) if path.is_file()])
+    """The files of a map that are there, to be read and written as one array.
+
+    Raises:
+        DataError: one is missing that others follow, or is damaged.
+    """
+    paths, spec = plan.paths(rows, split, modality), plan.specs[modality]
+    there = [path for path in paths if path.is_file()]
+    for path, expected in zip(there, paths, strict=False):
+        _check(path, spec, is_last=path == there[-1])
+        if path != expected:
+            raise _lost(expected, "is missing")
+    return joined([np.load(path, mmap_mode="r+") for path in there])
+
+
+def _check(path: Path, spec: ArraySpec, *, is_last: bool) -> None:
+    """Refuse a file that is not as it was made; opened for writing, one that is cut off would be filled with zeros."""
+    try:
+        found: Any = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise _lost(path, f"cannot be read ({one_line(error)})") from error
+    if (found.shape[1:], found.dtype) != (spec.shape, np.dtype(spec.dtype)) or not (
+        is_last or len(found) == spec.file_rows
+    ):
+        raise _lost(path, "is damaged")
+
+
+def _lost(path: Path, what: str) -> DataError:
+    """The error of a file <scratch>/<rows>/<split>/<name> that cannot be used."""
+    return DataError(f"{path}: {what}; delete {path.parents[2]} and repeat the command")
 
 
 def sync_rows(rows: Path, plan: Plan) -> None:
@@ -157,7 +185,7 @@ def compact(rows: Path, plan: Plan, split: str, is_kept: Sequence[bool]) -> list
         The former row of each row that is left.
 
     Raises:
-        DataError: files of a map are missing.
+        DataError: files of a map are missing or damaged.
     """
     count = sum(is_kept)
     holes = [row for row in range(count) if not is_kept[row]]
@@ -201,7 +229,7 @@ def _shorten(paths: Sequence[Path], count: int) -> None:
     for path in reversed(paths[kept:]):
         path.unlink(missing_ok=True)
     if not paths[kept - 1].is_file():
-        raise DataError(f"{paths[kept - 1]}: is missing; delete {paths[0].parents[2]} and repeat the command")
+        raise _lost(paths[kept - 1], "is missing")
     _cut(paths[kept - 1], count - (kept - 1) * file_rows)
 
 

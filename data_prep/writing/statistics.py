@@ -15,14 +15,17 @@ from drcli.data.parts import Stored
 ROUNDING = 1e-12
 """Of float64 sums over many values: a smaller standard deviation, relative to the mean, is none."""
 
-_CHUNK_BYTES = 64 * 2**20  # of float64
+_CHUNK_BYTES = 64 * 2**20  # of float64; the sums over everything depend on it in their last bits
+_SMALL_CHUNK = 4 * 2**20  # likewise, where nothing depends on it
 
 Floats = NDArray[np.float64]
 
 
-def pieces_of(array: Stored, mask: NDArray[np.bool_] | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
-    """(number of the first row, rows), of at most `_CHUNK_BYTES` as float64; of a mask, the rows that are there."""
-    step = max(1, _CHUNK_BYTES // (8 * int(np.prod(array.shape[1:]))))
+def pieces_of(
+    array: Stored, mask: NDArray[np.bool_] | None = None, *, most: int = 0
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """(number of the first row, rows), of at most `most` bytes as float64, 0: `_CHUNK_BYTES`; those of a mask."""
+    step = max(1, (most or _CHUNK_BYTES) // (8 * int(np.prod(array.shape[1:]))))
     for start in range(0, len(array), step):
         rows = slice(start, start + step)
         yield start, array[rows] if mask is None else array[rows][mask[rows]]
@@ -56,13 +59,13 @@ def statistics(
         assert lengths is not None
         return _by_dimension(lambda: (piece[valid] for piece, valid in _with_steps(array, lengths)))
     if kind == "vector":
-        return _by_dimension(lambda: (piece for _, piece in pieces_of(array, mask)))
+        return _by_dimension(lambda: (piece for _, piece in pieces_of(array, mask, most=_SMALL_CHUNK)))
     return _over_everything(array, mask)
 
 
 def _with_steps(array: Stored, lengths: NDArray[np.int64]) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
     """Pieces (n, L, D), and which of their steps are valid, (n, L)."""
-    for start, piece in pieces_of(array):
+    for start, piece in pieces_of(array, most=_SMALL_CHUNK):
         yield piece, np.arange(array.shape[1]) < lengths[start : start + len(piece), None]
 
 

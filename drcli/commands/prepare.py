@@ -16,7 +16,7 @@ from rich.text import Text
 
 from drcli.amounts import counted
 from drcli.data.format import INFO_FILE, DatasetInfo, read_info
-from drcli.engine.ray_cluster import uses_ray
+from drcli.engine.ray_cluster import import_ray, uses_ray
 from drcli.errors import UsageError
 from drcli.names import DATASETS
 from drcli.recipe.load import load_recipe, only
@@ -98,14 +98,31 @@ def run(request: PrepareRequest, progress: Console) -> Prepared | PartPrepared:
     Raises:
         DrcliError: bad usage or recipe, or a source that is missing or unreadable; a file that was altered.
     """
-    if sum((request.shard is not None, request.merge, request.verify)) > 1:
-        raise UsageError("--shard, --merge and --verify are three commands; give one of them")
+    on_ray = uses_ray(request.engine, {"--address": request.address})
+    _check_parts(request, on_ray=on_ray)
     request = fetched(request, progress)
-    if uses_ray(request.engine, {"--address": request.address}):
+    if on_ray:
         from drcli.commands.prepare_ray import prepare_on_ray
 
         return prepare_on_ray(request, progress)
     return prepare(request, progress) if request.shard is None else prepare_shard(request, progress)
+
+
+def _check_parts(request: PrepareRequest, *, on_ray: bool) -> None:
+    """Refuse what the options about parts alone show to be wrong: before anything is fetched, which may take hours."""
+    from data_prep.writing.shards import Shard
+
+    commands = sum((request.shard is not None, request.merge, request.verify))
+    if commands > 1:
+        raise UsageError("--shard, --merge and --verify are three commands; give one of them")
+    if on_ray and commands:
+        raise UsageError("--engine ray makes all parts and joins them; leave out --shard, --merge and --verify")
+    if request.shard is not None:
+        Shard.parse(request.shard)
+    if on_ray:
+        import_ray()
+    if on_ray or request.shard is not None or request.merge:
+        shardable(recipe_of(request))
 
 
 def fetched(request: PrepareRequest, progress: Console) -> PrepareRequest:
@@ -117,13 +134,15 @@ def fetched(request: PrepareRequest, progress: Console) -> PrepareRequest:
     """
     from data_prep.files import hub
 
-    if not hub.is_address(request.source) or request.verify:
+    text = hub.text_of(request.source)
+    if text is None or request.verify:
         return request
     from data_prep.writing.publish import is_occupied
 
-    address, block = hub.Address.parse(str(request.source)), recipe_of(request).dataset
+    parse_share(request.max_bad)
+    address, block = hub.Address.parse(text), recipe_of(request).dataset
     if not DATASETS.load(block.name).needs_source:
-        raise UsageError(f"dataset {block.name!r} needs no download: leave out --source {request.source}")
+        raise UsageError(f"dataset {block.name!r} needs no download: leave out --source {text}")
     there = read_info(block.root).source.get("hub") if is_occupied(block.root.resolve()) and not request.fresh else None
 
     def note(text: str) -> None:

@@ -54,9 +54,6 @@ def prepare_on_ray(request: PrepareRequest, progress: Console) -> Prepared:
         DrcliError: bad usage or recipe, a source that is missing or unreadable, no cluster, or a part that failed.
         InterruptedRunError: Ctrl-C or SIGTERM came; the workers were ended.
     """
-    if request.shard is not None or request.merge or request.verify:
-        raise UsageError("--engine ray makes all parts and joins them; leave out --shard, --merge and --verify")
-    import_ray()
     recipe, max_bad = recipe_of(request), parse_share(request.max_bad)
     preparer = shardable(recipe)
     if request.fresh or not (recipe.dataset.root / INFO_FILE).is_file():

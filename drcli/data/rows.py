@@ -9,6 +9,7 @@ all but a cut within those microseconds into an error.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import tokenize
@@ -132,14 +133,20 @@ def open_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     except (OSError, *_HEADER_ERRORS, tokenize.TokenError) as error:
         raise DataError(f"{path}: not a readable array ({error}); prepare again with --fresh") from error
     if found != shape or stored.name != dtype or is_fortran or not stored.isnative:
+        order = ", column by column" if is_fortran else ""
+        swapped = "" if stored.isnative else ", bytes swapped"
         raise DataError(
-            f"{path}: holds {stored.name} {found}, {INFO_FILE} says {dtype} {shape}; "
+            f"{path}: holds {stored.name} {found}{order}{swapped}, {INFO_FILE} says {dtype} {shape}; "
             "prepare the dataset again with --fresh"
         )
     expected = offset + math.prod(shape) * stored.itemsize
     if size != expected:
         raise DataError(f"{path}: has {size} bytes, its header says {expected}; prepare the dataset again with --fresh")
-    return np.memmap(path, dtype=stored, mode="c", offset=offset, shape=shape)
+    try:
+        return np.memmap(path, dtype=stored, mode="c", offset=offset, shape=shape)
+    except OSError as error:
+        more = "; allow more with `ulimit -n`, one for each file of the dataset" if error.errno == errno.EMFILE else ""
+        raise DataError(f"{path}: cannot be mapped into memory ({error.strerror}){more}") from error
 
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -273,3 +274,14 @@ def test_it_says_how_large_it_is() -> None:
 )
 def test_files_are_named_in_order(rows: int, file_rows: int, names: list[str], sizes: list[int]) -> None:
     assert (array_files("a", rows, file_rows), rows_of_files(rows, file_rows)) == (names, sizes)
+
+
+def test_more_files_than_the_process_may_open_are_refused_with_the_way_out(roots: tuple[Path, Path]) -> None:
+    dataset, limits = open_dataset(roots[1]), resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (roots[1] / "dataset.json").open() as stream:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (stream.fileno() + 10, limits[1]))
+    try:
+        with pytest.raises(DataError, match=r"cannot be mapped .*Too many open files.*; allow more with `ulimit -n`"):
+            dataset.split("train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

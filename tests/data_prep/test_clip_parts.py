@@ -127,6 +127,29 @@ def test_stopped_after_a_file_was_moved_removed_or_cut_the_next_run_gives_the_sa
     assert not (tmp_path / "out.partial").exists()
 
 
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (Path.unlink, "is missing"),
+        (lambda path: os.truncate(path, path.stat().st_size - 1), "cannot be read"),
+        (lambda path: np.save(path, np.zeros((5, 1, 2, 3))), "is damaged"),
+        (lambda path: np.save(path, np.zeros((4, 1, 2, 3), "f4")), "is damaged"),
+    ],
+    ids=["gone", "cut off", "another type", "short"],
+)
+def test_a_file_between_others_that_was_damaged_since_the_stop_is_named(
+    damage: Callable[[Path], object], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, scratch = make_source(tmp_path / "source"), tmp_path / "out.partial"
+    with monkeypatch.context() as patched:
+        stop_after(patched, clips, "compact", 1)
+        with suppress(KeyboardInterrupt):
+            source.prepare(tmp_path / "out")
+    damage(scratch / "rows" / "train" / "audio.001.npy")
+    with pytest.raises(DataError, match=rf"rows/train/audio\.001\.npy: {what}.*; delete {scratch} and repeat"):
+        source.prepare(tmp_path / "out")
+
+
 def stop_after(patched: pytest.MonkeyPatch, owner: Any, name: str, nth: int) -> None:
     """Let the nth call of a function raise KeyboardInterrupt after it did its work."""
     original, calls = getattr(owner, name), itertools.count(1)

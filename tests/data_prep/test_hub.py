@@ -13,7 +13,7 @@ from support.command_line import invoke, tree
 from support.hub import Hub, serving
 
 import drcli
-from data_prep.files.hub import Address
+from data_prep.files.hub import Address, text_of
 from drcli.data.format import read_info
 from drcli.errors import DataError, DrcliError, UsageError
 
@@ -53,10 +53,18 @@ def test_an_address_is_a_repository_a_folder_and_a_revision(text: str, address: 
     assert address.is_pinned == (address.revision == "0f" * 20)
 
 
-@pytest.mark.parametrize("rest", ["", "somebody", "a b/c", "somebody/clips/../x", "somebody/clips//x", "o/n@"])
+OTHERWISE = ["", "somebody", "a b/c", "somebody/clips/../x", "somebody/clips//x", "o/n@", "o/n--m", "o/n..m", "o/n.git"]
+
+
+@pytest.mark.parametrize("rest", [*OTHERWISE, "o/n.", "o/n@ma\nin", "o/n/\x1b[31m"])
 def test_an_address_that_is_written_otherwise_is_refused(rest: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"must be hf://owner/name\[/folder\]\[@revision\], such as hf://"):
         drcli.prepare("arrays", source=f"hf://{rest}", out=tmp_path / "out", progress=False)
+
+
+def test_an_address_that_was_made_a_path_is_one_still() -> None:
+    assert text_of(Path("hf://somebody/clips/mine@main")) == "hf://somebody/clips/mine@main"
+    assert text_of(Path("mine/hf:/somebody")) is text_of("hf:/somebody") is text_of(None) is None
 
 
 def test_a_folder_of_a_repository_becomes_the_dataset_that_its_download_gives(
@@ -156,12 +164,32 @@ def test_nothing_is_asked_for_where_it_cannot_be_used(
         drcli.prepare("arrays", source="hf://somebody/clips", out=tmp_path / "taken", progress=False)
     with pytest.raises(UsageError, match="dataset 'digits' needs no download: leave out --source hf://somebody/clips"):
         drcli.prepare("digits", source="hf://somebody/clips", out=tmp_path / "out", progress=False)
+    for options in (["--shard", "9/2"], ["--shard", "1/2"], ["--merge"], ["--engine", "spark"], ["--max-bad", "2"]):
+        invoke("prepare", "arrays", "--source", "hf://somebody/clips", "--out", tmp_path / "out", *options, code=2)
     assert hub.requests == []
     free: Any = type("Free", (), {"free": 1000})
     monkeypatch.setattr("data_prep.files.hub.shutil.disk_usage", lambda _: free)
     with pytest.raises(DataError, match=r"kB are to be downloaded, .* has 1\.0 kB of space; free some, or set HF_HOME"):
         drcli.prepare("arrays", source="hf://somebody/clips", out=tmp_path / "out", progress=False)
     assert not any("/resolve/" in path for path in hub.requests)
+
+
+@pytest.mark.parametrize("noted", ["{}", '{"mine/val.npz": "1"}', '{"mine/val.npz": -1}', "[1]"])
+def test_a_damaged_note_of_the_sizes_is_refused(noted: str, hub: Hub, clips: dict[str, bytes], tmp_path: Path) -> None:
+    source = f"hf://somebody/clips/mine@{hub.commit(clips)}"
+    prepare(source, tmp_path / "out")
+    (note,) = (tmp_path / "cache" / "assets").rglob("*.json")
+    note.write_text(noted)
+    with pytest.raises(DataError, match=r"\.json: damaged \(not .*\); delete it"):
+        drcli.prepare("arrays", source=source, out=tmp_path / "again", progress=False)
+
+
+def test_a_file_whose_name_leads_out_of_the_repository_is_refused(
+    hub: Hub, clips: dict[str, bytes], tmp_path: Path
+) -> None:
+    hub.commit({**clips, "mine/../../out.npz": b"1"})
+    with pytest.raises(DataError, match=r"'mine/\.\./\.\./out\.npz' cannot be the name of a file"):
+        drcli.prepare("arrays", source="hf://somebody/clips/mine", out=tmp_path / "out", progress=False)
 
 
 def test_without_the_package_the_message_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,7 @@ def test_every_type_of_element_and_order_is_read_where_it_lies(tmp_path: Path) -
         found = load_pickle(write(tmp_path, pickle.dumps(arrays, protocol=protocol)))
         for name, array in arrays.items():
             np.testing.assert_array_equal(found[name], array)
+            assert found[name].dtype.isnative
 
 
 def test_an_array_in_two_places_is_one(tmp_path: Path) -> None:

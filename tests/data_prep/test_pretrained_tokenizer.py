@@ -38,7 +38,9 @@ def test_a_text_has_the_tokenizers_own_tokens_around_it_and_is_cut_between_them(
     assert (made.vocabulary, made.pad) == (len(TOKENS), pad)
 
 
-@pytest.mark.parametrize(("config", "pad"), [({"pad_token": {"content": "[SEP]"}}, 2), ({}, 0), (None, 0)])
+@pytest.mark.parametrize(
+    ("config", "pad"), [({"pad_token": {"content": "[SEP]"}}, 2), ({"pad_token": {}}, 0), ({}, 0), (None, 0)]
+)
 def test_the_padding_is_what_the_configuration_says_or_0(tmp_path: Path, config: object, pad: int) -> None:
     path = save_tokenizer(tmp_path / "t") / "tokenizer_config.json"
     path.unlink()
@@ -56,6 +58,10 @@ def test_the_padding_of_the_tokenizers_own_file_comes_first_and_pads_no_text(tmp
     made.save(str(path))
     found = Pretrained(str(tmp_path / "t"), 8)
     assert (found.pad, found.token_ids(["pie"])[1]) == (9, [3])
+    made.enable_padding(pad_id=2**32 - 1, length=20)
+    made.save(str(path))
+    with pytest.raises(DataError, match="gives the id 4294967295, those of its tokens end at"):
+        Pretrained(str(tmp_path / "t"), 8)
 
 
 def test_dishes_get_the_ids_of_the_tokenizer_and_its_digest_twice_the_same(tmp_path: Path) -> None:
@@ -93,6 +99,7 @@ def test_tweets_take_it_too(tmp_path: Path) -> None:
             r"tokenizer: none: no folder, and tokenizer\.json of a model .*: hf download none; hashing needs no file",
         ),
         ("empty", r"empty/tokenizer\.json: no such file; name a folder that a fast tokenizer was saved in"),
+        ("n" * 5000, r"n: no folder, and tokenizer\.json of a model of this name is not in the cache; fetch it"),
         ("damaged", r"damaged/tokenizer\.json: is no fast tokenizer that can be used \(.*\); save the tokenizer again"),
     ],
 )
@@ -121,6 +128,8 @@ def test_a_length_without_room_for_a_word_is_refused(tmp_path: Path) -> None:
     [
         ({"[UNK]": "[UKN]"}, r"can be used \(.*Missing \[UNK\] token from the vocabulary\); save the tokenizer again"),
         ({'"pie": 9': '"pie": 4294967295'}, r"has 4294967296 ids, 16777216 may be; is it damaged\?"),
+        ({"[\n          1\n": "[\n          99\n"}, r"gives the id 99, those of its tokens end at \d+; save the"),
+        ({"[\n          1\n": "[\n          4294967295\n"}, r"is no fast tokenizer that can be used \(.*4294967295"),
         ({'"[CLS]": {': '"[CLX]": {'}, r"is no fast tokenizer that can be used"),  # on which its Rust part panics
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,20 @@ def test_statistics_by_dimension_are_numpy_s_bit_for_bit_whatever_the_pieces(
     values = array if lengths is None else array[np.arange(3) < lengths[:, None]]
     wanted = values.mean(0, np.float64).tolist(), values.astype(np.float64).std(0).tolist()
     for size in (8, 1000, 10**6):
-        monkeypatch.setattr(module, "_CHUNK_BYTES", size)
+        monkeypatch.setattr(module, "_SMALL_CHUNK", size)
         mean, std = module.statistics(array, "vector" if lengths is None else "sequence", lengths, None)
         assert (list(mean), list(std)) == wanted
+
+
+def test_statistics_by_dimension_take_little_memory_whatever_the_array() -> None:
+    array, lengths = np.zeros((400, 50, 300), np.float32), np.full(400, 49)  # 24 MB
+    array[::2] = 1
+    tracemalloc.start()
+    module.statistics(array, "sequence", lengths, None)
+    module.statistics(array.reshape(-1, 300), "vector", None, None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < array.nbytes
 
 
 def test_description_names_and_digests_every_file(tmp_path: Path) -> None:
