@@ -136,7 +136,8 @@ SourceOpt = Annotated[
     str | None,
     typer.Option(
         metavar="DIR|hf://OWNER/NAME",
-        help="Folder of the official download, or hf://owner/name[/folder][@revision] on the Hugging Face Hub.",
+        help="Folder of the official download, or hf://owner/name on the Hugging Face Hub, with /folder and @revision "
+        "where wanted.",
     ),
 ]
 MaxBadOpt = Annotated[
