@@ -147,13 +147,17 @@ SUBJECTS = [*ALONE, *(Subject(name, relearn=True) for name in METHODS.names() if
 """With re-learning on top, what it cannot change is not tried again: numbers of modalities, accumulation, precision."""
 
 QUICK = {"joint", "ogm_ge", "pmr", "agm", "g_blending", "reconboost", "aug", "uni_pretrained"}
-"""These are tried in every test run with re-learning on top, with any number of modalities, stopped in every epoch, in
-another order, and with everything that hardly depends on the method; the others only by the slow tests."""
+"""These are tried in every test run with any number of modalities, stopped in every epoch, in another order, and with
+everything that hardly depends on the method; the others only by the slow tests."""
+
+QUICK_RELEARN = {"joint", "ogm_ge", "pmr", "aug"}
+"""These are tried in every test run with re-learning on top."""
 
 
 def marks(subject: Subject, *, always: bool = True) -> list[pytest.MarkDecorator]:
     """Return whether a subject is for every test run, or slow; without `always` one that is not in QUICK is slow."""
-    return [pytest.mark.slow] if subject.name not in QUICK and (subject.relearn or not always) else []
+    is_quick = subject.name in QUICK_RELEARN if subject.relearn else always or subject.name in QUICK
+    return [] if is_quick else [pytest.mark.slow]
 
 
 every_method = pytest.mark.parametrize("name", METHODS.names())

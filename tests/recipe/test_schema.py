@@ -60,7 +60,7 @@ def raw_recipes(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(raw=raw_recipes())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 def test_a_recipe_survives_plain_data_json_and_yaml(fakes: None, raw: dict[str, Any]) -> None:
     recipe = recipe_from_dict(raw, where="raw")
     data = recipe.to_dict()
