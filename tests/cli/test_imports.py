@@ -119,6 +119,7 @@ def test_the_first_epoch_on_digits_waits_for_no_package_it_does_not_need(tmp_pat
     assert (tmp_path / "data" / "digits" / "dataset.json").is_file()
 
 
+@pytest.mark.slow
 def test_optimizers_and_sketches_import_none_of_the_packages_of_torch_that_take_seconds() -> None:
     """The compiler takes as long as torch itself; the first epoch, or `drcli show`, would wait for it."""
     modules, _ = imported(program=WITHOUT_TRAINING)

@@ -225,7 +225,7 @@ def test_a_preparation_killed_at_random_and_repeated_gives_the_same_bytes(tmp_pa
     source.prepare(tmp_path / "undisturbed", max_bad=0.5)
     make_source(tmp_path / "source", broken="c02 c09", seconds=0.15)
     delays = random.Random(workers)
-    for _ in range(3):
+    for _ in range(2):
         (source.folder / "calls").unlink(missing_ok=True)
         process = start(source.folder, tmp_path / "out", workers, program=PROGRAM)
         wait_for(source.folder / "calls", process)

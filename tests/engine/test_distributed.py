@@ -48,7 +48,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 REFUSED = [name for name in METHODS.names() if METHODS.load(name).distributed_reason]
 SHARED = [name for name in METHODS.names() if name not in REFUSED]
 LONG = ("diagnose_relearn", "reconboost")
-QUICK = ("joint", "diagnose_relearn", "pmr", "g_blending", "smv")
+QUICK = ("diagnose_relearn", "pmr", "smv")
 """Methods that differ in what processes must tell each other, tried in every test run; the slow tests try all."""
 IN_PARTS = ("joint", "pmr", "agm", "ogm", "smv")
 IN_PARTS_QUICK = ("smv",)

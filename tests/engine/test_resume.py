@@ -39,7 +39,7 @@ TARGETS = {
     "write_summary": (RunDirectory, "write_summary"),
 }
 CALLED_ONCE = {"truncate", "write_outputs", "write_summary"}
-QUICK = ("checkpoint.save", "log_event", "write_summary", "soft_reinitialise")
+QUICK = ("checkpoint.save", "log_event", "soft_reinitialise")
 """Tried in every test run; the others by the slow tests."""
 
 

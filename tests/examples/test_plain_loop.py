@@ -28,7 +28,7 @@ def loop(parts: Parts, checkpoint: Path, seed: Callable[[int], object]) -> Any:
     return as_drcli_names(model.state_dict())
 
 
-@pytest.mark.parametrize("stopped_before", [None, 2])
+@pytest.mark.parametrize("stopped_before", [pytest.param(None, marks=pytest.mark.slow), 2])
 def test_its_weights_are_those_of_drcli_train(stopped_before: int | None, recipe: Recipe, tmp_path: Path) -> None:
     run = trained(recipe, tmp_path / "run")
     events = log(tmp_path / "run" / "events.jsonl")

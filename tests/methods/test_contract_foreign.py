@@ -20,7 +20,7 @@ from drcli.recipe.schema import Recipe
 from drcli.relearning.features import evaluating
 
 MODULE = {"backbone": "module", "path": "support.models_of_others:Mean", "options": {"width": 5}}
-ALWAYS = ("joint", "diagnose_relearn", "ogm_ge")
+ALWAYS = ("diagnose_relearn", "ogm_ge")
 
 
 def of_method(name: str, made: Mapping[str, Any], encoder: Mapping[str, Any]) -> Recipe:

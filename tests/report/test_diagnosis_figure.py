@@ -62,7 +62,7 @@ def picture(
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("suffix", STARTS)
+@pytest.mark.parametrize("suffix", ["png", pytest.param("svg", marks=pytest.mark.slow), "pdf"])
 def test_the_suffix_decides_the_type_and_the_bytes_repeat(tmp_path: Path, flat_maps: None, suffix: str) -> None:
     first, second = (picture(tmp_path / f"{name}.{suffix}") for name in ("first", "second"))
     assert first.startswith(STARTS[suffix])

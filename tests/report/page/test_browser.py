@@ -165,7 +165,7 @@ def test_every_text_can_be_read(tab: Browser, made: tuple[Path, Page], scheme: s
     assert [(round(ratio, 2), text) for ratio, text in found if ratio < 4.5] == []
 
 
-@pytest.mark.parametrize("pressed", [False, True])
+@pytest.mark.parametrize("pressed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_on_paper_the_page_is_light_and_whole(tab: Browser, made: tuple[Path, Page], pressed: bool) -> None:
     tab.open(made[0], width=SHEET, scheme=LIGHT if pressed else DARK, media="print")
     if pressed:
