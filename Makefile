@@ -13,7 +13,7 @@ WORKERS ?= 2
 # tests that share something, such as Ray or the runs of a method, mostly stay together, and no file keeps one waiting.
 PARALLEL := -n $(WORKERS) --dist worksteal
 INPUTS ?= 10000
-DEMO := name=demo training.epochs=16 methods.diagnose_relearn.every=4
+DEMO := name=demo training.epochs=14 methods.diagnose_relearn.every=4
 # make table1 DATASET=digits, or DATA=DIR where the prepared datasets are DIR/cremad and so on; ENGINE=ray spreads the
 # runs, SET='monitor=test training.precision=fp32' changes values of the recipes
 REPRODUCE := $(BIN)/drcli reproduce $(if $(DATASET),--dataset "$(DATASET)") $(if $(DATA),--data "$(DATA)") \
@@ -51,7 +51,7 @@ $(DONE): pyproject.toml constraints.txt
 	fi
 	@touch $@
 
-demo: $(DONE) ## unimodal, joint training and D&R on the embedded dataset, one seed, 16 of the recipe's 60 epochs
+demo: $(DONE) ## unimodal, joint training and D&R on the embedded dataset, one seed, 14 of the recipe's 60 epochs
 	$(BIN)/drcli train digits $(DEMO) --method unimodal,joint,diagnose_relearn --seeds 0
 
 table1: $(DONE) ## comparison of methods, CREMA-D and Kinetics-Sounds; DATASET=digits uses the embedded data
