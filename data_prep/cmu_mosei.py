@@ -21,6 +21,7 @@ from data_prep.base import Filled
 from data_prep.files.folders import find_files
 from data_prep.job import Job
 from data_prep.segment_pickles import SegmentPickles
+from data_prep.segments import range_of, task_of
 from data_prep.sources.mosei_folds import FOLDS_FILE, Folds, mosei_video, read_folds
 from data_prep.sources.mosi_csd import NO_FOLD, ROLES, choose_files, read_csd
 from data_prep.sources.mosi_files import MMSA_SHA256 as MOSI_SHA256
@@ -44,7 +45,6 @@ CLASSES = {
     "seven_bins": ("below -2", "-2 to -1", "-1 to 0", "0", "0 to 1", "1 to 2", "above 2"),
     "score": ("score",),
 }
-RANGE = Regression(-3.0, 3.0)
 
 
 class CmuMosei(SegmentPickles):
@@ -88,12 +88,12 @@ class CmuMosei(SegmentPickles):
     @classmethod
     def task(cls, settings: Settings) -> TaskName:
         """Return what the target makes of it."""
-        return "regression" if settings.target == "score" else "classification"
+        return task_of(settings.target)
 
     @property
     def regression(self) -> Regression | None:
         """Range of the scores, where they are the target."""
-        return RANGE if self.settings.target == "score" else None
+        return range_of(self.settings.target)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -23,13 +23,13 @@ from data_prep.job import Job
 from data_prep.segments import (
     Shapes,
     check_bad,
-    labelled,
-    scored,
+    range_of,
     sequence_shapes,
     size_note,
     skipped_lines,
+    task_of,
     wordless,
-    write_segments,
+    write_chosen,
 )
 from data_prep.sources.mosi_csd import INCOMPLETE, read_csd
 from data_prep.sources.mosi_files import MMSA_SHA256, Download, FileName, find_download
@@ -41,7 +41,6 @@ from data_prep.sources.mosi_utterances import WHY_OWN_FOLDS, read_utterances
 from data_prep.writing.provenance import content_digest
 from data_prep.writing.writer import DatasetWriter
 from drcli.amounts import counted
-from drcli.data.target import Regression
 from drcli.errors import DataError, UsageError
 from drcli.task import TaskName
 
@@ -53,7 +52,6 @@ CLASSES = {
     "seven": ("-3", "-2", "-1", "0", "1", "2", "3"),
     "score": ("score",),
 }
-RANGE = Regression(-3.0, 3.0)
 
 
 class CmuMosi(DownloadPreparer):
@@ -111,7 +109,7 @@ class CmuMosi(DownloadPreparer):
     @classmethod
     def task(cls, settings: Settings) -> TaskName:
         """Return what the target makes of it."""
-        return "regression" if settings.target == "score" else "classification"
+        return task_of(settings.target)
 
     def fingerprint(self, source: Path) -> str:
         """SHA-256 of the pickle, or over those of the .csd files by role."""
@@ -174,11 +172,12 @@ class CmuMosi(DownloadPreparer):
     def _write(self, job: Job, contents: Contents, shapes: Shapes) -> DatasetWriter:
         """Write the splits. The limit keeps the shares of the classes; of the seven, where scores are wanted."""
         target = self.settings.target
-        if target == "score":
-            splits = scored(contents, lambda segment: class_of(segment.sentiment, "seven"), job)
-            return write_segments(job, self.name, CLASSES[target], splits, shapes, RANGE)
-        chosen = labelled(contents, lambda segment: class_of(segment.sentiment, target), CLASSES[target], job)
-        return write_segments(job, self.name, CLASSES[target], chosen, shapes)
+        kept_by = "seven" if target == "score" else target
+
+        def of(segment: Segment) -> int | None:
+            return class_of(segment.sentiment, kept_by)
+
+        return write_chosen(job, self.name, CLASSES[target], contents, of, shapes, range_of(target))
 
 
 def class_of(sentiment: float, target: str) -> int | None:

@@ -14,20 +14,16 @@ from data_prep.base import DownloadPreparer, Filled
 from data_prep.files.folders import find_files
 from data_prep.job import Job
 from data_prep.segments import (
-    Shapes,
     check_bad,
-    labelled,
-    scored,
     sequence_shapes,
     size_note,
     skipped_lines,
     wordless,
-    write_segments,
+    write_chosen,
 )
 from data_prep.sources.mosi_pickles import read_pickle
 from data_prep.sources.mosi_segments import MODALITIES, Contents, Segment, check_contents
 from data_prep.writing.provenance import content_digest
-from data_prep.writing.writer import DatasetWriter
 from drcli.data.target import Regression
 from drcli.errors import DataError
 
@@ -127,7 +123,7 @@ class SegmentPickles(DownloadPreparer):
         check_bad(contents, job.max_bad, str(path), exempt=self.exempt(contents))
         shapes = sequence_shapes(contents, self.settings.max_length, self.settings.max_frames)
         return Filled(
-            self._write(job, contents, shapes),
+            write_chosen(job, self.name, self.classes, contents, self.class_of, shapes, self.regression),
             {
                 "files": dict(files),
                 "aligned": contents.is_aligned,
@@ -138,14 +134,6 @@ class SegmentPickles(DownloadPreparer):
                 **source,
             },
         )
-
-    def _write(self, job: Job, contents: Contents, shapes: Shapes) -> DatasetWriter:
-        """Write the splits, with classes or with the labels themselves."""
-        if self.regression is not None:
-            splits = scored(contents, self.class_of, job)
-            return write_segments(job, self.name, self.classes, splits, shapes, self.regression)
-        pairs = labelled(contents, self.class_of, self.classes, job)
-        return write_segments(job, self.name, self.classes, pairs, shapes)
 
     def exempt(self, contents: Contents) -> Sequence[str]:
         """Ids of segments that are known to be missing from the files."""

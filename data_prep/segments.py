@@ -13,6 +13,7 @@ from data_prep.writing.writer import DatasetWriter, SplitWriter
 from drcli.data.format import SPLITS
 from drcli.data.target import Regression
 from drcli.errors import DataError
+from drcli.task import TaskName
 
 MOST_LINES = 20  # of warnings about single segments
 
@@ -21,6 +22,19 @@ Labelled = tuple[Segment, int]
 """A segment and its class."""
 Scored = tuple[Segment, float]
 """A segment and its score."""
+
+SENTIMENT = Regression(-3.0, 3.0)
+"""Range of the scores of CMU-MOSI and CMU-MOSEI."""
+
+
+def task_of(target: str) -> TaskName:
+    """What a target makes of the task: "score" is the real value, all others are classes."""
+    return "regression" if target == "score" else "classification"
+
+
+def range_of(target: str) -> Regression | None:
+    """Range of a target's values; None of classes."""
+    return SENTIMENT if task_of(target) == "regression" else None
 
 
 def sequence_shapes(contents: Contents, max_length: int, max_frames: int | None) -> dict[str, tuple[int, int]]:
@@ -91,6 +105,26 @@ def _limited(
         members[split] = np.arange(first, len(everything))
     labels = np.array([label for _, label in everything], dtype=np.int64)
     return limit_splits(members, labels, job.limit, row_generator(0, "limit")), everything
+
+
+def write_chosen(
+    job: Job,
+    name: str,
+    classes: tuple[str, ...],
+    contents: Contents,
+    class_of: Callable[[Segment], int | None],
+    shapes: Shapes,
+    regression: Regression | None = None,
+) -> DatasetWriter:
+    """Write the segments that have a class, with it, or all that have words, with their scores; see `write_segments`.
+
+    Raises:
+        DataError: as `labelled` or `scored`.
+    """
+    splits: Mapping[str, Sequence[Scored]] = (
+        labelled(contents, class_of, classes, job) if regression is None else scored(contents, class_of, job)
+    )
+    return write_segments(job, name, classes, splits, shapes, regression)
 
 
 def write_segments(
