@@ -52,7 +52,7 @@ class Sharing:
     why: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        each = count(self.threads)
+        each = counted(self.threads, "thread")
         text = each if self.jobs == 1 else f"{self.jobs} runs at once, with {each} each"
         return f"{text} ({self.why})" if self.why else text
 
@@ -60,11 +60,6 @@ class Sharing:
     def asked(self) -> int | None:
         """The number of threads that the user has asked for, if any."""
         return self.threads if self.is_asked else None
-
-
-def count(threads: int) -> str:
-    """Return a number of threads in words."""
-    return counted(threads, "thread")
 
 
 def share_out(asked: int | None, device: torch.device, runs: int, threads: int | None = None) -> Sharing:

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from drcli import checkpoint
+from drcli.amounts import counted
 from drcli.data.prepared import PreparedDataset
 from drcli.engine.assemble import Assembly, assemble, check_identity, load_weights, restore
-from drcli.engine.cores import count, going_on, using
+from drcli.engine.cores import going_on, using
 from drcli.engine.device import PeakMemory, compile_forward, environment, set_determinism, source_of
 from drcli.engine.evaluate import Evaluation, evaluate_split, num_parameters
 from drcli.engine.trainer import Trainer
@@ -115,9 +116,9 @@ def _same_threads(
     before = begun.threads if device.type == begun.device == "cpu" else None
     now, here = going_on(before, asked), torch.get_num_threads()
     if before is not None and now != before:
-        listener.on(Note(f"{run.folder}: was begun with {count(before)}, goes on with {now}; {OTHER_BITS}"))
+        listener.on(Note(f"{run.folder}: was begun with {counted(before, 'thread')}, goes on with {now}; {OTHER_BITS}"))
     elif now != here:
-        listener.on(Note(f"{run.folder}: goes on with {count(now)}, as it was begun"))
+        listener.on(Note(f"{run.folder}: goes on with {counted(now, 'thread')}, as it was begun"))
     with using(now):
         yield
 
