@@ -116,27 +116,41 @@ def open_map(rows: Path, plan: Plan, split: str, modality: str) -> Stored:
     paths, spec = plan.paths(rows, split, modality), plan.specs[modality]
     there = [path for path in paths if path.is_file()]
     for path, expected in zip(there, paths, strict=False):
-        _check(path, spec, is_last=path == there[-1])
+        # Opened for writing, one that is cut off would be filled with zeros.
+        load_rows(path, spec.shape, np.dtype(spec.dtype), None if path == there[-1] else spec.file_rows)
         if path != expected:
             raise _lost(expected, "is missing")
     return joined([np.load(path, mmap_mode="r+") for path in there])
 
 
-def _check(path: Path, spec: ArraySpec, *, is_last: bool) -> None:
-    """Refuse a file that is not as it was made; opened for writing, one that is cut off would be filled with zeros."""
+def load_rows(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], count: int | None, *, repeated: str = ""
+) -> NDArray[Any]:
+    """Map a file of rows for reading.
+
+    Args:
+        path: of it, <scratch>/<rows>/<split>/<name>.
+        shape: of a row.
+        dtype: of the values.
+        count: of the rows; None: any number.
+        repeated: what is added to the command that makes the rows anew, for messages.
+
+    Raises:
+        DataError: it is missing, cut off, or holds something else.
+    """
     try:
-        found: Any = np.load(path, mmap_mode="r")
+        rows: Any = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
-        raise _lost(path, f"cannot be read ({one_line(error)})") from error
-    if (found.shape[1:], found.dtype) != (spec.shape, np.dtype(spec.dtype)) or not (
-        is_last or len(found) == spec.file_rows
-    ):
-        raise _lost(path, "is damaged")
+        raise _lost(path, f"cannot be read ({one_line(error)})", repeated) from error
+    is_whole = rows.ndim > 0 and (rows.shape[1:], rows.dtype) == (shape, dtype) and count in {None, len(rows)}
+    if not is_whole:
+        raise _lost(path, "is damaged", repeated)
+    return np.asarray(rows)
 
 
-def _lost(path: Path, what: str) -> DataError:
+def _lost(path: Path, what: str, repeated: str = "") -> DataError:
     """The error of a file <scratch>/<rows>/<split>/<name> that cannot be used."""
-    return DataError(f"{path}: {what}; delete {path.parents[2]} and repeat the command")
+    return DataError(f"{path}: {what}; delete {path.parents[2]} and repeat the command{repeated}")
 
 
 def sync_rows(rows: Path, plan: Plan) -> None:

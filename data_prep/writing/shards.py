@@ -16,18 +16,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from data_prep.writing.clips import JOURNAL, ROWS, plan_of, work_digest
 from data_prep.writing.journal import Entry, Journal
-from data_prep.writing.rows import ArraySpec, allocate_rows, open_map, sync_rows
+from data_prep.writing.rows import ArraySpec, allocate_rows, load_rows, open_map, sync_rows
 from data_prep.writing.workers import Clip
 from drcli.data.parts import Stored, rows_of_files
 from drcli.errors import DataError, UsageError
-from drcli.reading import one_line
 
 MOST_SHARDS = 10_000
 _BLOCK = 2**26  # bytes that are copied together
@@ -155,23 +150,6 @@ def _entries(
     return [found[clip.id] for clip in own]
 
 
-def _rows_of(path: Path, shard: Shard, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The rows in a file of a shard.
-
-    Raises:
-        DataError: they are not of the shape and type, or the file is missing or cut off. The journal has its clips as
-            done, so that the folder must go before the shard is prepared anew.
-    """
-    remedy = f"delete {path.parents[2]} and repeat the command with --shard {shard}"
-    try:
-        rows: Any = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)}); {remedy}") from error
-    if rows.shape != shape or rows.dtype != dtype:
-        raise DataError(f"{path}: is damaged; {remedy}")
-    return np.asarray(rows)
-
-
 def _copy_rows(shard: Shard, files: Mapping[Path, int], target: Stored) -> None:
     """Copy the rows of a shard to their places, some at a time.
 
@@ -182,7 +160,8 @@ def _copy_rows(shard: Shard, files: Mapping[Path, int], target: Stored) -> None:
     """
     places, done = range(shard.index - 1, len(target), shard.count), 0
     for path, size in files.items():
-        rows = _rows_of(path, shard, (size, *target.shape[1:]), target.dtype)
+        # The journal has its clips as done, so that the folder must go before the shard is prepared anew.
+        rows = load_rows(path, target.shape[1:], target.dtype, size, repeated=f" with --shard {shard}")
         step = max(1, _BLOCK // max(1, rows[:1].nbytes))
         for start in range(0, size, step):
             own = places[done + start : done + min(start + step, size)]
