@@ -15,7 +15,6 @@ from support.command_line import tree
 from support.many import Source, make_source
 
 from data_prep.writing import allocation, clips, rows
-from data_prep.writing.shards import Shard
 from drcli.data.format import SPLITS, read_info
 from drcli.errors import DataError
 
@@ -85,9 +84,7 @@ def test_a_part_of_a_shard_that_is_gone_or_too_short_is_named(
     damage: Callable[[Path], object], what: str, tmp_path: Path
 ) -> None:
     source, out = make_source(tmp_path / "source"), tmp_path / "out"
-    for shard in ("1/2", "2/2"):
-        source.shard(out, shard)
-    folder = Shard(2, 2).folder(out)
+    folder = source.halves(out)
     damage(folder / "rows" / "train" / "audio.000.npy")
     with pytest.raises(DataError, match=rf"train/audio.000.npy: {what}.*; delete .*2-of-2 and repeat .* 2/2"):
         source.merge(out)

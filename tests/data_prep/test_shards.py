@@ -101,9 +101,7 @@ def test_rows_of_a_shard_that_are_cut_off_or_gone_are_told_with_what_mends_them(
 ) -> None:
     """The journal has the clips as done: to repeat the shard's command alone would change nothing."""
     source, out = make_source(tmp_path / "source"), tmp_path / "out"
-    for shard in ("1/2", "2/2"):
-        source.shard(out, shard)
-    folder = Shard(2, 2).folder(out)
+    folder = source.halves(out)
     damage(folder / "rows" / "train" / "audio.npy")
     with pytest.raises(
         DataError, match=r"train/audio.npy: cannot be read .*; delete .*2-of-2 and repeat .* 2/2"

@@ -92,6 +92,12 @@ class Source:
         job = Job(self.folder, out.resolve(), **options)
         return Many(Many.Settings(seed=seed)).fill_shard(job, Shard.parse(part))
 
+    def halves(self, out: Path) -> Path:
+        """Prepare both halves of the clips; returns the folder of the second."""
+        for part in ("1/2", "2/2"):
+            self.shard(out, part)
+        return Shard(2, 2).folder(out)
+
     def merge(self, out: Path, *, seed: int = 0, **options: Any) -> DatasetInfo:
         """Join all parts and finish."""
         Many(Many.Settings(seed=seed)).join(Job(self.folder, out.resolve()))
