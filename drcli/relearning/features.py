@@ -123,6 +123,7 @@ def collect(
     encoders: Mapping[str, nn.Module],
     run: Callable[[Any], Tensor],
     model: nn.Module | None = None,
+    rows: Tensor | None = None,
 ) -> Features:
     """Return what the encoders put out over a loader, and the labels, on the CPU.
 
@@ -135,6 +136,7 @@ def collect(
         encoders: by modality, without wrappers (`bare`).
         run: runs the model on a batch, the encoders in it, and returns the labels (B,).
         model: what is put into evaluation mode for the pass, beside the encoders.
+        rows: numbers of the rows that are wanted, ascending; None: all. See `in_order`.
 
     Raises:
         ValueError: an encoder was not run, or more than once, or puts out anything but (B, D_m); labels are not (B,).
@@ -145,16 +147,15 @@ def collect(
     world = present_world() if is_dealt(loader) else ALONE
     modules = [*encoders.values(), *([] if model is None else [model])]
     with _hooks(encoders, caught), evaluating(*modules), uncompiled():
-        for batch in in_order(loader, world):
+        for batch in in_order(loader, world, rows=rows):
             labels.append(_labels(run(batch)))
-            for m, rows in pieces.items():
-                rows.append(_features(m, caught[m], len(labels[-1])))
+            for m, parts in pieces.items():
+                parts.append(_features(m, caught[m], len(labels[-1])))
                 caught[m].clear()
     if not labels:
         raise ValueError("the loader is empty")
-    return _of_all_processes(
-        {m: torch.cat(rows) for m, rows in pieces.items()}, torch.cat(labels), world, whole(loader)
-    )
+    count = whole(loader) if rows is None else len(rows)
+    return _of_all_processes({m: torch.cat(parts) for m, parts in pieces.items()}, torch.cat(labels), world, count)
 
 
 def uncompiled() -> AbstractContextManager[object]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from drcli.diagnosis import ModalityDiagnosis, diagnose, snapshot, soft_reinitialise, unequal_shares
 from drcli.diagnosis.reinitialise import recompute_batch_statistics
+from drcli.diagnosis.sampling import stratified_rows
 from drcli.diagnosis.settings import in_words
 from drcli.relearning.features import (
     Features,
@@ -23,7 +24,7 @@ from drcli.relearning.features import (
     present_world,
     uncompiled,
 )
-from drcli.relearning.loaders import generators_kept, in_order
+from drcli.relearning.loaders import generators_kept, in_order, labels_of
 from drcli.relearning.rules import MEASURE_SHARES, shares_differ, strengths
 from drcli.relearning.settings import Rule, settings_of, unfit_slopes
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 Source = Features | Callable[[], Features] | Iterable[Any]
 """Features and labels, a function that returns them, or a loader whose batches are run through the encoders."""
+
+Labels = tuple[Tensor, Tensor]
+"""Of all rows of train, (N,), and of validation, (M,)."""
 
 
 @dataclass(frozen=True)
@@ -187,19 +191,38 @@ class Relearner:
             ValueError: as `step` says.
         """
         with generators_kept(self.encoders.values()):
-            on_train, on_val = self._features(train), self._features(val)
-            found = present_world().on_main(lambda: self._found(on_train, on_val))
+            on_train, on_val, labels = self._measured(train, val)
+            found = present_world().on_main(lambda: self._found(on_train, on_val, self._classes(labels)))
         if isinstance(found, str):
             raise ValueError(found)
-        self._say(self._shares(on_train[1], on_val[1]), stacklevel=4)
+        self._say(self._shares(*labels), stacklevel=4)
         return found
+
+    def _measured(self, train: Source, val: Source) -> tuple[Features, Features, Labels]:
+        """Return features and labels of train and of validation, and the labels of all their rows.
+
+        With `sample`, and loaders that tell their labels beforehand, only the rows that are drawn are encoded.
+        """
+        known = (labels_of(train), labels_of(val))
+        if self.settings.sample is not None and known[0] is not None and known[1] is not None:
+            labels = known[0], known[1]
+            count = max(self.settings.sample, self._classes(labels))
+            rows = [stratified_rows(of_all, count) for of_all in labels]
+            found = [self._features(source, drawn) for source, drawn in zip((train, val), rows, strict=True)]
+            if all(_are_equal(one[1], y[drawn]) for one, y, drawn in zip(found, labels, rows, strict=True)):
+                return found[0], found[1], labels
+        on_train, on_val = self._features(train), self._features(val)
+        return on_train, on_val, (on_train[1], on_val[1])
+
+    def _classes(self, labels: Labels) -> int:
+        return self.num_classes or len({label for of_split in labels for label in of_split.flatten().tolist()})
 
     def _shares(self, labels_train: Tensor, labels_val: Tensor) -> Iterator[str]:
         apart = unequal_shares(labels_train, labels_val) if self.settings.strength in MEASURE_SHARES else None
         if apart is not None:
             yield f"{shares_differ(apart)}; strength='adjusted' corrects for it"
 
-    def _found(self, train: Features, val: Features) -> dict[str, ModalityDiagnosis] | str:
+    def _found(self, train: Features, val: Features, num_classes: int) -> dict[str, ModalityDiagnosis] | str:
         """Return the diagnosis, or why there is none: of several processes the others wait for one or the other."""
         (features_train, labels_train), (features_val, labels_val) = train, val
         try:
@@ -208,7 +231,7 @@ class Relearner:
                 labels_train,
                 features_val,
                 labels_val,
-                num_classes=self.num_classes or len({*labels_train.flatten().tolist(), *labels_val.flatten().tolist()}),
+                num_classes=num_classes,
                 settings=self.settings,
                 lambda_=self.settings.lambda_,
             )
@@ -258,13 +281,13 @@ class Relearner:
             tensor.copy_(value)
         self.events = events
 
-    def _features(self, source: Source) -> Features:
+    def _features(self, source: Source, rows: Tensor | None = None) -> Features:
         if callable(source):
             source = source()
         if is_features(source):
             features, labels = source
             return {m: torch.as_tensor(x) for m, x in features.items()}, torch.as_tensor(labels)
-        features, labels = collect(source, self.encoders, self.run, self.model)
+        features, labels = collect(source, self.encoders, self.run, self.model, rows)
         device = device_of(self.encoders.values())  # K-means is computed there
         return {m: x.to(device) for m, x in features.items()}, labels
 
@@ -302,6 +325,11 @@ def _refuse_shared(encoders: Mapping[str, nn.Module]) -> None:
                     f"the encoders of {owners[id(parameter)]} and {m} have weights in common; "
                     "give the encoder once, as one modality"
                 )
+
+
+def _are_equal(seen: Tensor, told: Tensor) -> bool:
+    """Whether the labels of a pass are those that the dataset had told; a batch may hold other, coarser ones."""
+    return torch.equal(seen.to(torch.float64), told.to(torch.float64))
 
 
 def is_features(source: Any) -> TypeIs[Features]:

@@ -12,11 +12,20 @@ import torch
 from support.foreign import Model, data, loader, relearn_together, step
 from support.training import CPU, bits
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, Subset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+)
 
+from drcli.diagnosis.sampling import stratified_rows
 from drcli.engine.distributed import on_devices
 from drcli.relearning import Relearner
-from drcli.relearning.loaders import in_order, share
+from drcli.relearning.loaders import in_order, labels_of, share
 from drcli.world import World
 
 TRAIN, VAL = loader(10), loader(11)
@@ -104,6 +113,56 @@ def test_a_loader_with_an_order_of_its_own_is_left_alone() -> None:
     rows = data(10)
     mine = DataLoader(rows, 7, sampler=Mine(rows))
     assert in_order(mine) is mine
+
+
+class Coarse(Dataset[tuple[Tensor, ...]]):
+    """Rows that count how often they are read; `targets` tells their classes, or classes of another kind."""
+
+    def __init__(self, seed: int, targets: list[int] | None = None) -> None:
+        self.rows = data(seed)
+        self.targets = self.rows.tensors[-1].tolist() if targets is None else targets
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        self.read.append(index)
+        row: tuple[Tensor, ...] = self.rows[index]
+        return row
+
+
+def test_a_sample_runs_its_own_rows_alone(model: Model) -> None:
+    """The diagnosis is that of the same rows after a pass over all; classes are counted before rows are drawn."""
+    sets = Coarse(10), Coarse(11)
+    train, val = (DataLoader(rows, 7, shuffle=True) for rows in sets)
+    ours = relearner(model, sample=9)
+    found = ours.diagnose(train, val)
+    assert [rows.read for rows in sets] == [stratified_rows(data(10).tensors[-1], 9).tolist()] * 2
+    assert found == ours.diagnose(list(TRAIN), list(VAL))  # no datasets: all rows are run
+    assert {one.num_train for one in found.values()} == {9}
+
+
+@pytest.mark.parametrize("targets", [list(range(25)), ["a"] * 25, [0] * 24, [0.5] * 25])
+def test_targets_that_are_not_the_labels_cost_a_pass_over_all_rows(targets: Any, model: Model) -> None:
+    ours = relearner(model, sample=9)
+    found = ours.diagnose(DataLoader(Coarse(10, targets), 7), VAL)
+    assert found == ours.diagnose(list(TRAIN), list(VAL))
+
+
+def test_a_subset_tells_the_labels_of_its_rows() -> None:
+    told = labels_of(DataLoader(Subset(Coarse(10), [3, 1, 5]), 2))
+    assert told is not None
+    assert told.tolist() == data(10).tensors[-1][[3, 1, 5]].tolist()
+    assert labels_of(DataLoader(Subset(Unlabelled(), [3, 1, 5]), 2)) is None
+
+
+class Unlabelled(Dataset[int]):
+    def __len__(self) -> int:
+        return 9
+
+    def __getitem__(self, index: int) -> int:
+        return index
 
 
 def global_states() -> tuple[Any, ...]:
