@@ -27,6 +27,7 @@ from drcli.runs.wording import (
     ABSENT,
     interval,
     mean_and_spread,
+    not_finished,
     p_value,
     points,
     score_and_spread,
@@ -373,7 +374,7 @@ def _holm_note(rows: Sequence[Row], call: Callable[[str], str]) -> str:
 
 def _unfinished(runs: Sequence[RunRecord]) -> str:
     left = [run for run in runs if run.summary is None]
-    return f"{len(left)} of {len(runs)} runs are not finished: {named(left, runs)}." if left else ""
+    return f"{not_finished(len(left), len(runs))}: {named(left, runs)}." if left else ""
 
 
 def _without_events(runs: Sequence[RunRecord]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from drcli.amounts import counted
 from drcli.task import CLASSIFICATION, Kind
 
 if TYPE_CHECKING:
@@ -159,6 +160,11 @@ def score_and_spread(mean: float | None, std: float | None = None, *, kind: Kind
 def seconds_of(own: float, before: float) -> str:
     """Return mean seconds of a run; "+ 40" are those of the runs that it starts from and shares with others."""
     return f"{own:.0f} + {before:.0f}" if before else f"{own:.0f}"
+
+
+def not_finished(left: int, runs: int) -> str:
+    """Return how many of some runs are not finished, without an end: "1 of 3 runs is not finished"."""
+    return f"{left} of {counted(runs, 'run')} {'is' if left == 1 else 'are'} not finished"
 
 
 def all_finished(runs: int) -> str:

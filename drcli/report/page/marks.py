@@ -8,6 +8,7 @@ from drcli.report.page.markup import Html, element
 from drcli.report.page.results import device
 from drcli.report.tables import split_warnings
 from drcli.runs.collect import RunRecord, by_name, by_recipe, finished, unequal
+from drcli.runs.wording import not_finished
 
 WARNING, FINE = "warning", "fine"
 
@@ -88,7 +89,7 @@ def _machines(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
 def _unfinished(runs: Sequence[RunRecord]) -> Iterable[tuple[str, str]]:
     left = sum(run.summary is None for run in runs)
     if left:
-        yield WARNING, f"{left} of {len(runs)} runs are not finished, and left out."
+        yield WARNING, f"{not_finished(left, len(runs))}, and left out."
 
 
 def _names(runs: Iterable[RunRecord], claim: Callable[[RunRecord], bool]) -> str:

@@ -35,7 +35,7 @@ def runs_of(root: Path, *made: MadeRun) -> list[RunRecord]:
         ([MadeRun(), MadeRun("ogm")], "The runs of a recipe differ in method and seed alone."),
         ([MadeRun()], "No run kept its outputs of the test split"),
         ([MadeRun(outputs=20), MadeRun("ogm")], "and so without map and confusion matrix: digits ogm."),
-        ([MadeRun(), MadeRun("ogm", finished=False)], "1 of 2 runs are not finished, and left out."),
+        ([MadeRun(), MadeRun("ogm", finished=False)], "1 of 2 runs is not finished, and left out."),
     ],
 )
 def test_the_honest_marks_are_said(tmp_path: Path, made: list[MadeRun], said: str) -> None:

@@ -63,7 +63,7 @@ def test_a_recipe_may_be_called_what_a_place_of_the_page_is(page: MakePage) -> N
 
 
 def test_the_table_says_which_runs_are_not_finished(study: Page) -> None:
-    assert "<li>1 of 5 runs are not finished: ogm.</li>" in study.html
+    assert "<li>1 of 5 runs is not finished: ogm.</li>" in study.html
 
 
 def test_every_figure_is_named_by_a_caption_that_is_there(study: Page) -> None:
