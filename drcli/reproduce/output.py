@@ -50,7 +50,7 @@ def _learning(runs: Sequence[RunRecord], theme: Theme) -> Draw:
 
 
 def _sensitivity(runs: Sequence[RunRecord], theme: Theme) -> Draw:
-    found = sensitivity.data_beside_joint(runs)
+    found = sensitivity.data_with_reference(runs)
     return lambda figure: sensitivity.draw(figure, found, theme)
 
 

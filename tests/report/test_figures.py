@@ -81,8 +81,8 @@ def texts(figure: Figure) -> str:
 
 
 def test_sensitivity_means_over_seeds_and_pairs_with_joint(runs: Runs) -> None:
-    (grid,) = sensitivity.data_beside_joint(runs)
-    assert grid.joint == pytest.approx({0: 0.80, 1: 0.82})
+    (grid,) = sensitivity.data_with_reference(runs)
+    assert grid.base == pytest.approx({0: 0.80, 1: 0.82})
     assert (grid.lambdas, grid.everies) == ([1.0, 3.0], [5, 10])
     assert set(grid.accuracies) == {(1.0, 5), (1.0, 10), (3.0, 5), (3.0, 10)}
     assert grid.accuracies[3.0, 10] == pytest.approx({0: 0.84, 1: 0.86})
@@ -118,7 +118,7 @@ def test_joint_training_of_another_budget_is_not_compared_with(tmp_path: Path) -
     write_run(tmp_path, 0.8, epochs=3)
     write_run(tmp_path, 0.8, label="diagnose_relearn", recipe="other", block={"lambda": 1.0, "every": 5})
     (grid,) = sensitivity.data(collect([tmp_path]))
-    assert (grid.joint, grid.difference((1.0, 5))) == ({}, None)
+    assert (grid.base, grid.difference((1.0, 5))) == ({}, None)
 
 
 def test_re_learning_on_another_method_has_a_grid_of_its_own(tmp_path: Path) -> None:
@@ -131,13 +131,26 @@ def test_re_learning_on_another_method_has_a_grid_of_its_own(tmp_path: Path) -> 
     if len(ours.lambdas) == 1:
         ours, plain = plain, ours
     assert (ours.lambdas, ours.everies) == ([1.0, 3.0], [5])
+    assert ours.reference == "joint training"
     assert ours.difference((3.0, 5)) == pytest.approx(0.2)
     assert plain.lambdas == [1.0]
+    write_run(tmp_path, 0.85, label="multi_loss", block={"method": "multi_loss", "weight": 2.0})
+    found = {grid.reference for grid in sensitivity.data(collect([tmp_path]))}
+    assert found == {"joint training"}  # its weight is another one
+    write_run(tmp_path, 0.85, label="ours", block={"method": "multi_loss", "weight": 1.0})
+    (ours,) = (grid for grid in sensitivity.data(collect([tmp_path])) if grid.reference == "multi_loss")
+    assert ours.difference((3.0, 5)) == pytest.approx(0.05)
+    shown = texts(made("sensitivity", collect([tmp_path])))
+    assert "test accuracy of multi_loss with re-learning in per cent" in shown
+    assert "minus multi_loss (85.0) in points" in shown
 
 
 def test_sensitivity_without_joint_training_is_refused(runs: Runs) -> None:
-    with pytest.raises(DataError, match="it needs finished runs of joint training and of D&R"):
-        sensitivity.data_beside_joint([run for run in runs if run.method != "joint"])
+    with pytest.raises(
+        DataError,
+        match="it needs finished runs with re-learning and, of the same seeds, of the method without it or of joint",
+    ):
+        sensitivity.data_with_reference([run for run in runs if run.method != "joint"])
 
 
 # Curves

@@ -19,6 +19,7 @@ from drcli.recipe.text import dotted, spelled, walk
 from drcli.report.drawing import draw_heat_map
 from drcli.report.theme import MUTED, Theme
 from drcli.report.wording import JOINT, count_seeds
+from drcli.report.wording import RELEARN as D_AND_R
 from drcli.runs.collect import RunRecord, finished
 from drcli.runs.statistics import paired_differences, spread
 from drcli.runs.wording import how_selected, mean_and_spread, points
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 VARIED = ("lambda", "every")
+JOINT_TRAINING = "joint training"
 Cell = tuple[float, int]
 Accuracies = Mapping[int, float]
 """Test accuracies by seed, fractions."""
@@ -42,13 +44,16 @@ class Grid:
         name: the dataset, and what sets the grid apart from the dataset's others.
         runs: finished runs.
         accuracies: by (lambda, every).
-        joint: accuracies of joint training, alike but for the method; empty where there is none.
+        reference: what it is compared with: the method without re-learning; of D&R itself, and where there are no
+            runs of that, joint training.
+        base: its accuracies, of runs that are alike but for re-learning; empty where there are none.
     """
 
     name: str
     runs: Sequence[RunRecord]
     accuracies: Mapping[Cell, Accuracies]
-    joint: Accuracies
+    reference: str
+    base: Accuracies
 
     @property
     def lambdas(self) -> list[float]:
@@ -61,8 +66,8 @@ class Grid:
         return sorted({every for _, every in self.accuracies})
 
     def difference(self, cell: Cell) -> float | None:
-        """Return the mean difference of a cell to joint training, paired by seed; None without a seed in common."""
-        found = paired_differences(self.accuracies[cell], self.joint)
+        """Return the mean difference of a cell to the reference, paired by seed; None without a seed in common."""
+        found = paired_differences(self.accuracies[cell], self.base)
         return fmean(found) if found else None
 
     def matrix(self, values: Mapping[Cell, float | None]) -> NDArray[Any]:
@@ -80,19 +85,25 @@ def data(runs: Iterable[RunRecord]) -> list[Grid]:
         if all(isinstance(settings.get(key), int | float) for key in VARIED):
             alike.setdefault(_key(_everything_else(run)), []).append(run)
     groups = list(alike.values())
-    joint: dict[str, dict[int, float]] = {}
-    for run in done:
-        if run.method == JOINT:
-            joint.setdefault(_key(_without_method(run)), {})[run.seed] = run.score
     names = _names([group[0] for group in groups])
     return [
-        Grid(name, group, by_cell(group), joint.get(_key(_without_method(group[0])), {}))
+        Grid(name, group, by_cell(group), *_reference(group[0], done))
         for name, group in zip(names, groups, strict=True)
     ]
 
 
-def data_beside_joint(runs: Sequence[RunRecord]) -> list[Grid]:
-    """Return the grids that share a seed with joint training.
+def _reference(run: RunRecord, done: Iterable[RunRecord]) -> tuple[str, dict[int, float]]:
+    """Return what a run with re-learning is compared with, in words, and its accuracies by seed."""
+    same = _key(_without_method(run))
+    alike = [other for other in done if other.relearning is None and _key(_without_method(other)) == same]
+    block = {key: value for key, value in run.recipe.settings.items() if key != RELEARN}
+    alone = [other for other in alike if other.method == run.method and other.recipe.settings == block]
+    name, found = (run.method, alone) if alone else (JOINT_TRAINING, [one for one in alike if one.method == JOINT])
+    return name, {other.seed: other.score for other in found}
+
+
+def data_with_reference(runs: Sequence[RunRecord]) -> list[Grid]:
+    """Return the grids that share a seed with what they are compared with.
 
     Raises:
         DataError: there is none.
@@ -100,7 +111,8 @@ def data_beside_joint(runs: Sequence[RunRecord]) -> list[Grid]:
     found = [grid for grid in data(runs) if any(grid.difference(cell) is not None for cell in grid.accuracies)]
     if not found:
         raise DataError(
-            "figure of sensitivity: it needs finished runs of joint training and of D&R with the same seeds"
+            "figure of sensitivity: it needs finished runs with re-learning and, of the same seeds, of the method "
+            "without it or of joint training"
         )
     return found
 
@@ -157,7 +169,7 @@ def text_of(accuracies: Accuracies) -> str:
 
 
 def draw(figure: Figure, found: Sequence[Grid], theme: Theme) -> None:
-    """Draw one heat map per grid below each other, coloured by the difference to joint training.
+    """Draw one heat map per grid below each other, coloured by the difference to the reference.
 
     Each cell holds the accuracy, and in brackets that difference in points, over the seeds that both have.
     """
@@ -170,12 +182,12 @@ def draw(figure: Figure, found: Sequence[Grid], theme: Theme) -> None:
     for axes, grid in zip(panels, found, strict=True):
         image: Any = draw_grid(axes, grid, theme)
         axes.set_title(_title(grid), fontsize=10, color=MUTED)
-        label = "difference to joint training (points)"
+        label = f"difference to {grid.reference} (points)"
         figure.colorbar(image, ax=axes, label=label, ticks=MaxNLocator(6, steps=[1, 2, 5, 10]), format="%+g")
 
 
 def draw_grid(axes: Axes, grid: Grid, theme: Theme) -> Artist:
-    """Draw one grid: coloured by the difference to joint training, by the accuracy where there is none."""
+    """Draw one grid: coloured by the difference to the reference, by the accuracy where there is none."""
     differences = {cell: grid.difference(cell) for cell in grid.accuracies}
     compared = any(value is not None for value in differences.values())
     means = {cell: fmean(seeds.values()) for cell, seeds in grid.accuracies.items()}
@@ -184,7 +196,7 @@ def draw_grid(axes: Axes, grid: Grid, theme: Theme) -> Artist:
     limits = (-reach, reach) if compared else (float(np.nanmin(values)), float(np.nanmax(values)))
     ticks = [f"{value:g}" for value in grid.lambdas], [f"{every:g}" for every in grid.everies]
     written = [[_text(grid, (x, y), differences, theme) for x in grid.lambdas] for y in grid.everies]
-    note = " (0: nothing is pulled back, which is joint training)" if 0 in grid.lambdas and not theme.grows else ""
+    note = f" (0: nothing is pulled back, which is {grid.reference})" if 0 in grid.lambdas and not theme.grows else ""
     labels = (f"lambda{note}", "every (epochs between re-learnings)" if not theme.grows else "every (epochs)")
     return draw_heat_map(axes, values, ticks, written, labels=labels, limits=limits)
 
@@ -203,6 +215,11 @@ def _title(grid: Grid) -> str:
     mean = "mean ± standard deviation" if max(counts) > 1 else "mean"
     selected = how_selected(run.done for run in grid.runs)
     return (
-        f"{grid.name}: test accuracy of D&R in per cent, {mean} over {count_seeds(counts)}\n"
-        f"in brackets: minus joint training ({text_of(grid.joint)}) in points, paired by seed\nepochs {selected}"
+        f"{grid.name}: test accuracy of {_method(grid)} in per cent, {mean} over {count_seeds(counts)}\n"
+        f"in brackets: minus {grid.reference} ({text_of(grid.base)}) in points, paired by seed\nepochs {selected}"
     )
+
+
+def _method(grid: Grid) -> str:
+    method = grid.runs[0].method
+    return "D&R" if method == D_AND_R else f"{method} with re-learning"

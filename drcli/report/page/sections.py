@@ -347,7 +347,7 @@ def _heat_map(grid: sensitivity.Grid, theme: Theme) -> Drawing:
     with theme.applied():
         figure, axes = heat_panel(ticks)
         sensitivity.draw_grid(axes, grid, theme)
-    beside = "; colour and brackets: minus joint training, in points" if grid.joint else ""
+    beside = f"; colour and brackets: minus {grid.reference}, in points" if grid.base else ""
     selected = how_selected(run.done for run in grid.runs)
     caption = f"{grid.name}: mean test accuracy over lambda and every{beside}; epochs {selected}."
     return Drawing(f"{grid.runs[0].dataset}-sensitivity", figure, caption)
