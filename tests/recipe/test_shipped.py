@@ -9,6 +9,7 @@ import pytest
 from drcli.errors import RecipeError
 from drcli.recipe import shipped
 from drcli.recipe.load import load_recipe
+from drcli.recipe.schema import MethodBlock
 from drcli.recipe.shipped import find_recipe, shipped_recipes
 
 
@@ -91,14 +92,26 @@ def test_reading_and_showing_recipes_does_not_import_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_the_recipes_on_the_pull_have_the_same_methods_and_rules() -> None:
-    first, second = (load_recipe(find_recipe(name)) for name in ("relearning", "relearning_mosi"))
-    assert {label: block.method for label, block in first.methods.items()} == {
-        label: block.method for label, block in second.methods.items()
+@pytest.mark.parametrize("name", ["relearning_mosi", "relearning_avmnist"])
+def test_the_recipes_on_the_pull_have_the_same_methods_and_rules(name: str) -> None:
+    first, second = (load_recipe(find_recipe(recipe)) for recipe in ("relearning", name))
+    assert {label: (block.method, rule(block)) for label, block in first.methods.items()} == {
+        label: (block.method, rule(block)) for label, block in second.methods.items()
     }
-    assert {label: block.relearn for label, block in first.methods.items()} == {
-        label: block.relearn for label, block in second.methods.items()
-    }
+
+
+def rule(block: MethodBlock) -> object:
+    """The rule of re-learning of a method's block; None without re-learning."""
+    return None if block.relearn is None else block.relearn.strength
+
+
+def test_every_event_of_the_pull_on_avmnist_is_inside_its_shorter_run() -> None:
+    own, shared = (load_recipe(find_recipe(name)) for name in ("relearning_avmnist", "avmnist_full"))
+    assert own.dataset == shared.dataset
+    assert own.training.pairs == shared.training.pairs
+    for block in own.methods.values():
+        if block.relearn is not None:
+            assert block.relearn.every * block.relearn.times < own.training.epochs - 1
 
 
 def test_the_pull_on_mosi_trains_as_its_recipe_does() -> None:
