@@ -4,7 +4,8 @@
 
 RUNS is the folder of such a recipe's runs: labels BASE and BASE-RULE. Two Markdown tables are printed, in percentage
 points of test accuracy, mean and 95 % interval of Student's t over the seeds that both sides have: each rule minus its
-base, and the paper's rule (gap) minus the fixed strength whose mean accuracy on validation is highest.
+base, and the paper's rule (gap) minus the controls and minus the fixed strength whose mean accuracy on validation is
+highest.
 A fixed strength and `random` look at no purity, and `shuffled` gives each modality that of another: the controls.
 """
 
@@ -20,7 +21,8 @@ from drcli.runs.statistics import paired_differences, t_interval
 from drcli.runs.wording import interval, points
 
 FIXED = ("0.3", "0.5", "0.7", "0.9")
-RULES = ("gap", "above_floor", "relative", "adjusted", "shuffled", "random", *FIXED)
+CONTROLS = ("shuffled", "random")
+RULES = ("gap", "above_floor", "relative", "adjusted", *CONTROLS, *FIXED)
 
 Runs = Mapping[str, list[RunRecord]]
 
@@ -59,12 +61,14 @@ def gains(runs: Runs, bases: list[str]) -> list[list[str]]:
 
 
 def choices(runs: Runs, bases: list[str]) -> list[list[str]]:
-    """Return a row per base: its accuracy, the fixed strength that validation chooses, and the gap minus that."""
-    rows = [["base", "seeds", "accuracy", "fixed strength chosen", "its gain", "gap's gain", "gap minus fixed"]]
+    """Return a row per base: its accuracy, the fixed strength that validation chooses, and the gap minus controls."""
+    head = ("base", "seeds", "accuracy", "fixed strength chosen", "its gain", "gap's gain", "gap minus fixed")
+    rows = [[*head, *(f"gap minus {control}" for control in CONTROLS)]]
     for base in bases:
         scores, chosen = test_accuracies(runs[base]), best_fixed(runs, base)
         fixed, gap = f"{base}-{chosen}", f"{base}-gap"
-        found = (difference(runs, *pair) for pair in ((fixed, base), (gap, base), (gap, fixed)))
+        pairs = ((fixed, base), (gap, base), (gap, fixed), *((gap, f"{base}-{control}") for control in CONTROLS))
+        found = (difference(runs, *pair) for pair in pairs)
         rows.append([base, str(len(scores)), f"{100 * fmean(scores.values()):.1f}", str(chosen), *found])
     return rows
 
