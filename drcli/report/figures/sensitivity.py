@@ -86,16 +86,23 @@ def data(runs: Iterable[RunRecord]) -> list[Grid]:
             alike.setdefault(_key(_everything_else(run)), []).append(run)
     groups = list(alike.values())
     names = _names([group[0] for group in groups])
+    plain: dict[str, list[RunRecord]] = {}
+    for run in done:
+        if run.relearning is None:
+            plain.setdefault(_key(_without_method(run)), []).append(run)
     return [
-        Grid(name, group, by_cell(group), *_reference(group[0], done))
+        Grid(name, group, by_cell(group), *_reference(group[0], plain.get(_key(_without_method(group[0])), [])))
         for name, group in zip(names, groups, strict=True)
     ]
 
 
-def _reference(run: RunRecord, done: Iterable[RunRecord]) -> tuple[str, dict[int, float]]:
-    """Return what a run with re-learning is compared with, in words, and its accuracies by seed."""
-    same = _key(_without_method(run))
-    alike = [other for other in done if other.relearning is None and _key(_without_method(other)) == same]
+def _reference(run: RunRecord, alike: Sequence[RunRecord]) -> tuple[str, dict[int, float]]:
+    """Return what a run with re-learning is compared with, in words, and its accuracies by seed.
+
+    Args:
+        run: with re-learning.
+        alike: runs without it that differ from it in the method alone.
+    """
     block = {key: value for key, value in run.recipe.settings.items() if key != RELEARN}
     alone = [other for other in alike if other.method == run.method and other.recipe.settings == block]
     name, found = (run.method, alone) if alone else (JOINT_TRAINING, [one for one in alike if one.method == JOINT])
