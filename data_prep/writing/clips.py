@@ -157,7 +157,7 @@ def work_clips(
         allocate_rows(folder / ROWS, plan)
     sealed = is_sealed(folder / ROWS)
     finished = {name for name, entry in journal.entries.items() if sealed or not entry.reason}
-    if len(finished) == len(clips):
+    if finished and len(finished) == len(clips):
         job.warn(f"all {counted(len(clips), 'clip')} are prepared; the dataset is put together")
     elif finished:
         job.warn(f"resuming after {len(finished)} of {len(clips)} clips that an earlier run prepared")

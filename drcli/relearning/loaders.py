@@ -19,16 +19,15 @@ from drcli.world import ALONE, World
 KNOWN = (SequentialSampler, RandomSampler, DistributedSampler)
 """Samplers that give every row of a dataset, in one order or another."""
 
+LABELS = ("targets", "labels")
+"""What a dataset calls the classes of its rows: torchvision's name, and the other common one."""
+
 
 def sampler_of(loader: Any) -> Any:
     """Return what orders the rows of a loader; None if it is no DataLoader, or orders whole batches by itself."""
     if isinstance(loader, DataLoader) and type(loader.batch_sampler) is BatchSampler:
         return loader.batch_sampler.sampler
     return getattr(loader, "sampler", None)
-
-
-LABELS = ("targets", "labels")
-"""What a dataset calls the classes of its rows: torchvision's name, and the other common one."""
 
 
 def in_order(
@@ -88,7 +87,7 @@ def labels_of(loader: Any) -> Tensor | None:
 def _classes(dataset: Any) -> Tensor | None:
     if isinstance(dataset, Subset):
         found = _classes(dataset.dataset)
-        return None if found is None else found[torch.as_tensor(dataset.indices)]
+        return None if found is None else found[torch.as_tensor(dataset.indices, dtype=torch.int64)]
     if isinstance(dataset, TensorDataset):
         return _as_classes(dataset.tensors[-1], len(dataset))
     values = next((getattr(dataset, name) for name in LABELS if hasattr(dataset, name)), None)

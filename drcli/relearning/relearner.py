@@ -203,10 +203,11 @@ class Relearner:
 
         With `sample`, and loaders that tell their labels beforehand, only the rows that are drawn are encoded.
         """
-        known = (labels_of(train), labels_of(val))
-        if self.settings.sample is not None and known[0] is not None and known[1] is not None:
+        sample = self.settings.sample
+        known = (None, None) if sample is None else (labels_of(train), labels_of(val))
+        if sample is not None and known[0] is not None and known[1] is not None:
             labels = known[0], known[1]
-            count = max(self.settings.sample, self._classes(labels))
+            count = max(sample, self._classes(labels))
             rows = [stratified_rows(of_all, count) for of_all in labels]
             found = [self._features(source, drawn) for source, drawn in zip((train, val), rows, strict=True)]
             if all(_are_equal(one[1], y[drawn]) for one, y, drawn in zip(found, labels, rows, strict=True)):

@@ -115,7 +115,7 @@ def test_a_loader_with_an_order_of_its_own_is_left_alone() -> None:
     assert in_order(mine) is mine
 
 
-class Coarse(Dataset[tuple[Tensor, ...]]):
+class Counting(Dataset[tuple[Tensor, ...]]):
     """Rows that count how often they are read; `targets` tells their classes, or classes of another kind."""
 
     def __init__(self, seed: int, targets: list[int] | None = None) -> None:
@@ -134,7 +134,7 @@ class Coarse(Dataset[tuple[Tensor, ...]]):
 
 def test_a_sample_runs_its_own_rows_alone(model: Model) -> None:
     """The diagnosis is that of the same rows after a pass over all; classes are counted before rows are drawn."""
-    sets = Coarse(10), Coarse(11)
+    sets = Counting(10), Counting(11)
     train, val = (DataLoader(rows, 7, shuffle=True) for rows in sets)
     ours = relearner(model, sample=9)
     found = ours.diagnose(train, val)
@@ -146,12 +146,12 @@ def test_a_sample_runs_its_own_rows_alone(model: Model) -> None:
 @pytest.mark.parametrize("targets", [list(range(25)), ["a"] * 25, [0] * 24, [0.5] * 25])
 def test_targets_that_are_not_the_labels_cost_a_pass_over_all_rows(targets: Any, model: Model) -> None:
     ours = relearner(model, sample=9)
-    found = ours.diagnose(DataLoader(Coarse(10, targets), 7), VAL)
+    found = ours.diagnose(DataLoader(Counting(10, targets), 7), VAL)
     assert found == ours.diagnose(list(TRAIN), list(VAL))
 
 
 def test_a_subset_tells_the_labels_of_its_rows() -> None:
-    told = labels_of(DataLoader(Subset(Coarse(10), [3, 1, 5]), 2))
+    told = labels_of(DataLoader(Subset(Counting(10), [3, 1, 5]), 2))
     assert told is not None
     assert told.tolist() == data(10).tensors[-1][[3, 1, 5]].tolist()
     assert labels_of(DataLoader(Subset(Unlabelled(), [3, 1, 5]), 2)) is None

@@ -105,8 +105,9 @@ def _reference(run: RunRecord, alike: Sequence[RunRecord]) -> tuple[str, dict[in
     """
     block = {key: value for key, value in run.recipe.settings.items() if key != RELEARN}
     alone = [other for other in alike if other.method == run.method and other.recipe.settings == block]
-    name, found = (run.method, alone) if alone else (JOINT_TRAINING, [one for one in alike if one.method == JOINT])
-    return name, {other.seed: other.score for other in found}
+    method = run.method if alone else JOINT
+    found = alone or [other for other in alike if other.method == JOINT]
+    return JOINT_TRAINING if method == JOINT else method, {other.seed: other.score for other in found}
 
 
 def data_with_reference(runs: Sequence[RunRecord]) -> list[Grid]:
