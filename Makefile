@@ -90,8 +90,8 @@ test-slow: $(DONE) ## the tests that take minutes
 test-gpu: $(DONE) ## the tests that need a CUDA device
 	$(PYTEST) -m gpu
 
-gpu: $(if $(GPU_OWN),,$(DONE)) ## all that is measured on a GPU, in steps; PART=1 to 3, BUDGET=seconds, OUT=folder
-	$(GPU_RUN) --wheels "$(GPU_WHEELS)" $(if $(PART),--part "$(PART)") $(if $(BUDGET),--budget "$(BUDGET)") \
+gpu: $(if $(GPU_OWN),,$(DONE)) ## all that is measured on a GPU, in steps; PART=1 to 3, STEPS=NAME,NAME, BUDGET=seconds, OUT=folder
+	$(GPU_RUN) --wheels "$(GPU_WHEELS)" $(if $(PART),--part "$(PART)") $(if $(STEPS),--steps "$(STEPS)") $(if $(BUDGET),--budget "$(BUDGET)") \
 		$(if $(DEVICE),--device "$(DEVICE)") $(if $(TINY),--tiny) $(if $(SCRATCH),--scratch "$(SCRATCH)")
 
 gpu-wheels: $(DONE) ## wheels for `make gpu` where an interpreter has torch alone; GPU_PACKAGES="NAME NAME" for fewer

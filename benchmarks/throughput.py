@@ -63,7 +63,7 @@ CONVENTIONAL = {
 }
 SWITCHES = {
     "cpu": ("data=resident", "data=stream", "precision=bf16", "fused=on"),
-    "cuda": ("data=stream", "precision=fp32", "fused=off", "compile=reduce-overhead"),
+    "cuda": ("data=stream", "precision=bf16", "fused=off", "compile=reduce-overhead"),
 }
 EVERYWHERE = ("channels_last=false", "compile=default", "deterministic=false")
 """Fields of `training`, each away from its default."""

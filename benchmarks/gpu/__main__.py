@@ -1,7 +1,7 @@
 """Everything that is measured on a GPU, in one command, or in three of at most nine minutes.
 
-    python -m benchmarks.gpu [--out gpu-results] [--part 1|2|3] [--budget SECONDS] [--device cuda|cpu] [--tiny]
-        [--wheels gpu-wheels] [--scratch DIR]
+    python -m benchmarks.gpu [--out gpu-results] [--part 1|2|3] [--steps NAME,NAME] [--budget SECONDS]
+        [--device cuda|cpu] [--tiny] [--wheels gpu-wheels] [--scratch DIR]
     python -m benchmarks.gpu --report [--out gpu-results]
 
 `make gpu` calls it. Each step is one of the other benchmarks in a process of its own, and its result is a file in the
@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.gpu.interpreter import complaints, environment, unpack  # noqa: E402
 from benchmarks.gpu.report import report  # noqa: E402
 from benchmarks.gpu.running import Place, Session, called, say  # noqa: E402
-from benchmarks.gpu.steps import all_steps  # noqa: E402
+from benchmarks.gpu.steps import Step, all_steps  # noqa: E402
 
 BUDGET, PART_BUDGET = 1500.0, 515.0
 
@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--out", type=Path, default=Path("gpu-results"), help="folder of the results")
     found.add_argument("--part", type=int, choices=(1, 2, 3), help="of three; all by default")
+    found.add_argument("--steps", help="only these, separated by commas")
     found.add_argument(
         "--budget", type=float, help=f"seconds for all steps; {BUDGET:.0f}, for one part {PART_BUDGET:.0f}"
     )
@@ -53,6 +54,18 @@ def no_gpu(device: str, site: Path) -> Iterator[str]:
         yield "no GPU: torch sees no CUDA device here; only DEVICE=cpu TINY=1 (--device cpu --tiny) does without"
 
 
+def chosen(asked: argparse.Namespace) -> list[Step]:
+    """Return the steps of the part that is asked for, or those that are named."""
+    steps = [step for step in all_steps() if asked.part in {None, step.part}]
+    if asked.steps is None:
+        return steps
+    names = asked.steps.split(",")
+    unknown = set(names) - {step.name for step in steps}
+    if unknown:
+        sys.exit(f"--steps: {', '.join(sorted(unknown))}: not among {', '.join(step.name for step in steps)}")
+    return [step for step in steps if step.name in names]
+
+
 def run(asked: argparse.Namespace) -> int:
     """Do the steps, and return how many are not done."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the step in progress is ended, too
@@ -66,7 +79,7 @@ def run(asked: argparse.Namespace) -> int:
             sys.exit("\n".join(problems))
         scratch = (asked.scratch or Path(folder) / "scratch").resolve()
         scratch.mkdir(parents=True, exist_ok=True)
-        steps = [step for step in all_steps() if asked.part in {None, step.part}]
+        steps = chosen(asked)
         budget = asked.budget or (BUDGET if asked.part is None else PART_BUDGET)
         undone = Session(Place(out, site, scratch, asked.device, asked.tiny), budget).do(steps)
     say(f"{len(steps) - undone} of {len(steps)} steps are done; the results are in {asked.out}")

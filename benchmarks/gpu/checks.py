@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the tests, print what became of them, write JSON."""
     parser = parser_of(__doc__)
     parser.add_argument("--graphs", action="store_true", help="the tests of CUDA graphs, and these alone")
-    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes of pytest")
+    parser.add_argument("--workers", type=int, default=min(16, os.cpu_count() or 1), help="processes of pytest")
     asked = parser.parse_args(argv)
     with polite():
         device = resolve_device(asked.device)

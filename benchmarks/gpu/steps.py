@@ -19,10 +19,9 @@ WORKER_MEMORY = 200e6
 CREMAD = ("--dataset", "cremad-size", "dataset.prepare.audio=stft")
 """The spectrogram of `cremad_size.py`, so that all steps share the arrays."""
 
-LOOPS = ("conventional", "conventional bf16 channels_last", "drcli")
-WITHOUT = (
+LOOPS = ("conventional", "conventional bf16 channels_last", "drcli", "drcli precision=bf16")
+SWITCHED = (
     "drcli channels_last=false",
-    "drcli precision=fp32",
     "drcli fused=off",
     "drcli deterministic=false",
     "drcli data=stream",
@@ -41,6 +40,7 @@ SMALL = (
     "training.precision=fp32",
 )
 TINY_CLIPS = ("--clips", "12")
+BF16, STREAM = "training.precision=bf16", "training.data=stream"
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ def all_steps() -> tuple[Step, ...]:
     """Return the steps, in their order."""
     count = ("--workers", str(workers()))
     alone = ("--warmup", "0", "--repeats", "1")
+    short = (*TINY_CLIPS, "--epochs", "1", *SMALL)
     return (
         Step("facts", 1, "gpu/facts.py", (), (Length(45),), ("--side", "64")),
         Step("tests", 1, "gpu/checks.py", (), (Length(130),), ("--workers", "1")),
@@ -123,28 +124,15 @@ def all_steps() -> tuple[Step, ...]:
             "throughput.py",
             (*CREMAD, *count),
             (
-                Length(215, (*turns(3, 140), "--variants", joined(LOOPS, WITHOUT))),
-                Length(160, (*turns(1, 60), "--variants", joined(LOOPS, WITHOUT)), "1 turn instead of 3"),
-                Length(
-                    110, (*turns(1, 30, 1), "--variants", joined(LOOPS)), "1 turn of 1 epoch, nothing without a switch"
-                ),
+                Length(215, (*turns(3, 140), "--variants", joined(LOOPS, SWITCHED))),
+                Length(160, (*turns(1, 60), "--variants", joined(LOOPS, SWITCHED)), "1 turn instead of 3"),
+                Length(110, (*turns(1, 30, 1), "--variants", joined(LOOPS)), "1 turn of 1 epoch, no other switch"),
             ),
             (*CREMAD, *TINY_CLIPS, *alone, "--epochs", "1", "--workers", "0", "--variants", joined(LOOPS), *SMALL),
             arrays=True,
         ),
-        Step(
-            "experiment",
-            2,
-            "cremad_size.py",
-            (),
-            (
-                Length(240),
-                Length(150, ("--epochs", "30"), "30 epochs with 1 event instead of 90 with 3; the whole is projected"),
-                Length(110, ("--epochs", "6"), "6 epochs with 1 event instead of 90 with 3; the whole is projected"),
-            ),
-            (*TINY_CLIPS, "--epochs", "3", *SMALL),
-            arrays=True,
-        ),
+        _experiment("experiment", (), 420, 180, 90),
+        _experiment("experiment_bf16", (BF16,), 240, 120, 70),
         Step(
             "kmeans",
             2,
@@ -179,6 +167,14 @@ def all_steps() -> tuple[Step, ...]:
                 "dataset.prepare.draws=2",
                 *NARROW,
             ),
+        ),
+        Step(
+            "diagnosis_scale",
+            2,
+            "diagnosis_scale.py",
+            (),
+            (Length(90), Length(60, ("--seeds", "1"), "1 seed instead of 3")),
+            ("--rows", "400", "--classes", "4", "--samples", "100", "--seeds", "1", "--batches", "2"),
         ),
         Step("graphs", 2, "gpu/checks.py", ("--graphs",), (Length(120),), ("--graphs", "--workers", "1")),
         Step(
@@ -217,14 +213,25 @@ def all_steps() -> tuple[Step, ...]:
             ),
             ("--runs", "2", "--at-once", "2", "--epochs", "3", "--size", "8", "--clips", "32"),
         ),
-        *(_memory(name, fields) for name, fields in MEMORY.items()),
+        Step(
+            "memory_stream",
+            3,
+            "cremad_size.py",
+            ("--epochs", "1", STREAM),
+            (Length(60),),
+            (*short, STREAM),
+            arrays=True,
+        ),
     )
 
 
-MEMORY = {"memory_fp32": ("training.precision=fp32",), "memory_stream": ("training.data=stream",)}
-"""Peak memory with a switch away from its default; with none, `experiment` tells it."""
-
-
-def _memory(name: str, fields: tuple[str, ...]) -> Step:
-    tiny = (*TINY_CLIPS, "--epochs", "1", *SMALL, *fields)
-    return Step(name, 3, "cremad_size.py", ("--epochs", "1", *fields), (Length(60),), tiny, arrays=True)
+def _experiment(name: str, fields: tuple[str, ...], *seconds: float) -> Step:
+    """Return the whole experiment with D&R; shortened, it is projected."""
+    said = "epochs with 1 event instead of 90 with 3; the whole is projected"
+    shorter = [("--epochs", epochs) for epochs in ("30", "6")]
+    lengths = (
+        Length(seconds[0]),
+        *(Length(s, options, f"{options[1]} {said}") for s, options in zip(seconds[1:], shorter, strict=True)),
+    )
+    tiny = (*TINY_CLIPS, "--epochs", "3", *SMALL, *fields)
+    return Step(name, 2, "cremad_size.py", fields, lengths, tiny, arrays=True)

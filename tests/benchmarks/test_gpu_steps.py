@@ -226,3 +226,11 @@ def test_the_chain_holds_where_there_is_torch_and_a_folder_of_wheels_alone(tmp_p
     assert (found["passed"], found["failed"]) == (0, 0)
     assert found["skipped"] > 50
     assert found["reasons"] == ["fewer than two CUDA devices are visible here", "no CUDA device is visible here"]
+
+
+def test_steps_are_chosen_by_name_and_an_unknown_name_is_told() -> None:
+    main = import_module("benchmarks.gpu.__main__")
+    asked = main.parser().parse_args(["--steps", "kmeans,facts"])
+    assert [step.name for step in main.chosen(asked)] == ["facts", "kmeans"]
+    with pytest.raises(SystemExit, match=r"^--steps: kmean: not among facts, tests, "):
+        main.chosen(main.parser().parse_args(["--steps", "kmean"]))
