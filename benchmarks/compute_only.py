@@ -6,7 +6,8 @@
 The training pass is held against as many rows of one resident batch through the same step, the whole
 epoch against that and the forward passes of val; what is missing is data, scores, files and the loop. The
 three take turns. Work is counted in floating-point operations of convolutions and matrix products, and
-held against the largest rate that a matrix product reaches here at the run's precision. Last, one epoch runs
+held against the largest rate that a matrix product reaches here at the run's precision (on a GPU that has TF32,
+convolutions of float32 use it, and so does that product). Last, one epoch runs
 under torch's profiler, which slows it down, for the operators that take most of the time.
 """
 
@@ -109,10 +110,13 @@ class Resident:
         return float(counter.get_total_flops())
 
 
-def peak(device: torch.device, dtype: torch.dtype, side: int) -> float:
-    """Operations a second of the product of two square matrices, the best of five."""
+def peak(device: torch.device, dtype: torch.dtype, side: int, *, tf32: bool = False) -> float:
+    """Operations a second of the product of two square matrices, the best of five; of float32 with TF32 if wanted."""
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
     best = min(seconds_of(lambda: left @ right, device) for _ in range(6))
+    torch.set_float32_matmul_precision(before)
     return 2 * side**3 / best
 
 
@@ -157,7 +161,8 @@ def measure(
     steps = [to_rows["train"] * value for value in seconds["resident batch, training"]]
     forward = [to_rows["val"] * value for value in seconds["resident batch, forward"]]
     rate = operations * counts["train"] / median(seconds["resident batch, training"])
-    reached = peak(device, dtype_of(recipe, device), asked.side or PRODUCT[device.type])
+    convolutions = device.type == "cuda" and torch.backends.cudnn.allow_tf32
+    reached = peak(device, dtype_of(recipe, device), asked.side or PRODUCT[device.type], tf32=convolutions)
     return Found(
         epoch=median(whole),
         training_pass=median(passes),

@@ -41,7 +41,11 @@ def bandwidth(work: Callable[[], object], nbytes: int, device: torch.device) -> 
 
 def facts(device: torch.device, side: int) -> dict[str, Any]:
     """Return what can be said of a device."""
-    rates = {"fp32": peak(device, torch.float32, side), "bf16": peak(device, torch.bfloat16, side)}
+    rates = {
+        "fp32": peak(device, torch.float32, side),
+        "tf32": peak(device, torch.float32, side, tf32=True),
+        "bf16": peak(device, torch.bfloat16, side),
+    }
     elements = 4 * side * side
     source, target = torch.zeros(elements, device=device), torch.empty(elements, device=device)
     found: dict[str, Any] = {

@@ -93,9 +93,9 @@ def joined(*names: Sequence[str]) -> str:
     return ",".join(name for several in names for name in several)
 
 
-def turns(repeats: int, seconds: int, epochs: int = 2) -> tuple[str, ...]:
-    """Return the options of a benchmark whose variants take turns."""
-    return ("--repeats", str(repeats), "--seconds", str(seconds), "--epochs", str(epochs))
+def turns(repeats: int, seconds: int) -> tuple[str, ...]:
+    """Return the options of a benchmark whose variants take turns of one epoch."""
+    return ("--repeats", str(repeats), "--seconds", str(seconds), "--epochs", "1")
 
 
 def all_steps() -> tuple[Step, ...]:
@@ -104,7 +104,7 @@ def all_steps() -> tuple[Step, ...]:
     alone = ("--warmup", "0", "--repeats", "1")
     short = (*TINY_CLIPS, "--epochs", "1", *SMALL)
     return (
-        Step("facts", 1, "gpu/facts.py", (), (Length(45),), ("--side", "64")),
+        Step("facts", 1, "gpu/facts.py", (), (Length(30),), ("--side", "64")),
         Step("tests", 1, "gpu/checks.py", (), (Length(130),), ("--workers", "1")),
         Step(
             "compute_only",
@@ -112,8 +112,8 @@ def all_steps() -> tuple[Step, ...]:
             "compute_only.py",
             CREMAD,
             (
-                Length(150, ("--repeats", "3", "--seconds", "60")),
-                Length(120, ("--repeats", "1"), "1 turn instead of 3"),
+                Length(190, ("--repeats", "3", "--seconds", "60")),
+                Length(130, ("--repeats", "1"), "1 turn instead of 3"),
             ),
             (*CREMAD, *TINY_CLIPS, *alone, "--side", "64", *SMALL),
             arrays=True,
@@ -124,25 +124,25 @@ def all_steps() -> tuple[Step, ...]:
             "throughput.py",
             (*CREMAD, *count),
             (
-                Length(215, (*turns(3, 140), "--variants", joined(LOOPS, SWITCHED))),
-                Length(160, (*turns(1, 60), "--variants", joined(LOOPS, SWITCHED)), "1 turn instead of 3"),
-                Length(110, (*turns(1, 30, 1), "--variants", joined(LOOPS)), "1 turn of 1 epoch, no other switch"),
+                Length(300, (*turns(3, 250), "--variants", joined(LOOPS, SWITCHED))),
+                Length(200, (*turns(1, 60), "--variants", joined(LOOPS, SWITCHED)), "1 turn instead of 3"),
+                Length(140, (*turns(1, 30), "--variants", joined(LOOPS)), "1 turn instead of 3, no other switch"),
             ),
             (*CREMAD, *TINY_CLIPS, *alone, "--epochs", "1", "--workers", "0", "--variants", joined(LOOPS), *SMALL),
             arrays=True,
         ),
-        _experiment("experiment", (), 420, 180, 90),
-        _experiment("experiment_bf16", (BF16,), 240, 120, 70),
+        _experiment("experiment", (), 330, 140, 60),
+        _experiment("experiment_bf16", (BF16,), 300, 130, 60),
         Step(
             "kmeans",
             2,
             "kmeans.py",
             (),
             (
-                Length(120, ("--repeats", "2", "--seeds", "3")),
-                Length(75, ("--repeats", "1", "--seeds", "1"), "1 seed instead of 3"),
+                Length(400, ("--repeats", "2", "--seeds", "3")),
+                Length(110, ("--repeats", "1", "--seeds", "1"), "1 seed instead of 3"),
                 Length(
-                    40,
+                    60,
                     ("--repeats", "1", "--seeds", "1", "--cases", "kinetics_sounds"),
                     "1 seed instead of 3, K = 31 alone",
                 ),

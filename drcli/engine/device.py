@@ -23,6 +23,7 @@ from drcli.errors import UsageError
 from drcli.methods.base import Method
 from drcli.methods.context import Context
 from drcli.names import METHODS
+from drcli.recipe.conflicts import GRAPHS
 from drcli.recipe.schema import Recipe
 from drcli.relearning.features import evaluating
 from drcli.runs.records import FORMAT, Environment
@@ -171,8 +172,9 @@ def compile_forward(ctx: Context, method: Method) -> str | None:
     mode = ctx.training.compile
     if mode == "off":
         return None
-    if ctx.train.present:
-        return "rows lack modalities, so that each batch has other numbers of them; the model runs uncompiled"
+    reason = _not_compiled(ctx, method)
+    if reason is not None:
+        return f"{reason}; the model runs uncompiled"
     model = ctx.model
     buffers = {name: (buffer, buffer.clone()) for name, buffer in model.named_buffers()}
     state = copied(method.state_dict())
@@ -194,6 +196,17 @@ def compile_forward(ctx: Context, method: Method) -> str | None:
         ctx.take_logged()
         model.train()
         ctx.optimizer.zero_grad(set_to_none=True)
+    return None
+
+
+def _not_compiled(ctx: Context, method: Method) -> str | None:
+    """Return why there is nothing to compile; None: there is."""
+    if ctx.train.present:
+        return "rows lack modalities, so that each batch has other numbers of them"
+    if not method.compiled:
+        return f"{ctx.label} trains parts of the model, never the whole, which is what is compiled"
+    if ctx.training.compile == GRAPHS and not method.graphs:
+        return f"CUDA graphs cannot replay how {ctx.label} goes back through the model; use default"
     return None
 
 

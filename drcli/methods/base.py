@@ -112,6 +112,12 @@ class Method:
     trains: ClassVar[bool] = True
     """Whether there are epochs; if not, the model is evaluated as `setup` leaves it."""
 
+    compiled: ClassVar[bool] = True
+    """Whether training calls the whole model; if not, there is nothing that `training.compile` could compile."""
+
+    graphs: ClassVar[bool] = True
+    """Whether CUDA graphs can replay how it goes back through the model."""
+
     relearn_reason: ClassVar[str] = ""
     """Why a `relearn:` block makes no sense with it, as a clause that follows its name; empty: it does."""
 

@@ -49,6 +49,7 @@ class MMPareto(MultiLoss):
             1.5, le=1e6, allow_inf_nan=False, description="factor of every encoder's combined gradient"
         )
 
+    graphs: ClassVar[bool] = False  # a unimodal loss goes back before the sum does, through the same recording
     year: ClassVar[int | None] = 2024
     neutral: ClassVar[Mapping[str, Any] | None] = {"weight": 0.0}
     tasks: ClassVar[frozenset[TaskName]] = MultiLoss.tasks

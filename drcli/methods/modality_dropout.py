@@ -48,6 +48,7 @@ class ModalityDropout(Method):
             "zero", description="what takes the place of its features; zero: zeros; token: a vector that is learned"
         )
 
+    compiled: ClassVar[bool] = False
     year: ClassVar[int | None] = 2016
     neutral: ClassVar[Mapping[str, Any] | None] = {"p": 0.0, "replacement": "zero"}
     moves: ClassVar[str] = "every encoder, the fusion and the tokens, by the optimiser"

@@ -71,6 +71,7 @@ class ReconBoost(Method):
         )
 
     leaves_out: ClassVar[bool] = True
+    compiled: ClassVar[bool] = False
     year: ClassVar[int | None] = 2024
     num_modalities: ClassVar[tuple[int, int | None]] = (2, None)
     neutral: ClassVar[Mapping[str, Any] | None] = None

@@ -9,10 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from support.shared_runs import the_modality
+from support.toy_recipes import two_epochs
 from support.training import bits, make_trainer, trained, weights
 
 from drcli.engine.device import compile_forward
 from drcli.engine.trainer import Trainer
+from drcli.methods.iprm import IPRM
+from drcli.models.fusion import Outputs
+from drcli.models.multimodal import MultimodalModel
+from drcli.names import METHODS
 from drcli.recipe.schema import Recipe
 
 SHORT = {"epochs": 1, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}}
@@ -76,6 +82,7 @@ def test_the_trial_leaves_what_a_method_keeps_and_logs(
 ) -> None:
     """The forward pass of iprm changes how it mixes the features."""
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: None)
+    monkeypatch.setattr(IPRM, "compiled", True)
     training = {**SHORT, "compile": "default"}
     trainer = make_trainer(toy_recipe(method="iprm", methods={"iprm": {}}, training=training), tmp_path)
     method = trainer.assembly.method
@@ -85,6 +92,45 @@ def test_the_trial_leaves_what_a_method_keeps_and_logs(
     assert trainer.ctx.take_logged() == {}
     method.forward(trainer.ctx, trainer.ctx.train.take(torch.arange(16)))
     assert bits(method.state_dict()) != before  # else this test could not fail
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "reason"),
+    [
+        ("mla", "default", "mla trains parts of the model, never the whole, which is what is compiled"),
+        (
+            "mmpareto",
+            "reduce-overhead",
+            "CUDA graphs cannot replay how mmpareto goes back through the model; use default",
+        ),
+    ],
+)
+def test_what_cannot_be_compiled_is_said(
+    name: str, mode: str, reason: str, toy_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    trainer = make_trainer(
+        toy_recipe(method=name, methods={name: {}}, training={**SHORT, "compile": mode}), tmp_path, modality=None
+    )
+    said = compile_forward(trainer.ctx, trainer.assembly.method)
+    assert said == f"{reason}; the model runs uncompiled"
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS.names() if METHODS.load(name).trains])
+def test_a_method_says_whether_it_trains_the_whole_model(
+    name: str, toy_dict: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what goes through the model's own call is compiled."""
+    called = []
+
+    def counted(model: MultimodalModel, *arguments: Any) -> Outputs:
+        called.append(model.training)
+        return forward(model, *arguments)
+
+    forward = MultimodalModel.forward
+    monkeypatch.setattr(MultimodalModel, "forward", counted)
+    recipe = two_epochs(name, toy_dict())
+    make_trainer(recipe, tmp_path / "run", modality=the_modality(recipe)).train()
+    assert any(called) == METHODS.load(name).compiled
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ SIZE = 2
 def train(rank: int, recipe: Recipe, device: torch.device, folder: Path) -> None:
     """Train as one of the processes; the first one leaves the model's tensors."""
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
     distributed.init_process_group("gloo", init_method=(folder / "meeting").as_uri(), rank=rank, world_size=SIZE)
     set_determinism(recipe.training.deterministic)
     modalities = tuple(recipe.modalities)

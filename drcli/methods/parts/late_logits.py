@@ -37,6 +37,7 @@ class LateLogits(Method):
     neutral_reason: ClassVar[str] = "it predicts with unimodal logits weighted by sample, and trains each of them"
 
     leaves_out: ClassVar[bool] = True
+    compiled: ClassVar[bool] = False
 
     settings: Settings
 
