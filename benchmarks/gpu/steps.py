@@ -94,8 +94,11 @@ def joined(*names: Sequence[str]) -> str:
 
 
 def turns(repeats: int, seconds: int) -> tuple[str, ...]:
-    """Return the options of a benchmark whose variants take turns of one epoch."""
-    return ("--repeats", str(repeats), "--seconds", str(seconds), "--epochs", "1")
+    """Return the options of a benchmark whose variants take turns of several epochs: the last one's files are waited for.
+
+    In a run of many epochs they are written while the next one is trained.
+    """
+    return ("--repeats", str(repeats), "--seconds", str(seconds), "--epochs", "3")
 
 
 def all_steps() -> tuple[Step, ...]:
@@ -124,9 +127,9 @@ def all_steps() -> tuple[Step, ...]:
             "throughput.py",
             (*CREMAD, *count),
             (
-                Length(300, (*turns(3, 250), "--variants", joined(LOOPS, SWITCHED))),
-                Length(200, (*turns(1, 60), "--variants", joined(LOOPS, SWITCHED)), "1 turn instead of 3"),
-                Length(140, (*turns(1, 30), "--variants", joined(LOOPS)), "1 turn instead of 3, no other switch"),
+                Length(520, (*turns(3, 480), "--variants", joined(LOOPS, SWITCHED))),
+                Length(300, (*turns(1, 60), "--variants", joined(LOOPS, SWITCHED)), "1 turn instead of 3"),
+                Length(210, (*turns(1, 30), "--variants", joined(LOOPS)), "1 turn instead of 3, no other switch"),
             ),
             (*CREMAD, *TINY_CLIPS, *alone, "--epochs", "1", "--workers", "0", "--variants", joined(LOOPS), *SMALL),
             arrays=True,
