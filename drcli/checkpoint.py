@@ -8,7 +8,6 @@ otherwise load silently, and unpickles nothing.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import struct
 from collections import deque
@@ -16,13 +15,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from drcli.errors import CheckpointError, RunError
-from drcli.files import write_atomic
+from drcli.files import replacing
 from drcli.reading import ContentsError, open_regular
 from drcli.recipe.text import excerpt
 from drcli.tensor_file import MoreThanTensorsError, read_tensors
@@ -39,12 +38,67 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         RunError: the file could not be written; an older one is as it was.
     """
-    buffer = io.BytesIO()
-    torch.save({"checkpoint_version": CHECKPOINT_VERSION, **state}, buffer)
-    # Released whatever happens: an error's traceback would keep the view beside its buffer, and Python cannot
-    # collect the two together ("Existing exports of data"; 3.12.1 crashes).
-    with buffer.getbuffer() as archive:
-        write_atomic(path, *_sealed(archive), follow=False)
+    with replacing(path) as stream:
+        write_sealed(stream, {"checkpoint_version": CHECKPOINT_VERSION, **state})
+
+
+def write_sealed(stream: IO[bytes], state: Any) -> None:
+    """Write what `torch.save` writes of a state, with its digest as comment of the zip archive.
+
+    Nothing is held in memory, and while a tensor is written or its digest computed other threads go on: one that
+    feeds a GPU would otherwise stand still.
+    """
+    sealing = Sealing(stream)
+    torch.save(state, sealing)
+    sealing.seal()
+
+
+class Sealing:
+    """A stream that hands on what is written to it, and ends it with its digest.
+
+    Args:
+        stream: what is written to.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self._held = b""
+        self._failed: BaseException | None = None
+
+    def write(self, data: memoryview) -> int:
+        """Hand on all but the last two bytes so far: those of an archive are the length of its comment.
+
+        It is called through C++, where no exception may pass: `seal` raises what was raised here.
+        """
+        try:
+            if self._failed is None:
+                self._hand_on(data)
+        except BaseException as error:  # noqa: BLE001 - Ctrl-C, too
+            self._failed = error.with_traceback(None)  # whose frames hold memory that is gone afterwards
+        return len(data)
+
+    def _hand_on(self, data: memoryview) -> None:
+        last = self._held + bytes(data[-2:])
+        for piece in (self._held, data[:-2]) if len(data) > 1 else (last[:-2],):
+            self._digest.update(piece)
+            self._stream.write(piece)
+        self._held = last[-2:]
+
+    def flush(self) -> None:
+        """Nothing: it is flushed when it is whole."""
+
+    def seal(self) -> None:
+        """Write the length of the comment, and the comment.
+
+        Raises:
+            OSError: something could not be written.
+        """
+        if self._failed is not None:
+            raise self._failed
+        length = struct.pack("<H", _COMMENT_SIZE)
+        self._digest.update(length)
+        self._stream.write(length + _MARK + self._digest.hexdigest().encode())
 
 
 class Saver:
@@ -159,12 +213,6 @@ def load(path: Path) -> dict[str, Any]:
             "train again, or use the drcli that wrote it"
         )
     return state
-
-
-def _sealed(archive: memoryview) -> tuple[memoryview, bytes]:
-    """The archive, and its digest as zip comment; the archive's last two bytes are the comment's length."""
-    archive[-2:] = struct.pack("<H", _COMMENT_SIZE)
-    return archive, _MARK + hashlib.sha256(archive).hexdigest().encode()
 
 
 def _verify(path: Path, stream: BufferedReader) -> None:

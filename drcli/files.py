@@ -37,11 +37,21 @@ def write_atomic(path: Path, *pieces: Buffer, follow: bool = True) -> None:
     if follow and _is_special(path):
         _write_through(path, pieces)
         return
-    path = Path(os.path.realpath(path)) if follow else path
+    with replacing(Path(os.path.realpath(path)) if follow else path) as stream:
+        stream.writelines(pieces)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BufferedWriter]:
+    """Give a stream for the new contents of a file, which replaces the old one, whole, where the block ends well.
+
+    Raises:
+        RunError: the contents could not be written; the old file, if any, is as it was.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with _opened_anew(temporary) as stream:
-            stream.writelines(pieces)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

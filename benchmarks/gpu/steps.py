@@ -94,9 +94,9 @@ def joined(*names: Sequence[str]) -> str:
 
 
 def turns(repeats: int, seconds: int) -> tuple[str, ...]:
-    """Return the options of a benchmark whose variants take turns of several epochs: the last one's files are waited for.
+    """Return the options of a benchmark whose variants take turns of several epochs.
 
-    In a run of many epochs they are written while the next one is trained.
+    Files of the last one are waited for; in a run of many epochs they are written while the next one is trained.
     """
     return ("--repeats", str(repeats), "--seconds", str(seconds), "--epochs", "3")
 

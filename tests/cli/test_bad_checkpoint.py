@@ -29,9 +29,9 @@ class Payload:
 
 
 def sealed(state: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return b"".join(checkpoint._sealed(buffer.getbuffer()))
+    stream = io.BytesIO()
+    checkpoint.write_sealed(stream, state)
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

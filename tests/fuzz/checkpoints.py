@@ -65,9 +65,9 @@ _WRONG: tuple[Any, ...] = (
 
 
 def _sealed(state: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return b"".join(checkpoint._sealed(buffer.getbuffer()))
+    stream = io.BytesIO()
+    checkpoint.write_sealed(stream, state)
+    return stream.getvalue()
 
 
 @st.composite
@@ -89,7 +89,11 @@ def _resealed(draw: st.DrawFn) -> bytes:
     """A file with damage under a seal that is right again."""
     buffer = io.BytesIO()
     torch.save(STATE, buffer)
-    return b"".join(checkpoint._sealed(memoryview(bytearray(draw(mutated((buffer.getvalue(),))) + b"\0\0"))))
+    stream = io.BytesIO()
+    sealing = checkpoint.Sealing(stream)
+    sealing.write(memoryview(draw(mutated((buffer.getvalue(),))) + b"\0\0"))
+    sealing.seal()
+    return stream.getvalue()
 
 
 def inputs() -> st.SearchStrategy[bytes]:
