@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ def write_sealed(stream: IO[bytes], state: Any) -> None:
     feeds a GPU would otherwise stand still.
     """
     sealing = Sealing(stream)
-    torch.save(state, sealing)
+    torch.save(state, cast("IO[bytes]", sealing))  # it needs `write` and `flush` alone
     sealing.seal()
 
 
