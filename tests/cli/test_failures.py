@@ -6,13 +6,15 @@ import errno
 import json
 import os
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import IO
 
 import pytest
 from support.command_line import PROGRAM, Drcli, Process, RecipeFile, tree
 
 from drcli import checkpoint
-from drcli.files import Buffer, locked, write_atomic
+from drcli.files import locked, replacing
 from drcli.names import METHODS
 
 
@@ -59,13 +61,13 @@ def test_a_full_disk_keeps_the_checkpoint_of_the_epoch_before(
     recipe, written = recipe_file(selection="last"), []
     with pytest.MonkeyPatch.context() as patch:
 
-        def write(path: Path, *pieces: Buffer, follow: bool) -> None:
+        def begun(path: Path) -> AbstractContextManager[IO[bytes]]:
             written.append(path.name)
             if written == ["checkpoint.pt", "last.pt", "checkpoint.pt"]:
                 fill_disk(patch, after=0)
-            write_atomic(path, *pieces, follow=follow)
+            return replacing(path)
 
-        patch.setattr(checkpoint, "write_atomic", write)
+        patch.setattr(checkpoint, "replacing", begun)
         result = drcli("train", recipe, "--out", tmp_path, code=1)
     folder = tmp_path / "toy" / "joint" / "seed0"
     assert checkpoint.load(folder / "checkpoint.pt")["epoch"] == 0
