@@ -91,8 +91,9 @@ test-gpu: $(DONE) ## the tests that need a CUDA device
 	$(PYTEST) -m gpu
 
 gpu: $(if $(GPU_OWN),,$(DONE)) ## all that is measured on a GPU, in steps; PART=1 to 3, STEPS=NAME,NAME, BUDGET=seconds, OUT=folder
-	$(GPU_RUN) --wheels "$(GPU_WHEELS)" $(if $(PART),--part "$(PART)") $(if $(STEPS),--steps "$(STEPS)") $(if $(BUDGET),--budget "$(BUDGET)") \
-		$(if $(DEVICE),--device "$(DEVICE)") $(if $(TINY),--tiny) $(if $(SCRATCH),--scratch "$(SCRATCH)")
+	$(GPU_RUN) --wheels "$(GPU_WHEELS)" $(if $(PART),--part "$(PART)") $(if $(STEPS),--steps "$(STEPS)") \
+		$(if $(BUDGET),--budget "$(BUDGET)") $(if $(DEVICE),--device "$(DEVICE)") $(if $(TINY),--tiny) \
+		$(if $(SCRATCH),--scratch "$(SCRATCH)")
 
 gpu-wheels: $(DONE) ## wheels for `make gpu` where an interpreter has torch alone; GPU_PACKAGES="NAME NAME" for fewer
 	mkdir -p "$(GPU_WHEELS)"

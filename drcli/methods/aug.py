@@ -65,7 +65,6 @@ class AUG(Alternating):
         weights: Weights = None
 
     leaves_out: ClassVar[bool] = True
-    compiled: ClassVar[bool] = False
     year: ClassVar[int | None] = 2025
     neutral: ClassVar[Mapping[str, Any] | None] = None
     neutral_reason: ClassVar[str] = "it never trains fused logits: every modality takes steps of its own"

@@ -54,7 +54,6 @@ class MLA(Alternating):
         weights: Weights = None
 
     leaves_out: ClassVar[bool] = True
-    compiled: ClassVar[bool] = False
     year: ClassVar[int | None] = 2024
     neutral: ClassVar[Mapping[str, Any] | None] = None
     neutral_reason: ClassVar[str] = "it never trains fused logits: every modality takes steps of its own"

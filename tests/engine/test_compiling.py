@@ -108,9 +108,7 @@ def test_the_trial_leaves_what_a_method_keeps_and_logs(
 def test_what_cannot_be_compiled_is_said(
     name: str, mode: str, reason: str, toy_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    trainer = make_trainer(
-        toy_recipe(method=name, methods={name: {}}, training={**SHORT, "compile": mode}), tmp_path, modality=None
-    )
+    trainer = make_trainer(toy_recipe(method=name, methods={name: {}}, training={**SHORT, "compile": mode}), tmp_path)
     said = compile_forward(trainer.ctx, trainer.assembly.method)
     assert said == f"{reason}; the model runs uncompiled"
 

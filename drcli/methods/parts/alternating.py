@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ class Alternating(Method):
     everything without a gradient stays as it is, under momentum and weight decay too. The order of the turns is
     that of the modalities' names, whatever the order in the recipe. An epoch is one pass per encoder.
     """
+
+    compiled: ClassVar[bool] = False
 
     turn: str
     """The modality whose turn it is."""
