@@ -1,14 +1,14 @@
 """What each method costs beside joint training: seconds of an epoch and passes over the data.
 
-    python benchmarks/methods.py [--recipe digits] [--epochs 12] [--repeats 1] [--json FILE]
+    python benchmarks/methods.py [--recipe digits] [--epochs 20] [--repeats 1] [--json FILE]
 
 Trains every label of a recipe for some epochs in one process, labels taking turns where repeats are
 requested. Seconds are those of a whole epoch, evaluation and diagnosis included, and the median of the
 repeats is taken: seconds of the processor on a CPU, where other programs do not count, and of the clock on
 a GPU. Passes are rows that went through an encoder, divided by rows times modalities, those with gradients
-and those without. Both are given relative to joint training. Periods of methods are shortened, so that what
-happens every so many epochs happens in a short run as often as in a whole one, and epochs at which a method
-begins or ends something are moved in proportion.
+and those without. Both are given relative to joint training. A short run has the share of a whole one's work:
+epochs at which a method begins or ends something are moved in proportion and re-learning is done fewer times,
+while periods stay as they are. Choose a number of epochs that holds them whole times.
 What a method needs beforehand (unimodal runs) is not in its row: a unimodal run costs what its row says.
 """
 
@@ -24,9 +24,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -53,9 +54,10 @@ SEAMS = (
     "build", "setup", "stage", "on_epoch_start", "on_epoch_end", "selections", "training_step", "forward", "losses",
     "backward", "modulate", "predict",
 )  # fmt: skip
-PERIODS = {"diagnose_relearn": ("every", 5), "g_blending": ("super_epoch", 5)}
-EPOCHS = ("starts", "ends", "warmup", "contrast_from")
-"""Settings of methods that are numbers of epochs of the whole run."""
+IN_PROPORTION = ("starts", "ends", "warmup", "contrast_from", "times")
+"""Settings of methods, and of re-learning, that are moved with the length of a run."""
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 @dataclass
@@ -108,15 +110,23 @@ def counted(assembly: Assembly) -> Iterator[Passes]:
 
 
 def shortened(recipe: Recipe, label: str, epochs: int) -> Recipe:
-    """The recipe of one run of a label, over few epochs, with the periods of its method shortened."""
+    """The recipe of one run of a label, over few epochs that are like the average epoch of a whole run."""
     run = recipe.for_run(label, recipe.seeds[0])
     block = run.methods[label]
-    share = epochs / recipe.training.epochs
-    changes = {name: round(getattr(block.settings, name) * share) for name in EPOCHS if hasattr(block.settings, name)}
-    changes |= dict([PERIODS[block.method]] if block.method in PERIODS else [])
-    settings = block.settings.model_copy(update=changes)
-    run = replace(run, methods={label: replace(block, settings=settings)})
+    settings = in_proportion(block.settings, run.training.epochs, epochs)
+    relearn = block.relearn and in_proportion(block.relearn, run.training.epochs, epochs)
+    run = replace(run, methods={label: replace(block, settings=settings, relearn=relearn)})
     return replace(run, training=run.training.model_copy(update={"epochs": epochs}))
+
+
+def in_proportion(settings: Settings, whole: int, epochs: int) -> Settings:
+    """Settings for `whole` epochs, as they are for fewer; a period that is a tenth of the run stays as long."""
+    changes = {
+        name: round(getattr(settings, name) * epochs / whole) for name in IN_PROPORTION if hasattr(settings, name)
+    }
+    if getattr(settings, "every", 0) is None:
+        changes["every"] = max(whole // 10, 1)
+    return settings.model_copy(update=changes)
 
 
 def cost(recipe: Recipe, modalities: tuple[str, ...], dataset: PreparedDataset, device: torch.device) -> Cost:
@@ -193,7 +203,7 @@ def main() -> None:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="digits")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -292,3 +293,30 @@ def test_runs_at_once_are_those_of_one_after_another(digits: Path, tmp_path: Pat
     assert found["runs"] == 2
     one, two = found["seconds"]["one after another"], found["seconds"]["2 at once"]
     assert found["ratio"] == pytest.approx(one[0] / two[0])
+
+
+def test_a_short_run_of_the_costs_of_methods_has_its_share_of_what_happens_in_a_whole_run() -> None:
+    methods = import_module("benchmarks.methods")
+    recipe = load_recipe(find_recipe("digits"), ["training.epochs=60"])
+
+    def of(label: str) -> Any:
+        return methods.shortened(recipe, label, 20).methods[label]
+
+    assert methods.shortened(recipe, "joint", 20).training.epochs == 20
+    assert (of("diagnose_relearn").settings.every, of("diagnose_relearn").settings.times) == (10, 1)
+    assert (of("multi_loss_dr").relearn.every, of("multi_loss_dr").relearn.times) == (10, 1)
+    assert of("g_blending").settings.super_epoch == 10
+    assert of("aug").settings.every == 6  # null: a tenth of 60
+    assert of("agm").settings.ends == 6  # 19
+    assert recipe.methods["agm"].settings.ends == 19
+
+
+def test_costs_of_methods_count_the_rows_that_enter_encoders(digits: Path) -> None:
+    methods = import_module("benchmarks.methods")
+    recipe = load_recipe(find_recipe("digits"), [*TINY, f"dataset.root={digits}", "device=cpu", "training.epochs=2"])
+    labels = ("joint", "unimodal", "uni_frozen", "agm")
+    found = methods.measure(replace(recipe, methods={k: recipe.methods[k] for k in labels}), 2, 1, CPU)
+    assert set(found) == {"joint", "unimodal:audio", "unimodal:visual", "uni_frozen", "agm"}
+    assert found["joint"]["relative"] == 1
+    assert [found[name]["passes_trained"] for name in ("joint", "unimodal:audio", "uni_frozen", "agm")] == [1, 1, 0, 3]
+    assert "modulate" in found["agm"]["seams"]
