@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from pydantic import BaseModel
@@ -58,6 +58,8 @@ IN_PROPORTION = ("starts", "ends", "warmup", "contrast_from", "times")
 """Settings of methods, and of re-learning, that are moved with the length of a run."""
 
 Settings = TypeVar("Settings", bound=BaseModel)
+Run: TypeAlias = tuple[str, str, tuple[str, ...]]
+"""Name, label and modalities of what is measured."""
 
 
 @dataclass
@@ -153,9 +155,9 @@ def teacher(recipe: Recipe, modality: str, dataset: PreparedDataset, device: tor
     return Teacher.of(assemble(replace(recipe, fusion=concat), (modality,), dataset, device).model)
 
 
-def runs_of(recipe: Recipe, labels: Sequence[str]) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Name, label and modalities of what is measured."""
-    runs: list[tuple[str, str, tuple[str, ...]]] = []
+def runs_of(recipe: Recipe, labels: Sequence[str]) -> list[Run]:
+    """Return what is measured."""
+    runs: list[Run] = []
     for label in labels:
         alone = METHODS.load(recipe.methods[label].method).per_modality
         if alone:
@@ -170,8 +172,13 @@ def seams(method: type[Method]) -> list[str]:
     return [name for name in SEAMS if getattr(method, name) is not getattr(Method, name)]
 
 
+def with_base_again(runs: Sequence[Run]) -> list[Run]:
+    """The runs, with the first one, which all others are divided by, again after every tenth."""
+    return [run for start in range(0, len(runs), 10) for run in (runs[0], *runs[max(start, 1) : start + 10])]
+
+
 def measure(recipe: Recipe, epochs: int, repeats: int, device: torch.device) -> dict[str, dict[str, Any]]:
-    """Return the costs by name; joint training is measured first, and again in every turn."""
+    """Return the costs by name; joint training is measured first, and again after every tenth run."""
     import sklearn.cluster  # noqa: F401 - the diagnosis imports it, which is paid once per process
 
     dataset = open_or_prepare(recipe, Console(stderr=True))
@@ -180,7 +187,7 @@ def measure(recipe: Recipe, epochs: int, repeats: int, device: torch.device) -> 
     runs = runs_of(recipe, [*joint, *(label for label in recipe.methods if label not in joint)])
     costs: dict[str, list[Cost]] = {name: [] for name, _, _ in runs}
     for turn in range(repeats + 1):  # the first turn warms up
-        for name, label, modalities in runs:
+        for name, label, modalities in with_base_again(runs) if turn else runs:
             found = cost(shortened(recipe, label, epochs if turn else 1), modalities, dataset, device)
             if turn:
                 costs[name].append(found)

@@ -311,9 +311,11 @@ def test_a_short_run_of_the_costs_of_methods_has_its_share_of_what_happens_in_a_
     assert recipe.methods["agm"].settings.ends == 19
 
 
+@pytest.mark.slow
 def test_costs_of_methods_count_the_rows_that_enter_encoders(digits: Path) -> None:
     methods = import_module("benchmarks.methods")
-    recipe = load_recipe(find_recipe("digits"), [*TINY, f"dataset.root={digits}", "device=cpu", "training.epochs=2"])
+    small = (*SMALL, f"dataset.root={digits}", "dataset.prepare.draws=2", "training.batch_size=8", "training.epochs=2")
+    recipe = load_recipe(find_recipe("digits"), list(small))
     labels = ("joint", "unimodal", "uni_frozen", "agm")
     found = methods.measure(replace(recipe, methods={k: recipe.methods[k] for k in labels}), 2, 1, CPU)
     assert set(found) == {"joint", "unimodal:audio", "unimodal:visual", "uni_frozen", "agm"}
