@@ -308,7 +308,7 @@ def test_a_short_run_of_the_costs_of_methods_has_its_share_of_what_happens_in_a_
     assert of("g_blending").settings.super_epoch == 10
     assert of("aug").settings.every == 6  # null: a tenth of 60
     assert of("agm").settings.ends == 6  # 19
-    assert recipe.methods["agm"].settings.ends == 19
+    assert recipe.methods["agm"].settings.model_dump()["ends"] == 19
 
 
 @pytest.mark.slow
