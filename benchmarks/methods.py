@@ -35,11 +35,13 @@ sys.path.insert(0, str(ROOT))
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from benchmarks.ours import with_epochs  # noqa: E402
 from drcli.commands.train import open_or_prepare  # noqa: E402
 from drcli.data.prepared import PreparedDataset  # noqa: E402
 from drcli.engine.assemble import Assembly, assemble  # noqa: E402
 from drcli.engine.device import resolve_device, set_determinism  # noqa: E402
 from drcli.engine.trainer import Trainer  # noqa: E402
+from drcli.methods.aug import AUG  # noqa: E402
 from drcli.methods.base import Method  # noqa: E402
 from drcli.models.backbone import Backbone  # noqa: E402
 from drcli.models.multimodal import Teacher  # noqa: E402
@@ -117,17 +119,16 @@ def shortened(recipe: Recipe, label: str, epochs: int) -> Recipe:
     block = run.methods[label]
     settings = in_proportion(block.settings, run.training.epochs, epochs)
     relearn = block.relearn and in_proportion(block.relearn, run.training.epochs, epochs)
-    run = replace(run, methods={label: replace(block, settings=settings, relearn=relearn)})
-    return replace(run, training=run.training.model_copy(update={"epochs": epochs}))
+    return with_epochs(replace(run, methods={label: replace(block, settings=settings, relearn=relearn)}), epochs)
 
 
 def in_proportion(settings: Settings, whole: int, epochs: int) -> Settings:
-    """Settings for `whole` epochs, as they are for fewer; a period that is a tenth of the run stays as long."""
+    """Settings for `whole` epochs, as they are for fewer; the period of `aug`, a tenth of the run, stays as long."""
     changes = {
         name: round(getattr(settings, name) * epochs / whole) for name in IN_PROPORTION if hasattr(settings, name)
     }
-    if getattr(settings, "every", 0) is None:
-        changes["every"] = max(whole // 10, 1)
+    if isinstance(settings, AUG.Settings):
+        changes["every"] = settings.period(whole)
     return settings.model_copy(update=changes)
 
 

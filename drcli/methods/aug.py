@@ -64,6 +64,10 @@ class AUG(Alternating):
         hidden: PositiveInt = Field(256, le=65_536, description="width of each hidden layer")
         weights: Weights = None
 
+        def period(self, epochs: int) -> int:
+            """Return the epochs between two comparisons, in a run of so many."""
+            return self.every or max(epochs // 10, 1)
+
     leaves_out: ClassVar[bool] = True
     year: ClassVar[int | None] = 2025
     neutral: ClassVar[Mapping[str, Any] | None] = None
@@ -95,13 +99,9 @@ class AUG(Alternating):
 
     def warnings(self, ctx: Context) -> Iterable[str]:
         """Warn where no classifier can join."""
-        if self.settings.most == 1 or self.period(ctx) >= ctx.epochs:
+        if self.settings.most == 1 or self.settings.period(ctx.epochs) >= ctx.epochs:
             length = counted(ctx.epochs, "epoch")
-            yield f"no layer can join (every: {self.period(ctx)}, most: {self.settings.most}, {length})"
-
-    def period(self, ctx: Context) -> int:
-        """Return the epochs between two comparisons."""
-        return self.settings.every or max(ctx.epochs // 10, 1)
+            yield f"no layer can join (every: {self.settings.period(ctx.epochs)}, most: {self.settings.most}, {length})"
 
     def logits_of(self, modality: str, features: Tensor) -> Tensor:
         """Return z_m (B, C)."""
@@ -122,7 +122,7 @@ class AUG(Alternating):
 
     def on_epoch_end(self, ctx: Context) -> Event | None:
         """Compare the modalities when it is time, and let a layer join that is still trained."""
-        if (ctx.epoch + 1) % self.period(ctx) == 0 and ctx.epoch + 1 < ctx.epochs:
+        if (ctx.epoch + 1) % self.settings.period(ctx.epochs) == 0 and ctx.epoch + 1 < ctx.epochs:
             modality = behind(self._scores(ctx), self.settings.sigma, self.settings.tau)
             if modality is not None:
                 self.classifiers.grow(modality)
