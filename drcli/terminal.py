@@ -129,7 +129,10 @@ def leaving_at_once() -> AbstractContextManager[None]:
 
 
 def raising_again() -> AbstractContextManager[None]:
-    """Have Ctrl-C raise KeyboardInterrupt inside `leaving_at_once`: what is begun here can be ended in order."""
+    """Have Ctrl-C raise KeyboardInterrupt inside `leaving_at_once`: what is begun here can be ended in order.
+
+    While a package is being imported it still ends the process at once.
+    """
     return _replaced(_leave, _raise)
 
 
@@ -178,14 +181,29 @@ def _is_repeated() -> bool:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    if not _is_repeated():
+    if _is_repeated():
+        return
+    if _is_importing(frame):
+        _end()
+    else:
         signal.default_int_handler(number, frame)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
     del number, frame
-    if _is_repeated():
-        return
+    if not _is_repeated():
+        _end()
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether a frame, or one that called it, belongs to Python's import of a module."""
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
+
+
+def _end() -> None:
+    """Say that drcli is stopped, and end the process."""
     with contextlib.suppress(OSError):  # standard error is closed
         os.write(2, f"{MESSAGE}\n".encode())  # not through sys.stderr, which may be writing
     os._exit(EXIT_CODE)

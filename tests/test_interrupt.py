@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -65,6 +66,20 @@ def test_work_inside_is_interrupted_as_usual(exits: list[int]) -> None:
             signal.raise_signal(signal.SIGINT)
         assert exits == []
         signal.raise_signal(signal.SIGINT)
+    assert exits == [130]
+
+
+def test_an_import_is_never_interrupted_halfway(
+    exits: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A package that swallows the interrupt would be half imported: the command ends instead, also once it works."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "slow_to_import.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    with terminal.leaving_at_once(), terminal.raising_again():
+        importlib.import_module("slow_to_import")
+        assert exits == [130]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
     assert exits == [130]
 
 

@@ -149,6 +149,7 @@ def figures_of(table: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.convolutions  # the workers of Ray do not know the small encoder of the tests
 def test_ray_makes_the_same_table(drcli: Drcli, process: Process, target: Make, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'drcli[cluster]'")
     spread_out = process(*target(), "--engine", "ray")

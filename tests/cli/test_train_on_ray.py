@@ -89,6 +89,7 @@ def event_files(folder: Path) -> set[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.convolutions  # the workers of Ray do not know the small encoder of the tests
 def test_stopped_or_robbed_of_a_worker_a_grid_goes_on(
     process: Process, recipe_file: RecipeFile, tmp_path: Path
 ) -> None:
