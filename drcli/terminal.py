@@ -181,18 +181,10 @@ def _is_repeated() -> bool:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    if _is_repeated():
-        return
     if _is_importing(frame):
-        _end()
-    else:
+        _leave(number, frame)
+    elif not _is_repeated():
         signal.default_int_handler(number, frame)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    if not _is_repeated():
-        _end()
 
 
 def _is_importing(frame: FrameType | None) -> bool:
@@ -202,8 +194,10 @@ def _is_importing(frame: FrameType | None) -> bool:
     return frame is not None
 
 
-def _end() -> None:
-    """Say that drcli is stopped, and end the process."""
+def _leave(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    if _is_repeated():
+        return
     with contextlib.suppress(OSError):  # standard error is closed
         os.write(2, f"{MESSAGE}\n".encode())  # not through sys.stderr, which may be writing
     os._exit(EXIT_CODE)
